@@ -1,0 +1,3 @@
+"""weightvault: AI model weights, stored losslessly in a fraction of their size."""
+
+__version__ = "0.1.0"
