@@ -57,8 +57,8 @@ class Backend(ABC):
     def put_file(self, key: str, path: str | os.PathLike[str]) -> None:
         """Stores the content of a local file, as `put` does, in bounded memory.
 
-        The file stays as it is and may be changed or removed afterwards. Raises OSError when the
-        file itself cannot be read, StoreError when it changes meanwhile.
+        The file stays as it is, must not change until this returns, and may be changed or removed
+        afterwards. Raises OSError when it cannot be opened.
         """
 
     @abstractmethod

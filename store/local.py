@@ -67,7 +67,7 @@ class LocalBackend(Backend):
         with self._reading(key) as path:
             status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise NotFound(key)
+            raise NotFound(f"no such object: {key}")
         return status.st_size
 
     def exists(self, key: str) -> bool:
@@ -97,7 +97,7 @@ class LocalBackend(Backend):
             try:
                 yield path
             except _ABSENT:
-                raise NotFound(key) from None
+                raise NotFound(f"no such object: {key}") from None
 
     def _write_durably(self, target: Path, chunks: Iterable[BytesLike], size: int) -> None:
         """Writes a temporary file, checks its length, syncs it, renames it, syncs the folder."""

@@ -65,5 +65,5 @@ class MemoryBackend(Backend):
     def _find(self, key: str) -> bytes:
         found = self._objects.get(check_key(key))
         if found is None:
-            raise NotFound(key)
+            raise NotFound(f"no such object: {key}")
         return found[0]
