@@ -1,0 +1,235 @@
+"""The envelope of one coded tensor: header, block table, checksums (FORMAT.md, "Frames").
+
+magic 4 | version 1 | codec 1 | dtype 1 | flags 1 | raw bytes 8 | BLAKE3 of raw 32
+[BLAKE3 of base 32]                           flag bit 0
+flat codecs:     xxh3-64 of the body 8
+blocked codecs:  block bytes 4, then per block: stored bytes 4, xxh3 low half 4
+xxh3-64 of everything above 8
+body
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import xxhash
+
+from .dtypes import BY_ID, find_dtype
+from .errors import CorruptFrame, UnsupportedFrame
+
+Buffer = bytes | bytearray | memoryview
+
+MAGIC = b"WVF\x9e"
+VERSION = 1
+CODEC_IDS = {"raw": 0, "constant": 1, "zstd": 2, "planes": 3, "bitx": 4}
+CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
+FLAT_CODECS = frozenset({"raw", "constant"})
+RAW_OVERHEAD_BYTES = 64
+"""What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
+MAX_BLOCK_BYTES = 1 << 24
+"""Bounds what one table entry of 8 bytes can make a reader allocate."""
+
+_FIXED = struct.Struct("<4sBBBBQ32s")
+_ENTRY = struct.Struct("<II")
+_HAS_BASE = 1
+_DIGEST_BYTES = 32
+_CHECKSUM_BYTES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpan:
+    """Where one stored block lies in its frame, and which raw bytes it decodes to."""
+
+    index: int
+    offset: int
+    stored_bytes: int
+    checksum: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """Everything a frame says about itself before its body.
+
+    ``raw_bytes``: length of the tensor. ``digest``: BLAKE3-256 of it. ``base_digest``: BLAKE3-256
+    of the base, None where the frame stands alone. ``frame_bytes``: length of the whole frame.
+    ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
+    codecs, whose body has one checksum, ``body_checksum``. ``block_table``: the packed table of a
+    blocked codec.
+    """
+
+    codec: str
+    dtype: str
+    raw_bytes: int
+    digest: bytes
+    base_digest: bytes | None
+    frame_bytes: int
+    body_offset: int
+    block_bytes: int = 0
+    body_checksum: int = 0
+    block_table: bytes = b""
+
+    def spans(self, start: int = 0, stop: int | None = None) -> Iterator[BlockSpan]:
+        """Yields the blocks that hold any of the raw bytes from ``start`` to ``stop``, in order."""
+        end = self.raw_bytes if stop is None else stop
+        if start >= end:
+            return
+        first = start // self.block_bytes
+        offset = self.body_offset
+        for index, (stored_bytes, checksum) in enumerate(_ENTRY.iter_unpack(self.block_table)):
+            begin = index * self.block_bytes
+            if begin >= end:
+                return
+            if index >= first:
+                finish = min(begin + self.block_bytes, self.raw_bytes)
+                yield BlockSpan(index, offset, stored_bytes, checksum, begin, finish)
+            offset += stored_bytes
+
+
+def checksum_body(body: Buffer) -> int:
+    """Returns the xxh3-64 that guards the body of a flat codec."""
+    return xxhash.xxh3_64_intdigest(body)
+
+
+def checksum_block(stored: Buffer) -> int:
+    """Returns the low 32 bits of the xxh3-64 of one stored block."""
+    return xxhash.xxh3_64_intdigest(stored) & 0xFFFFFFFF
+
+
+def _pack_common(
+    codec: str, dtype: str, raw_bytes: int, digest: bytes, base: bytes | None
+) -> bytes:
+    flags = 0 if base is None else _HAS_BASE
+    fixed = _FIXED.pack(
+        MAGIC, VERSION, CODEC_IDS[codec], find_dtype(dtype).id, flags, raw_bytes, digest
+    )
+    return fixed + (base or b"")
+
+
+def _seal(head: bytes) -> bytes:
+    return head + xxhash.xxh3_64_intdigest(head).to_bytes(_CHECKSUM_BYTES, "little")
+
+
+def pack_flat(codec: str, dtype: str, raw_bytes: int, digest: bytes, body: Buffer) -> bytes:
+    """Returns the frame of a flat codec around ``body``."""
+    head = _pack_common(codec, dtype, raw_bytes, digest, None)
+    head += checksum_body(body).to_bytes(_CHECKSUM_BYTES, "little")
+    return b"".join((_seal(head), body))
+
+
+def pack_blocked(
+    codec: str,
+    dtype: str,
+    raw_bytes: int,
+    digest: bytes,
+    base_digest: bytes | None,
+    block_bytes: int,
+    blocks: list[Buffer],
+) -> bytes:
+    """Returns the frame of a blocked codec around its stored blocks."""
+    head = bytearray(_pack_common(codec, dtype, raw_bytes, digest, base_digest))
+    head += block_bytes.to_bytes(4, "little")
+    for stored in blocks:
+        head += _ENTRY.pack(len(stored), checksum_block(stored))
+    return b"".join((_seal(bytes(head)), *blocks))
+
+
+def blocked_overhead(raw_bytes: int, block_bytes: int, has_base: bool) -> int:
+    """Returns how many bytes a blocked frame adds to the sum of its stored blocks."""
+    blocks = -(-raw_bytes // block_bytes)
+    return _FIXED.size + _DIGEST_BYTES * has_base + 4 + _ENTRY.size * blocks + _CHECKSUM_BYTES
+
+
+class _Cursor:
+    """Takes fields off the front of a frame and knows when there are none left."""
+
+    def __init__(self, frame: memoryview) -> None:
+        self.frame = frame
+        self.offset = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        left = len(self.frame) - self.offset
+        if count > left:
+            raise CorruptFrame(f"frame ends inside its {what}: {count} bytes needed, {left} there")
+        self.offset += count
+        return bytes(self.frame[self.offset - count : self.offset])
+
+    def take_int(self, count: int, what: str) -> int:
+        return int.from_bytes(self.take(count, what), "little")
+
+
+def parse_header(frame: Buffer) -> FrameHeader:
+    """Parses the header of a whole frame (any C-contiguous bytes-like) and checks every length in
+    it.
+
+    Raises CorruptFrame for anything a writer would not have written, including a frame that is
+    shorter or longer than its header says, and UnsupportedFrame for a version, codec or dtype
+    this reader does not know.
+    """
+    view = memoryview(frame).cast("B")
+    cursor = _Cursor(view)
+    magic, version, codec_id, dtype_id, flags, raw_bytes, digest = _FIXED.unpack(
+        cursor.take(_FIXED.size, "header")
+    )
+    if magic != MAGIC:
+        raise CorruptFrame(f"not a frame: it starts with {magic!r}")
+    if version != VERSION:
+        raise UnsupportedFrame(f"frame of format version {version}; this reader knows {VERSION}")
+    if codec_id not in CODEC_NAMES:
+        raise UnsupportedFrame(f"frame of unknown codec id {codec_id}")
+    if dtype_id not in BY_ID:
+        raise UnsupportedFrame(f"frame of unknown dtype id {dtype_id}")
+    if flags & ~_HAS_BASE:
+        raise UnsupportedFrame(f"frame with unknown flags {flags:#04x}")
+    codec = CODEC_NAMES[codec_id]
+    has_base = flags & _HAS_BASE
+    base_digest = cursor.take(_DIGEST_BYTES, "base digest") if has_base else None
+    block_bytes, body_checksum, table = 0, 0, b""
+    if codec in FLAT_CODECS:
+        body_checksum = cursor.take_int(_CHECKSUM_BYTES, "body checksum")
+    else:
+        block_bytes, table = _take_table(cursor, raw_bytes)
+    _check_seal(cursor)
+    header = FrameHeader(
+        codec=codec,
+        dtype=BY_ID[dtype_id].name,
+        raw_bytes=raw_bytes,
+        digest=digest,
+        base_digest=base_digest,
+        frame_bytes=len(view),
+        body_offset=cursor.offset,
+        block_bytes=block_bytes,
+        body_checksum=body_checksum,
+        block_table=table,
+    )
+    _check_body_length(header)
+    return header
+
+
+def _take_table(cursor: _Cursor, raw_bytes: int) -> tuple[int, bytes]:
+    block_bytes = cursor.take_int(4, "block size")
+    if not 0 < block_bytes <= MAX_BLOCK_BYTES:
+        raise CorruptFrame(f"block size of {block_bytes} bytes; at most {MAX_BLOCK_BYTES} allowed")
+    count = -(-raw_bytes // block_bytes)
+    return block_bytes, cursor.take(count * _ENTRY.size, "block table")
+
+
+def _check_seal(cursor: _Cursor) -> None:
+    expected = xxhash.xxh3_64_intdigest(cursor.frame[: cursor.offset])
+    if cursor.take_int(_CHECKSUM_BYTES, "header checksum") != expected:
+        raise CorruptFrame("the header does not match its checksum")
+
+
+def _check_body_length(header: FrameHeader) -> None:
+    there = header.frame_bytes - header.body_offset
+    if header.codec == "raw":
+        promised = header.raw_bytes
+    elif header.codec == "constant":
+        promised = there if 0 < there <= 8 and header.raw_bytes else 1
+    else:
+        promised = sum(stored for stored, _ in _ENTRY.iter_unpack(header.block_table))
+    if there != promised:
+        raise CorruptFrame(f"the header promises a body of {promised} bytes, {there} are there")
+    if (header.codec == "bitx") != (header.base_digest is not None):
+        raise CorruptFrame(f"codec {header.codec} does not go with the base flag")

@@ -1,0 +1,251 @@
+"""Codes a whole tensor into one frame and back: the way into and out of this package.
+
+    frame = encode_tensor(raw, "BF16")
+    assert bytes(decode_tensor(frame)) == raw
+
+Nothing here depends on where a frame is kept; nothing is compiled before the first tensor is coded.
+"""
+
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from . import frame as frames
+from .dtypes import Dtype, find_dtype
+from .errors import CorruptFrame, WrongBase
+from .frame import Buffer, FrameHeader, parse_header
+from .pool import map_ordered, resolve_threads
+
+__all__ = ["CODECS", "LEVELS", "decode_range", "decode_tensor", "encode_tensor", "parse_header"]
+
+LEVELS = ("fast", "default", "max")
+CODECS = tuple(frames.CODEC_IDS)
+BLOCK_BYTES = 1 << 20
+
+_ZSTD_LEVELS = {"fast": None, "default": 3, "max": 12}
+
+Bytes = NDArray[np.uint8]
+
+
+def encode_tensor(
+    raw: Any,
+    dtype: str,
+    *,
+    base: Any = None,
+    level: str = "default",
+    codec: str | None = None,
+    digest: bytes | None = None,
+    base_digest: bytes | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """Encodes one tensor into a frame, never more than 64 bytes longer than the tensor.
+
+    ``raw``: the tensor's bytes, any C-contiguous buffer. ``dtype``: its safetensors name; opaque
+    bytes are "U8". A length that is no multiple of the element size is allowed. ``base``: a
+    tensor of the same length to store the difference to; a frame that turns out smaller without
+    it does not name it, so ask ``parse_header`` for its ``base_digest``. ``level``: "fast",
+    "default" or "max". ``codec``: forces one of ``CODECS`` (the frame is "raw" where that one
+    would break the bound). ``digest``, ``base_digest``: BLAKE3-256 of ``raw`` and ``base``, where
+    the caller already knows them. ``threads``: at most that many, None for every core.
+
+    The result depends on the arguments alone: not on ``threads``, and not on the processor.
+    Raises ValueError for an unknown dtype, level or codec, and for buffers that do not fit each
+    other.
+    """
+    data, kind, width = _view(raw), find_dtype(dtype), resolve_threads(threads)
+    against = None if base is None else _view(base)
+    _check_request(data, against, level, codec)
+    digest = _hash(data, width) if digest is None else digest
+    if against is not None and base_digest is None and codec in (None, "bitx"):
+        base_digest = _hash(against, width)
+    packed = None
+    if codec in (None, "constant"):
+        packed = _encode_constant(data, kind, digest)
+    if packed is None and codec not in ("raw", "constant") and data.size:
+        name = codec or ("planes" if against is None else "bitx")
+        packed = _encode_blocked(data, kind, against, name, level, digest, base_digest, width)
+    if packed is None or len(packed) > data.size + frames.RAW_OVERHEAD_BYTES:
+        packed = frames.pack_flat("raw", kind.name, data.size, digest, data.data)
+    return packed
+
+
+def _check_request(data: Bytes, base: Bytes | None, level: str, codec: str | None) -> None:
+    if level not in LEVELS:
+        raise ValueError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
+    if codec is not None and codec not in CODECS:
+        raise ValueError(f"unknown codec {codec!r}; known: {', '.join(CODECS)}")
+    if codec == "bitx" and base is None:
+        raise ValueError("codec 'bitx' needs a base")
+    if base is not None and base.size != data.size:
+        raise ValueError(f"the base has {base.size} bytes, the tensor {data.size}")
+
+
+def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
+    size = dtype.item_bytes
+    if data.size < size or not np.array_equal(
+        data[size : 4096 * size], data[: 4095 * size][: max(0, min(data.size, 4096 * size) - size)]
+    ):
+        return None
+    if not np.array_equal(data[size:], data[:-size]):
+        return None
+    return frames.pack_flat("constant", dtype.name, data.size, digest, data[:size].data)
+
+
+def _encode_blocked(
+    data: Bytes,
+    dtype: Dtype,
+    base: Bytes | None,
+    codec: str,
+    level: str,
+    digest: bytes,
+    base_digest: bytes | None,
+    threads: int,
+) -> bytes | None:
+    from . import blocks
+
+    against = base if codec == "bitx" else None
+    zstd_level = _ZSTD_LEVELS[level] or 1 if codec == "zstd" else _ZSTD_LEVELS[level]
+    effort = blocks.Effort(zstd_level, entropy=codec != "zstd", cut=codec != "zstd")
+
+    def encode(start: int) -> bytes:
+        stop = start + BLOCK_BYTES
+        piece = None if against is None else against[start:stop]
+        return blocks.encode_block(data[start:stop], dtype, piece, effort)
+
+    stored: list[Buffer] = list(map_ordered(encode, range(0, data.size, BLOCK_BYTES), threads))
+    if against is not None and not any(blocks.is_delta(memoryview(block)) for block in stored):
+        against, codec = None, "planes"
+    return frames.pack_blocked(
+        codec,
+        dtype.name,
+        data.size,
+        digest,
+        None if against is None else base_digest,
+        BLOCK_BYTES,
+        stored,
+    )
+
+
+def decode_tensor(
+    frame: Any,
+    *,
+    base: Any = None,
+    base_digest: bytes | None = None,
+    threads: int | None = None,
+    verify: bool = True,
+) -> memoryview:
+    """Decodes a frame into the raw bytes of its tensor, as a memoryview of unsigned bytes.
+
+    ``base``: the tensor that the header's ``base_digest`` names; one that the frame does not need
+    is ignored. ``base_digest``: BLAKE3-256 of ``base``, where the caller already knows it.
+    ``verify``: also checks the digests of the result and of the base; the checksums of header and
+    blocks are always checked.
+
+    Raises CorruptFrame, UnsupportedFrame or WrongBase. A frame may decode to far more than its
+    own length: bound ``parse_header(frame).raw_bytes`` before decoding one from a stranger.
+    """
+    width = resolve_threads(threads)
+    header = parse_header(_view(frame).data)
+    against = _check_base(header, base, base_digest, verify, width)
+    out = _decode_span(header, _view(frame), 0, header.raw_bytes, against, width)
+    if verify and _hash(out, width) != header.digest:
+        raise CorruptFrame("the decoded tensor does not match its digest")
+    return out.data
+
+
+def decode_range(
+    frame: Any,
+    start: int,
+    stop: int,
+    *,
+    base: Any = None,
+    base_digest: bytes | None = None,
+    threads: int | None = None,
+) -> memoryview:
+    """Decodes the raw bytes from ``start`` to ``stop`` alone, reading only the blocks that hold
+    them.
+
+    ``base`` is the whole base, checked as by ``decode_tensor``; pass its ``base_digest`` where
+    known, or all of it is hashed for every range. Raises ValueError unless 0 <= start <= stop <=
+    raw bytes.
+    """
+    width = resolve_threads(threads)
+    header = parse_header(_view(frame).data)
+    if not 0 <= start <= stop <= header.raw_bytes:
+        raise ValueError(f"range {start}-{stop} does not lie within {header.raw_bytes} bytes")
+    against = _check_base(header, base, base_digest, True, width)
+    return _decode_span(header, _view(frame), start, stop, against, width).data
+
+
+def _check_base(
+    header: FrameHeader, base: Any, base_digest: bytes | None, verify: bool, threads: int
+) -> Bytes | None:
+    if header.base_digest is None:
+        return None
+    if base is None:
+        raise WrongBase(f"the frame needs the base {header.base_digest.hex()}")
+    against = _view(base)
+    if against.size != header.raw_bytes:
+        raise WrongBase(f"the base has {against.size} bytes, the tensor {header.raw_bytes}")
+    if base_digest is None and verify:
+        base_digest = _hash(against, threads)
+    if base_digest is not None and base_digest != header.base_digest:
+        raise WrongBase(f"the base is {base_digest.hex()}, not {header.base_digest.hex()}")
+    return against
+
+
+def _decode_span(
+    header: FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes | None, threads: int
+) -> Bytes:
+    if header.codec in frames.FLAT_CODECS:
+        return _decode_flat(header, frame, start, stop)
+    return _decode_blocked(header, frame, start, stop, base, threads)
+
+
+def _decode_flat(header: FrameHeader, frame: Bytes, start: int, stop: int) -> Bytes:
+    body = frame[header.body_offset :]
+    if frames.checksum_body(body.data) != header.body_checksum:
+        raise CorruptFrame("the body does not match its checksum")
+    if header.codec == "raw":
+        return body[start:stop].copy()
+    shift = start % body.size
+    periods = -(-(shift + stop - start) // body.size)
+    return np.tile(body, periods)[shift : shift + stop - start]
+
+
+def _decode_blocked(
+    header: FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes | None, threads: int
+) -> Bytes:
+    from . import blocks
+
+    dtype = find_dtype(header.dtype)
+    spans = list(header.spans(start, stop))
+    origin = spans[0].start if spans else start
+    out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
+
+    def decode(span: frames.BlockSpan) -> None:
+        stored = frame[span.offset : span.offset + span.stored_bytes].data
+        if frames.checksum_block(stored) != span.checksum:
+            raise CorruptFrame(f"block {span.index} does not match its checksum")
+        piece = None if base is None else base[span.start : span.stop]
+        blocks.decode_block(stored, dtype, piece, out[span.start - origin : span.stop - origin])
+
+    for _ in map_ordered(decode, spans, threads):
+        pass
+    return out[start - origin : stop - origin]
+
+
+def _view(buffer: Any) -> Bytes:
+    """Returns any C-contiguous buffer as read-only (n,) uint8 without copying it."""
+    if isinstance(buffer, np.ndarray) and not buffer.flags.c_contiguous:
+        raise ValueError("the buffer is not C-contiguous")
+    view = np.frombuffer(buffer, np.uint8)
+    # One type for every input, or Numba would compile each kernel once more for writable buffers.
+    view.flags.writeable = False
+    return view
+
+
+def _hash(data: Bytes, threads: int) -> bytes:
+    return blake3(data.data, max_threads=threads).digest()
