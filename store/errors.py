@@ -1,5 +1,4 @@
 """The errors of the store, one kind for each thing a caller can do next."""
-# ruff: noqa: N818 - the kinds are named by what is the matter, and all are errors
 
 import errno
 

@@ -1,6 +1,7 @@
 """From the address of a store to the backend that keeps its objects."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from .backend import Backend
@@ -57,7 +58,7 @@ def _open_s3(parts: SplitResult) -> Backend:
     unknown = sorted(query.keys() - _S3_OPTIONS.keys())
     if unknown:
         raise ValueError(f"unknown S3 option {unknown[0]!r}, known: {', '.join(_S3_OPTIONS)}")
-    options = {_S3_OPTIONS[name]: value for name, value in query.items()}
+    options: dict[str, Any] = {_S3_OPTIONS[name]: value for name, value in query.items()}
     return S3Backend(parts.netloc, parts.path.strip("/"), **options)
 
 

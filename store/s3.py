@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -238,7 +238,7 @@ class S3Backend(Backend):
 
     def _upload_parts(
         self, target: dict[str, str], size: int, read: Callable[[int, int], bytes]
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         step = max(self._part_bytes, -(-size // MAX_PARTS))
 
         def upload(start: int) -> dict[str, Any]:
