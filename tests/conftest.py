@@ -1,0 +1,32 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import s3_server as support
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.S3Server]:
+    """A running S3 server; its credentials are in the environment until the session ends."""
+    executable = support.find_executable()
+    if executable is None:
+        # Where tests decide about a release, a missing server must not pass for a success.
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end(support.HOW_TO_INSTALL)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in support.FOREIGN_ENVIRONMENT:
+            patch.delenv(name, raising=False)
+        for name, value in support.CLIENT_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        server = support.S3Server(executable, tmp_path_factory.mktemp("s3"))
+        server.start()
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def s3_url(s3_server: support.S3Server) -> str:
+    """The address of an empty store on the S3 server."""
+    return s3_server.url(s3_server.new_bucket(), "vault")
