@@ -1,0 +1,123 @@
+"""Chooses the base that a tensor may be coded against.
+
+First form: the declared base, else the commit that the branch points to now, matched by tensor
+name, dtype and size. Whether the delta pays is measured when it is encoded: the smaller of delta
+and standalone frame wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from .errors import InvalidName, Missing
+from .manifest import ChunkUse, FileEntry, Manifest
+from .names import check_repo
+from .segments import Tensor
+from .vault import Snapshot, Vault
+
+_CARD = "README.md"
+# Real cards hold a few KiB of metadata; the rest of the file is prose.
+_MAX_CARD_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A revision to code against, and its chunks by what they are part of."""
+
+    repo: str
+    revision: str
+    chunks: dict[tuple[object, ...], ChunkUse]
+
+
+def find_base(
+    vault: Vault, files: dict[str, Path], repo: str, branch: str, declared: str | None
+) -> tuple[str | None, Base | None]:
+    """Returns the declared base's name, if any, and what to code against.
+
+    `declared` is a repo named by the user, and must exist; without it the model card's
+    `base_model` counts where the vault holds such a repo. Raises Repo- or RevisionNotFound.
+    """
+    if declared is not None:
+        check_repo(declared)
+        return declared, _index(vault.resolve(declared))
+    for name in card_bases(files):
+        snapshot = _try_resolve(vault, name, "main")
+        if snapshot:
+            return name, _index(snapshot)
+    previous = _try_resolve(vault, repo, branch)
+    return None, _index(previous) if previous else None
+
+
+def match_chunks(manifest: Manifest, base: Base) -> dict[bytes, ChunkUse]:
+    """Returns, for chunks of `manifest`, the chunk of `base` that is the same part of a tensor of
+    the same name, dtype and shape."""
+    matches: dict[bytes, ChunkUse] = {}
+    for entry in manifest.files:
+        for key, use in _tensor_chunks(entry, manifest.chunk_bytes):
+            candidate = base.chunks.get(key)
+            if candidate is not None and candidate.size == use.size > 0:
+                matches[use.digest] = candidate
+    return matches
+
+
+def card_bases(files: dict[str, Path]) -> list[str]:
+    """Returns what the model card among `files` names as `base_model`, as repo names.
+
+    A card is free text of unknown origin: whatever is not understood names nothing.
+    """
+    path = files.get(_CARD)
+    if path is None:
+        return []
+    with path.open("rb") as file:
+        text = file.read(_MAX_CARD_BYTES).decode(errors="replace")
+    if not text.startswith("---"):
+        return []
+    front_matter = text[3:].partition("\n---")[0]
+    try:
+        card = yaml.safe_load(front_matter)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return []
+    named = card.get("base_model") if isinstance(card, dict) else None
+    listed = named if isinstance(named, list) else [named]
+    return [name for name in listed if isinstance(name, str) and _is_repo(name)]
+
+
+def _is_repo(name: str) -> bool:
+    try:
+        check_repo(name)
+    except InvalidName:
+        return False
+    return True
+
+
+def _try_resolve(vault: Vault, repo: str, revision: str) -> Snapshot | None:
+    try:
+        return vault.resolve(repo, revision)
+    except Missing:
+        return None
+
+
+def _index(snapshot: Snapshot) -> Base:
+    manifest = snapshot.manifest
+    chunks = {
+        key: use
+        for entry in manifest.files
+        for key, use in _tensor_chunks(entry, manifest.chunk_bytes)
+    }
+    return Base(snapshot.commit.repo, snapshot.commit.id, chunks)
+
+
+def _tensor_chunks(
+    entry: FileEntry, chunk_bytes: int
+) -> Iterator[tuple[tuple[object, ...], ChunkUse]]:
+    """Yields each chunk of each tensor of a file with what it is part of."""
+    uses = entry.chunks(chunk_bytes)
+    for segment in entry.segments:
+        for index in range(len(getattr(segment, "chunks", ()))):
+            use = next(uses)
+            if isinstance(segment, Tensor):
+                yield (segment.name, segment.dtype, segment.shape, index), use

@@ -1,0 +1,188 @@
+"""Reads chunks: fetches their frames in batches, their bases too, and decodes them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ..codecs.errors import FrameError
+from ..codecs.frame import FrameHeader, parse_header
+from ..codecs.pipeline import decode_range, decode_tensor
+from .errors import Corrupt
+from .manifest import ChunkUse
+
+Buffer = bytes | bytearray | memoryview
+FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
+Frames = dict[bytes, tuple[FrameHeader, bytes]]
+
+# A batch is one request for frames. Two are in flight (one fetched while one is decoded), each
+# with raw bytes, frames and bases: together about ten times this, at worst 350 MiB.
+BATCH_BYTES = 32 * 1024 * 1024
+BATCH_CHUNKS = 1000
+
+# Bases stay at hand for the other deltas on them; the next chunk of a file has another base, so
+# a large cache only helps files that repeat tensors.
+BASE_CACHE_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The part [start, stop) of a chunk, in raw bytes."""
+
+    use: ChunkUse
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A batch: its slices, and the frames of its chunks by digest."""
+
+    slices: list[Slice]
+    frames: Frames
+
+
+class ChunkReader:
+    """Decodes chunks that `fetch` has the frames of; not for use by several threads at once.
+
+    `received` counts the bytes of all frames fetched.
+    """
+
+    def __init__(self, fetch: FetchFrames, base_cache_bytes: int = BASE_CACHE_BYTES) -> None:
+        self.received = 0
+        self._fetch = fetch
+        self._bases = _BoundedCache(base_cache_bytes)
+
+    def read_bases(self, uses: Iterable[ChunkUse]) -> Iterator[tuple[bytes, Buffer]]:
+        """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
+        chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
+        for batch in _batches(Slice(use, 0, use.size) for use in uses):
+            frames = self._fetch_batch(batch).frames
+            bases = self._load_bases(_bases_needed(frames))
+            for part in batch:
+                header, frame = frames[part.use.digest]
+                if header.base_digest is None:
+                    yield part.use.digest, _decode_whole(frame, None, part.use.digest)
+                else:
+                    yield header.base_digest, bases[header.base_digest]
+
+    def read(self, uses: Iterable[ChunkUse]) -> Iterator[Buffer]:
+        """Yields the raw bytes of chunks in order, each verified against its digest."""
+        return self.read_slices(Slice(use, 0, use.size) for use in uses)
+
+    def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
+        """Yields parts of chunks in order; whole chunks are verified against their digests, parts
+        by the checksums of the blocks they lie in. Raises Corrupt when something is not right."""
+        with ThreadPoolExecutor(1, "fetch") as fetcher:
+            pending: Future[_Fetched] | None = None
+            for batch in _batches(slices):
+                upcoming = fetcher.submit(self._fetch_batch, batch)
+                if pending:
+                    yield from self._decode(pending.result())
+                pending = upcoming
+            if pending:
+                yield from self._decode(pending.result())
+
+    def _fetch_batch(self, slices: list[Slice]) -> _Fetched:
+        sizes = {s.use.digest: s.use.size for s in slices}
+        return _Fetched(slices, self._fetch_frames(sizes))
+
+    def _fetch_frames(self, sizes: dict[bytes, int]) -> Frames:
+        frames: Frames = {}
+        for (digest, size), frame in zip(sizes.items(), self._fetch(list(sizes)), strict=True):
+            self.received += len(frame)
+            frames[digest] = (_checked_header(frame, digest, size), frame)
+        return frames
+
+    def _decode(self, batch: _Fetched) -> Iterator[Buffer]:
+        bases = self._load_bases(_bases_needed(batch.frames))
+        for part in batch.slices:
+            header, frame = batch.frames[part.use.digest]
+            base = bases[header.base_digest] if header.base_digest is not None else None
+            yield _decode_slice(frame, header, base, part)
+
+    def _load_bases(self, sizes: dict[bytes, int]) -> dict[bytes, Buffer]:
+        """Returns the raw bytes of bases by digest, fetching those that are not cached."""
+        found = {digest: self._bases.get(digest) for digest in sizes}
+        absent = {digest: sizes[digest] for digest, raw in found.items() if raw is None}
+        bases = {digest: raw for digest, raw in found.items() if raw is not None}
+        if absent:
+            for digest, (header, frame) in self._fetch_frames(absent).items():
+                bases[digest] = self._base(digest, frame, header)
+        return bases
+
+    def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
+        if header.base_digest is not None:
+            raise Corrupt(f"base {digest.hex()} is itself stored as a delta")
+        raw = _decode_whole(frame, None, digest)
+        self._bases.put(digest, raw)
+        return raw
+
+
+class _BoundedCache:
+    """Keeps the most recently used buffers up to a total of `limit` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._items: OrderedDict[bytes, Buffer] = OrderedDict()
+
+    def get(self, digest: bytes) -> Buffer | None:
+        raw = self._items.get(digest)
+        if raw is not None:
+            self._items.move_to_end(digest)
+        return raw
+
+    def put(self, digest: bytes, raw: Buffer) -> None:
+        if digest not in self._items:
+            self._items[digest] = raw
+            self._size += len(raw)
+        while self._size > self._limit and len(self._items) > 1:
+            self._size -= len(self._items.popitem(last=False)[1])
+
+
+def _batches(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
+    batch: list[Slice] = []
+    total = 0
+    for part in slices:
+        if batch and (total + part.use.size > BATCH_BYTES or len(batch) >= BATCH_CHUNKS):
+            yield batch
+            batch, total = [], 0
+        batch.append(part)
+        total += part.use.size
+    if batch:
+        yield batch
+
+
+def _bases_needed(frames: Frames) -> dict[bytes, int]:
+    """The bases of the deltas among `frames`, with their sizes."""
+    headers = (header for header, _ in frames.values())
+    return {h.base_digest: h.raw_bytes for h in headers if h.base_digest is not None}
+
+
+def _checked_header(frame: bytes, digest: bytes, size: int) -> FrameHeader:
+    try:
+        header = parse_header(frame)
+    except FrameError as error:
+        raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
+    if header.digest != digest or header.raw_bytes != size:
+        raise Corrupt(f"frame of chunk {digest.hex()} holds another chunk")
+    return header
+
+
+def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: Slice) -> Buffer:
+    if part.start == 0 and part.stop == header.raw_bytes:
+        return _decode_whole(frame, base, part.use.digest)
+    try:
+        return decode_range(frame, part.start, part.stop, base=base)
+    except FrameError as error:
+        raise Corrupt(f"chunk {part.use.digest.hex()} does not decode: {error}") from error
+
+
+def _decode_whole(frame: bytes, base: Buffer | None, digest: bytes) -> Buffer:
+    try:
+        return decode_tensor(frame, base=base)
+    except FrameError as error:
+        raise Corrupt(f"chunk {digest.hex()} does not decode: {error}") from error

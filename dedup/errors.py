@@ -1,0 +1,140 @@
+"""What can go wrong in a vault, in as few kinds as a caller can act on.
+
+    VaultError
+    ├── InvalidInput       the caller's file, name or frame is wrong: mend it, do not retry
+    │   ├── InvalidFile        a weight file breaks its own format
+    │   ├── InvalidName        a repo, revision or path that is not allowed
+    │   ├── InvalidManifest    a manifest that does not add up
+    │   └── InvalidFrame       a frame that does not decode to its digest
+    ├── Missing            what was asked for is not here
+    │   ├── RepoNotFound, RevisionNotFound, EntryNotFound, TensorNotFound
+    │   └── ChunksMissing      a commit names chunks that were never uploaded: push again
+    ├── Conflict           somebody else changed the same thing meanwhile: look, then retry
+    ├── Unreachable        the server or the object store does not answer: retry later
+    ├── StorageFull        no room where the vault or a temporary file lives
+    ├── AccessRefused      credentials or permissions
+    └── Corrupt            what is stored is not what was written: run `weightvault check`
+
+Every kind has a stable `code`, which the HTTP API puts in its error body and the client turns
+back into the same class. `hint` says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class VaultError(Exception):
+    """A failure with a stable code, a message that says what failed and an optional hint."""
+
+    code = "vault_error"
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InvalidInput(VaultError):
+    """The caller's input is wrong; the same call will never succeed."""
+
+    code = "invalid_input"
+
+
+class InvalidFile(InvalidInput):
+    """A file claims a format and breaks it."""
+
+    code = "invalid_file"
+
+
+class InvalidName(InvalidInput):
+    """A repo, revision or file path that is not allowed."""
+
+    code = "invalid_name"
+
+
+class InvalidManifest(InvalidInput):
+    """A manifest that is malformed or does not add up."""
+
+    code = "invalid_manifest"
+
+
+class InvalidFrame(InvalidInput):
+    """A frame or pack that does not decode to the digest it is stored under."""
+
+    code = "invalid_frame"
+
+
+class Missing(VaultError):
+    """What was asked for is not in this vault."""
+
+    code = "not_found"
+
+
+class RepoNotFound(Missing):
+    """No repo of that name."""
+
+    code = "repo_not_found"
+
+
+class RevisionNotFound(Missing):
+    """The repo has no such branch or commit."""
+
+    code = "revision_not_found"
+
+
+class EntryNotFound(Missing):
+    """The revision has no such file."""
+
+    code = "entry_not_found"
+
+
+class TensorNotFound(Missing):
+    """The revision has no such tensor."""
+
+    code = "tensor_not_found"
+
+
+class ChunksMissing(Missing):
+    """A commit names chunks this vault does not hold; pushing again sends them."""
+
+    code = "chunks_missing"
+
+
+class Conflict(VaultError):
+    """Somebody else changed the same thing meanwhile."""
+
+    code = "conflict"
+
+
+class Unreachable(VaultError):
+    """The server or the object store does not answer; passing."""
+
+    code = "unreachable"
+
+
+class StorageFull(VaultError):
+    """No room left where the vault, or a temporary file, lives."""
+
+    code = "storage_full"
+
+
+class AccessRefused(VaultError):
+    """Credentials or permissions stand in the way."""
+
+    code = "access_refused"
+
+
+class Corrupt(VaultError):
+    """What is stored is not what was written."""
+
+    code = "corrupt"
+
+
+def error_classes() -> dict[str, type[VaultError]]:
+    """Every kind by its stable code."""
+    found: dict[str, type[VaultError]] = {}
+    pending: list[type[VaultError]] = [VaultError]
+    while pending:
+        kind = pending.pop()
+        found[kind.code] = kind
+        pending.extend(kind.__subclasses__())
+    return found

@@ -1,0 +1,70 @@
+"""Reads frames out of packs, few requests for many frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from ..store.backend import Backend
+from ..store.catalogue import Catalogue, Location
+from ..store.pack import pack_key
+from .errors import ChunksMissing
+from .translate import store_errors
+
+# Frames of one window are in memory together; the same bound as a reader's batch of raw bytes.
+WINDOW_BYTES = 32 * 1024 * 1024
+
+# Reading a gap of this size costs less than another request (about 10 ms at 100 MB/s from S3).
+_MAX_GAP_BYTES = 1024 * 1024
+
+
+def read_frames(
+    backend: Backend, catalogue: Catalogue, digests: Sequence[bytes]
+) -> Iterator[bytes]:
+    """Yields the frames of `digests` in that order; raises ChunksMissing for unknown ones."""
+    with store_errors():
+        places = catalogue.locate(digests)
+    absent = [d for d in digests if d not in places]
+    if absent:
+        raise ChunksMissing(f"{len(absent)} chunks are not in this vault, as {absent[0].hex()}")
+    for window in _windows([places[d] for d in digests]):
+        with store_errors():
+            frames = _read_window(backend, window)
+        yield from (frames[place.digest] for place in window)
+
+
+def _windows(places: list[Location]) -> Iterator[list[Location]]:
+    window: list[Location] = []
+    total = 0
+    for place in places:
+        if window and total + place.frame_bytes > WINDOW_BYTES:
+            yield window
+            window, total = [], 0
+        window.append(place)
+        total += place.frame_bytes
+    if window:
+        yield window
+
+
+def _read_window(backend: Backend, window: list[Location]) -> dict[bytes, bytes]:
+    frames: dict[bytes, bytes] = {}
+    in_place = sorted(set(window), key=lambda p: (p.pack, p.offset))
+    for pack, places in groupby(in_place, key=lambda p: p.pack):
+        for run in _runs(list(places)):
+            start, stop = run[0].offset, run[-1].offset + run[-1].frame_bytes
+            data = memoryview(backend.get(pack_key(pack), start, stop))
+            for place in run:
+                at = place.offset - start
+                frames[place.digest] = bytes(data[at : at + place.frame_bytes])
+    return frames
+
+
+def _runs(places: list[Location]) -> Iterator[list[Location]]:
+    """Splits the places of one pack, sorted by offset, into runs worth one request each."""
+    run = places[:1]
+    for place in places[1:]:
+        if place.offset - (run[-1].offset + run[-1].frame_bytes) > _MAX_GAP_BYTES:
+            yield run
+            run = []
+        run.append(place)
+    yield run

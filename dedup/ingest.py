@@ -1,0 +1,104 @@
+"""Checks a pack from outside before the vault refers to any of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from ..codecs.dtypes import find_dtype
+from ..codecs.errors import FrameError
+from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
+from ..codecs.pipeline import decode_tensor
+from ..store.catalogue import Location
+from ..store.errors import StoreError
+from ..store.pack import PackEntry, read_index
+from .errors import InvalidFrame
+from .segments import CHUNK_BYTES
+
+# A frame may be this much larger than its chunk (codecs.frame.RAW_OVERHEAD_BYTES and reserve).
+_MAX_FRAME_BYTES = CHUNK_BYTES + 4096
+_READ_BYTES = 4 * 1024 * 1024
+
+ReadBase = Callable[[bytes], bytes | bytearray | memoryview]
+Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
+
+
+def check_pack(path: Path, name: str, locate: Locate, read_base: ReadBase) -> list[PackEntry]:
+    """Returns the entries of the pack in the file `path`, everything about them verified.
+
+    The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and base its entry
+    states; a base stands alone and is in the vault. `locate` finds chunks of the vault,
+    `read_base` decodes one. Raises InvalidFrame naming what is wrong.
+    """
+    with path.open("rb") as file:
+        if _hash_file(file) != name:
+            raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
+        entries = _read_entries(file, path.stat().st_size)
+        _check_bases(entries, locate)
+        for entry in entries:
+            _check_frame(file, entry, read_base)
+    return entries
+
+
+def _hash_file(file: BinaryIO) -> str:
+    hasher = blake3(max_threads=blake3.AUTO)
+    while data := file.read(_READ_BYTES):
+        hasher.update(data)
+    return hasher.hexdigest()
+
+
+def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
+    def read(start: int, stop: int) -> bytes:
+        file.seek(start)
+        return file.read(stop - start)
+
+    try:
+        return read_index(read, size)
+    except StoreError as error:
+        raise InvalidFrame(f"pack is not well-formed: {error}") from error
+
+
+def _check_bases(entries: list[PackEntry], locate: Locate) -> None:
+    bases = {e.base_digest for e in entries if e.base_digest is not None}
+    if not bases:
+        return
+    places = locate(bases)
+    for base in bases:
+        if base not in places:
+            raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
+        if places[base].base is not None:
+            raise InvalidFrame(f"the base {base.hex()} is a delta itself; deltas are one deep")
+
+
+def _check_frame(file: BinaryIO, entry: PackEntry, read_base: ReadBase) -> None:
+    if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
+        raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
+    file.seek(entry.offset)
+    frame = file.read(entry.frame_bytes)
+    try:
+        header = parse_header(frame)
+        if _facts(header) != _entry_facts(entry):
+            raise InvalidFrame(f"frame of chunk {entry.digest.hex()} is not what the index says")
+        base = read_base(header.base_digest) if header.base_digest is not None else None
+        decode_tensor(frame, base=base, verify=True)
+    except FrameError as error:
+        raise InvalidFrame(
+            f"frame does not decode to chunk {entry.digest.hex()}: {error}", "push again"
+        ) from error
+
+
+def _facts(header: FrameHeader) -> tuple[object, ...]:
+    return (
+        header.digest,
+        header.raw_bytes,
+        CODEC_IDS[header.codec],
+        find_dtype(header.dtype).id,
+        header.base_digest,
+    )
+
+
+def _entry_facts(entry: PackEntry) -> tuple[object, ...]:
+    return (entry.digest, entry.raw_bytes, entry.codec, entry.dtype, entry.base_digest)

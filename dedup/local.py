@@ -1,0 +1,282 @@
+"""The vault itself: an object store and a catalogue, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from ..store.backend import Backend
+from ..store.catalogue import Catalogue, CommitRow
+from ..store.pack import pack_key
+from . import journal
+from .check import check_vault
+from .chunks import Buffer, ChunkReader
+from .errors import (
+    ChunksMissing,
+    EntryNotFound,
+    InvalidInput,
+    InvalidManifest,
+    RepoNotFound,
+    RevisionNotFound,
+    TensorNotFound,
+)
+from .frames import read_frames
+from .ingest import check_pack
+from .manifest import ChunkUse, FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
+from .marker import check_marker, write_marker
+from .names import check_branch, check_repo, check_revision
+from .rebuild import file_parts, read_parts
+from .report import cost_of_repo, report_vault
+from .segments import Tensor
+from .translate import store_errors
+from .vault import (
+    S3_STANDARD_PRICE,
+    CheckResult,
+    Commit,
+    FileInfo,
+    RepoInfo,
+    Report,
+    RepoSummary,
+    Snapshot,
+)
+
+
+class LocalVault:
+    """Implements dedup.vault.Vault over a backend and a catalogue.
+
+    Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
+    `scratch` is a folder for temporary files, best on the disk that the backend writes to.
+    """
+
+    def __init__(self, backend: Backend, catalogue: Catalogue, *, scratch: Path) -> None:
+        self.backend = backend
+        self.catalogue = catalogue
+        self.scratch = scratch
+        with store_errors():
+            check_marker(backend)
+            journal.catch_up(backend, catalogue)
+
+    def close(self) -> None:
+        """Gives back connections and files."""
+        self.catalogue.close()
+        self.backend.close()
+
+    # The way in
+
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """See Vault.find_missing."""
+        with store_errors():
+            return set(digests) - self.catalogue.known(digests).keys()
+
+    def add_pack(self, path: Path, name: str) -> int:
+        """See Vault.add_pack."""
+        reader = ChunkReader(self._fetch_any)
+        with store_errors():
+            entries = check_pack(path, name, self.catalogue.locate, self._base_reader(reader))
+            write_marker(self.backend)
+            self.backend.put_file(pack_key(name), path)
+            return self.catalogue.add_pack(name, path.stat().st_size, entries)
+
+    def commit(
+        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+    ) -> Commit:
+        """See Vault.commit."""
+        check_repo(repo)
+        check_branch(branch)
+        data = pack_manifest(manifest)
+        name = manifest_name(data)
+        with store_errors():
+            head = self.catalogue.find_commit(repo, branch)
+            if head and head.manifest == name:
+                return _commit(head)
+            self._check_chunks(manifest)
+            self._check_files(manifest)
+            self.backend.put(manifest_key(name), data)
+            row = journal.commit_row(repo, branch, name, head.oid if head else None, base)
+            self._record(journal.Entry(repo, row.created, row))
+        return _commit(row)
+
+    def delete_repo(self, repo: str) -> None:
+        """See Vault.delete_repo."""
+        self._require_repo(repo)
+        with store_errors():
+            self._record(journal.deletion(repo))
+
+    # The way out
+
+    def resolve(self, repo: str, revision: str = "main") -> Snapshot:
+        """See Vault.resolve."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            return Snapshot(_commit(row), journal.load_manifest(self.backend, row.manifest))
+
+    def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """See Vault.read_frames."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            allowed = self.catalogue.chunks_of(repo, row.oid, digests)
+        refused = [d for d in digests if d not in allowed]
+        if refused:
+            raise ChunksMissing(f"{repo} at {revision} has no chunk {refused[0].hex()}")
+        return self._fetch_any(digests)
+
+    def stat_file(self, repo: str, revision: str, path: str) -> tuple[Snapshot, FileEntry]:
+        """Returns a revision and its file `path`. Raises Repo-, Revision- or EntryNotFound."""
+        snapshot = self.resolve(repo, revision)
+        entry = snapshot.manifest.file(path)
+        if entry is None:
+            raise EntryNotFound(f"{repo} at {revision} has no file {path!r}")
+        return snapshot, entry
+
+    def read_file(
+        self, repo: str, revision: str, path: str, start: int = 0, stop: int | None = None
+    ) -> tuple[Snapshot, FileEntry, Iterator[Buffer]]:
+        """Returns a revision, its file and the file's bytes [start, stop), piece by piece.
+
+        Raises before the first piece when there is no such file, Corrupt at the piece that is
+        damaged.
+        """
+        snapshot, entry = self.stat_file(repo, revision, path)
+        end = entry.size if stop is None else min(stop, entry.size)
+        pieces = self._read(entry, snapshot.manifest, start, end)
+        return snapshot, entry, pieces
+
+    def read_tensor(
+        self, repo: str, revision: str, name: str, file: str | None = None
+    ) -> tuple[Snapshot, Tensor, Iterator[Buffer]]:
+        """Returns a revision, its tensor called `name` and the tensor's raw bytes, piece by piece.
+
+        `file` says which file's, where several have one of that name; without it that raises
+        InvalidInput. Raises TensorNotFound.
+        """
+        snapshot = self.resolve(repo, revision)
+        found = [
+            (entry, tensor, offset)
+            for entry in snapshot.manifest.files
+            if file in (None, entry.path)
+            for tensor, offset in _tensors_at(entry)
+            if tensor.name == name
+        ]
+        if not found:
+            raise TensorNotFound(f"{repo} at {revision} has no tensor {name!r}")
+        if len(found) > 1:
+            paths = ", ".join(entry.path for entry, _, _ in found)
+            raise InvalidInput(f"several files have a tensor {name!r}: {paths}", "name the file")
+        entry, tensor, offset = found[0]
+        pieces = self._read(entry, snapshot.manifest, offset, offset + tensor.size)
+        return snapshot, tensor, pieces
+
+    # Looking
+
+    def list_repos(self) -> list[RepoSummary]:
+        """See Vault.list_repos."""
+        with store_errors():
+            rows = self.catalogue.list_repos()
+        return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
+
+    def describe_repo(self, repo: str) -> RepoInfo:
+        """See Vault.describe_repo."""
+        self._require_repo(repo)
+        with store_errors():
+            branches = self.catalogue.branches(repo)
+            newest = max(branches.values(), key=lambda row: row.created)
+            manifest = journal.load_manifest(self.backend, newest.manifest)
+            cost = cost_of_repo(self.catalogue, repo)
+        files = tuple(
+            FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
+            for f in manifest.files
+        )
+        ids = {name: row.oid for name, row in branches.items()}
+        return RepoInfo(repo, ids, _commit(newest), files, cost)
+
+    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
+        """See Vault.report."""
+        with store_errors():
+            return report_vault(self.backend, self.catalogue, price)
+
+    def check(self) -> CheckResult:
+        """See Vault.check."""
+        with store_errors():
+            return check_vault(self.backend, self.catalogue)
+
+    def check_health(self) -> None:
+        """Asks the object store and the catalogue for something small; raises if one fails."""
+        with store_errors():
+            check_marker(self.backend)
+            self.catalogue.last_entry()
+
+    # Inside
+
+    def _record(self, entry: journal.Entry) -> None:
+        write_marker(self.backend)
+        key = journal.write_entry(self.backend, entry)
+        journal.apply_entry(self.backend, self.catalogue, key, entry)
+
+    def _find_commit(self, repo: str, revision: str) -> CommitRow:
+        check_revision(revision)
+        check_repo(repo)
+        with store_errors():
+            row = self.catalogue.find_commit(repo, revision)
+        if row is None:
+            self._require_repo(repo)
+            raise RevisionNotFound(f"repo {repo} has no revision {revision!r}")
+        return row
+
+    def _require_repo(self, repo: str) -> None:
+        check_repo(repo)
+        with store_errors():
+            if not self.catalogue.has_repo(repo):
+                raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
+
+    def _fetch_any(self, digests: Sequence[bytes]) -> Iterator[bytes]:
+        return read_frames(self.backend, self.catalogue, digests)
+
+    def _base_reader(self, reader: ChunkReader) -> Callable[[bytes], Buffer]:
+        def read_base(digest: bytes) -> Buffer:
+            size = self.catalogue.known([digest])[digest]
+            return next(iter(reader.read([ChunkUse(digest, 0, size, "U8")])))
+
+        return read_base
+
+    def _read(
+        self, entry: FileEntry, manifest: Manifest, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        parts = file_parts(entry, manifest.chunk_bytes, start, stop)
+        return read_parts(ChunkReader(self._fetch_any), parts)
+
+    def _check_chunks(self, manifest: Manifest) -> None:
+        wanted = manifest.digests()
+        known = self.catalogue.known(list(wanted))
+        absent = [d for d in wanted if d not in known]
+        if absent:
+            raise ChunksMissing(
+                f"{len(absent)} of {len(wanted)} chunks were never uploaded", "push again"
+            )
+        wrong = [d for d, size in wanted.items() if known[d] != size]
+        if wrong:
+            raise InvalidManifest(f"chunk {wrong[0].hex()} has another size than stated")
+
+    def _check_files(self, manifest: Manifest) -> None:
+        """Rebuilds and hashes every file that was not before: nobody's word is taken for it."""
+        for entry in manifest.files:
+            if self.catalogue.knows_file(entry.digest, entry.recipe()):
+                continue
+            hasher = blake3(max_threads=blake3.AUTO)
+            for piece in self._read(entry, manifest, 0, entry.size):
+                hasher.update(piece)
+            if hasher.digest() != entry.digest:
+                raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
+
+
+def _commit(row: CommitRow) -> Commit:
+    return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, row.parent, row.base)
+
+
+def _tensors_at(entry: FileEntry) -> Iterator[tuple[Tensor, int]]:
+    offset = 0
+    for segment in entry.segments:
+        if isinstance(segment, Tensor):
+            yield segment, offset
+        offset += segment.size

@@ -1,0 +1,268 @@
+"""The manifest: which files a revision has and which segments make up each (FORMAT.md, Manifest).
+
+A manifest is a pure function of the files pushed: the same files give the same bytes, so its
+BLAKE3 names it and two pushes of one model share it.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from blake3 import blake3
+
+from .errors import InvalidManifest, InvalidName
+from .names import check_path
+from .segments import (
+    CHUNK_BYTES,
+    ITEM_BYTES,
+    MAX_LITERAL_BYTES,
+    Literal,
+    Opaque,
+    Segment,
+    Tensor,
+    chunk_sizes,
+    count_chunks,
+)
+
+MAGIC = b"\x89WVM"
+VERSION = 1
+MAX_MANIFEST_BYTES = 1 << 30
+MAX_OUTLINE_BYTES = 1 << 29
+_HEAD = struct.Struct("<4sB3xIII")
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a revision: path, size in bytes, BLAKE3-256 of its bytes, its segments."""
+
+    path: str
+    size: int
+    digest: bytes
+    segments: tuple[Segment, ...]
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """The file's tensors, in file order."""
+        return (s for s in self.segments if isinstance(s, Tensor))
+
+    def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[ChunkUse]:
+        """Yields each chunk with its place in the file, in file order."""
+        offset = 0
+        for segment in self.segments:
+            if not isinstance(segment, Literal):
+                yield from _uses(segment, offset, chunk_bytes)
+            offset += segment.size
+
+    def recipe(self) -> bytes:
+        """BLAKE3-256 over the file's segments: equal recipes rebuild equal bytes."""
+        outline = json.dumps([_segment_key(s) for s in self.segments], separators=(",", ":"))
+        return blake3(outline.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkUse:
+    """A chunk at a place in a file: digest, first byte in the file, bytes, dtype to code it as."""
+
+    digest: bytes
+    offset: int
+    size: int
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The files of a revision, sorted by path, and the chunk size their tensors are cut at."""
+
+    files: tuple[FileEntry, ...]
+    chunk_bytes: int = CHUNK_BYTES
+
+    @property
+    def size(self) -> int:
+        """Logical bytes: the sum of the files' sizes."""
+        return sum(f.size for f in self.files)
+
+    def file(self, path: str) -> FileEntry | None:
+        """Returns the entry of `path`, or None."""
+        return next((f for f in self.files if f.path == path), None)
+
+    def digests(self) -> dict[bytes, int]:
+        """Every distinct chunk with its raw size in bytes, in order of first use."""
+        return {use.digest: use.size for f in self.files for use in f.chunks(self.chunk_bytes)}
+
+
+def pack_manifest(manifest: Manifest) -> bytes:
+    """Returns the manifest's bytes (FORMAT.md, Manifest)."""
+    digests = list(manifest.digests())
+    index = {digest: i for i, digest in enumerate(digests)}
+    outline = {
+        "chunk_bytes": manifest.chunk_bytes,
+        "files": [_pack_file(f, index) for f in manifest.files],
+    }
+    text = json.dumps(outline, separators=(",", ":"), ensure_ascii=False).encode()
+    stored = zstandard.ZstdCompressor(level=9).compress(text)
+    head = _HEAD.pack(MAGIC, VERSION, len(digests), len(text), len(stored))
+    return head + b"".join(digests) + stored
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Reads a manifest from outside; raises InvalidManifest unless every part of it adds up."""
+    digests, text = _open_envelope(data)
+    try:
+        outline = json.loads(text)
+        chunk_bytes = _natural(outline["chunk_bytes"])
+        if not 1 << 16 <= chunk_bytes <= CHUNK_BYTES or chunk_bytes % 8:
+            raise InvalidManifest(f"manifest cuts tensors at {chunk_bytes} bytes")
+        files = tuple(_parse_file(f, digests, chunk_bytes) for f in outline["files"])
+    except (KeyError, TypeError, IndexError, ValueError, RecursionError, InvalidName) as error:
+        raise InvalidManifest(f"manifest is malformed: {error}") from error
+    _check_paths([f.path for f in files])
+    return Manifest(files, chunk_bytes)
+
+
+def manifest_name(data: bytes) -> str:
+    """The name of a manifest: the BLAKE3-256 of its bytes, in hexadecimal."""
+    return blake3(data).hexdigest()
+
+
+def manifest_key(name: str) -> str:
+    """Where a manifest lives in the object store."""
+    return f"manifests/{name[:2]}/{name}"
+
+
+def _uses(segment: Opaque | Tensor, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
+    dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
+    for digest, size in zip(segment.chunks, chunk_sizes(segment.size, chunk_bytes), strict=True):
+        yield ChunkUse(digest, offset, size, dtype)
+        offset += size
+
+
+def _segment_key(segment: Segment) -> list[Any]:
+    if isinstance(segment, Literal):
+        return [segment.data.hex()]
+    return [segment.size, *(d.hex() for d in segment.chunks)]
+
+
+def _pack_file(entry: FileEntry, index: dict[bytes, int]) -> dict[str, Any]:
+    return {
+        "path": entry.path,
+        "size": entry.size,
+        "blake3": entry.digest.hex(),
+        "segments": [_pack_segment(s, index) for s in entry.segments],
+    }
+
+
+def _pack_segment(segment: Segment, index: dict[bytes, int]) -> dict[str, Any]:
+    if isinstance(segment, Literal):
+        return {"literal": b64encode(segment.data).decode()}
+    common = {"size": segment.size, "chunks": [index[d] for d in segment.chunks]}
+    if isinstance(segment, Opaque):
+        return common
+    return {"tensor": segment.name, "dtype": segment.dtype, "shape": segment.shape, **common}
+
+
+def _open_envelope(data: bytes) -> tuple[list[bytes], bytes]:
+    if len(data) < _HEAD.size:
+        raise InvalidManifest(f"manifest is cut short at {len(data)} bytes")
+    magic, version, count, text_bytes, stored_bytes = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise InvalidManifest("these bytes are not a manifest")
+    if version != VERSION:
+        raise InvalidManifest(
+            f"manifest has format version {version}, this weightvault reads {VERSION}",
+            "upgrade weightvault",
+        )
+    table_end = _HEAD.size + _DIGEST_BYTES * count
+    if table_end + stored_bytes != len(data) or text_bytes > MAX_OUTLINE_BYTES:
+        raise InvalidManifest("manifest lengths do not add up")
+    table = data[_HEAD.size : table_end]
+    digests = [table[i : i + _DIGEST_BYTES] for i in range(0, len(table), _DIGEST_BYTES)]
+    if len(set(digests)) != count:
+        raise InvalidManifest("manifest lists a chunk twice")
+    return digests, _decompress(data[table_end:], text_bytes)
+
+
+def _decompress(stored: bytes, text_bytes: int) -> bytes:
+    try:
+        # The header's promise is checked against ours before anything is allocated by it.
+        if zstandard.frame_content_size(stored) != text_bytes:
+            raise InvalidManifest("manifest outline has another length than stated")
+        return zstandard.ZstdDecompressor().decompress(stored)
+    except zstandard.ZstdError as error:
+        raise InvalidManifest(f"manifest outline does not decompress: {error}") from error
+
+
+def _parse_file(outline: dict[str, Any], digests: list[bytes], chunk_bytes: int) -> FileEntry:
+    size = _natural(outline["size"])
+    digest = bytes.fromhex(outline["blake3"])
+    segments = tuple(_parse_segment(s, digests, chunk_bytes) for s in outline["segments"])
+    path = check_path(_text(outline["path"]))
+    if len(digest) != _DIGEST_BYTES:
+        raise InvalidManifest(f"file {path!r} has a digest of {len(digest)} bytes")
+    if sum(s.size for s in segments) != size:
+        raise InvalidManifest(f"segments of {path!r} do not cover its {size} bytes")
+    return FileEntry(path, size, digest, segments)
+
+
+def _parse_segment(outline: dict[str, Any], digests: list[bytes], chunk_bytes: int) -> Segment:
+    if "literal" in outline:
+        data = b64decode(outline["literal"], validate=True)
+        if len(data) > MAX_LITERAL_BYTES:
+            raise InvalidManifest(f"literal of {len(data)} bytes; at most {MAX_LITERAL_BYTES}")
+        return Literal(data)
+    size = _natural(outline["size"])
+    chunks = tuple(digests[_natural(i)] for i in outline["chunks"])
+    if len(chunks) != count_chunks(size, chunk_bytes):
+        raise InvalidManifest(f"{len(chunks)} chunks cannot make up {size} bytes")
+    if "tensor" not in outline:
+        return Opaque(size, chunks)
+    shape = tuple(_natural(n) for n in outline["shape"])
+    tensor = Tensor(_text(outline["tensor"]), _text(outline["dtype"]), shape, size, chunks)
+    check_tensor_size(tensor)
+    return tensor
+
+
+def check_tensor_size(tensor: Tensor) -> None:
+    """Raises InvalidManifest if a tensor of a known dtype has not the bytes its shape takes."""
+    item_bytes = ITEM_BYTES.get(tensor.dtype)
+    if item_bytes is None:
+        return
+    expected = item_bytes
+    for n in tensor.shape:
+        expected *= n
+    if expected != tensor.size:
+        raise InvalidManifest(
+            f"tensor {tensor.name!r} of shape {list(tensor.shape)} and dtype {tensor.dtype} "
+            f"takes {expected} bytes, not {tensor.size}"
+        )
+
+
+def _check_paths(paths: Iterable[str]) -> None:
+    """Paths must be distinct, sorted, and no file may be another file's folder."""
+    seen = list(paths)
+    files = set(seen)
+    if seen != sorted(files):
+        raise InvalidManifest("files of a manifest must be sorted by path and distinct")
+    for path in seen:
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            if "/".join(parts[:depth]) in files:
+                raise InvalidManifest(f"{'/'.join(parts[:depth])!r} is both a file and a folder")
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise InvalidManifest(f"{value!r} is not a length or index")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidManifest(f"{value!r} is not a text")
+    return value

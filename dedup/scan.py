@@ -1,0 +1,105 @@
+"""Reads the files to push: takes them apart and hashes the files and their chunks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from .errors import InvalidFile, VaultError
+from .formats import segment_file
+from .manifest import FileEntry, Manifest
+from .names import check_path
+from .progress import Progress
+from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes
+
+# Folders that tools keep beside a model and that no hub takes in.
+_IGNORED_FOLDERS = {".git", ".cache", "__pycache__"}
+
+
+def find_files(path: Path) -> dict[str, Path]:
+    """Returns the files to push by their path in the repo, sorted: one file, or a whole folder.
+
+    Links to files are followed, links to folders are not. Raises InvalidFile when there is
+    nothing to push, InvalidName for a file name that no vault can give back.
+    """
+    if path.is_file():
+        return {check_path(path.name): path}
+    if not path.is_dir():
+        raise InvalidFile(f"{path} is neither a file nor a folder", "name what to push")
+    found = {check_path(p.relative_to(path).as_posix()): p for p in _walk(path)}
+    if not found:
+        raise InvalidFile(f"{path} holds no files", "name a folder with a model in it")
+    return dict(sorted(found.items()))
+
+
+def scan_files(files: dict[str, Path], progress: Progress) -> Manifest:
+    """Takes `files` apart and hashes them. Raises InvalidFile naming the file that is wrong."""
+    progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
+    try:
+        return Manifest(tuple(scan_file(name, p, progress) for name, p in files.items()))
+    finally:
+        progress.end()
+
+
+def scan_file(name: str, path: Path, progress: Progress) -> FileEntry:
+    """Returns the entry of the file at `path`, which the repo calls `name`."""
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            segments = segment_file(name, file, before.st_size)
+            entry = _hash_file(name, file, before.st_size, segments, progress)
+            _check_unchanged(before, os.fstat(file.fileno()))
+            return entry
+    except VaultError as error:
+        raise type(error)(f"{path}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if f not in _IGNORED_FOLDERS)
+        for name in sorted(names):
+            path = Path(root, name)
+            # Pipes, sockets and dangling links have no bytes to keep.
+            if path.is_file():
+                yield path
+
+
+def _hash_file(
+    name: str, file: BinaryIO, size: int, segments: list[Segment], progress: Progress
+) -> FileEntry:
+    whole = blake3(max_threads=blake3.AUTO)
+    buffer = memoryview(bytearray(min(size, CHUNK_BYTES)))
+    file.seek(0)
+    hashed: list[Segment] = []
+    for segment in segments:
+        digests: list[bytes] = []
+        for n in chunk_sizes(segment.size):
+            data = _read_exactly(file, buffer[:n])
+            whole.update(data)
+            digests.append(blake3(data, max_threads=blake3.AUTO).digest())
+            progress.advance(n)
+        is_literal = isinstance(segment, Literal)
+        hashed.append(segment if is_literal else replace(segment, chunks=tuple(digests)))
+    return FileEntry(name, size, whole.digest(), tuple(hashed))
+
+
+def _read_exactly(file: BinaryIO, buffer: memoryview) -> memoryview:
+    filled = 0
+    while filled < len(buffer):
+        n = file.readinto(buffer[filled:])  # pyright: ignore[reportAttributeAccessIssue]
+        if not n:
+            raise InvalidFile("the file became shorter while it was read", "push it again")
+        filled += n
+    return buffer
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise InvalidFile("the file changed while it was read", "push it again")

@@ -1,0 +1,95 @@
+"""What a file is made of: segments that cover it exactly, in order.
+
+A segment is a run of literal bytes (short: padding, a trailer), a tensor, or opaque bytes.
+Tensors and opaque runs are stored as *chunks*: the unit that a frame holds and that a digest
+names. A chunk is the whole tensor, unless the tensor is larger than CHUNK_BYTES: then it is cut
+into slices of CHUNK_BYTES, so that memory is bounded by a setting and not by a model
+(ARCHITECTURE.md, "Chunks").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# 32 MiB: a push or pull holds a handful of chunks per thread, so this keeps both sides well under
+# 1 GiB, while a frame's header stays under one part in 10^5. A multiple of every element size.
+CHUNK_BYTES = 32 * 1024 * 1024
+
+# Runs up to this length travel inside the manifest; a digest alone would take 32 bytes.
+MAX_LITERAL_BYTES = 64
+
+ITEM_BYTES = {
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+}
+"""Bytes per element of the dtypes whose layout the codecs know, by safetensors name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """Up to MAX_LITERAL_BYTES bytes kept in the manifest itself."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that this segment covers."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """`size` bytes of no known structure; `chunks` are their digests once they are hashed."""
+
+    size: int
+    chunks: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor: its name, its dtype as the file calls it, its shape, and its raw bytes.
+
+    `chunks` are the digests of its slices once they are hashed, one for a tensor of up to
+    CHUNK_BYTES.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    size: int
+    chunks: tuple[bytes, ...] = ()
+
+    @property
+    def coding_dtype(self) -> str:
+        """The dtype to code the bytes as: its own where the codecs know it, else plain bytes."""
+        return self.dtype if self.dtype in ITEM_BYTES else "U8"
+
+
+Segment = Literal | Opaque | Tensor
+
+
+def chunk_sizes(size: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[int]:
+    """Yields the byte lengths of the chunks of a run of `size` bytes; one empty chunk for 0."""
+    if size == 0:
+        yield 0
+    for start in range(0, size, chunk_bytes):
+        yield min(chunk_bytes, size - start)
+
+
+def count_chunks(size: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Returns how many chunks `chunk_sizes` yields."""
+    return max(1, -(-size // chunk_bytes))

@@ -1,0 +1,215 @@
+"""What a vault does, whoever does it: the interface that push, pull and the command line speak.
+
+Two classes implement it: `dedup.local.LocalVault` over an object store and a catalogue, and
+`api.client.HttpVault` over a server that holds a LocalVault. Every method raises only the kinds
+of dedup.errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from .manifest import Manifest
+
+# What S3 standard storage costs in its cheapest-to-reach region, first 50 TB, per GiB and month.
+S3_STANDARD_PRICE = 0.023
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One immutable state of a repo.
+
+    `id` is 40 hexadecimal digits, `parent` the commit that the branch pointed to before,
+    `manifest` the manifest's name, `created` Unix seconds, `base` the repo declared as base.
+    """
+
+    id: str
+    repo: str
+    branch: str
+    manifest: str
+    created: float
+    parent: str | None = None
+    base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A commit with its manifest: all that a pull needs to know before it reads frames."""
+
+    commit: Commit
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class RepoSummary:
+    """One line of `ls`: `size` is the logical bytes of the newest commit."""
+
+    name: str
+    branches: tuple[str, ...]
+    files: int
+    size: int
+    updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One file of a repo's newest commit: bytes, tensors in it, BLAKE3 in hexadecimal."""
+
+    path: str
+    size: int
+    tensors: int
+    blake3: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepoInfo:
+    """What `info` prints: branches with their commit ids, the newest commit's files, and cost."""
+
+    name: str
+    branches: dict[str, str]
+    commit: Commit
+    files: tuple[FileInfo, ...]
+    cost: RepoCost
+
+
+@dataclass(frozen=True, slots=True)
+class RepoCost:
+    """What one repo takes, in bytes, all its commits together.
+
+    `logical`: its files as plain files. `unique`: its distinct chunks, raw. `exclusive`: stored
+    bytes of frames that only this repo needs, which deleting it would free. `shared`: stored
+    bytes of frames it needs and others need too, bases of its deltas included.
+    """
+
+    name: str
+    commits: int
+    logical: int
+    unique: int
+    exclusive: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Bytes saved by each stage; logical minus all of them is what the live frames take.
+
+    `files`: whole files stored before. `tensors`: chunks stored before, within or across files.
+    `coding`: frames coded without a base. `deltas`: frames coded against one, less the bases that
+    are kept for them alone.
+    """
+
+    files: int
+    tensors: int
+    coding: int
+    deltas: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Where the bytes go; `stored` = `frames` + `metadata` + `garbage` is what the backend holds.
+
+    `logical`: all files of all commits as plain files. `unique`: distinct chunks, raw. `frames`:
+    frames that some commit needs. `metadata`: pack indexes, manifests, journal. `garbage`: frames
+    no commit needs any more, freed by a collection. `price` is per GiB and month.
+    """
+
+    repos: int
+    commits: int
+    files: int
+    chunks: int
+    logical: int
+    unique: int
+    frames: int
+    metadata: int
+    garbage: int
+    stored: int
+    stages: Stages
+    price: float
+    by_repo: tuple[RepoCost, ...] = ()
+
+    @property
+    def cost(self) -> float:
+        """What the stored bytes cost per month, in the currency of `price`."""
+        return self.stored / 2**30 * self.price
+
+    @property
+    def plain_cost(self) -> float:
+        """What the logical bytes would cost per month as plain files."""
+        return self.logical / 2**30 * self.price
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What `check` looked at, and every problem it found: sentences naming what is affected."""
+
+    repos: int
+    commits: int
+    manifests: int
+    packs: int
+    chunks: int
+    problems: tuple[str, ...] = field(default=())
+
+
+class Vault(Protocol):
+    """A place that keeps repos of files and gives back the very bytes it was given."""
+
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """Returns those of `digests` that the vault holds no frame for."""
+        ...
+
+    def add_pack(self, path: Path, name: str) -> int:
+        """Takes in the pack in the file `path`, whose BLAKE3 is `name`; the file stays there.
+
+        Every frame is decoded and hashed before the vault refers to it. Returns how many of its
+        chunks were new. Raises InvalidFrame when anything in it is not what it says.
+        """
+        ...
+
+    def commit(
+        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+    ) -> Commit:
+        """Makes `manifest` the newest commit of `branch`, creating repo and branch as needed.
+
+        Returns the present commit unchanged if it has that very manifest. Raises ChunksMissing,
+        InvalidName, InvalidManifest.
+        """
+        ...
+
+    def resolve(self, repo: str, revision: str = "main") -> Snapshot:
+        """Returns the commit that a branch or commit id names. Raises Repo-/RevisionNotFound."""
+        ...
+
+    def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """Yields the frames of `digests` in that order.
+
+        Only chunks of that revision and bases of its deltas are given; others raise
+        ChunksMissing, whether the vault holds them or not.
+        """
+        ...
+
+    def list_repos(self) -> list[RepoSummary]:
+        """Returns all repos by name."""
+        ...
+
+    def describe_repo(self, repo: str) -> RepoInfo:
+        """Returns a repo's branches, the files of its newest commit and what it costs."""
+        ...
+
+    def delete_repo(self, repo: str) -> None:
+        """Deletes a repo with all its commits. Raises RepoNotFound."""
+        ...
+
+    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
+        """Returns where the bytes go, at `price` per GiB and month."""
+        ...
+
+    def check(self) -> CheckResult:
+        """Checks that everything referred to is there; reads no weights and writes nothing."""
+        ...
+
+    def close(self) -> None:
+        """Gives back connections and files."""
+        ...

@@ -1,0 +1,416 @@
+"""The catalogue: where each digest lives, and which commits of which repos need it.
+
+It holds nothing that the object store cannot give back: packs carry their index, manifests and
+journal entries are objects (ARCHITECTURE.md, "The journal"). Every public method is one
+transaction and raises only StoreError kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
+
+from .engine import open_engine, store_error
+from .errors import NotFound
+from .pack import PackEntry
+from .schema import chunks, commit_chunks, commits, files, journal, packs, refs, repos
+
+# Digests per statement: SQLite allows 32,766 variables, and longer statements gain nothing.
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a chunk's frame lies: pack name, first byte and length in it; and what it holds."""
+
+    digest: bytes
+    pack: str
+    offset: int
+    frame_bytes: int
+    raw_bytes: int
+    base: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRow:
+    """A commit as the catalogue keeps it; `oid` is its id of 40 hexadecimal digits."""
+
+    oid: str
+    repo: str
+    branch: str
+    parent: str | None
+    manifest: str
+    base: str | None
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of a commit: path, bytes, digest, digest of its recipe, number of tensors."""
+
+    path: str
+    bytes: int
+    digest: bytes
+    recipe: bytes
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRow:
+    """One repo of a listing, with the files and bytes of its newest commit."""
+
+    name: str
+    branches: tuple[str, ...]
+    files: int
+    bytes: int
+    updated: float
+
+
+class Catalogue:
+    """The SQL side of a vault. Safe to use from several threads and processes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self.engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that only reads, from one moment's state."""
+        try:
+            with self.engine.execution_options(reading=True).begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise store_error(error) from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise store_error(error) from error
+
+    # Chunks and packs
+
+    def known(self, digests: Collection[bytes]) -> dict[bytes, int]:
+        """Returns those of `digests` that have a frame, with their raw size in bytes."""
+        columns = select(chunks.c.digest, chunks.c.raw_bytes)
+        with self.reading() as connection:
+            rows = _by_digest(connection, columns, digests)
+            return {row.digest: row.raw_bytes for row in rows}
+
+    def locate(self, digests: Collection[bytes]) -> dict[bytes, Location]:
+        """Returns where the frames of `digests` lie; unknown ones are left out."""
+        with self.reading() as connection:
+            rows = _by_digest(connection, _location_columns(), digests)
+            return {row.digest: Location(*row) for row in rows}
+
+    def add_pack(self, name: str, size: int, entries: Sequence[PackEntry]) -> int:
+        """Records a stored pack of `size` bytes; returns how many of its chunks were new.
+
+        A chunk that already has a frame keeps it. Recording a pack again changes nothing.
+        """
+        frame_bytes = sum(e.frame_bytes for e in entries)
+        values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
+        with self._writing() as connection:
+            self._add_once(connection, packs, [values])
+            pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
+            rows = [_chunk_values(e, pack_id) for e in entries]
+            return self._add_once(connection, chunks, rows)
+
+    def pack_names(self) -> set[str]:
+        """Returns the names of all packs recorded."""
+        with self.reading() as connection:
+            return set(connection.scalars(select(packs.c.name)))
+
+    # Commits
+
+    def add_commit(
+        self, row: CommitRow, entries: Sequence[FileRow], digests: Collection[bytes], key: str
+    ) -> None:
+        """Records a commit, what it needs and the journal entry `key`, and moves its branch."""
+        with self._writing() as connection:
+            if not self._take_entry(connection, key):
+                return
+            self._add_once(connection, repos, [{"name": row.repo}])
+            repo_id = connection.scalar(select(repos.c.id).where(repos.c.name == row.repo))
+            commit_id = self._commit_id(connection, repo_id, row, entries, digests)
+            branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
+            moved = connection.execute(
+                update(refs)
+                .where(refs.c.repo_id == repo_id, refs.c.name == row.branch)
+                .values(commit_id=commit_id)
+            )
+            if not moved.rowcount:
+                connection.execute(insert(refs).values(branch))
+
+    def delete_repo(self, repo: str, key: str) -> None:
+        """Removes a repo with its commits, as the journal entry `key` says."""
+        with self._writing() as connection:
+            if self._take_entry(connection, key):
+                connection.execute(delete(repos).where(repos.c.name == repo))
+
+    def find_commit(self, repo: str, revision: str) -> CommitRow | None:
+        """Returns the commit that a branch or commit id of `repo` names."""
+        by_branch = (
+            select(refs.c.commit_id)
+            .join(repos, refs.c.repo_id == repos.c.id)
+            .where(repos.c.name == repo, refs.c.name == revision)
+        )
+        wanted = or_(commits.c.oid == revision, commits.c.id.in_(by_branch))
+        with self.reading() as connection:
+            row = connection.execute(_commit_columns().where(repos.c.name == repo, wanted)).first()
+            return CommitRow(*row) if row else None
+
+    def has_repo(self, repo: str) -> bool:
+        """Says whether there is a repo of that name."""
+        with self.reading() as connection:
+            return connection.scalar(select(repos.c.id).where(repos.c.name == repo)) is not None
+
+    def branches(self, repo: str) -> dict[str, CommitRow]:
+        """Returns the branches of a repo with the commits they point to."""
+        query = (
+            _commit_columns(refs.c.name)
+            .join(refs, refs.c.commit_id == commits.c.id)
+            .where(repos.c.name == repo)
+            .order_by(refs.c.name)
+        )
+        with self.reading() as connection:
+            return {name: CommitRow(*row) for *row, name in connection.execute(query)}
+
+    def all_commits(self) -> list[CommitRow]:
+        """Returns every commit of every repo, by repo, oldest first."""
+        query = _commit_columns().order_by(repos.c.name, commits.c.id)
+        with self.reading() as connection:
+            return [CommitRow(*row) for row in connection.execute(query)]
+
+    def list_repos(self) -> list[RepoRow]:
+        """Returns all repos by name."""
+        with self.reading() as connection:
+            query = (
+                select(repos.c.name, refs.c.name, commits.c.id, commits.c.created)
+                .join(refs, refs.c.repo_id == repos.c.id)
+                .join(commits, commits.c.id == refs.c.commit_id)
+                .order_by(repos.c.name, refs.c.name)
+            )
+            branches = connection.execute(query).all()
+            totals = _file_totals(connection)
+        return list(_repo_rows(branches, totals))
+
+    def chunks_of(self, repo: str, oid: str, digests: Collection[bytes]) -> set[bytes]:
+        """Returns those of `digests` that a commit needs, bases of its deltas included."""
+        mine = (
+            select(commit_chunks.c.chunk_id)
+            .join(commits, commits.c.id == commit_chunks.c.commit_id)
+            .join(repos, repos.c.id == commits.c.repo_id)
+            .where(repos.c.name == repo, commits.c.oid == oid)
+        )
+        used = select(chunks.c.digest).where(chunks.c.id.in_(mine))
+        with self.reading() as connection:
+            found = {r.digest for r in _by_digest(connection, used, digests)}
+            rest = [d for d in digests if d not in found]
+            edges = select(chunks.c.base).where(chunks.c.id.in_(mine))
+            found.update(r.base for r in _by_digest(connection, edges, rest, chunks.c.base))
+        return found
+
+    def knows_file(self, digest: bytes, recipe: bytes) -> bool:
+        """Says whether some commit holds a file of that digest, built from those segments."""
+        query = select(files.c.id).where(files.c.digest == digest, files.c.recipe == recipe)
+        with self.reading() as connection:
+            return connection.scalar(query.limit(1)) is not None
+
+    def chunks_in(self, pack: str) -> list[Location]:
+        """Returns the chunks whose frames lie in a pack, in order of offset."""
+        query = _location_columns().where(packs.c.name == pack).order_by(chunks.c.offset)
+        with self.reading() as connection:
+            return [Location(*row) for row in connection.execute(query)]
+
+    def repos_needing(self, pack: str) -> list[str]:
+        """Returns the repos that need a frame of a pack, as chunk or as base of one."""
+        base, delta = chunks.alias("base"), chunks.alias("delta")
+        held = select(chunks.c.id).join(packs).where(packs.c.name == pack)
+        on_held = (
+            select(delta.c.id).join(base, base.c.digest == delta.c.base).where(base.c.id.in_(held))
+        )
+        query = (
+            select(repos.c.name)
+            .distinct()
+            .join(commits, commits.c.repo_id == repos.c.id)
+            .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+            .where(commit_chunks.c.chunk_id.in_(held) | commit_chunks.c.chunk_id.in_(on_held))
+            .order_by(repos.c.name)
+        )
+        with self.reading() as connection:
+            return list(connection.scalars(query))
+
+    # The journal
+
+    def unknown_entries(self, keys: Iterable[str]) -> list[str]:
+        """Returns those journal keys that this catalogue has not taken in, in order."""
+        wanted = list(keys)
+        with self.reading() as connection:
+            seen: set[str] = set()
+            for batch in _batches(wanted):
+                seen.update(
+                    connection.scalars(select(journal.c.key).where(journal.c.key.in_(batch)))
+                )
+        return sorted(set(wanted) - seen)
+
+    def last_entry(self) -> str | None:
+        """Returns the greatest journal key taken in."""
+        with self.reading() as connection:
+            return connection.scalar(select(func.max(journal.c.key)))
+
+    def _take_entry(self, connection: Connection, key: str) -> bool:
+        return self._add_once(connection, journal, [{"key": key}]) > 0
+
+    def _add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+        if not rows:
+            return 0
+        return connection.execute(self._insert(table).on_conflict_do_nothing(), rows).rowcount
+
+    def _commit_id(
+        self,
+        connection: Connection,
+        repo_id: int | None,
+        row: CommitRow,
+        entries: Sequence[FileRow],
+        digests: Collection[bytes],
+    ) -> int:
+        """Returns the id of the commit's row, written now unless it is there."""
+        same = select(commits.c.id).where(commits.c.repo_id == repo_id, commits.c.oid == row.oid)
+        present = connection.scalar(same)
+        if present is not None:
+            return present
+        values = {
+            "repo_id": repo_id,
+            "oid": row.oid,
+            "branch": row.branch,
+            "parent": row.parent,
+            "manifest": row.manifest,
+            "base": row.base,
+            "created": row.created,
+        }
+        key = connection.execute(insert(commits).values(values)).inserted_primary_key
+        assert key is not None
+        commit_id = key[0]
+        _add_files(connection, commit_id, entries)
+        _add_uses(connection, commit_id, digests)
+        return commit_id
+
+
+def open_catalogue(url: str) -> Catalogue:
+    """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
+
+    Raises ValueError for a URL that is none, StoreError when it cannot be opened.
+    """
+    return Catalogue(open_engine(url))
+
+
+def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow]) -> None:
+    rows = [
+        {
+            "commit_id": commit_id,
+            "path": e.path,
+            "bytes": e.bytes,
+            "digest": e.digest,
+            "recipe": e.recipe,
+            "tensors": e.tensors,
+        }
+        for e in entries
+    ]
+    if rows:
+        connection.execute(insert(files), rows)
+
+
+def _add_uses(connection: Connection, commit_id: int, digests: Collection[bytes]) -> None:
+    for batch in _batches(list(digests)):
+        used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
+        rows = [{"commit_id": commit_id, "chunk_id": i} for i in connection.scalars(used)]
+        if len(rows) != len(batch):
+            raise NotFound("a chunk that this commit needs has no frame in the catalogue")
+        connection.execute(insert(commit_chunks), rows)
+
+
+def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
+    return {
+        "digest": entry.digest,
+        "pack_id": pack_id,
+        "offset": entry.offset,
+        "frame_bytes": entry.frame_bytes,
+        "raw_bytes": entry.raw_bytes,
+        "codec": entry.codec,
+        "base": entry.base_digest,
+    }
+
+
+def _location_columns() -> Any:
+    """Selects what a Location holds."""
+    return select(
+        chunks.c.digest,
+        packs.c.name,
+        chunks.c.offset,
+        chunks.c.frame_bytes,
+        chunks.c.raw_bytes,
+        chunks.c.base,
+    ).join(packs)
+
+
+def _commit_columns(*extra: Any) -> Any:
+    """Selects what a CommitRow holds, then `extra`."""
+    return select(
+        commits.c.oid,
+        repos.c.name,
+        commits.c.branch,
+        commits.c.parent,
+        commits.c.manifest,
+        commits.c.base,
+        commits.c.created,
+        *extra,
+    ).join(repos, commits.c.repo_id == repos.c.id)
+
+
+def _by_digest(
+    connection: Connection,
+    query: Any,
+    digests: Collection[bytes],
+    column: Any = chunks.c.digest,
+) -> Iterator[Any]:
+    """Runs `query` for those rows whose `column` is among `digests`, a batch at a time."""
+    for batch in _batches(list(digests)):
+        yield from connection.execute(query.where(column.in_(batch)))
+
+
+def _batches(items: list[Any]) -> Iterator[list[Any]]:
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
+
+
+def _file_totals(connection: Connection) -> dict[int, tuple[int, int]]:
+    """Number and bytes of files of every commit that a branch points to."""
+    query = (
+        select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
+        .where(files.c.commit_id.in_(select(refs.c.commit_id)))
+        .group_by(files.c.commit_id)
+    )
+    return {commit_id: (n, int(size)) for commit_id, n, size in connection.execute(query)}
+
+
+def _repo_rows(branches: Iterable[Any], totals: dict[int, tuple[int, int]]) -> Iterator[RepoRow]:
+    """Gathers rows (repo, branch, commit, created), sorted by repo, into one row a repo."""
+    for name, rows in groupby(branches, key=lambda row: row[0]):
+        group = list(rows)
+        newest = max(group, key=lambda row: row[3])
+        n_files, size = totals.get(newest[2], (0, 0))
+        yield RepoRow(name, tuple(row[1] for row in group), n_files, size, newest[3])
