@@ -1,0 +1,1 @@
+"""The ways in: HTTP server and client, command line, configuration."""

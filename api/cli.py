@@ -1,0 +1,160 @@
+"""The command `weightvault`: options before the verb, errors, exit statuses.
+
+Only modules that load in milliseconds are imported here and in the verbs; what a verb needs
+beyond that, it imports when it runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import platform
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn
+
+import click
+
+from .. import __version__
+from ..dedup.errors import VaultError
+from . import config, exits, verbs_report, verbs_repos, verbs_serve, verbs_transfer
+from .console import Interrupted, Session, print_failure
+from .errors import error_body, from_os_error
+from .options import verb
+
+_EPILOG = f"""\b
+Environment:
+  WEIGHTVAULT_URL        the vault, unless --vault names it
+  WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue does
+  WEIGHTVAULT_DEBUG      1: show tracebacks
+
+\b
+{exits.describe_statuses()}
+
+With --json, before or after the verb, stdout carries one JSON document; of a
+failure too: {{"error": {{"code", "message", "hint"}}}}.
+"""
+
+
+class VaultGroup(click.Group):
+    """A click group whose failures look alike, whoever raised them."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Runs a command line, as click's own main, and exits with a status of exits."""
+        session = Session()
+        extra |= {"standalone_mode": False, "obj": session}
+        try:
+            status = super().main(*args, **extra)
+        except (Exception, KeyboardInterrupt) as error:
+            status = _report_failure(error, session)
+        sys.exit(status if isinstance(status, int) else exits.OK)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the verb; for one that is not there, suggests the nearest."""
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-"):
+            near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
+            suggestion = f"did you mean `weightvault {near[0]}`?" if near else None
+            raise UnknownVerb(f"there is no verb {name!r}", suggestion)
+        return super().resolve_command(ctx, args)
+
+
+class UnknownVerb(click.UsageError):
+    """A verb that is not there, with the one that was probably meant."""
+
+    def __init__(self, message: str, suggestion: str | None) -> None:
+        super().__init__(message)
+        self.suggestion = suggestion
+
+
+@click.group(
+    cls=VaultGroup,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option("--vault", metavar="URL", help="Folder, s3://bucket/prefix or http://host:port.")
+@click.option(
+    "--catalogue",
+    metavar="URL",
+    help="Database of a vault kept here: sqlite:///… or postgresql://…",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.version_option(__version__, prog_name="weightvault")
+@click.pass_obj
+def cli(session: Session, vault: str | None, catalogue: str | None, as_json: bool) -> None:
+    """Stores AI model weights losslessly in a fraction of their size, and gives back the very
+    bytes it was given.
+
+    The vault is a folder (by default one of your user data), an S3 bucket or a server; all verbs
+    work on all three, except that a server cannot be served.
+    """
+    session.vault, session.catalogue, session.json = vault, catalogue, as_json
+
+
+@verb("version")
+def version(session: Session) -> None:
+    """Tell the version of weightvault and of Python."""
+    document = {"version": __version__, "python": platform.python_version()}
+    session.emit(document, f"weightvault {__version__} (Python {document['python']})")
+
+
+for command in (
+    verbs_serve.serve,
+    verbs_transfer.push,
+    verbs_transfer.pull,
+    verbs_repos.ls,
+    verbs_repos.info,
+    verbs_report.report,
+    verbs_repos.rm,
+    verbs_report.check,
+    version,
+):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """The entry point of the installed command."""
+    # Being told to stop is Ctrl-C by other means: temporary files go, the message is the same.
+    signal.signal(signal.SIGTERM, _interrupt)
+    cli.main(prog_name="weightvault")
+
+
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report_failure(error: BaseException, session: Session) -> int:
+    """Says on stderr (and with --json on stdout) what failed; returns the exit status."""
+    if config.debug():
+        traceback.print_exception(error)
+    code, status, message, hint = _classify(error)
+    print_failure(message, hint)
+    if session.json:
+        click.echo(json.dumps(error_body(code, message, hint), ensure_ascii=False))
+    return status
+
+
+def _classify(error: BaseException) -> tuple[str, int, str, str | None]:
+    """Returns code, exit status, message and hint."""
+    if isinstance(error, click.ClickException):
+        return "usage", exits.USAGE, error.format_message(), _usage_hint(error)
+    if isinstance(error, Interrupted):
+        return "interrupted", exits.INTERRUPTED, error.message, error.hint
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return "interrupted", exits.INTERRUPTED, "interrupted; nothing was changed", None
+    if isinstance(error, OSError) and error.filename is not None:
+        error = from_os_error(error, f"cannot use {error.filename}")
+    if isinstance(error, VaultError):
+        return error.code, exits.exit_status(error), error.message, error.hint
+    message = f"unexpected {type(error).__name__}: {error}"
+    hint = "this is a fault of weightvault; WEIGHTVAULT_DEBUG=1 shows where it happened"
+    return "internal", exits.FAILED, message, hint
+
+
+def _usage_hint(error: click.ClickException) -> str:
+    suggestion = getattr(error, "suggestion", None)
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+    return suggestion or f"`{path or 'weightvault'} --help` shows what there is"

@@ -1,0 +1,160 @@
+"""A vault behind an HTTP server, with the interface of any other vault."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+from blake3 import blake3
+from pydantic import TypeAdapter, ValidationError
+
+from ..dedup.errors import Unreachable
+from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
+from ..dedup.names import check_branch, check_repo, check_revision
+from ..dedup.vault import (
+    S3_STANDARD_PRICE,
+    CheckResult,
+    Commit,
+    RepoInfo,
+    Report,
+    RepoSummary,
+    Snapshot,
+)
+from .errors import TooLarge
+from .transport import Transport
+from .wire import (
+    COMMIT_HEADER,
+    MAX_DIGESTS,
+    MAX_MANIFEST_BODY_BYTES,
+    MAX_PACK_BYTES,
+    split_frames,
+)
+
+_T = TypeVar("_T")
+
+# Frames of one request: few enough that a broken connection repeats little.
+_FRAMES_PER_REQUEST = 1000
+
+
+class HttpVault:
+    """Implements dedup.vault.Vault over the server at `url`. Safe to use from several threads.
+
+    Opening it does not connect. Besides what Vault promises, every method raises Unreachable when
+    the server does not answer and InvalidInput when something else does.
+    """
+
+    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
+        self.url = url
+        self._transport = transport or Transport(url)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._transport.close()
+
+    # The way in
+
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """See Vault.find_missing."""
+        missing: set[bytes] = set()
+        for part in _parts(list(digests), MAX_DIGESTS):
+            response = self._transport.request("POST", "/v1/missing", json=_digests_json(part))
+            found = self._parse(dict[str, list[str]], response)
+            missing.update(bytes.fromhex(digest) for digest in found["missing"])
+        return missing & set(digests)
+
+    def add_pack(self, path: Path, name: str) -> int:
+        """See Vault.add_pack."""
+        _check_size("pack", path.stat().st_size, MAX_PACK_BYTES)
+        response = self._transport.request("PUT", f"/v1/packs/{name}", file=path, slow=True)
+        return self._parse(dict[str, int], response)["added"]
+
+    def commit(
+        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+    ) -> Commit:
+        """See Vault.commit."""
+        body = pack_manifest(manifest)
+        _check_size("manifest", len(body), MAX_MANIFEST_BODY_BYTES)
+        params = {"branch": check_branch(branch)} | ({"base": base} if base else {})
+        path = f"{_repo_path(repo)}/commits"
+        response = self._transport.request(
+            "POST", path, params=params, content=body, repeatable=False, slow=True
+        )
+        return self._parse(Commit, response)
+
+    def delete_repo(self, repo: str) -> None:
+        """See Vault.delete_repo."""
+        self._transport.request("DELETE", _repo_path(repo), repeatable=False, slow=True)
+
+    # The way out
+
+    def resolve(self, repo: str, revision: str = "main") -> Snapshot:
+        """See Vault.resolve."""
+        params = {"revision": check_revision(revision)}
+        response = self._transport.request("GET", f"{_repo_path(repo)}/manifest", params=params)
+        body = response.content
+        # The manifest names all other bytes of a pull, so it is the one thing to verify itself.
+        if response.headers.get("etag") != f'"{blake3(body).hexdigest()}"':
+            raise Unreachable(f"the manifest from {self.url} was damaged on its way", "try again")
+        commit = self._parse(Commit, response, response.headers.get(COMMIT_HEADER, ""))
+        return Snapshot(commit, parse_manifest(body))
+
+    def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """See Vault.read_frames."""
+        path = f"{_repo_path(repo)}/frames"
+        params = {"revision": check_revision(revision)}
+        for part in _parts(digests, _FRAMES_PER_REQUEST):
+            body = _digests_json(part)
+            with self._transport.stream("POST", path, params=params, json=body) as pieces:
+                yield from split_frames(pieces, len(part))
+
+    # Looking
+
+    def list_repos(self) -> list[RepoSummary]:
+        """See Vault.list_repos."""
+        return self._parse(list[RepoSummary], self._transport.request("GET", "/v1/repos"))
+
+    def describe_repo(self, repo: str) -> RepoInfo:
+        """See Vault.describe_repo."""
+        return self._parse(RepoInfo, self._transport.request("GET", _repo_path(repo)))
+
+    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
+        """See Vault.report."""
+        params = {"price": price}
+        response = self._transport.request("GET", "/v1/report", params=params, slow=True)
+        return self._parse(Report, response)
+
+    def check(self) -> CheckResult:
+        """See Vault.check."""
+        response = self._transport.request("GET", "/v1/check", slow=True)
+        return self._parse(CheckResult, response)
+
+    def _parse(self, kind: type[_T], response: httpx.Response, text: str | None = None) -> _T:
+        """Reads JSON, the response's own unless `text` is given, as a value of type `kind`."""
+        try:
+            return TypeAdapter(kind).validate_json(response.content if text is None else text)
+        except ValidationError as error:
+            raise Unreachable(
+                f"the server at {self.url} sent an answer that this weightvault cannot read",
+                "client and server may be of different versions: see `weightvault version`",
+            ) from error
+
+
+def _repo_path(repo: str) -> str:
+    return f"/v1/repos/{quote(check_repo(repo))}"
+
+
+def _digests_json(digests: Sequence[bytes]) -> dict[str, Any]:
+    return {"digests": [digest.hex() for digest in digests]}
+
+
+def _parts(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+    for first in range(0, len(items), size):
+        yield items[first : first + size]
+
+
+def _check_size(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"a {what} of {size} bytes is too large; a server takes at most {limit}")

@@ -1,0 +1,150 @@
+"""What the environment and the command line configure, and the vault that comes of it.
+
+The only module that reads the environment:
+
+    WEIGHTVAULT_URL        the vault, unless --vault names it
+    WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
+    WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from ..dedup.errors import InvalidInput, Missing
+from .errors import from_os_error
+
+if TYPE_CHECKING:
+    from ..dedup.local import LocalVault
+    from ..dedup.vault import Vault
+
+_FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
+_CATALOGUE_FILE = "catalogue.sqlite"
+
+
+def debug() -> bool:
+    """Says whether errors should show their traceback."""
+    return os.environ.get("WEIGHTVAULT_DEBUG", "0") not in ("", "0")
+
+
+def vault_url(url: str | None = None) -> str:
+    """Returns the vault's address: `url`, else WEIGHTVAULT_URL, else a folder of this user."""
+    if url or (url := os.environ.get("WEIGHTVAULT_URL")):
+        return url
+    return str(_user_data() / "vault")
+
+
+def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -> Vault:
+    """Opens the vault at `url`; nothing is sent to a server yet.
+
+    `catalogue` is a database URL for vaults that this process keeps itself. Without `create` a
+    folder that holds no vault raises Missing. Raises InvalidInput for an address of no known form
+    and for a folder that holds something else.
+    """
+    if is_server(url):
+        # httpx takes 0.1 s to import, which a vault in a folder need not pay.
+        from .client import HttpVault
+
+        return HttpVault(url)
+    return open_local_vault(url, catalogue, create=create)
+
+
+def open_local_vault(url: str, catalogue: str | None = None, *, create: bool = True) -> LocalVault:
+    """Opens a vault that this process keeps itself: a folder or S3. See open_vault."""
+    catalogue = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE")
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme == "s3":
+        return _open_s3_vault(url, catalogue)
+    if scheme != "file":
+        raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
+    return _open_folder(_folder_of(url), catalogue, create)
+
+
+def is_server(url: str) -> bool:
+    """Says whether `url` is the address of a server."""
+    return url.startswith(("http://", "https://"))
+
+
+def _open_folder(folder: Path, catalogue: str | None, create: bool) -> LocalVault:
+    with _os_errors(f"cannot open the vault in {folder}"):
+        _check_folder(folder, create)
+        # The catalogue lists what people keep here: as private as their other data.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
+    objects = folder / "objects"
+    return _open_parts(objects.absolute().as_uri(), database, folder / "tmp")
+
+
+def _check_folder(folder: Path, create: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InvalidInput(f"{folder} is a file, not a vault", _FORMS)
+    empty = not folder.exists() or not any(folder.iterdir())
+    if empty and not create:
+        raise Missing(
+            f"there is no vault in {folder}",
+            "`weightvault push` makes it; --vault or WEIGHTVAULT_URL names another one",
+        )
+    if not empty and not (folder / "objects").is_dir():
+        raise InvalidInput(
+            f"{folder} holds other files and is not a vault",
+            "name an empty or new folder with --vault or WEIGHTVAULT_URL",
+        )
+
+
+def _open_s3_vault(url: str, catalogue: str | None) -> LocalVault:
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = _user_data() / "remote" / name
+    with _os_errors(f"cannot keep local data of {url} in {folder}"):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
+    return _open_parts(url, database, folder / "tmp")
+
+
+def _open_parts(objects: str, database: str, scratch: Path) -> LocalVault:
+    from ..dedup.local import LocalVault
+    from ..dedup.translate import store_errors
+    from ..store.catalogue import open_catalogue
+    from ..store.open import open_backend
+
+    with store_errors():
+        try:
+            backend = open_backend(objects)
+            index = open_catalogue(database)
+        except ValueError as error:
+            raise InvalidInput(str(error), _FORMS) from error
+    with _os_errors(f"cannot make {scratch}"):
+        scratch.mkdir(parents=True, exist_ok=True)
+    return LocalVault(backend, index, scratch=scratch)
+
+
+def _folder_of(url: str) -> Path:
+    if not url.startswith("file://"):
+        return Path(url).expanduser()
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise InvalidInput(f"{url!r} is not a file address", "write file:///folder")
+    return Path(unquote(parts.path))
+
+
+def _sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path.absolute()}"
+
+
+def _user_data() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("weightvault", appauthor=False)
+
+
+@contextmanager
+def _os_errors(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise from_os_error(error, doing) from error

@@ -1,0 +1,113 @@
+"""What people and programs see: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import config
+
+if TYPE_CHECKING:
+    from ..dedup.vault import Vault
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class Interrupted(Exception):
+    """Ctrl-C or a termination signal, with what it means for the work at hand."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass
+class Session:
+    """What the options before the verb say."""
+
+    vault: str | None = None
+    catalogue: str | None = None
+    json: bool = False
+
+    @property
+    def url(self) -> str:
+        """The address of the vault."""
+        return config.vault_url(self.vault)
+
+    @contextmanager
+    def open(self, *, create: bool = False) -> Iterator[Vault]:
+        """Gives the vault, closed on the way out; makes a new one only with `create`."""
+        vault = config.open_vault(self.url, self.catalogue, create=create)
+        try:
+            yield vault
+        finally:
+            vault.close()
+
+    def emit(self, document: Any, text: str) -> None:
+        """Prints a result: `document` as JSON if that was asked for, else `text`."""
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False) if self.json else text)
+
+
+@contextmanager
+def interruptible(explain: Callable[[], tuple[str, str]]) -> Iterator[None]:
+    """Turns Ctrl-C inside into Interrupted with the message and hint that `explain` gives."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted(*explain()) from interrupt
+
+
+def print_failure(message: str, hint: str | None) -> None:
+    """Prints on stderr what failed and, after an empty line, what to do."""
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    if hint:
+        click.echo(f"\n{click.style('hint:', fg='cyan', bold=True)} {hint}", err=True)
+
+
+def format_bytes(count: float) -> str:
+    """Returns a number of bytes for people, in binary units: `1.5 MiB`."""
+    size = float(count)
+    for unit in _UNITS[:-1]:
+        # What would be printed as 1024.0 belongs to the next unit.
+        if abs(size) < 1023.95:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} {_UNITS[-1]}"
+
+
+def format_rate(count: float, seconds: float) -> str:
+    """Returns bytes per second for people."""
+    return f"{format_bytes(count / max(seconds, 1e-3))}/s"
+
+
+def format_percent(part: float, whole: float) -> str:
+    """Returns what share `part` has of `whole`; a dash where there is no whole."""
+    return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def format_count(number: int, noun: str) -> str:
+    """Returns `1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Returns rows as aligned columns, the first `left` of them flush left, the others right.
+
+    Nothing is cut to the terminal's width: the output may go to a pipe.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join(map(line, rows))

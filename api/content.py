@@ -1,0 +1,173 @@
+"""The endpoints that hand out content: manifests, frames, files and single tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from blake3 import blake3
+from fastapi import APIRouter, Query, Request, Response
+from starlette.datastructures import Headers
+
+from ..dedup.chunks import Buffer
+from ..dedup.errors import TensorNotFound
+from ..dedup.manifest import FileEntry, pack_manifest
+from ..dedup.segments import Tensor
+from ..dedup.vault import Snapshot
+from .ranges import parse_range
+from .routes import RepoParam, RevisionParam, VaultParam
+from .schemas import CommitSchema, DigestsSchema, ErrorSchema
+from .streams import BytesStream, start
+from .wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER, join_frames
+
+_BYTES = {"content": {"application/octet-stream": {}}}
+_RANGED: dict[int | str, dict[str, Any]] = {
+    200: {**_BYTES, "description": "All of it"},
+    206: {**_BYTES, "description": "The range asked for"},
+    304: {"description": "If-None-Match named what is still there"},
+    416: {"model": ErrorSchema, "description": "Not one byte of the range exists"},
+}
+
+router = APIRouter(
+    prefix="/v1/repos/{namespace}/{name}",
+    tags=["content"],
+    default_response_class=Response,
+    responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+)
+
+
+@router.get("/manifest", summary="Read a manifest", responses={200: _BYTES})
+def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = "main") -> Response:
+    """Gives a revision's manifest as bytes (FORMAT.md), its commit as JSON in X-Weightvault-Commit.
+
+    The ETag is the BLAKE3-256 of the bytes.
+    """
+    snapshot = vault.resolve(repo, revision)
+    body = pack_manifest(snapshot.manifest)
+    headers = {"ETag": f'"{blake3(body).hexdigest()}"', COMMIT_HEADER: _commit_json(snapshot)}
+    return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+@router.post("/frames", summary="Read frames", responses={200: _BYTES})
+def read_frames(
+    vault: VaultParam, repo: RepoParam, asked: DigestsSchema, revision: RevisionParam = "main"
+) -> Response:
+    """Gives the frames of the chunks asked for, in that order.
+
+    Each frame comes after its length as an unsigned 64-bit little-endian integer. Only chunks of
+    that revision, and bases of its deltas, are given. A failure on the way breaks the connection.
+    """
+    digests = [bytes.fromhex(d) for d in asked.digests]
+    return BytesStream(start(join_frames(vault.read_frames(repo, revision, digests))))
+
+
+@router.get("/files/{path:path}", summary="Read a file", responses=_RANGED)
+def read_file(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    path: str,
+    revision: RevisionParam = "main",
+) -> Response:
+    """Gives a file's bytes, or the range of them that a Range header asks for."""
+    snapshot, entry = vault.stat_file(repo, revision, path)
+    headers = _file_headers(snapshot, entry)
+
+    def read(first: int, stop: int) -> Iterator[Buffer]:
+        # By commit id: the branch may have moved since the line above.
+        return vault.read_file(repo, snapshot.commit.id, path, first, stop)[2]
+
+    return _ranged(request.headers, entry.size, headers, read)
+
+
+@router.head("/files/{path:path}", summary="Look up a file", responses={200: _BYTES})
+def stat_file(
+    vault: VaultParam, repo: RepoParam, path: str, revision: RevisionParam = "main"
+) -> Response:
+    """Gives the headers of a read, without the bytes."""
+    snapshot, entry = vault.stat_file(repo, revision, path)
+    headers = {**_file_headers(snapshot, entry), "Content-Length": str(entry.size)}
+    return Response(media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/tensors/{tensor:path}", summary="Read a tensor", responses=_RANGED)
+def read_tensor(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    tensor: str,
+    revision: RevisionParam = "main",
+    file: Annotated[str | None, Query(description="needed if several files have the name")] = None,
+) -> Response:
+    """Gives a tensor's raw bytes, C-order, or the range of them that a Range header asks for.
+
+    X-Weightvault-Dtype is the dtype as the file calls it, X-Weightvault-Shape the shape, with
+    commas between the numbers and empty for a scalar.
+    """
+    snapshot, found, pieces = vault.read_tensor(repo, revision, tensor, file)
+    headers = _tensor_headers(snapshot, found)
+
+    def read(first: int, stop: int) -> Iterator[Buffer]:
+        if (first, stop) == (0, found.size):
+            return pieces
+        path, offset = _place_of(snapshot, found)
+        commit = snapshot.commit.id
+        return vault.read_file(repo, commit, path, offset + first, offset + stop)[2]
+
+    return _ranged(request.headers, found.size, headers, read)
+
+
+def _ranged(
+    asked: Headers,
+    size: int,
+    headers: dict[str, str],
+    read: Callable[[int, int], Iterator[Buffer]],
+) -> Response:
+    """Answers with the whole or a part, as the request's headers `asked` have it."""
+    etag = headers["ETag"]
+    if etag in asked.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    wanted = parse_range(asked.get("range"), size)
+    if wanted is None or asked.get("if-range", etag) != etag:
+        return BytesStream(start(read(0, size)), 200, {**headers, "Content-Length": str(size)})
+    first, stop = wanted
+    part = {
+        "Content-Length": str(stop - first),
+        "Content-Range": f"bytes {first}-{stop - 1}/{size}",
+    }
+    return BytesStream(start(read(first, stop)), 206, {**headers, **part})
+
+
+def _file_headers(snapshot: Snapshot, entry: FileEntry) -> dict[str, str]:
+    return {
+        "ETag": f'"{entry.digest.hex()}"',
+        "Accept-Ranges": "bytes",
+        COMMIT_ID_HEADER: snapshot.commit.id,
+    }
+
+
+def _tensor_headers(snapshot: Snapshot, tensor: Tensor) -> dict[str, str]:
+    return {
+        "ETag": f'"{blake3(b"".join(tensor.chunks)).hexdigest()}"',
+        "Accept-Ranges": "bytes",
+        COMMIT_ID_HEADER: snapshot.commit.id,
+        # Both come from an uploaded file, so they may hold what no header may.
+        DTYPE_HEADER: quote(tensor.dtype),
+        SHAPE_HEADER: ",".join(map(str, tensor.shape)),
+    }
+
+
+def _place_of(snapshot: Snapshot, tensor: Tensor) -> tuple[str, int]:
+    """Returns a file that holds the tensor and the tensor's first byte in it."""
+    for entry in snapshot.manifest.files:
+        offset = 0
+        for segment in entry.segments:
+            if segment == tensor:
+                return entry.path, offset
+            offset += segment.size
+    raise TensorNotFound(f"no tensor {tensor.name!r} in {snapshot.commit.repo}")
+
+
+def _commit_json(snapshot: Snapshot) -> str:
+    return CommitSchema.model_validate(snapshot.commit).model_dump_json()

@@ -1,0 +1,97 @@
+"""From kinds of failure to HTTP statuses and the one error body, and back.
+
+Every response with a status of 400 or more has this JSON body, whatever went wrong:
+
+    {"error": {"code": "repo_not_found", "message": "what failed", "hint": "what to do" or null}}
+
+`code` is stable: that of a kind of dedup.errors, or one of HTTP_CODES. Programs go by the code,
+people read the message.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+from ..dedup import errors as kinds
+from ..dedup.errors import InvalidInput, VaultError, error_classes
+
+
+class TooLarge(InvalidInput):
+    """A request body beyond the limit of its endpoint."""
+
+    code = "too_large"
+
+
+class RangeNotSatisfiable(InvalidInput):
+    """A Range header that asks for bytes beyond the end; `size` is the length there is."""
+
+    code = "range_not_satisfiable"
+
+    def __init__(self, message: str, hint: str | None = None, *, size: int = 0) -> None:
+        super().__init__(message, hint)
+        self.size = size
+
+
+HTTP_CODES = {
+    "invalid_request": 422,
+    "unknown_endpoint": 404,
+    "method_not_allowed": 405,
+    "http_error": 400,
+    "internal": 500,
+}
+"""Codes of failures that are no VaultError, with their statuses."""
+
+# Looked up from the class towards VaultError, so a kind added later gets its parent's status.
+_STATUS: dict[type[VaultError], int] = {
+    VaultError: 500,
+    kinds.InvalidInput: 400,
+    TooLarge: 413,
+    RangeNotSatisfiable: 416,
+    kinds.Missing: 404,
+    # The commit would succeed after another upload: the request clashes with the present state.
+    kinds.ChunksMissing: 409,
+    kinds.Conflict: 409,
+    kinds.Unreachable: 503,
+    kinds.StorageFull: 507,
+    kinds.AccessRefused: 403,
+    kinds.Corrupt: 500,
+}
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def http_status(kind: type[VaultError]) -> int:
+    """Returns the HTTP status that an error of this kind is answered with."""
+    return next(_STATUS[cls] for cls in kind.__mro__ if cls in _STATUS)
+
+
+def error_body(code: str, message: str, hint: str | None = None) -> dict[str, Any]:
+    """Returns the error body as a JSON-able value."""
+    return {"error": {"code": code, "message": message, "hint": hint}}
+
+
+def parse_error(body: Any, status: int) -> VaultError | None:
+    """Returns the error that an error body stands for; None if `body` is not an error body.
+
+    A code this version does not know becomes InvalidInput below status 500 and VaultError from
+    there on.
+    """
+    try:
+        code, message, hint = (body["error"][key] for key in ("code", "message", "hint"))
+    except (KeyError, TypeError):
+        return None
+    known = error_classes().get(code)
+    kind = known or (InvalidInput if status < 500 else VaultError)
+    return kind(str(message), hint)
+
+
+def from_os_error(error: OSError, doing: str) -> VaultError:
+    """Returns the kind for an error of the operating system; `doing` says what failed."""
+    message = f"{doing}: {error.strerror or error}"
+    if error.errno in _FULL:
+        return kinds.StorageFull(message, "free some space, then run the command again")
+    if error.errno in _DENIED:
+        return kinds.AccessRefused(message, "check the permissions and who runs this command")
+    return VaultError(message)

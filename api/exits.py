@@ -1,0 +1,47 @@
+"""The exit statuses of the command, by what the caller can do about it."""
+
+from __future__ import annotations
+
+from ..dedup import errors as kinds
+from ..dedup.errors import VaultError
+
+OK = 0
+FAILED = 1
+USAGE = 2
+INTERRUPTED = 130
+
+_BY_KIND: dict[type[VaultError], int] = {
+    VaultError: FAILED,
+    kinds.Missing: 3,
+    kinds.InvalidInput: 4,
+    kinds.Unreachable: 5,
+    kinds.StorageFull: 6,
+    kinds.Conflict: 7,
+    kinds.Corrupt: 8,
+    kinds.AccessRefused: 9,
+}
+
+MEANINGS = {
+    OK: "done",
+    FAILED: "check found problems, or something failed that has no code below",
+    USAGE: "the command line is wrong",
+    3: "no such repo, revision or file, or no such vault",
+    4: "invalid file, name or address",
+    5: "the server or the object store does not answer",
+    6: "no room left where the vault or a temporary file lives",
+    7: "somebody else changed the same thing meanwhile",
+    8: "what is stored is damaged",
+    9: "credentials or permissions are missing",
+    INTERRUPTED: "interrupted",
+}
+
+
+def exit_status(error: VaultError) -> int:
+    """Returns the exit status that an error ends the command with."""
+    return next(_BY_KIND[cls] for cls in type(error).__mro__ if cls in _BY_KIND)
+
+
+def describe_statuses() -> str:
+    """Returns the table of exit statuses as --help shows it."""
+    lines = (f"  {status:>3}  {meaning}" for status, meaning in MEANINGS.items())
+    return "\n".join(("Exit status:", *lines))

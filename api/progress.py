@@ -1,0 +1,105 @@
+"""Shows how far long work is, on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from ..dedup.progress import Progress
+from .console import format_bytes, format_percent, format_rate
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichBar
+
+# Often enough to see that it lives, seldom enough for a log.
+_LINE_SECONDS = 10.0
+
+
+def make_progress(stream: TextIO | None = None) -> Progress:
+    """Returns the progress display that suits `stream`, stderr by default."""
+    target = sys.stderr if stream is None else stream
+    return BarProgress(target) if target.isatty() else LineProgress(target)
+
+
+class LineProgress(Progress):
+    """Prints a line every ten seconds and one at the end of each task."""
+
+    def __init__(self, stream: TextIO, line_seconds: float = _LINE_SECONDS) -> None:
+        self._stream = stream
+        self._line_seconds = line_seconds
+
+    def begin(self, task: str, total_bytes: int) -> None:
+        """See Progress.begin."""
+        self._task, self._total, self._done = task, total_bytes, 0
+        self._started = self._shown = time.monotonic()
+
+    def advance(self, n_bytes: int) -> None:
+        """See Progress.advance."""
+        self._done += n_bytes
+        now = time.monotonic()
+        if now - self._shown >= self._line_seconds:
+            self._shown = now
+            self._print(now)
+
+    def end(self) -> None:
+        """See Progress.end."""
+        self._print(time.monotonic())
+
+    def _print(self, now: float) -> None:
+        rate = format_rate(self._done, now - self._started)
+        share = format_percent(self._done, self._total)
+        done, total = format_bytes(self._done), format_bytes(self._total)
+        print(f"{self._task}: {done} of {total} ({share}), {rate}", file=self._stream, flush=True)
+
+
+class BarProgress(Progress):
+    """Draws a bar with bytes, rate and time left for the current task."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def begin(self, task: str, total_bytes: int) -> None:
+        """See Progress.begin."""
+        self._bar = _make_bar(self._stream)
+        self._bar.start()
+        self._task = self._bar.add_task(task, total=total_bytes)
+
+    def advance(self, n_bytes: int) -> None:
+        """See Progress.advance."""
+        self._bar.advance(self._task, n_bytes)
+
+    def end(self) -> None:
+        """See Progress.end."""
+        self._bar.stop()
+
+
+def _make_bar(stream: TextIO) -> RichBar:
+    # rich takes 0.1 s to import, which a run without a terminal need not pay.
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class RateColumn(ProgressColumn):
+        """Bytes per second in the units of all our other numbers."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed or 0.0
+            return Text(f"{format_bytes(speed)}/s", style="progress.data.speed")
+
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        RateColumn(),
+        TimeRemainingColumn(),
+        console=Console(file=stream),
+    )

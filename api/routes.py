@@ -1,0 +1,187 @@
+"""The endpoints that write, list and account. Those that hand out content are in content.py.
+
+A repo is always two path parts; a revision is a query parameter, because branches may contain
+slashes. Plain functions run in worker threads, so that a slow disk holds up nobody else.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from ..dedup.local import LocalVault
+from ..dedup.manifest import FileEntry, parse_manifest
+from ..dedup.segments import Literal, Opaque, Tensor
+from ..dedup.vault import S3_STANDARD_PRICE, Snapshot
+from .schemas import (
+    AddedSchema,
+    CheckSchema,
+    CommitSchema,
+    DigestsSchema,
+    ErrorSchema,
+    MissingSchema,
+    RepoInfoSchema,
+    ReportSchema,
+    RepoSummarySchema,
+    RevisionFileSchema,
+    RevisionSchema,
+    SegmentsSchema,
+    TensorSchema,
+)
+from .uploads import received_bytes, received_file
+from .wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
+
+
+def vault_of(request: Request) -> LocalVault:
+    """Returns the vault that the application was made for."""
+    return request.app.state.vault
+
+
+def repo_of(
+    namespace: Annotated[str, Path(description="first part of the repo's name")],
+    name: Annotated[str, Path(description="second part of the repo's name")],
+) -> str:
+    """Returns the repo that the path names; the vault checks the name."""
+    return f"{namespace}/{name}"
+
+
+VaultParam = Annotated[LocalVault, Depends(vault_of)]
+RepoParam = Annotated[str, Depends(repo_of)]
+RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
+BINARY_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+router = APIRouter(
+    prefix="/v1",
+    responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+)
+
+
+@router.post("/missing", tags=["push"], summary="Ask which chunks are missing")
+def find_missing(vault: VaultParam, asked: DigestsSchema) -> MissingSchema:
+    """Says which of the chunks the vault holds no frame of, in the order asked."""
+    missing = vault.find_missing([bytes.fromhex(d) for d in asked.digests])
+    return MissingSchema(missing=[d for d in asked.digests if bytes.fromhex(d) in missing])
+
+
+@router.put("/packs/{name}", tags=["push"], summary="Upload a pack", openapi_extra=BINARY_BODY)
+async def add_pack(
+    request: Request,
+    vault: VaultParam,
+    name: Annotated[
+        str, Path(pattern=r"^[0-9a-f]{64}$", description="BLAKE3-256 of the pack, in hexadecimal")
+    ],
+) -> AddedSchema:
+    """Takes in frames, as one pack. Every frame is decoded and hashed before this answers."""
+    async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
+        added = await run_in_threadpool(vault.add_pack, path, name)
+    return AddedSchema(added=added)
+
+
+@router.post(
+    "/repos/{namespace}/{name}/commits",
+    tags=["push"],
+    summary="Commit a revision",
+    openapi_extra=BINARY_BODY,
+)
+async def commit(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    branch: Annotated[str, Query(description="the branch to move")] = "main",
+    base: Annotated[str | None, Query(description="the repo this one derives from")] = None,
+) -> CommitSchema:
+    """Makes the manifest in the body the newest commit of a branch.
+
+    Repo and branch are made as needed. `chunks_missing` means that frames have to be uploaded
+    first. A commit of the manifest that the branch has already changes nothing.
+    """
+    body = await received_bytes(request, MAX_MANIFEST_BODY_BYTES)
+
+    def parse_and_commit() -> CommitSchema:
+        made = vault.commit(repo, branch, parse_manifest(body), base=base)
+        return CommitSchema.model_validate(made)
+
+    return await run_in_threadpool(parse_and_commit)
+
+
+@router.get("/repos", tags=["repos"], summary="List all repos")
+def list_repos(vault: VaultParam) -> list[RepoSummarySchema]:
+    """Lists the repos by name."""
+    return [RepoSummarySchema.model_validate(repo) for repo in vault.list_repos()]
+
+
+@router.get("/repos/{namespace}/{name}", tags=["repos"], summary="Describe a repo")
+def describe_repo(vault: VaultParam, repo: RepoParam) -> RepoInfoSchema:
+    """Tells a repo's branches, the files of its newest commit, and what it costs."""
+    return RepoInfoSchema.model_validate(vault.describe_repo(repo))
+
+
+@router.delete(
+    "/repos/{namespace}/{name}", tags=["repos"], status_code=204, summary="Delete a repo"
+)
+def delete_repo(vault: VaultParam, repo: RepoParam) -> Response:
+    """Deletes a repo with all its commits."""
+    vault.delete_repo(repo)
+    return Response(status_code=204)
+
+
+@router.get("/repos/{namespace}/{name}/revision", tags=["repos"], summary="Resolve a revision")
+def resolve(
+    vault: VaultParam,
+    repo: RepoParam,
+    revision: RevisionParam = "main",
+    tensors: Annotated[bool, Query(description="list each file's tensors")] = False,
+) -> RevisionSchema:
+    """Tells which commit a branch names, and the files of that commit."""
+    return _revision_schema(vault.resolve(repo, revision), tensors)
+
+
+@router.get("/report", tags=["vault"], summary="Report where the bytes go")
+def report(
+    vault: VaultParam,
+    price: Annotated[float, Query(ge=0, description="per GiB and month")] = S3_STANDARD_PRICE,
+) -> ReportSchema:
+    """Reports logical, unique and stored bytes, what each stage saved, and each repo's share."""
+    return ReportSchema.model_validate(vault.report(price))
+
+
+@router.get("/check", tags=["vault"], summary="Check the vault")
+def check(vault: VaultParam) -> CheckSchema:
+    """Checks that everything referred to is there; reads no weights and writes nothing."""
+    return CheckSchema.model_validate(vault.check())
+
+
+def _revision_schema(snapshot: Snapshot, with_tensors: bool) -> RevisionSchema:
+    chunk_bytes = snapshot.manifest.chunk_bytes
+    return RevisionSchema(
+        commit=CommitSchema.model_validate(snapshot.commit),
+        files=[_file_schema(f, chunk_bytes, with_tensors) for f in snapshot.manifest.files],
+    )
+
+
+def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> RevisionFileSchema:
+    tensors = list(entry.tensors)
+    return RevisionFileSchema(
+        path=entry.path,
+        size=entry.size,
+        tensors=len(tensors),
+        blake3=entry.digest.hex(),
+        segments=SegmentsSchema(
+            literal=_sum_sizes(entry, Literal),
+            opaque=_sum_sizes(entry, Opaque),
+            tensors=_sum_sizes(entry, Tensor),
+            chunks=sum(1 for _ in entry.chunks(chunk_bytes)),
+        ),
+        tensor_list=[TensorSchema.model_validate(t) for t in tensors] if with_tensors else [],
+    )
+
+
+def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor]) -> int:
+    return sum(s.size for s in entry.segments if isinstance(s, kind))

@@ -1,0 +1,190 @@
+"""The JSON that the server speaks, one class per document; /docs is made from these.
+
+Field names are those of the result classes in dedup.vault, from which the server fills them and
+into which the client reads them back.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from .wire import MAX_DIGESTS
+
+Digest = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-f]{64}$"),
+    Field(description="BLAKE3-256 of a chunk's raw bytes, 64 hexadecimal digits"),
+]
+ByteCount = Annotated[int, Field(ge=0, description="bytes")]
+
+
+class Schema(BaseModel):
+    """Read from the attributes of dedup's result classes."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ErrorDetail(Schema):
+    """What failed and what to do."""
+
+    code: str = Field(description="stable, for programs", examples=["repo_not_found"])
+    message: str = Field(description="what failed, for people")
+    hint: str | None = Field(description="what to do next")
+
+
+class ErrorSchema(Schema):
+    """The body of every response with a status of 400 or more."""
+
+    error: ErrorDetail
+
+
+class HealthSchema(Schema):
+    """Whether object store and catalogue answer: status 200 if both do, 503 if not."""
+
+    status: Literal["ok", "failing"]
+    problem: str | None = Field(description="what does not answer, and how")
+    version: str = Field(description="of the server")
+
+
+class DigestsSchema(Schema):
+    """The chunks a request is about."""
+
+    digests: Annotated[list[Digest], Field(max_length=MAX_DIGESTS)]
+
+
+class MissingSchema(Schema):
+    """Those of the chunks asked for that the vault holds no frame of."""
+
+    missing: list[Digest]
+
+
+class AddedSchema(Schema):
+    """How many chunks of the pack were new to the vault."""
+
+    added: int
+
+
+class CommitSchema(Schema):
+    """One immutable state of a repo."""
+
+    id: str = Field(description="40 hexadecimal digits")
+    repo: str = Field(examples=["org/name"])
+    branch: str
+    manifest: str = Field(description="name of the manifest, its BLAKE3-256")
+    created: float = Field(description="Unix seconds")
+    parent: str | None = Field(None, description="the commit the branch pointed to before")
+    base: str | None = Field(None, description="the repo declared as base")
+
+
+class RepoSummarySchema(Schema):
+    """One repo of the list."""
+
+    name: str
+    branches: list[str]
+    files: int
+    size: ByteCount = Field(description="logical bytes of the newest commit")
+    updated: float = Field(description="Unix seconds of the newest commit")
+
+
+class RepoCostSchema(Schema):
+    """What one repo takes, all its commits together, in bytes."""
+
+    name: str
+    commits: int
+    logical: ByteCount = Field(description="its files as plain files")
+    unique: ByteCount = Field(description="its distinct chunks, raw")
+    exclusive: ByteCount = Field(description="stored bytes that deleting the repo would free")
+    shared: ByteCount = Field(description="stored bytes that other repos need too")
+
+
+class FileInfoSchema(Schema):
+    """One file of a repo's newest commit."""
+
+    path: str
+    size: ByteCount
+    tensors: int
+    blake3: str = Field(description="BLAKE3-256 of the file")
+
+
+class RepoInfoSchema(Schema):
+    """A repo: its branches, the files of its newest commit, what it costs."""
+
+    name: str
+    branches: dict[str, str] = Field(description="branch to commit id")
+    commit: CommitSchema
+    files: list[FileInfoSchema]
+    cost: RepoCostSchema
+
+
+class SegmentsSchema(Schema):
+    """What a file is made of, in bytes of each kind of segment."""
+
+    literal: ByteCount
+    opaque: ByteCount
+    tensors: ByteCount
+    chunks: int = Field(description="number of chunks, repeated ones counted each time")
+
+
+class TensorSchema(Schema):
+    """One tensor of a file."""
+
+    name: str
+    dtype: str = Field(description="as the file calls it", examples=["BF16"])
+    shape: list[int]
+    size: ByteCount
+
+
+class RevisionFileSchema(FileInfoSchema):
+    """One file of a revision with what it is made of."""
+
+    segments: SegmentsSchema
+    tensor_list: list[TensorSchema] = Field(description="in file order; empty unless asked for")
+
+
+class RevisionSchema(Schema):
+    """A commit and its files."""
+
+    commit: CommitSchema
+    files: list[RevisionFileSchema]
+
+
+class StagesSchema(Schema):
+    """Bytes saved by each stage."""
+
+    files: int = Field(description="whole files stored before")
+    tensors: int = Field(description="chunks stored before")
+    coding: int = Field(description="frames coded without a base")
+    deltas: int = Field(description="frames coded against a base")
+
+
+class ReportSchema(Schema):
+    """Where the bytes go. stored = frames + metadata + garbage."""
+
+    repos: int
+    commits: int
+    files: int
+    chunks: int
+    logical: ByteCount = Field(description="all files of all commits as plain files")
+    unique: ByteCount = Field(description="distinct chunks, raw")
+    frames: ByteCount = Field(description="frames that some commit needs")
+    metadata: ByteCount = Field(description="pack indexes, manifests, journal")
+    garbage: ByteCount = Field(description="frames no commit needs any more")
+    stored: ByteCount = Field(description="what the object store holds")
+    stages: StagesSchema
+    price: float = Field(description="per GiB and month")
+    cost: float = Field(description="of the stored bytes per month")
+    plain_cost: float = Field(description="of the logical bytes per month as plain files")
+    by_repo: list[RepoCostSchema]
+
+
+class CheckSchema(Schema):
+    """What a check looked at, and a sentence for each problem it found."""
+
+    repos: int
+    commits: int
+    manifests: int
+    packs: int
+    chunks: int
+    problems: list[str]

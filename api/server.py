@@ -1,0 +1,142 @@
+"""The HTTP application: routers, error bodies, health.
+
+Other protocols over the same vault are further routers: `create_app` is where they join.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .. import __version__
+from ..dedup.errors import VaultError
+from ..dedup.local import LocalVault
+from . import content, health, routes
+from .errors import HTTP_CODES, RangeNotSatisfiable, error_body, http_status
+from .uploads import sweep_uploads
+from .wire import VERSION_HEADER
+
+_log = logging.getLogger("weightvault.api")
+
+_DESCRIPTION = """\
+Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
+
+Every response with a status of 400 or more has the body
+`{"error": {"code": "...", "message": "...", "hint": "..."}}`; `code` is stable.
+"""
+
+
+def create_app(vault: LocalVault) -> FastAPI:
+    """Returns the application that serves `vault`, which stays the caller's to close."""
+    app = FastAPI(
+        title="weightvault",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+    )
+    app.state.vault = vault
+    app.include_router(health.router)
+    app.include_router(routes.router)
+    app.include_router(content.router)
+    app.add_middleware(VersionHeader)
+    _install_error_handlers(app)
+    return app
+
+
+def endpoints(app: FastAPI) -> set[tuple[str, str]]:
+    """Returns every documented endpoint as method and path, such as ("GET", "/v1/repos")."""
+    paths = app.openapi()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods}
+
+
+class VersionHeader:
+    """Puts our version on every response: by it a client tells this server from any other."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with the header added to what it sends."""
+
+        async def send_with_version(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[VERSION_HEADER] = __version__
+            await send(message)
+
+        await self._app(scope, receive, send_with_version)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
+    yield
+
+
+def _install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(VaultError, _on_vault_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def _error(
+    status: int,
+    code: str,
+    message: str,
+    hint: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    return JSONResponse(error_body(code, message, hint), status, headers)
+
+
+def _on_vault_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VaultError)
+    status = http_status(type(error))
+    if status >= 500:
+        _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+    headers = None
+    if isinstance(error, RangeNotSatisfiable):
+        headers = {"Content-Range": f"bytes */{error.size}"}
+    return _error(status, error.code, error.message, error.hint, headers)
+
+
+def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # What was sent is not repeated: it may be large, and may not be text.
+    found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
+    hint = "the request's schema is at /docs"
+    return _error(422, "invalid_request", f"invalid request: {'; '.join(found)}", hint)
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {status: code for code, status in HTTP_CODES.items()}
+    code = codes.get(error.status_code, "http_error")
+    message, hint = f"{error.detail}: {request.method} {request.url.path}", None
+    if code in ("unknown_endpoint", "method_not_allowed"):
+        hint = "the endpoints are listed at /docs"
+    headers = dict(error.headers) if error.headers else None
+    return _error(error.status_code, code, message, hint, headers)
+
+
+def _on_disconnect(request: Request, _error: Exception) -> Response:
+    _log.info("%s %s: the client went away", request.method, request.url.path)
+    return Response(status_code=499)
+
+
+def _on_unexpected(_request: Request, _exception: Exception) -> Response:
+    # The exception goes on to the server that runs this application, which logs its traceback.
+    headers = {VERSION_HEADER: __version__}
+    hint = "the server's log has the details"
+    return _error(500, "internal", "the server failed unexpectedly", hint, headers)

@@ -1,0 +1,123 @@
+"""Runs the HTTP application on a socket until a signal ends it."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
+from ..dedup.local import LocalVault
+from .server import create_app
+
+# Downloads under way get this long to finish once the server is told to stop.
+_GRACE_SECONDS = 10
+# Longer than clients keep an idle connection, so that they, who know, are the ones to close it.
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 512
+
+_log = logging.getLogger("weightvault.api")
+
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "loggers": {
+        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+        for name in ("uvicorn", "weightvault")
+    },
+}
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Returns a socket that listens on `host` and `port`, 0 for a free port.
+
+    Raises InvalidInput when the port is taken or the host is none of this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise _listen_error(error, host, port) from error
+
+
+def run(vault: LocalVault, listener: socket.socket, announce: Callable[[str], None]) -> None:
+    """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does."""
+    url = _url_of(listener)
+    config = uvicorn.Config(
+        create_app(vault),
+        log_config=_LOGGING,
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+    server = AnnouncingServer(config, lambda: announce(url))
+    _warn_if_open(listener)
+    with _stopping_well(server):
+        server.run(sockets=[listener])
+
+
+class AnnouncingServer(uvicorn.Server):
+    """A uvicorn server that calls `announce` when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts as uvicorn does, then announces."""
+        await super().startup(sockets)
+        if self.started:
+            self._announce()
+
+
+@contextmanager
+def _stopping_well(server: uvicorn.Server) -> Iterator[None]:
+    """Within, a signal asks the server to stop and is no failure.
+
+    uvicorn raises the signal that ended it a second time when it is done; so these handlers, not
+    Python's, have to be there then, and before uvicorn's own are.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, server.handle_exit) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen_error(error: OSError, host: str, port: int) -> VaultError:
+    if error.errno == errno.EADDRINUSE:
+        return InvalidInput(
+            f"port {port} on {host} is taken",
+            "choose another with --port, or --port 0 for a free one",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AccessRefused(f"port {port} on {host} is not allowed", "choose one from 1024 on")
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return InvalidInput(f"{host!r} is no address of this machine", "use 127.0.0.1 or 0.0.0.0")
+    return Unreachable(f"cannot listen on {host} port {port}: {error.strerror}")
+
+
+def _url_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _warn_if_open(listener: socket.socket) -> None:
+    host = listener.getsockname()[0]
+    if not ipaddress.ip_address(host).is_loopback:
+        _log.warning("everybody who reaches %s can read, push and delete: there is no login", host)

@@ -1,0 +1,45 @@
+"""The verb that starts a server."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import click
+
+from ..dedup.errors import InvalidInput
+from . import config
+from .console import Session
+from .options import verb
+
+
+@verb("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8377,
+    show_default=True,
+    help="The port to listen on; 0 for a free one.",
+)
+def serve(session: Session, host: str, port: int) -> None:
+    """Serve the vault, a folder or S3, over HTTP until told to stop.
+
+    Prints one line with the server's address once it takes requests; logs go to stderr.
+    """
+    if config.is_server(session.url):
+        raise InvalidInput(
+            f"{session.url} is a server already", "serve a folder or s3://bucket/prefix"
+        )
+    from . import serving
+
+    def announce(url: str) -> None:
+        line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"
+        click.echo(line)
+
+    listener = serving.listen(host, port)
+    vault = config.open_local_vault(session.url, session.catalogue)
+    try:
+        serving.run(vault, listener, announce)
+    finally:
+        vault.close()
