@@ -14,7 +14,7 @@ from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
 from ..codecs.pipeline import decode_tensor
 from ..store.catalogue import Location
 from ..store.errors import StoreError
-from ..store.pack import PackEntry, read_index
+from ..store.pack import PackEntry, check_start, read_index
 from .errors import InvalidFrame
 from .segments import CHUNK_BYTES
 
@@ -56,7 +56,9 @@ def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
         return file.read(stop - start)
 
     try:
-        return read_index(read, size)
+        entries = read_index(read, size)
+        check_start(read)
+        return entries
     except StoreError as error:
         raise InvalidFrame(f"pack is not well-formed: {error}") from error
 

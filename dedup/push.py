@@ -22,6 +22,7 @@ from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .progress import Progress
 from .scan import find_files, scan_files
+from .segments import CHUNK_BYTES
 from .translate import store_errors
 from .vault import Commit, Vault
 
@@ -62,12 +63,14 @@ def push(
     base: str | None = None,
     level: str = "default",
     progress: Progress | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> PushResult:
     """Stores the file or folder `path` as the newest commit of `branch` of `repo`.
 
     Sends only chunks the vault lacks, coded against `base` (a repo) where that is smaller.
     Nothing is visible before all of it is stored; a push that failed can be run again and
-    continues where it was. Raises VaultError kinds.
+    continues where it was. `chunk_bytes` bounds the memory used; tensors larger than it share
+    storage only with tensors pushed with the same one. Raises VaultError kinds.
     """
     started = time.monotonic()
     progress = progress or Progress()
@@ -75,7 +78,7 @@ def push(
     check_branch(branch)
     files = find_files(path)
     base_name, coding_base = find_base(vault, files, repo, branch, base)
-    manifest = scan_files(files, progress)
+    manifest = scan_files(files, progress, chunk_bytes)
     missing = _ask_missing(vault, manifest)
     jobs = list(_jobs(manifest, files, missing, coding_base))
     sent = _send(vault, jobs, coding_base, level, progress)

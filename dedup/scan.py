@@ -37,22 +37,24 @@ def find_files(path: Path) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def scan_files(files: dict[str, Path], progress: Progress) -> Manifest:
+def scan_files(
+    files: dict[str, Path], progress: Progress, chunk_bytes: int = CHUNK_BYTES
+) -> Manifest:
     """Takes `files` apart and hashes them. Raises InvalidFile naming the file that is wrong."""
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
-        return Manifest(tuple(scan_file(name, p, progress) for name, p in files.items()))
+        entries = (_scan_file(name, p, progress, chunk_bytes) for name, p in files.items())
+        return Manifest(tuple(entries), chunk_bytes)
     finally:
         progress.end()
 
 
-def scan_file(name: str, path: Path, progress: Progress) -> FileEntry:
-    """Returns the entry of the file at `path`, which the repo calls `name`."""
+def _scan_file(name: str, path: Path, progress: Progress, chunk_bytes: int) -> FileEntry:
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             segments = segment_file(name, file, before.st_size)
-            entry = _hash_file(name, file, before.st_size, segments, progress)
+            entry = _hash_file(name, file, segments, progress, chunk_bytes)
             _check_unchanged(before, os.fstat(file.fileno()))
             return entry
     except VaultError as error:
@@ -72,21 +74,23 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _hash_file(
-    name: str, file: BinaryIO, size: int, segments: list[Segment], progress: Progress
+    name: str, file: BinaryIO, segments: list[Segment], progress: Progress, chunk_bytes: int
 ) -> FileEntry:
     whole = blake3(max_threads=blake3.AUTO)
-    buffer = memoryview(bytearray(min(size, CHUNK_BYTES)))
+    size = sum(s.size for s in segments)
+    buffer = memoryview(bytearray(min(size, chunk_bytes)))
     file.seek(0)
     hashed: list[Segment] = []
     for segment in segments:
         digests: list[bytes] = []
-        for n in chunk_sizes(segment.size):
+        for n in chunk_sizes(segment.size, chunk_bytes):
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
             digests.append(blake3(data, max_threads=blake3.AUTO).digest())
             progress.advance(n)
-        is_literal = isinstance(segment, Literal)
-        hashed.append(segment if is_literal else replace(segment, chunks=tuple(digests)))
+        if not isinstance(segment, Literal):
+            segment = replace(segment, chunks=tuple(digests))
+        hashed.append(segment)
     return FileEntry(name, size, whole.digest(), tuple(hashed))
 
 

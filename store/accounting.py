@@ -35,7 +35,8 @@ class Sums:
     `logical`: files of all commits. `distinct_files`: each distinct file once. `unique`: each
     used chunk once, raw; `unique_deltas`: the part of it that is stored as deltas; `used_frames`:
     the frames of those chunks. `live_frames`: those and the bases that no commit uses itself;
-    `live_deltas`: the deltas among them. `packed_frames`: frames of all packs, live or not. `packs`: their objects, indexes included.
+    `live_deltas`: the deltas among them. `packed_frames`: frames of all packs, live or not.
+    `packs`: their objects, indexes included.
     """
 
     repos: int
@@ -102,12 +103,13 @@ def _used_sums(connection: Connection) -> dict[str, int]:
     sums = (chunks.c.raw_bytes, delta_raw, chunks.c.frame_bytes)
     query = select(func.count(), *(func.sum(column) for column in sums))
     used = select(commit_chunks.c.chunk_id)
-    count, raw, deltas, frames = connection.execute(query.where(chunks.c.id.in_(used))).one()
+    row = connection.execute(query.where(chunks.c.id.in_(used))).one()
+    count, raw, deltas, frames = (int(value or 0) for value in row)
     return {
-        "chunks": int(count),
-        "unique": int(raw or 0),
-        "unique_deltas": int(deltas or 0),
-        "used_frames": int(frames or 0),
+        "chunks": count,
+        "unique": raw,
+        "unique_deltas": deltas,
+        "used_frames": frames,
     }
 
 

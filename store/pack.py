@@ -190,6 +190,13 @@ def read_index(read: Callable[[int, int], bytes], size: int) -> list[PackEntry]:
     return _parse_index(tail[index_start - tail_start :], index_start)
 
 
+def check_start(read: Callable[[int, int], bytes]) -> None:
+    """Raises CorruptObject unless a pack begins as one. Reading the index alone does not need it;
+    who takes in a pack from outside does, as every byte of it counts."""
+    if _read_exactly(read, 0, len(_HEADER)) != _HEADER:
+        raise CorruptObject("no pack: it does not begin as one")
+
+
 def _parse_index_bytes(trailer: bytes, size: int) -> int:
     _, index_bytes, _, _, _, _, magic, _ = _TRAILER.unpack(trailer)
     if magic != _MAGIC:

@@ -1,0 +1,154 @@
+"""Packs from outside: only frames that decode to their digests get in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from models import make_weights, to_bf16, write_model
+from vaults import open_local
+
+from weightvault.codecs.dtypes import find_dtype
+from weightvault.codecs.frame import CODEC_IDS, parse_header
+from weightvault.codecs.pipeline import encode_tensor
+from weightvault.dedup.errors import InvalidFrame
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.push import push
+from weightvault.store.pack import PackWriter
+
+RAW = to_bf16(np.random.default_rng(0).normal(0, 1, 4096)).tobytes()
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+def write_pack(path: Path, frame: bytes, **changes: object) -> str:
+    """Writes a pack of one frame, its index as the header says but for `changes`."""
+    header = parse_header(frame)
+    facts: dict[str, object] = {
+        "digest": header.digest,
+        "raw_bytes": header.raw_bytes,
+        "codec": CODEC_IDS[header.codec],
+        "dtype": find_dtype(header.dtype).id,
+        "base_digest": header.base_digest,
+    }
+    writer = PackWriter(path)
+    writer.add(frame, **{**facts, **changes})  # pyright: ignore[reportArgumentType]
+    return writer.finish()
+
+
+def refuse(vault: LocalVault, path: Path, name: str, reason: str) -> None:
+    with pytest.raises(InvalidFrame, match=reason):
+        vault.add_pack(path, name)
+    assert list(vault.backend.list("packs/")) == []
+    assert vault.find_missing([blake3(RAW).digest()]) == {blake3(RAW).digest()}
+
+
+def test_sound_pack_is_taken_in_once(vault: LocalVault, tmp_path: Path):
+    path = tmp_path / "p"
+    name = write_pack(path, encode_tensor(RAW, "BF16"))
+    assert vault.add_pack(path, name) == 1
+    assert vault.add_pack(path, name) == 0
+    assert vault.find_missing([blake3(RAW).digest()]) == set()
+
+
+def test_wrong_name(vault: LocalVault, tmp_path: Path):
+    write_pack(tmp_path / "p", encode_tensor(RAW, "BF16"))
+    refuse(vault, tmp_path / "p", "0" * 64, "does not hash")
+
+
+def test_frame_of_another_digest(vault: LocalVault, tmp_path: Path):
+    """The frame and the index agree on a digest, but the bytes are others."""
+    frame = encode_tensor(RAW, "BF16", digest=blake3(b"other").digest())
+    name = write_pack(tmp_path / "p", frame)
+    refuse(vault, tmp_path / "p", name, "does not decode")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"digest": blake3(b"other").digest()},
+        {"raw_bytes": 7},
+        {"codec": 0},
+        {"dtype": 0},
+        {"base_digest": blake3(RAW).digest()},
+    ],
+    ids=str,
+)
+def test_index_that_differs_from_the_frame(
+    vault: LocalVault, tmp_path: Path, changes: dict[str, object]
+):
+    name = write_pack(tmp_path / "p", encode_tensor(RAW, "BF16"), **changes)
+    with pytest.raises(InvalidFrame):
+        vault.add_pack(tmp_path / "p", name)
+    assert list(vault.backend.list("packs/")) == []
+
+
+def test_every_damaged_byte_is_refused(vault: LocalVault, tmp_path: Path):
+    path = tmp_path / "p"
+    write_pack(path, encode_tensor(RAW, "BF16"))
+    whole = path.read_bytes()
+    for position in range(0, len(whole), 37):
+        data = bytearray(whole)
+        data[position] ^= 1
+        path.write_bytes(data)
+        # The name is that of the damaged bytes, as a hostile client would send them.
+        refuse(vault, path, blake3(data).hexdigest(), ".")
+
+
+def test_truncated_pack(vault: LocalVault, tmp_path: Path):
+    path = tmp_path / "p"
+    write_pack(path, encode_tensor(RAW, "BF16"))
+    whole = path.read_bytes()
+    for length in (0, 1, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        refuse(vault, path, blake3(whole[:length]).hexdigest(), "well-formed")
+
+
+def test_delta_needs_its_base_in_the_vault(vault: LocalVault, tmp_path: Path):
+    near = np.frombuffer(RAW, np.uint16) ^ 1
+    frame = encode_tensor(near.tobytes(), "BF16", base=RAW, codec="bitx")
+    name = write_pack(tmp_path / "p", frame)
+    refuse(vault, tmp_path / "p", name, "not in this vault")
+    base_name = write_pack(tmp_path / "base", encode_tensor(RAW, "BF16"))
+    vault.add_pack(tmp_path / "base", base_name)
+    assert vault.add_pack(tmp_path / "p", name) == 1
+
+
+def test_delta_on_a_delta_is_refused(vault: LocalVault, tmp_path: Path):
+    raws = [(np.frombuffer(RAW, np.uint16) ^ i).tobytes() for i in range(3)]
+    first = encode_tensor(raws[0], "BF16")
+    second = encode_tensor(raws[1], "BF16", base=raws[0], codec="bitx")
+    third = encode_tensor(raws[2], "BF16", base=raws[1], codec="bitx")
+    for frame in (first, second):
+        name = write_pack(tmp_path / "p", frame)
+        vault.add_pack(tmp_path / "p", name)
+        (tmp_path / "p").unlink()
+    name = write_pack(tmp_path / "p", third)
+    with pytest.raises(InvalidFrame, match="one deep"):
+        vault.add_pack(tmp_path / "p", name)
+
+
+def test_file_that_changes_between_hashing_and_encoding(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The digest is taken first; other bytes sent under it must not get in."""
+    model = write_model(tmp_path / "model", make_weights(1))
+    ask = vault.find_missing
+
+    def ask_and_change(digests):
+        data = bytearray((model / "model.safetensors").read_bytes())
+        data[-1] ^= 1
+        (model / "model.safetensors").write_bytes(data)
+        return ask(digests)
+
+    monkeypatch.setattr(vault, "find_missing", ask_and_change)
+    with pytest.raises(InvalidFrame):
+        push(vault, model, "org/m")
+    assert vault.list_repos() == []
+    assert list(vault.backend.list("packs/")) == []

@@ -1,0 +1,166 @@
+"""Manifests: what is packed comes back, and what does not add up is refused."""
+
+import contextlib
+import json
+import struct
+
+import pytest
+import zstandard
+from blake3 import blake3
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from weightvault.dedup.errors import InvalidManifest
+from weightvault.dedup.manifest import (
+    FileEntry,
+    Manifest,
+    manifest_name,
+    pack_manifest,
+    parse_manifest,
+)
+from weightvault.dedup.segments import Literal, Opaque, Tensor
+
+CHUNK = 1 << 16
+
+
+def digest(*parts: object) -> bytes:
+    return blake3(repr(parts).encode()).digest()
+
+
+@st.composite
+def segments(draw: st.DrawFn):
+    kind = draw(st.sampled_from(["literal", "opaque", "tensor"]))
+    if kind == "literal":
+        return Literal(draw(st.binary(max_size=64)))
+    size = draw(st.integers(0, 3 * CHUNK))
+    n_chunks = max(1, -(-size // CHUNK))
+    # Every chunk digest stands for one size, as real ones do.
+    sizes = [min(CHUNK, size - i * CHUNK) for i in range(n_chunks)]
+    chunks = tuple(digest(n, draw(st.integers(0, 3))) for n in sizes)
+    if kind == "opaque":
+        return Opaque(size, chunks)
+    name = draw(st.text(max_size=12))
+    return Tensor(name, "U8", (size,), size, chunks)
+
+
+@st.composite
+def manifests(draw: st.DrawFn):
+    paths = draw(st.lists(st.from_regex(r"[a-d]\.(bin|json)", fullmatch=True), unique=True))
+    files = []
+    for path in sorted(paths):
+        parts = tuple(draw(st.lists(segments(), max_size=4)))
+        files.append(FileEntry(path, sum(s.size for s in parts), digest(path), parts))
+    return Manifest(tuple(files), CHUNK)
+
+
+@given(manifests())
+@settings(deadline=None)
+def test_round_trip(manifest: Manifest):
+    data = pack_manifest(manifest)
+    assert parse_manifest(data) == manifest
+    assert pack_manifest(parse_manifest(data)) == data
+
+
+def small_manifest() -> Manifest:
+    tensor = Tensor("w", "BF16", (3, 2), 12, (digest(1),))
+    parts = (Opaque(40, (digest(2),)), tensor, Literal(b"\0\0"))
+    return Manifest((FileEntry("m.safetensors", 54, digest(3), parts),))
+
+
+def test_chunks_have_their_places():
+    manifest = small_manifest()
+    uses = list(manifest.files[0].chunks())
+    assert [(u.offset, u.size, u.dtype) for u in uses] == [(0, 40, "U8"), (40, 12, "BF16")]
+
+
+def test_name_is_the_hash_of_the_bytes():
+    data = pack_manifest(small_manifest())
+    assert manifest_name(data) == blake3(data).hexdigest()
+
+
+def test_every_truncation_is_refused():
+    data = pack_manifest(small_manifest())
+    for length in range(len(data)):
+        with pytest.raises(InvalidManifest):
+            parse_manifest(data[:length])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 255))
+@settings(deadline=None, max_examples=300)
+def test_flipped_byte_never_escapes_as_another_error(position: int, flip: int):
+    data = bytearray(pack_manifest(small_manifest()))
+    data[position % len(data)] ^= flip
+    with contextlib.suppress(InvalidManifest):
+        parse_manifest(bytes(data))
+
+
+def repack(change) -> bytes:
+    """The bytes of the small manifest with its outline changed by `change`."""
+    manifest = small_manifest()
+    data = pack_manifest(manifest)
+    head = struct.Struct("<4sB3xIII")
+    magic, version, count, _, _ = head.unpack_from(data)
+    table = data[head.size : head.size + 32 * count]
+    outline = json.loads(zstandard.decompress(data[head.size + 32 * count :]))
+    change(outline)
+    text = json.dumps(outline).encode()
+    stored = zstandard.compress(text)
+    return head.pack(magic, version, count, len(text), len(stored)) + table + stored
+
+
+def set_file(**values):
+    return lambda outline: outline["files"][0].update(values)
+
+
+def set_segment(index: int, **values):
+    return lambda outline: outline["files"][0]["segments"][index].update(values)
+
+
+BAD = {
+    "path escapes": set_file(path="../x"),
+    "path absolute": set_file(path="/etc/x"),
+    "path of wrong type": set_file(path=["m"]),
+    "size too large": set_file(size=55),
+    "size negative": set_file(size=-1),
+    "size not a number": set_file(size="54"),
+    "digest short": set_file(blake3="ab"),
+    "chunk out of table": set_segment(0, chunks=[7]),
+    "chunk negative": set_segment(0, chunks=[-1]),
+    "too many chunks": set_segment(0, chunks=[0, 1]),
+    "no chunks": set_segment(0, chunks=[]),
+    "shape and size differ": set_segment(1, shape=[3, 3]),
+    "shape not numbers": set_segment(1, shape=["3"]),
+    "literal too long": set_segment(2, literal="A" * 400),
+    "literal not base64": set_segment(2, literal="%"),
+    "no files": lambda outline: outline.pop("files"),
+    "chunk size tiny": lambda outline: outline.update(chunk_bytes=8),
+    "chunk size huge": lambda outline: outline.update(chunk_bytes=1 << 40),
+    "same file twice": lambda outline: outline["files"].append(outline["files"][0]),
+    "file and folder": lambda outline: outline["files"].append(
+        {**outline["files"][0], "path": "m.safetensors/x"}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_does_not_add_up_is_refused(case: str):
+    assert parse_manifest(repack(lambda outline: None)) == small_manifest()
+    with pytest.raises(InvalidManifest):
+        parse_manifest(repack(BAD[case]))
+
+
+def test_newer_version_asks_for_an_upgrade():
+    data = bytearray(pack_manifest(small_manifest()))
+    data[4] = 2
+    with pytest.raises(InvalidManifest, match="version 2") as caught:
+        parse_manifest(bytes(data))
+    assert caught.value.hint == "upgrade weightvault"
+
+
+def test_outline_may_not_expand_beyond_its_promise():
+    data = pack_manifest(small_manifest())
+    head = struct.Struct("<4sB3xIII")
+    bomb = zstandard.compress(bytes(1 << 26))
+    lying = head.pack(data[:4], 1, 0, 100, len(bomb)) + bomb
+    with pytest.raises(InvalidManifest, match="another length"):
+        parse_manifest(lying)

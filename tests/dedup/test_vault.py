@@ -1,0 +1,441 @@
+"""The whole path over real stores: in, out, once, and what is left when something fails."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import (
+    bf16_file,
+    make_weights,
+    read_folder,
+    safetensors_bytes,
+    tune,
+    write_model,
+)
+from vaults import FailingWrites, open_local
+
+from weightvault.dedup.errors import (
+    ChunksMissing,
+    Corrupt,
+    EntryNotFound,
+    InvalidFile,
+    InvalidInput,
+    InvalidName,
+    RepoNotFound,
+    RevisionNotFound,
+    StorageFull,
+    TensorNotFound,
+    Unreachable,
+    VaultError,
+)
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.errors import StorageFull as BackendFull
+from weightvault.store.errors import Unavailable
+from weightvault.store.open import open_backend
+
+
+@pytest.fixture(params=["directory", "s3"])
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
+    """An empty vault on each kind of object store."""
+    if request.param == "directory":
+        opened = open_local(tmp_path / "vault")
+    else:
+        backend = open_backend(request.getfixturevalue("s3_url"))
+        catalogue = open_catalogue(f"sqlite:///{tmp_path / 'catalogue.sqlite'}")
+        opened = LocalVault(backend, catalogue, scratch=tmp_path)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model", make_weights(1))
+
+
+def test_files_come_back_byte_for_byte(vault: LocalVault, model: Path, tmp_path: Path):
+    (model / "empty").touch()
+    (model / "sub").mkdir()
+    (model / "sub" / "vocab.bin").write_bytes(bytes(range(256)) * 9)
+    result = push(vault, model, "org/m")
+    assert result.files == 4
+    pulled = pull(vault, "org/m", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(model)
+    assert (pulled.files, pulled.unchanged, pulled.logical) == (4, 0, result.logical)
+    assert vault.check().problems == ()
+
+
+def test_second_push_sends_nothing(vault: LocalVault, model: Path):
+    first = push(vault, model, "org/m")
+    again = push(vault, model, "org/m")
+    assert (again.sent, again.new_chunks) == (0, 0)
+    assert again.commit == first.commit
+    elsewhere = push(vault, model, "org/copy")
+    assert elsewhere.sent == 0
+    assert elsewhere.commit.manifest == first.commit.manifest
+
+
+def test_equal_tensors_are_stored_once_whatever_the_file(local: LocalVault, tmp_path: Path):
+    weights = make_weights(1)
+    push(local, write_model(tmp_path / "whole", weights), "org/whole")
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for i, (name, values) in enumerate(weights.items()):
+        (shards / f"model-{i}.safetensors").write_bytes(bf16_file({f"renamed.{name}": values}))
+    result = push(local, shards, "org/sharded")
+    # New are only the three headers.
+    assert (result.new_chunks, result.known_chunks) == (3, 3)
+    pull(local, "org/sharded", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(shards)
+
+
+def test_declared_base_makes_deltas(local: LocalVault, model: Path, tmp_path: Path):
+    base = push(local, model, "org/base")
+    tuned = write_model(tmp_path / "tuned", tune(make_weights(1), 2))
+    alone = push(local, tuned, "org/alone")
+    assert alone.sent > 0.8 * base.sent
+    other = write_model(tmp_path / "tuned2", tune(make_weights(1), 3))
+    delta = push(local, other, "org/tuned", base="org/base")
+    assert delta.sent < 0.6 * alone.sent
+    assert delta.commit.base == "org/base"
+    pull(local, "org/tuned", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(other)
+
+
+def test_model_card_declares_the_base(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/base")
+    card = "---\nbase_model:\n- nobody/has-it\n- org/base\n---\n# Tuned\n"
+    tuned = write_model(tmp_path / "tuned", tune(make_weights(1), 2), card)
+    assert push(local, tuned, "org/tuned").commit.base == "org/base"
+    assert local.report().stages.deltas > 0
+
+
+def test_deltas_are_one_deep(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/base")
+    weights = tune(make_weights(1), 2)
+    push(local, write_model(tmp_path / "t1", weights), "org/t1", base="org/base")
+    push(local, write_model(tmp_path / "t2", tune(weights, 3)), "org/t2", base="org/t1")
+    weight = {t.name: t for t in local.resolve("org/t2").manifest.files[1].tensors}["embed.weight"]
+    (place,) = local.catalogue.locate(weight.chunks).values()
+    assert place.base in local.resolve("org/base").manifest.digests()
+    assert local.check().problems == ()
+
+
+def test_next_commit_is_coded_against_the_one_before(
+    local: LocalVault, model: Path, tmp_path: Path
+):
+    first = push(local, model, "org/m")
+    write_model(tmp_path / "next", tune(make_weights(1), 2))
+    second = push(local, tmp_path / "next", "org/m")
+    assert second.sent < 0.6 * first.sent
+    assert second.commit.parent == first.commit.id
+    pull(local, "org/m", tmp_path / "old", first.commit.id)
+    assert read_folder(tmp_path / "old") == read_folder(model)
+
+
+def test_base_outlives_its_repo(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/base")
+    tuned = write_model(tmp_path / "tuned", tune(make_weights(1), 2))
+    push(local, tuned, "org/tuned", base="org/base")
+    local.delete_repo("org/base")
+    pull(local, "org/tuned", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(tuned)
+    assert local.check().problems == ()
+
+
+def test_large_tensors_are_cut_into_chunks(local: LocalVault, tmp_path: Path):
+    weights = make_weights(1, {"w": (700, 300), "b": (300,)})
+    model = write_model(tmp_path / "model", weights)
+    result = push(local, model, "org/m", chunk_bytes=1 << 16)
+    assert result.new_chunks > 7
+    tuned = write_model(tmp_path / "tuned", tune(weights, 2))
+    delta = push(local, tuned, "org/t", base="org/m", chunk_bytes=1 << 16)
+    assert delta.sent < 0.6 * result.sent
+    pull(local, "org/t", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(tuned)
+
+
+def test_ranges_and_tensors_are_read_alone(local: LocalVault, tmp_path: Path):
+    weights = make_weights(1, {"w": (700, 300), "b": (300,)})
+    model = write_model(tmp_path / "model", weights)
+    push(local, model, "org/m", chunk_bytes=1 << 16)
+    data = (model / "model.safetensors").read_bytes()
+    rng = np.random.default_rng(0)
+    edges = [0, 1, 8, 65536, 65537, len(data) - 1, len(data)]
+    for _ in range(60):
+        start, stop = sorted(rng.choice([*edges, *rng.integers(0, len(data), 8)], 2))
+        _, _, pieces = local.read_file("org/m", "main", "model.safetensors", start, stop)
+        assert b"".join(pieces) == data[start:stop]
+    for name, values in weights.items():
+        _, tensor, pieces = local.read_tensor("org/m", "main", name)
+        raw = b"".join(pieces)
+        assert tensor.shape == values.shape
+        assert raw in data
+        assert len(raw) == values.size * 2
+
+
+def test_tensor_of_several_files_needs_the_file(local: LocalVault, tmp_path: Path):
+    for name in ("a", "b"):
+        raw = name.encode() * 8
+        tmp = tmp_path / "model" / f"{name}.safetensors"
+        tmp.parent.mkdir(exist_ok=True)
+        tmp.write_bytes(safetensors_bytes({"w": ("U8", (8,), raw)}))
+    push(local, tmp_path / "model", "org/m")
+    with pytest.raises(InvalidInput, match=r"a\.safetensors, b\.safetensors"):
+        local.read_tensor("org/m", "main", "w")
+    _, _, pieces = local.read_tensor("org/m", "main", "w", "b.safetensors")
+    assert b"".join(pieces) == b"b" * 8
+
+
+def test_pull_leaves_right_files_alone_and_mends_wrong_ones(
+    local: LocalVault, model: Path, tmp_path: Path
+):
+    push(local, model, "org/m")
+    out = tmp_path / "out"
+    pull(local, "org/m", out)
+    (out / "config.json").write_bytes(b"changed")
+    (out / "mine.txt").write_bytes(b"kept")
+    before = (out / "model.safetensors").stat().st_mtime_ns
+    again = pull(local, "org/m", out)
+    assert again.unchanged == 1
+    assert (out / "model.safetensors").stat().st_mtime_ns == before
+    assert read_folder(out) == {**read_folder(model), "mine.txt": b"kept"}
+
+
+# What is asked for and not there
+
+
+def test_missing_things_are_named(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/m")
+    with pytest.raises(RepoNotFound, match="org/none"):
+        pull(local, "org/none", tmp_path / "out")
+    with pytest.raises(RevisionNotFound, match="dev"):
+        pull(local, "org/m", tmp_path / "out", "dev")
+    with pytest.raises(RepoNotFound):
+        push(local, model, "org/x", base="org/none")
+    with pytest.raises(RepoNotFound):
+        local.delete_repo("org/none")
+    with pytest.raises(EntryNotFound):
+        local.read_file("org/m", "main", "nope")
+    with pytest.raises(TensorNotFound):
+        local.read_tensor("org/m", "main", "nope")
+    assert not (tmp_path / "out").exists()
+    assert [r.name for r in local.list_repos()] == ["org/m"]
+
+
+@pytest.mark.parametrize("bad", ["../x", "x", "a/../b"])
+def test_bad_names_change_nothing(local: LocalVault, model: Path, bad: str, tmp_path: Path):
+    for attempt in (
+        lambda: push(local, model, bad),
+        lambda: push(local, model, "org/m", "../x"),
+        lambda: push(local, model, "org/m", base=bad),
+        lambda: pull(local, bad, tmp_path / "out"),
+        lambda: local.delete_repo(bad),
+    ):
+        with pytest.raises(InvalidName):
+            attempt()
+    assert list(local.backend.list()) == []
+
+
+def test_broken_file_is_refused_and_leaves_nothing(local: LocalVault, model: Path):
+    whole = (model / "model.safetensors").read_bytes()
+    (model / "model.safetensors").write_bytes(whole[:-10])
+    with pytest.raises(InvalidFile, match=r"model\.safetensors"):
+        push(local, model, "org/m")
+    assert list(local.backend.list()) == []
+    assert local.list_repos() == []
+
+
+def test_nothing_to_push(local: LocalVault, tmp_path: Path):
+    with pytest.raises(InvalidFile, match="neither"):
+        push(local, tmp_path / "none", "org/m")
+    (tmp_path / "hollow").mkdir()
+    with pytest.raises(InvalidFile, match="no files"):
+        push(local, tmp_path / "hollow", "org/m")
+
+
+def test_chunks_of_other_repos_are_not_given_out(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/m")
+    push(local, write_model(tmp_path / "other", make_weights(5)), "org/other")
+    secret = list(local.resolve("org/other").manifest.digests())
+    theirs = [d for d in secret if d not in local.resolve("org/m").manifest.digests()]
+    with pytest.raises(ChunksMissing):
+        list(local.read_frames("org/m", "main", theirs[:1]))
+    with pytest.raises(ChunksMissing):
+        list(local.read_frames("org/m", "main", [bytes(32)]))
+
+
+# Crashes and damage
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not done", "done but unanswered"])
+@pytest.mark.parametrize("at", range(4))
+def test_failed_write_shows_nothing_and_a_retry_completes(
+    tmp_path: Path, model: Path, at: int, after: bool
+):
+    """Writes of a first push: marker, pack, manifest, journal entry."""
+    failing = open_local(
+        tmp_path / "vault", lambda b: FailingWrites(b, at, BackendFull("no space"), after=after)
+    )
+    with pytest.raises(StorageFull):
+        push(failing, model, "org/m")
+    assert failing.list_repos() == []
+    failing.close()
+    # A journal entry that did become durable is a commit, seen by whoever opens the vault next.
+    reopened = open_local(tmp_path / "vault")
+    assert [r.name for r in reopened.list_repos()] == (
+        ["org/m"] if (at, after) == (3, True) else []
+    )
+    push(reopened, model, "org/m")
+    pull(reopened, "org/m", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(model)
+    assert reopened.check().problems == ()
+    reopened.close()
+
+
+def test_passing_errors_say_so(tmp_path: Path, model: Path):
+    failing = open_local(
+        tmp_path / "vault", lambda b: FailingWrites(b, 1, Unavailable("connection reset"))
+    )
+    with pytest.raises(Unreachable, match="connection reset"):
+        push(failing, model, "org/m")
+    failing.close()
+
+
+def test_catalogue_is_rebuilt_from_the_objects(tmp_path: Path, model: Path):
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "org/m")
+    push(vault, write_model(tmp_path / "t", tune(make_weights(1), 2)), "org/t", base="org/m")
+    push(vault, model, "org/gone", "dev")
+    vault.delete_repo("org/gone")
+    report, repos = vault.report(), vault.list_repos()
+    vault.close()
+    for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
+        file.unlink()
+    rebuilt = open_local(tmp_path / "vault")
+    assert rebuilt.report() == report
+    assert rebuilt.list_repos() == repos
+    pull(rebuilt, "org/t", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(tmp_path / "t")
+    rebuilt.close()
+
+
+def test_second_catalogue_follows_the_first(tmp_path: Path, model: Path):
+    """Two machines with catalogues of their own share one object store."""
+    one = open_local(tmp_path / "vault")
+    push(one, model, "org/m")
+    other_url = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    objects = str(tmp_path / "vault" / "objects")
+    two = LocalVault(open_backend(objects), open_catalogue(other_url), scratch=tmp_path)
+    push(two, write_model(tmp_path / "t", tune(make_weights(1), 2)), "org/t", base="org/m")
+    one.close()
+    one = open_local(tmp_path / "vault")
+    assert [r.name for r in one.list_repos()] == ["org/m", "org/t"]
+    one.delete_repo("org/m")
+    two.close()
+    two = LocalVault(open_backend(objects), open_catalogue(other_url), scratch=tmp_path)
+    assert [r.name for r in two.list_repos()] == ["org/t"]
+    pull(two, "org/t", tmp_path / "out")
+    one.close()
+    two.close()
+
+
+def flip_a_byte(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x40
+    path.write_bytes(data)
+
+
+def objects_of(vault_root: Path, kind: str) -> list[Path]:
+    return [p for p in (vault_root / "objects" / kind).rglob("*") if p.is_file()]
+
+
+def test_damaged_pack_never_reads_as_data(tmp_path: Path, model: Path):
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "org/m")
+    (pack,) = objects_of(tmp_path / "vault", "packs")
+    whole = pack.read_bytes()
+    for position in range(8, len(whole) - 600, 997):
+        pack.write_bytes(whole)
+        flip_a_byte(pack, position)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        with pytest.raises(VaultError):
+            pull(vault, "org/m", tmp_path / "out")
+        assert set(read_folder(tmp_path / "out").items()) < set(read_folder(model).items())
+    vault.close()
+
+
+def test_check_names_what_is_gone(tmp_path: Path, model: Path):
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "org/m")
+    push(vault, write_model(tmp_path / "t", tune(make_weights(1), 2)), "org/t", base="org/m")
+    first = vault.resolve("org/m").commit
+    base_pack = next(
+        iter(vault.catalogue.locate(vault.resolve("org/m").manifest.digests()).values())
+    )
+    (path,) = [p for p in objects_of(tmp_path / "vault", "packs") if p.name == base_pack.pack]
+    path.unlink()
+    (problem,) = vault.check().problems
+    assert base_pack.pack in problem
+    assert "org/m, org/t" in problem
+    (manifest,) = [
+        p for p in objects_of(tmp_path / "vault", "manifests") if p.name == first.manifest
+    ]
+    flip_a_byte(manifest, 50)
+    problems = vault.check().problems
+    assert any("manifest is damaged" in p and "org/m" in p for p in problems)
+    with pytest.raises(Corrupt):
+        vault.resolve("org/m")
+    vault.close()
+
+
+def test_check_finds_a_damaged_index(tmp_path: Path, model: Path):
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "org/m")
+    (pack,) = objects_of(tmp_path / "vault", "packs")
+    flip_a_byte(pack, pack.stat().st_size - 40)
+    (problem,) = vault.check().problems
+    assert "damaged" in problem
+    vault.close()
+
+
+# Reports
+
+
+def test_report_adds_up(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/m")
+    push(local, model, "org/copy")
+    push(local, write_model(tmp_path / "t", tune(make_weights(1), 2)), "org/t", base="org/m")
+    report = local.report(price=10.0)
+    stages = report.stages
+    saved = stages.files + stages.tensors + stages.coding + stages.deltas
+    assert report.logical - saved == report.frames
+    assert report.stored == report.frames + report.metadata + report.garbage
+    assert report.stored == sum(info.size for info in local.backend.list())
+    assert report.logical == 3 * sum(map(len, read_folder(model).values()))
+    assert report.garbage == 0
+    assert report.cost == pytest.approx(report.stored / 2**30 * 10)
+    by_name = {r.name: r for r in report.by_repo}
+    assert by_name["org/m"].exclusive == by_name["org/copy"].exclusive == 0
+    assert by_name["org/t"].exclusive > 0
+    # The weights' bases; the bias is too small for a delta to pay and has none.
+    assert 0 < by_name["org/t"].shared < by_name["org/m"].shared == by_name["org/copy"].shared
+
+
+def test_deletion_frees_what_was_exclusive(local: LocalVault, model: Path, tmp_path: Path):
+    push(local, model, "org/m")
+    push(local, write_model(tmp_path / "o", make_weights(9)), "org/other")
+    exclusive = local.describe_repo("org/other").cost.exclusive
+    local.delete_repo("org/other")
+    assert local.report().garbage == exclusive

@@ -1,0 +1,86 @@
+"""The rules that hold the rooms apart, and the package list together."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("store", "codecs", "dedup", "api")
+MAY_IMPORT = {
+    "store": {"store"},
+    "codecs": {"codecs"},
+    "dedup": {"dedup", "codecs", "store"},
+    "api": {"api", "dedup", "store"},
+}
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """The rooms a module imports, relatively or by the package's name."""
+    depth = len(path.relative_to(ROOT).parts) - 1
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level > depth:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            rooms.update(name.split(".")[0] for name in names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            assert not (node.module or "").startswith("weightvault"), path
+        elif isinstance(node, ast.Import):
+            assert not any(a.name.startswith("weightvault") for a in node.names), path
+    return rooms - {"__version__"}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_only_what_lies_below(room: str):
+    for path in modules(room):
+        assert imported_rooms(path) <= MAY_IMPORT[room], path
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_only_api_reads_arguments_and_environment(room: str):
+    # Codecs have one setting that tests and users force a CPU path with.
+    allowed = {"api"}
+    for path in modules(room) if room not in allowed else []:
+        text = path.read_text()
+        assert "os.environ" not in text, path
+        assert "sys.argv" not in text, path
+
+
+@pytest.mark.parametrize("folder", [".", *ROOMS])
+def test_package_files_are_inert(folder: str):
+    tree = ast.parse((ROOT / folder / "__init__.py").read_text())
+    for node in tree.body:
+        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        is_version = isinstance(node, ast.Assign) and folder == "."
+        assert is_docstring or is_version, ast.unparse(node)
+
+
+def test_package_list_names_every_folder():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {p.parent for room in ROOMS for p in modules(room)}
+    names = {"weightvault." + ".".join(f.relative_to(ROOT).parts) for f in folders}
+    assert set(settings["packages"]) == {"weightvault"} | names
+
+
+def test_peers_are_never_imported():
+    for room in ROOMS:
+        for path in modules(room):
+            for peer in ("zipnn", "openzl", "pcodec", "blosc2", "torch", "pickle"):
+                text = path.read_text()
+                assert f"import {peer}" not in text, path
+                assert f"from {peer}" not in text, path
+
+
+def test_importing_the_package_loads_nothing_else():
+    program = (
+        "import sys, weightvault; print([m for m in sys.modules if m.startswith('weightvault.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
