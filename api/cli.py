@@ -145,8 +145,8 @@ def _classify(error: BaseException) -> tuple[str, int, str, str | None]:
         return "interrupted", exits.INTERRUPTED, error.message, error.hint
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return "interrupted", exits.INTERRUPTED, "interrupted; nothing was changed", None
-    if isinstance(error, OSError) and error.filename is not None:
-        error = from_os_error(error, f"cannot use {error.filename}")
+    if isinstance(error, OSError) and error.errno is not None:
+        error = from_os_error(error, f"cannot use {error.filename or 'a file'}")
     if isinstance(error, VaultError):
         return error.code, exits.exit_status(error), error.message, error.hint
     message = f"unexpected {type(error).__name__}: {error}"

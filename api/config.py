@@ -76,8 +76,10 @@ def _open_folder(folder: Path, catalogue: str | None, create: bool) -> LocalVaul
         _check_folder(folder, create)
         # The catalogue lists what people keep here: as private as their other data.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Made before anything else is: by it a later run knows the folder for a vault.
+        objects = folder / "objects"
+        objects.mkdir(exist_ok=True)
     database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
-    objects = folder / "objects"
     return _open_parts(objects.absolute().as_uri(), database, folder / "tmp")
 
 

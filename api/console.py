@@ -91,6 +91,13 @@ def format_percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
+def format_money(amount: float) -> str:
+    """Returns an amount of no particular currency, with what matters of small ones."""
+    if 0 < amount < 0.0001:
+        return "under 0.0001"
+    return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
+
+
 def format_count(number: int, noun: str) -> str:
     """Returns `1 file`, `2 files`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -44,7 +44,8 @@ class LineProgress(Progress):
 
     def end(self) -> None:
         """See Progress.end."""
-        self._print(time.monotonic())
+        if self._total:
+            self._print(time.monotonic())
 
     def _print(self, now: float) -> None:
         rate = format_rate(self._done, now - self._started)

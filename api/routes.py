@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
@@ -80,7 +80,8 @@ async def add_pack(
 ) -> AddedSchema:
     """Takes in frames, as one pack. Every frame is decoded and hashed before this answers."""
     async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
-        added = await run_in_threadpool(vault.add_pack, path, name)
+        checking = request.app.state.checking
+        added = await to_thread.run_sync(vault.add_pack, path, name, limiter=checking)
     return AddedSchema(added=added)
 
 
@@ -108,7 +109,7 @@ async def commit(
         made = vault.commit(repo, branch, parse_manifest(body), base=base)
         return CommitSchema.model_validate(made)
 
-    return await run_in_threadpool(parse_and_commit)
+    return await to_thread.run_sync(parse_and_commit, limiter=request.app.state.checking)
 
 
 @router.get("/repos", tags=["repos"], summary="List all repos")

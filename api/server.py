@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -28,6 +29,9 @@ from .wire import VERSION_HEADER
 
 _log = logging.getLogger("weightvault.api")
 
+# Each takes up to 0.2 GiB while it decodes what was uploaded, on all cores; others wait their turn.
+_CHECKING_AT_ONCE = 4
+
 _DESCRIPTION = """\
 Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
 
@@ -45,6 +49,7 @@ def create_app(vault: LocalVault) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.vault = vault
+    app.state.checking = CapacityLimiter(_CHECKING_AT_ONCE)
     app.include_router(health.router)
     app.include_router(routes.router)
     app.include_router(content.router)
@@ -123,9 +128,10 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {status: code for code, status in HTTP_CODES.items()}
     code = codes.get(error.status_code, "http_error")
-    message, hint = f"{error.detail}: {request.method} {request.url.path}", None
+    asked = f"{request.method} {request.url.path}"
+    message, hint = f"{error.detail}: {asked}", None
     if code in ("unknown_endpoint", "method_not_allowed"):
-        hint = "the endpoints are listed at /docs"
+        message, hint = f"there is no endpoint {asked}", "the endpoints are listed at /docs"
     headers = dict(error.headers) if error.headers else None
     return _error(error.status_code, code, message, hint, headers)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import exits
-from .console import Session, format_bytes, format_count, format_percent, format_table
+from .console import Session, format_bytes, format_count, format_money, format_percent, format_table
 from .options import verb
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def _repo_rows(found: Report) -> Iterator[tuple[str, ...]]:
 
 def _describe_cost(found: Report) -> str:
     return (
-        f"per month at {found.price:g} per GiB: {found.cost:.4f} stored, "
-        f"{found.plain_cost:.4f} as plain files"
+        f"per month at {found.price:g} per GiB: {format_money(found.cost)} stored, "
+        f"{format_money(found.plain_cost)} as plain files"
     )
 
 

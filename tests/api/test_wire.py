@@ -1,0 +1,70 @@
+"""Frames in a body, and Range headers."""
+
+import pytest
+
+from weightvault.api.errors import RangeNotSatisfiable
+from weightvault.api.ranges import parse_range
+from weightvault.api.wire import MAX_FRAME_BYTES, join_frames, split_frames
+from weightvault.dedup.errors import Unreachable
+
+FRAMES = [b"first", b"", b"x" * 1000]
+BODY = b"".join(join_frames(iter(FRAMES)))
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 8, 100, len(BODY)])
+def test_frames_survive_any_cutting_of_the_body(piece_bytes: int) -> None:
+    pieces = (BODY[i : i + piece_bytes] for i in range(0, len(BODY), piece_bytes))
+    assert list(split_frames(pieces, len(FRAMES))) == FRAMES
+
+
+def test_every_shorter_body_is_refused() -> None:
+    for length in range(len(BODY)):
+        with pytest.raises(Unreachable, match="broke off"):
+            list(split_frames(iter([BODY[:length]]), len(FRAMES)))
+
+
+def test_more_than_was_asked_for_is_refused() -> None:
+    with pytest.raises(Unreachable, match="more frames"):
+        list(split_frames(iter([BODY, b"\0"]), len(FRAMES)))
+    with pytest.raises(Unreachable, match="more frames"):
+        list(split_frames(iter([BODY]), len(FRAMES) - 1))
+
+
+@pytest.mark.parametrize("length", [MAX_FRAME_BYTES + 1, 2**63, 2**64 - 1])
+def test_an_impossible_length_is_refused_before_reading_on(length: int) -> None:
+    def pieces():
+        yield length.to_bytes(8, "little")
+        pytest.fail("read on after an impossible length")
+
+    with pytest.raises(Unreachable, match="announced a frame"):
+        list(split_frames(pieces(), 1))
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, None),
+        ("bytes=0-0", (0, 1)),
+        ("bytes=2-5", (2, 6)),
+        ("bytes=2-", (2, 10)),
+        ("bytes=-3", (7, 10)),
+        ("bytes=-30", (0, 10)),
+        ("bytes=9-99", (9, 10)),
+        ("bytes=0-1,3-4", None),
+        ("bytes=5-4", None),
+        ("bytes=-", None),
+        ("bytes=a-b", None),
+        ("items=0-1", None),
+        ("bytes=٣-٤", None),
+        (f"bytes=0-{'9' * 5000}", None),
+    ],
+)
+def test_range_of_ten_bytes(header: str | None, expected: tuple[int, int] | None) -> None:
+    assert parse_range(header, 10) == expected
+
+
+@pytest.mark.parametrize(("header", "size"), [("bytes=10-", 10), ("bytes=-0", 10), ("bytes=0-", 0)])
+def test_range_without_a_byte(header: str, size: int) -> None:
+    with pytest.raises(RangeNotSatisfiable) as caught:
+        parse_range(header, size)
+    assert caught.value.size == size
