@@ -45,7 +45,7 @@ def test_rooms_import_only_what_lies_below(room: str):
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_only_api_reads_arguments_and_environment(room: str):
-    # Codecs have one setting that tests and users force a CPU path with.
+
     allowed = {"api"}
     for path in modules(room) if room not in allowed else []:
         text = path.read_text()
