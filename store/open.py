@@ -51,7 +51,8 @@ def _open_s3(parts: SplitResult) -> Backend:
 
     if not parts.netloc or "@" in parts.netloc or ":" in parts.netloc:
         raise ValueError(
-            f"s3://{parts.netloc} is no bucket: write s3://bucket/prefix, "
+            # Without quoting it: it may hold a secret.
+            "the address names no bucket: write s3://bucket/prefix, "
             "an endpoint as ?endpoint=URL, and leave credentials to the environment"
         )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))

@@ -107,6 +107,7 @@ class PackWriter:
         The bytes are flushed, not synced: a backend's put_file does that to its own copy. Raises
         ValueError for a pack without frames.
         """
+        self._check_open()
         if not self.entries:
             raise ValueError("a pack holds at least one frame")
         self._write(encode_index(self.entries))
@@ -128,9 +129,12 @@ class PackWriter:
     def __exit__(self, *_: object) -> None:
         self.abort()
 
-    def _write(self, data: BytesLike) -> None:
+    def _check_open(self) -> None:
         if not self._open:
             raise ValueError("the pack is finished or given up")
+
+    def _write(self, data: BytesLike) -> None:
+        self._check_open()
         with self._abort_on_error():
             self._file.write(data)
         self._hasher.update(data)

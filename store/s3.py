@@ -43,13 +43,14 @@ PARTS_AT_ONCE = 4
 MAX_PARTS = 10_000
 # S3 allows keys of 1,024 bytes; ours take 900 and a "/".
 MAX_PREFIX_CHARS = 123
-# A server that is not there is given up after ATTEMPTS of these and 3.5 s of pauses on average.
+# A server that does not take connections is given up after ATTEMPTS of these, one that refuses them
+# after boto3's pauses alone: a second, or 30 times that when told to slow down.
 CONNECT_SECONDS = 3
 # S3 asks clients to wait this long at most for the first byte; a part of 16 MiB takes less too.
 READ_SECONDS = 30
-ATTEMPTS = 4
-# 0.2, 0.4 and 0.8 s between attempts to read a body whose connection broke.
-BODY_PAUSE_SECONDS = 0.1
+ATTEMPTS = 6
+# From 0.1 s, doubling, between attempts to read a body whose connection broke: 3 s in all.
+BODY_PAUSE_SECONDS = 0.05
 # boto3 keeps 10; readers ask for more ranges than that at once.
 MAX_CONNECTIONS = 32
 

@@ -38,7 +38,12 @@ _NO_CREDENTIALS = (
     boto.ProfileNotFound,
     boto.TokenRetrievalError,
 )
-_BROKEN_CONNECTION = (boto.HTTPClientError, boto.IncompleteReadError, HTTPError)
+_BROKEN_CONNECTION = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    HTTPError,
+)
 
 
 def error_code(error: ClientError) -> str:

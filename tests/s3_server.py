@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -81,6 +82,10 @@ class S3Server:
             self._process.wait()
             self._process = None
 
+    @cached_property
+    def _admin(self) -> Any:
+        return self.client()
+
     def client(self, **config: Any) -> Any:
         """Returns a boto3 client that bypasses weightvault."""
         return self._session.client(
@@ -96,7 +101,7 @@ class S3Server:
     def new_bucket(self) -> str:
         """Makes an empty bucket and returns its name."""
         name = f"test-{uuid4().hex}"
-        self.client().create_bucket(Bucket=name)
+        self._admin.create_bucket(Bucket=name)
         return name
 
     def url(self, bucket: str, prefix: str = "") -> str:

@@ -1,0 +1,356 @@
+"""What the S3 backend makes of a server and a network that fail."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import product
+from pathlib import Path
+
+import boto3.session
+import pytest
+from s3_faults import (
+    Fault,
+    FaultProxy,
+    cut,
+    flip,
+    forward,
+    ignore_range,
+    refuse,
+    reset,
+    reset_after,
+    shorten,
+)
+from s3_server import S3Server
+
+from weightvault.store import s3
+from weightvault.store.backend import Backend
+from weightvault.store.errors import (
+    AccessDenied,
+    CorruptObject,
+    NoSuchStore,
+    StorageFull,
+    StoreError,
+    Unavailable,
+)
+from weightvault.store.open import open_backend
+from weightvault.store.s3 import S3Backend
+
+DATA = bytes(range(256)) * 40
+PART_BYTES = 1 << 10
+
+
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def proxy(
+    s3_server: S3Server, session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    # Clients of one session share what takes 0.2 s to load.
+    monkeypatch.setattr(boto3.session, "Session", lambda: session)
+    with FaultProxy(s3_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets boto3 and the backend try again at once."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    return s3_server.new_bucket()
+
+
+@pytest.fixture
+def backend(proxy: FaultProxy, bucket: str) -> Iterator[S3Backend]:
+    """A backend that reaches the server through the proxy; it has one object, "a"."""
+    backend = S3Backend(bucket, endpoint_url=proxy.endpoint)
+    backend.put("a", DATA)
+    proxy.calls.clear()
+    yield backend
+    backend.close()
+
+
+USES: dict[str, Callable[[Backend], object]] = {
+    "put": lambda backend: backend.put("b", b"new"),
+    "get": lambda backend: backend.get("a"),
+    "get range": lambda backend: backend.get("a", 5, 9),
+    "size": lambda backend: backend.size("a"),
+    "exists": lambda backend: backend.exists("a"),
+    "list": lambda backend: [info.key for info in backend.list()],
+    "delete": lambda backend: backend.delete("a"),
+}
+PASSING = {
+    "500": refuse(500, "InternalError"),
+    "503": refuse(503, "SlowDown"),
+    "429": refuse(429, "TooManyRequests"),
+    "request timeout": refuse(400, "RequestTimeout"),
+    "reset": reset,
+    "reset after": reset_after,
+}
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize(
+    ("use", "fault"),
+    # An answer to HEAD has no body that could carry the code of a 400.
+    sorted({*product(USES, PASSING)} - {*product(("size", "exists"), ("request timeout",))}),
+)
+def test_a_passing_error_passes(
+    backend: S3Backend, proxy: FaultProxy, use: str, fault: str, s3_server: S3Server
+) -> None:
+    undisturbed = USES[use](S3Backend(backend.bucket, client=s3_server.client()))
+    if use == "delete":
+        backend.put("a", DATA)
+    proxy.calls.clear()
+    proxy.faults = [PASSING[fault]] * 2
+    assert USES[use](backend) == undisturbed
+    assert len(proxy.calls) >= 3
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("fault", ["500", "503", "reset"])
+def test_one_that_does_not_is_reported_as_passing(
+    backend: S3Backend, proxy: FaultProxy, use: str, fault: str
+) -> None:
+    proxy.faults = [PASSING[fault]] * s3.ATTEMPTS
+    with pytest.raises(Unavailable):
+        USES[use](backend)
+    assert len(proxy.calls) == s3.ATTEMPTS
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (403, "AccessDenied", AccessDenied),
+        (401, "Unauthorized", AccessDenied),
+        (400, "ExpiredToken", AccessDenied),
+        (403, "QuotaExceeded", StorageFull),
+        (400, "InvalidRequest", StoreError),
+    ],
+)
+def test_a_permanent_error_is_reported_at_once(
+    backend: S3Backend, proxy: FaultProxy, use: str, status: int, code: str, expected: type
+) -> None:
+    if use in ("size", "exists"):
+        # An answer to HEAD has only its status.
+        expected = AccessDenied if status in (401, 403) else StoreError
+    # Where HEAD answers 400, boto3 takes it for the wrong region and looks for the right one.
+    tries = 2 if use in ("size", "exists") and status == 400 else 1
+    proxy.faults = [refuse(status, code)] * tries
+    with pytest.raises(StoreError) as caught:
+        USES[use](backend)
+    assert type(caught.value) is expected
+    assert len(proxy.calls) == tries
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_server_without_space_is_full(backend: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [refuse(507, "InsufficientStorage")] * s3.ATTEMPTS
+    with pytest.raises(StorageFull):
+        backend.put("b", b"new")
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("fault", [cut(0), cut(1), cut(len(DATA) - 1), reset_after])
+def test_a_body_cut_short_is_asked_for_again(
+    backend: S3Backend, proxy: FaultProxy, fault: Fault
+) -> None:
+    proxy.faults = [fault, fault]
+    assert backend.get("a") == DATA
+    proxy.faults = [cut(3)]
+    assert backend.get("a", 100, 200) == DATA[100:200]
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_body_always_cut_short_is_never_returned(backend: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [cut(len(DATA) - 1)] * s3.ATTEMPTS
+    with pytest.raises(Unavailable, match="cut short"):
+        backend.get("a")
+    assert len(proxy.calls) == s3.ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("fault", "start", "stop"),
+    [(shorten(1), 5, 90), (shorten(1), 5, None), (ignore_range, 0, 9), (flip, 0, None)],
+)
+def test_wrong_bytes_are_never_returned(
+    backend: S3Backend, proxy: FaultProxy, fault: Fault, start: int, stop: int | None
+) -> None:
+    proxy.faults = [fault]
+    with pytest.raises(CorruptObject):
+        backend.get("a", start, stop)
+
+
+def test_a_server_without_ranges_is_named_as_such(backend: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [ignore_range]
+    with pytest.raises(StoreError, match="does not serve ranges"):
+        backend.get("a", 5, 9)
+
+
+def test_a_cut_off_upload_leaves_nothing(
+    backend: S3Backend, proxy: FaultProxy, s3_server: S3Server
+) -> None:
+    proxy.faults = [refuse(403, "AccessDenied")]
+    with pytest.raises(AccessDenied):
+        backend.put("b", b"new")
+    assert not backend.exists("b")
+    proxy.faults = [refuse(403, "AccessDenied")]
+    with pytest.raises(AccessDenied):
+        backend.put("a", b"new")
+    assert backend.get("a") == DATA
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("failing", ["create", "first part", "last part", "complete"])
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [(refuse(503, "SlowDown"), Unavailable), (refuse(403, "AccessDenied"), AccessDenied)],
+)
+def test_a_failed_upload_in_parts_leaves_nothing(
+    proxy: FaultProxy,
+    s3_server: S3Server,
+    bucket: str,
+    failing: str,
+    fault: Fault,
+    expected: type[StoreError],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One part after the other, so that it is known which request the fault meets.
+    monkeypatch.setattr(s3, "PARTS_AT_ONCE", 1)
+    backend = S3Backend(
+        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
+    )
+    good = {"create": 0, "first part": 1, "last part": 3, "complete": 4}[failing]
+    proxy.faults = [forward] * good + [fault] * (s3.ATTEMPTS if expected is Unavailable else 1)
+    with pytest.raises(expected):
+        backend.put("b", DATA[: 3 * PART_BYTES])
+    raw = s3_server.client()
+    assert "Uploads" not in raw.list_multipart_uploads(Bucket=bucket)
+    assert "Contents" not in raw.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_an_upload_in_parts_survives_passing_errors(
+    proxy: FaultProxy, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(DATA)
+    backend = S3Backend(
+        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
+    )
+    fail = refuse(503, "SlowDown")
+    proxy.faults = [fail, forward, reset, forward, fail, reset_after, forward]
+    backend.put_file("b", tmp_path / "file")
+    assert backend.get("b") == DATA
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_completion_whose_answer_is_lost_is_unknown_or_done(
+    proxy: FaultProxy, s3_server: S3Server, bucket: str
+) -> None:
+    backend = S3Backend(
+        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=len(DATA)
+    )
+    proxy.faults = [forward, forward, reset_after]
+    try:
+        backend.put("b", DATA)
+    except Unavailable:
+        backend.put("b", DATA)
+    stored = s3_server.client().get_object(Bucket=bucket, Key="b")["Body"].read()
+    assert stored == DATA
+
+
+def test_parts_are_read_as_they_are_sent(
+    proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Memory stays bounded: no more parts are in memory than are under way."""
+    held, most, lock = 0, 0, threading.Lock()
+    read_part = s3._read_part
+
+    def counted_read(*place: int) -> bytes:
+        nonlocal held, most
+        with lock:
+            held += 1
+            most = max(most, held)
+        return read_part(*place)
+
+    def slow(handler, body: bytes) -> None:
+        nonlocal held
+        time.sleep(0.01)
+        with lock:
+            held -= 1
+        forward(handler, body)
+
+    monkeypatch.setattr(s3, "_read_part", counted_read)
+    (tmp_path / "file").write_bytes(DATA)
+    backend = S3Backend(
+        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
+    )
+    proxy.faults = [forward] + [slow] * (len(DATA) // PART_BYTES)
+    backend.put_file("b", tmp_path / "file")
+    assert len(DATA) // PART_BYTES > s3.PARTS_AT_ONCE >= most > 1
+
+
+def test_a_small_object_costs_one_request(backend: S3Backend, proxy: FaultProxy) -> None:
+    for use in USES:
+        proxy.calls.clear()
+        USES[use](backend)
+        assert len(proxy.calls) == 1, use
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_server_that_hangs_is_given_up(
+    proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "READ_SECONDS", 0.1)
+    backend = S3Backend(bucket, endpoint_url=proxy.endpoint)
+    event = threading.Event()
+
+    def wait(handler, body: bytes) -> None:
+        event.wait(10)
+        handler.close_connection = True
+
+    proxy.faults = [wait] * s3.ATTEMPTS
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="127"):
+        backend.get("a")
+    event.set()
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_missing_bucket_is_not_a_missing_object(s3_server: S3Server, use: str) -> None:
+    backend = open_backend(s3_server.url("no-such-bucket"))
+    with pytest.raises(NoSuchStore, match=r"no-such-bucket.*create it"):
+        USES[use](backend)
+
+
+def test_a_bucket_that_may_not_be_looked_at_is_there(backend: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [forward, refuse(403, "AccessDenied")]
+    assert not backend.exists("b")
+    # Having been asked for once, it is not asked for again.
+    proxy.calls.clear()
+    assert not backend.exists("c")
+    assert len(proxy.calls) == 1
+
+
+def test_older_servers_need_no_checksums(
+    proxy: FaultProxy, bucket: str, s3_server: S3Server
+) -> None:
+    seen: list[list[str]] = []
+
+    def watch(handler, body: bytes) -> None:
+        seen.append([name.lower() for name in handler.headers])
+        forward(handler, body)
+
+    for checksums in ("when_supported", "when_required"):
+        proxy.faults = [watch]
+        url = f"s3://{bucket}?endpoint={proxy.endpoint}&checksums={checksums}"
+        open_backend(url).put("a", b"x")
+    assert ["x-amz-checksum-crc32" in names for names in seen] == [True, False]
