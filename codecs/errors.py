@@ -1,7 +1,7 @@
 """What a frame can do wrong, as a tree of errors that callers branch on.
 
     FrameError (a ValueError)   this frame cannot be decoded here and now
-    ├── CorruptFrame            not what a writer wrote: fetch it again, or restore it from elsewhere
+    ├── CorruptFrame            not what a writer wrote: fetch or restore it again
     ├── UnsupportedFrame        written by a newer writer: update this reader
     └── WrongBase               the base is missing, of the wrong length, or another: find it
 

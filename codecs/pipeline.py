@@ -6,17 +6,20 @@
 Nothing here depends on where a frame is kept; nothing is compiled before the first tensor is coded.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from blake3 import blake3
-from numpy.typing import NDArray
 
 from . import frame as frames
+from .buffers import Bytes, view_bytes
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame, WrongBase
-from .frame import Buffer, FrameHeader, parse_header
+from .frame import FrameHeader, parse_header
 from .pool import map_ordered, resolve_threads
+
+if TYPE_CHECKING:
+    from .streams import Effort, Parts
 
 __all__ = ["CODECS", "LEVELS", "decode_range", "decode_tensor", "encode_tensor", "parse_header"]
 
@@ -24,9 +27,8 @@ LEVELS = ("fast", "default", "max")
 CODECS = tuple(frames.CODEC_IDS)
 BLOCK_BYTES = 1 << 20
 
-_ZSTD_LEVELS = {"fast": None, "default": 3, "max": 12}
-
-Bytes = NDArray[np.uint8]
+_ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}
+_MIN_GAINS = {"fast": 0.05, "default": 0.01, "max": 0.0}
 
 
 def encode_tensor(
@@ -54,8 +56,8 @@ def encode_tensor(
     Raises ValueError for an unknown dtype, level or codec, and for buffers that do not fit each
     other.
     """
-    data, kind, width = _view(raw), find_dtype(dtype), resolve_threads(threads)
-    against = None if base is None else _view(base)
+    data, kind, width = view_bytes(raw), find_dtype(dtype), resolve_threads(threads)
+    against = None if base is None else view_bytes(base)
     _check_request(data, against, level, codec)
     digest = _hash(data, width) if digest is None else digest
     if against is not None and base_digest is None and codec in (None, "bitx"):
@@ -84,12 +86,10 @@ def _check_request(data: Bytes, base: Bytes | None, level: str, codec: str | Non
 
 def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
     size = dtype.item_bytes
-    if data.size < size or not np.array_equal(
-        data[size : 4096 * size], data[: 4095 * size][: max(0, min(data.size, 4096 * size) - size)]
-    ):
-        return None
-    if not np.array_equal(data[size:], data[:-size]):
-        return None
+    # Looking at a little first spares the pass over nearly every tensor.
+    for piece in (data[: 256 * size], data):
+        if piece.size < size or not np.array_equal(piece[size:], piece[: piece.size - size]):
+            return None
     return frames.pack_flat("constant", dtype.name, data.size, digest, data[:size].data)
 
 
@@ -106,16 +106,15 @@ def _encode_blocked(
     from . import blocks
 
     against = base if codec == "bitx" else None
-    zstd_level = _ZSTD_LEVELS[level] or 1 if codec == "zstd" else _ZSTD_LEVELS[level]
-    effort = blocks.Effort(zstd_level, entropy=codec != "zstd", cut=codec != "zstd")
+    effort = _choose_effort(level, codec)
 
-    def encode(start: int) -> bytes:
+    def encode(start: int) -> "Parts":
         stop = start + BLOCK_BYTES
         piece = None if against is None else against[start:stop]
         return blocks.encode_block(data[start:stop], dtype, piece, effort)
 
-    stored: list[Buffer] = list(map_ordered(encode, range(0, data.size, BLOCK_BYTES), threads))
-    if against is not None and not any(blocks.is_delta(memoryview(block)) for block in stored):
+    stored = list(map_ordered(encode, range(0, data.size, BLOCK_BYTES), threads))
+    if against is not None and not any(map(blocks.is_delta, stored)):
         against, codec = None, "planes"
     return frames.pack_blocked(
         codec,
@@ -124,8 +123,16 @@ def _encode_blocked(
         digest,
         None if against is None else base_digest,
         BLOCK_BYTES,
-        stored,
+        [b"".join(parts) for parts in stored],
     )
+
+
+def _choose_effort(level: str, codec: str) -> "Effort":
+    from .streams import Effort
+
+    ours = codec != "zstd"
+    zstd_level = None if level == "fast" and ours else _ZSTD_LEVELS[level]
+    return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level])
 
 
 def decode_tensor(
@@ -147,9 +154,9 @@ def decode_tensor(
     own length: bound ``parse_header(frame).raw_bytes`` before decoding one from a stranger.
     """
     width = resolve_threads(threads)
-    header = parse_header(_view(frame).data)
+    header = parse_header(view_bytes(frame).data)
     against = _check_base(header, base, base_digest, verify, width)
-    out = _decode_span(header, _view(frame), 0, header.raw_bytes, against, width)
+    out = _decode_span(header, view_bytes(frame), 0, header.raw_bytes, against, width)
     if verify and _hash(out, width) != header.digest:
         raise CorruptFrame("the decoded tensor does not match its digest")
     return out.data
@@ -172,11 +179,11 @@ def decode_range(
     raw bytes.
     """
     width = resolve_threads(threads)
-    header = parse_header(_view(frame).data)
+    header = parse_header(view_bytes(frame).data)
     if not 0 <= start <= stop <= header.raw_bytes:
         raise ValueError(f"range {start}-{stop} does not lie within {header.raw_bytes} bytes")
     against = _check_base(header, base, base_digest, True, width)
-    return _decode_span(header, _view(frame), start, stop, against, width).data
+    return _decode_span(header, view_bytes(frame), start, stop, against, width).data
 
 
 def _check_base(
@@ -186,7 +193,7 @@ def _check_base(
         return None
     if base is None:
         raise WrongBase(f"the frame needs the base {header.base_digest.hex()}")
-    against = _view(base)
+    against = view_bytes(base)
     if against.size != header.raw_bytes:
         raise WrongBase(f"the base has {against.size} bytes, the tensor {header.raw_bytes}")
     if base_digest is None and verify:
@@ -226,8 +233,8 @@ def _decode_blocked(
     out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
 
     def decode(span: frames.BlockSpan) -> None:
-        stored = frame[span.offset : span.offset + span.stored_bytes].data
-        if frames.checksum_block(stored) != span.checksum:
+        stored = frame[span.offset : span.offset + span.stored_bytes]
+        if frames.checksum_block(stored.data) != span.checksum:
             raise CorruptFrame(f"block {span.index} does not match its checksum")
         piece = None if base is None else base[span.start : span.stop]
         blocks.decode_block(stored, dtype, piece, out[span.start - origin : span.stop - origin])
@@ -235,16 +242,6 @@ def _decode_blocked(
     for _ in map_ordered(decode, spans, threads):
         pass
     return out[start - origin : stop - origin]
-
-
-def _view(buffer: Any) -> Bytes:
-    """Returns any C-contiguous buffer as read-only (n,) uint8 without copying it."""
-    if isinstance(buffer, np.ndarray) and not buffer.flags.c_contiguous:
-        raise ValueError("the buffer is not C-contiguous")
-    view = np.frombuffer(buffer, np.uint8)
-    # One type for every input, or Numba would compile each kernel once more for writable buffers.
-    view.flags.writeable = False
-    return view
 
 
 def _hash(data: Bytes, threads: int) -> bytes:

@@ -1,79 +1,161 @@
-"""Binds the entropy coder's kernels: symbols of one plane to coded bytes and back (FORMAT.md,
-"rANS").
+"""Binds the entropy coder's kernels: one plane to coded bytes and back (FORMAT.md, "rANS").
+
+A coded plane is ``segment_log2 1 | 64 states of 4 bytes | tables | words of 2 bytes``, or, with
+contexts, ``64 states | tables | words``. Bindings check, allocate and raise; kernels do none of
+that.
 """
 
-import struct
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import rans_scalar, tables
+from . import rans_kernels, tables
+from .buffers import Bytes, scratch
 from .errors import CorruptFrame
-
-Bytes = NDArray[np.uint8]
+from .paths import PATHS, current_path
+from .rans_scalar import LANES, LOWER_BOUND
 
 SEGMENT_LOG2 = 17
 """Symbols per frequency table, as a power of two. Whole MiniLM in bf16, bits per exponent with
 the tables' bytes included: 2^16 2.597, 2^17 2.599, 2^18 2.603, 2^19 2.609; the larger costs less
 time."""
 
-_HEAD_BYTES = 1 + 4 * rans_scalar.LANES
-_COST_HEAD = 8 * _HEAD_BYTES * tables.COST_ONE_BIT
+_STATES_BYTES = 4 * LANES
 
 
-@dataclass(slots=True)
-class Plan:
-    """What coding a plane would take: one frequency table per segment, and the price of it all."""
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Frequency tables for a plane: (rows, 256) uint16, how each is written, and what all of it
+    takes.
+    """
 
-    segment_log2: int
     freqs: NDArray[np.uint16]
-    is_new: NDArray[np.bool_]
+    tags: NDArray[np.uint8]
     coded_bytes: int
 
 
-def count_symbols(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> NDArray[np.uint32]:
+def count_segments(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> NDArray[np.uint32]:
     """Counts each of the 256 symbols in every segment of (n,) uint8: (segments, 256) uint32."""
     segment = 1 << segment_log2
-    counts = np.zeros((-(-symbols.size // segment), 256), np.uint32)
-    tables.count_kernel(symbols, segment, counts)
+    counts = np.empty((-(-symbols.size // segment), 256), np.uint32)
+    parts = scratch("counts", 8 * 256, np.uint32).reshape(8, 256)
+    tables.count_kernel(symbols, segment, parts, counts)
     return counts
 
 
-def plan_tables(counts: NDArray[np.uint32], segment_log2: int = SEGMENT_LOG2) -> Plan:
-    """Chooses for every segment between a table of its own and the one before it; the cheaper wins.
+def count_contexts(symbols: Bytes, contexts: Bytes, rows: int) -> NDArray[np.uint32]:
+    """Counts each symbol in every context: (rows, 256) uint32; every context is below ``rows``."""
+    counts = np.zeros((rows, 256), np.uint32)
+    tables.count_contexts_kernel(symbols, contexts, counts)
+    return counts
 
-    ``counts``: (segments, 256) uint32, at least two different symbols in them.
+
+def choose_tables(counts: NDArray[np.uint32]) -> Tables:
+    """Chooses the cheapest table for each row of counts, (rows, 256) uint32, the first of them
+    not empty.
     """
-    segments = counts.shape[0]
-    freqs = np.zeros((segments, 256), np.uint16)
-    is_new = np.zeros(segments, np.bool_)
-    scratch = np.empty(tables.MAX_TABLE_BYTES, np.uint8)
-    cost = int(tables.plan_kernel(counts, tables.COSTS, freqs, is_new, scratch)) + _COST_HEAD
-    return Plan(segment_log2, freqs, is_new, -(-cost // (8 * tables.COST_ONE_BIT)))
+    rows = counts.shape[0]
+    chosen = Tables(np.empty((rows, 256), np.uint16), np.empty(rows, np.uint8), 0)
+    price = tables.choose_kernel(
+        counts,
+        tables.COSTS,
+        scratch("spare", 256, np.uint16),
+        scratch("pooled", 256, np.uint32),
+        scratch("packed", tables.MAX_TABLE_BYTES, np.uint8),
+        chosen.freqs,
+        chosen.tags,
+    )
+    coded = 1 + _STATES_BYTES - (-int(price) // (8 * tables.ONE_BIT))
+    return Tables(chosen.freqs, chosen.tags, coded)
 
 
-def encode_symbols(symbols: Bytes, plan: Plan) -> bytes:
-    """Codes (n,) uint8 with the tables of ``plan``."""
-    states = np.full(rans_scalar.LANES, rans_scalar.LOWER_BOUND, np.uint32)
-    words = np.empty(symbols.size, np.uint16)
-    at = rans_scalar.encode_segments_kernel(symbols, plan.segment_log2, plan.freqs, states, words)
-    packed = np.empty(plan.freqs.shape[0] * tables.MAX_TABLE_BYTES, np.uint8)
-    end = tables.pack_tables_kernel(plan.freqs, plan.is_new, packed)
-    head = struct.pack("<B", plan.segment_log2)
-    return b"".join((head, states.tobytes(), packed[:end].tobytes(), words[at:].tobytes()))
+def encode_plane(symbols: Bytes, chosen: Tables, segment_log2: int = SEGMENT_LOG2) -> bytes:
+    """Codes (n,) uint8 with one table per segment."""
+    states, words = _start(symbols.size)
+    starts = scratch("starts", 256, np.uint32)
+    at = rans_kernels.encode_plane_kernel(
+        _path(), symbols, segment_log2, chosen.freqs, starts, states, words
+    )
+    return bytes([segment_log2]) + _finish(states, chosen, words[at:])
 
 
-def decode_symbols(source: Bytes, out: Bytes) -> None:
-    """Decodes ``source`` (uint8, read-only) into every element of ``out`` (n,) uint8.
+def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> bytes:
+    """Codes (n,) uint8 with one table per context, (n,) uint8 below the number of tables."""
+    states, words = _start(symbols.size)
+    starts = np.empty(chosen.freqs.shape, np.uint32)
+    at = rans_kernels.encode_context_kernel(
+        _path(), symbols, contexts, chosen.freqs, starts, states, words
+    )
+    return _finish(states, chosen, words[at:])
 
-    Raises CorruptFrame when the source is not exactly what ``encode_symbols`` writes for n symbols.
+
+def decode_plane(source: Bytes, out: Bytes) -> None:
+    """Decodes ``source`` (read-only uint8) into every element of ``out`` (n,) uint8, n >= 1.
+
+    Raises CorruptFrame when the source is not exactly what ``encode_plane`` writes for n symbols.
     """
-    if source.size < _HEAD_BYTES or not 6 <= source[0] <= 31:
+    states = _open(source, 1)
+    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SCALE, np.uint32)
+    at = rans_kernels.decode_plane_kernel(
+        _path(), source, 1 + _STATES_BYTES, int(source[0]), freqs, slots, states, out
+    )
+    _close(source, at, states)
+
+
+def decode_pair(source: Bytes, low: Bytes, out: NDArray[np.uint16]) -> None:
+    """Decodes a plane of exponents and joins it with ``low`` (n,) uint8 into 16-bit floats
+    ``out`` (n,) uint16.
+
+    Raises CorruptFrame like ``decode_plane``.
+    """
+    states = _open(source, 1)
+    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SCALE, np.uint32)
+    at = rans_kernels.decode_pair_kernel(
+        _path(), source, 1 + _STATES_BYTES, int(source[0]), freqs, slots, states, low, out
+    )
+    _close(source, at, states)
+
+
+def decode_contexts(source: Bytes, contexts: Bytes, rows: int, out: Bytes) -> None:
+    """Decodes into ``out`` (n,) uint8 with one of ``rows`` tables for each symbol, ``contexts``
+    (n,) uint8 below rows.
+
+    Raises CorruptFrame like ``decode_plane``.
+    """
+    states = _open(source, 0)
+    freqs = scratch("freqs", 256, np.uint16)
+    slots = np.empty((rows, tables.SCALE), np.uint32)
+    at = rans_kernels.decode_context_kernel(
+        _path(), source, _STATES_BYTES, contexts, freqs, slots, states, out
+    )
+    _close(source, at, states)
+
+
+def _path() -> int:
+    return PATHS.index(current_path())
+
+
+def _start(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    states = np.full(LANES, LOWER_BOUND, np.uint32)
+    return states, scratch("words", count + rans_kernels.WRITE_SLACK, np.uint16)
+
+
+def _finish(states: NDArray[np.uint32], chosen: Tables, words: NDArray[np.uint16]) -> bytes:
+    packed = scratch("tables", chosen.tags.size * tables.MAX_TABLE_BYTES, np.uint8)
+    end = tables.pack_tables_kernel(chosen.freqs, chosen.tags, packed)
+    return b"".join((states.data, packed[:end].data, words.data))
+
+
+def _open(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:
+    if source.size < head_bytes + _STATES_BYTES or (head_bytes and not 6 <= source[0] <= 31):
         raise CorruptFrame("an entropy-coded stream has no proper head")
-    states = source[1:_HEAD_BYTES].copy().view(np.uint32)
-    slots = np.empty(tables.SCALE, np.uint32)
-    freqs = np.zeros(256, np.uint16)
-    at = rans_scalar.decode_segments_kernel(source, int(source[0]), freqs, slots, states, out)
-    if at != source.size or (states != rans_scalar.LOWER_BOUND).any():
+    states = source[head_bytes : head_bytes + _STATES_BYTES].copy().view(np.uint32)
+    if int(states.min()) < LOWER_BOUND or int(states.max()) >= LOWER_BOUND << 16:
+        raise CorruptFrame("an entropy-coded stream starts from an impossible state")
+    return states
+
+
+def _close(source: Bytes, at: int, states: NDArray[np.uint32]) -> None:
+    if at != source.size or bool((states != LOWER_BOUND).any()):
         raise CorruptFrame("an entropy-coded stream does not decode")

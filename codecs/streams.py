@@ -1,24 +1,58 @@
-"""Codes one plane in the cheapest of four ways (FORMAT.md, "Streams").
+"""Codes one plane in the cheapest of several ways (FORMAT.md, "Streams").
 
-kind 1 | stored bytes 4 | payload
+    kind 1 | payload bytes 4 | payload
+
+Planning is apart from writing, so that a block can compare layouts by their exact price and write
+only one.
 """
 
 import struct
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from . import rans
+from . import contexts, rans
+from .buffers import Bytes, freeze
 from .errors import CorruptFrame, UnsupportedFrame
 
-Bytes = NDArray[np.uint8]
-
-RAW, CONSTANT, RANS, ZSTD = range(4)
-_HEAD = struct.Struct("<BI")
-_PROBE_BYTES = 1 << 14
+RAW, CONSTANT, RANS, ZSTD, RANS_BY_PREVIOUS, RANS_BY_GROUP = range(6)
+HEAD = struct.Struct("<BI")
+_PROBE_BYTES = 1 << 13
 _local = threading.local()
+
+Parts = list[bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What an encoder may spend, and what it must gain.
+
+    ``zstd_level``: of streams where zstd may win, None for no zstd. ``entropy``: rANS is allowed.
+    ``layouts``: cutting into planes, palettes and bitmaps are allowed. ``contexts``: tables by
+    context are tried. ``min_gain``: the least part of a plane that coding it must save, because a
+    raw plane decodes faster.
+    """
+
+    zstd_level: int | None
+    entropy: bool
+    layouts: bool
+    contexts: bool
+    min_gain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way to code something: the bytes it will take, and how to write them.
+
+    ``coded_bytes`` may be a few bytes above what ``write`` gives.
+    """
+
+    coded_bytes: int
+    write: Callable[[], Parts]
 
 
 def compress_zstd(data: memoryview, level: int) -> bytes:
@@ -44,32 +78,67 @@ def decompress_zstd(payload: memoryview, raw_bytes: int) -> bytes:
         raise CorruptFrame(f"a zstd stream does not decode: {error}") from None
 
 
-def encode_stream(plane: Bytes, zstd_level: int | None, entropy: bool = True) -> bytes:
-    """Codes (n,) uint8, n >= 1, as raw, constant, rANS or zstd, whichever is smallest.
-
-    ``zstd_level``: None keeps zstd out. ``entropy``: False keeps rANS out.
+def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> Plan:
+    """Plans the cheapest coding of (n,) uint8, n >= 1, read-only; ``previous``: the plane before
+    it in the block.
     """
-    if not np.any(plane != plane[0]):
-        return _HEAD.pack(CONSTANT, 1) + plane[:1].tobytes()
-    best_kind, best = RAW, plane.size
-    plan = None
-    if entropy:
-        plan = rans.plan_tables(rans.count_symbols(plane))
-        if plan.coded_bytes < best:
-            best_kind, best = RANS, plan.coded_bytes
-    if zstd_level is not None and _zstd_may_win(plane, best):
-        payload = compress_zstd(plane.data, zstd_level)
-        if len(payload) < best:
-            return _HEAD.pack(ZSTD, len(payload)) + payload
-    if best_kind == RANS and plan is not None:
-        payload = rans.encode_symbols(plane, plan)
-        if len(payload) < plane.size:
-            return _HEAD.pack(RANS, len(payload)) + payload
-    return _HEAD.pack(RAW, plane.size) + plane.tobytes()
+    counts = rans.count_segments(plane)
+    if np.count_nonzero(counts.sum(axis=0)) == 1:
+        return _plan(CONSTANT, 1, lambda: [plane[:1].tobytes()])
+    best = _plan(RAW, plane.size, lambda: [plane.data])
+    if effort.entropy:
+        chosen = rans.choose_tables(counts)
+        enough = best.coded_bytes - effort.min_gain * plane.size
+        if chosen.coded_bytes < enough:
+            best = _plan(RANS, chosen.coded_bytes, lambda: [rans.encode_plane(plane, chosen)])
+        if effort.contexts:
+            best = min([best, *_plan_contexts(plane, effort, previous)], key=_price)
+    if effort.zstd_level is not None and _zstd_may_win(plane, best.coded_bytes):
+        payload = compress_zstd(plane.data, effort.zstd_level)
+        best = min(best, _plan(ZSTD, len(payload), lambda: [payload]), key=_price)
+    return best
+
+
+def _plan(kind: int, payload_bytes: int, write_payload: Callable[[], Parts]) -> Plan:
+    def write() -> Parts:
+        payload = write_payload()
+        return [HEAD.pack(kind, sum(len(part) for part in payload)), *payload]
+
+    return Plan(HEAD.size + payload_bytes, write)
+
+
+def _price(plan: Plan) -> int:
+    return plan.coded_bytes
+
+
+def _plan_contexts(plane: Bytes, effort: Effort, previous: Bytes | None) -> list[Plan]:
+    plans = []
+    if previous is not None:
+        cuts = contexts.choose_cuts(previous)
+        rows = contexts.contexts_by_previous(previous, cuts)
+        plans.append(_plan_rows(RANS_BY_PREVIOUS, plane, rows, cuts.size + 1, [cuts.tobytes()]))
+    if plane.size >= contexts.GROUP * contexts.CLASSES:
+        classes = contexts.classify_groups(plane)
+        rows = contexts.contexts_by_group(classes, plane.size)
+        head = plan_stream(
+            freeze(classes), Effort(effort.zstd_level, True, False, False, 0.0)
+        ).write()
+        plans.append(_plan_rows(RANS_BY_GROUP, plane, rows, contexts.CLASSES, head))
+    return plans
+
+
+def _plan_rows(kind: int, plane: Bytes, rows: Bytes, count: int, head: Parts) -> Plan:
+    chosen = rans.choose_tables(rans.count_contexts(plane, rows, count))
+    size = 1 + sum(len(part) for part in head) + chosen.coded_bytes
+
+    def write() -> Parts:
+        return [bytes([count]), *head, rans.encode_contexts(plane, rows, chosen)]
+
+    return _plan(kind, size, write)
 
 
 def _zstd_may_win(plane: Bytes, best: int) -> bool:
-    """Tries zstd on a piece from the middle: matches that are there at all show up in 16 KiB."""
+    """Tries zstd on a piece from the middle: matches that pay at all show up in 8 KiB."""
     if plane.size <= 2 * _PROBE_BYTES:
         return True
     middle = (plane.size - _PROBE_BYTES) // 2
@@ -77,40 +146,77 @@ def _zstd_may_win(plane: Bytes, best: int) -> bool:
     return probe * plane.size < best * _PROBE_BYTES
 
 
+@dataclass(slots=True)
 class StreamReader:
-    """Takes the streams of one stored block off its front."""
+    """Takes the streams of one stored block off its front, from ``offset`` on."""
 
-    def __init__(self, stored: memoryview, offset: int) -> None:
-        self.stored = stored
-        self.offset = offset
+    stored: Bytes
+    offset: int
 
-    def take(self, count: int) -> memoryview:
+    def take(self, count: int) -> Bytes:
         """Returns the next ``count`` bytes; raises CorruptFrame when they are not there."""
-        if count > len(self.stored) - self.offset:
+        if count > self.stored.size - self.offset:
             raise CorruptFrame("a block ends inside one of its streams")
         self.offset += count
         return self.stored[self.offset - count : self.offset]
 
-    def decode_into(self, out: Bytes) -> None:
-        """Decodes the next stream into every element of ``out`` (n,) uint8."""
-        kind, stored_bytes = _HEAD.unpack(self.take(_HEAD.size))
-        payload = self.take(stored_bytes)
-        if kind == RAW:
-            if stored_bytes != out.size:
-                raise CorruptFrame("a raw stream does not have the length of its plane")
-            out[:] = np.frombuffer(payload, np.uint8)
-        elif kind == CONSTANT:
-            if stored_bytes != 1:
-                raise CorruptFrame("a constant stream is not one byte")
-            out[:] = payload[0]
-        elif kind == RANS:
-            rans.decode_symbols(np.frombuffer(payload, np.uint8), out)
-        elif kind == ZSTD:
-            out[:] = np.frombuffer(decompress_zstd(payload, out.size), np.uint8)
-        else:
-            raise UnsupportedFrame(f"a stream of unknown kind {kind}")
+    def take_stream(self) -> tuple[int, Bytes]:
+        """Returns kind and payload of the next stream."""
+        kind, payload_bytes = HEAD.unpack(self.take(HEAD.size).data)
+        return kind, self.take(payload_bytes)
+
+    def take_plane(self, count: int, previous: Bytes | None = None) -> Bytes:
+        """Decodes the next stream into (count,) uint8, read-only; ``count`` >= 1."""
+        return decode_stream(*self.take_stream(), count, previous)
 
     def finish(self) -> None:
         """Raises CorruptFrame when bytes are left over."""
-        if self.offset != len(self.stored):
+        if self.offset != self.stored.size:
             raise CorruptFrame("a block has bytes after its last stream")
+
+
+def decode_stream(kind: int, payload: Bytes, count: int, previous: Bytes | None) -> Bytes:
+    """Decodes one stream into (count,) uint8, read-only, perhaps a view of the payload."""
+    if kind == RAW:
+        if payload.size != count:
+            raise CorruptFrame("a raw stream does not have the length of its plane")
+        return payload
+    if kind == CONSTANT:
+        if payload.size != 1:
+            raise CorruptFrame("a constant stream is not one byte")
+        return freeze(np.full(count, payload[0], np.uint8))
+    if kind == ZSTD:
+        return freeze(np.frombuffer(decompress_zstd(payload.data, count), np.uint8))
+    out = np.empty(count, np.uint8)
+    if kind == RANS:
+        rans.decode_plane(payload, out)
+    elif kind == RANS_BY_PREVIOUS:
+        _decode_by_previous(payload, previous, out)
+    elif kind == RANS_BY_GROUP:
+        _decode_by_group(payload, out)
+    else:
+        raise UnsupportedFrame(f"a stream of unknown kind {kind}")
+    return freeze(out)
+
+
+def _decode_by_previous(payload: Bytes, previous: Bytes | None, out: NDArray[np.uint8]) -> None:
+    reader = StreamReader(payload, 0)
+    rows = int(reader.take(1)[0])
+    if previous is None or previous.size != out.size or not 0 < rows <= contexts.MAX_ROWS:
+        raise CorruptFrame("a stream with contexts has no plane to take them from")
+    chosen = contexts.contexts_by_previous(previous, reader.take(rows - 1))
+    rans.decode_contexts(payload[reader.offset :], chosen, rows, out)
+
+
+def _decode_by_group(payload: Bytes, out: NDArray[np.uint8]) -> None:
+    reader = StreamReader(payload, 0)
+    rows = int(reader.take(1)[0])
+    kind, classes_payload = reader.take_stream()
+    if kind > ZSTD or not 0 < rows <= contexts.MAX_ROWS:
+        raise CorruptFrame("a stream with contexts does not say which")
+    count = -(-out.size // contexts.GROUP)
+    classes = decode_stream(kind, classes_payload, count, None)
+    if int(classes.max()) >= rows:
+        raise CorruptFrame("a stream uses a context that it has no table for")
+    chosen = contexts.contexts_by_group(classes, out.size)
+    rans.decode_contexts(payload[reader.offset :], chosen, rows, out)

@@ -1,0 +1,125 @@
+"""The vector loops as functions that Numba code can call, one set per instruction set.
+
+On a machine without the instructions they compile to nothing and report no step done, so that the
+kernels that name them compile everywhere.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import vector_rans
+from .paths import available_paths
+from .vector_ir import I64, VectorSet
+from .vector_sets import Avx2, Avx512
+
+
+class _Call:
+    """The arguments of one intrinsic call, seen from the code that emits it."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> None:
+        self.context, self.builder = context, builder
+        self._kinds, self._values = kinds, values
+
+    def address(self, index: int, offset: Any = None, item_bytes: int = 1) -> Any:
+        """Returns the address of the array argument ``index``, ``offset`` items in."""
+        array = self.context.make_array(self._kinds[index])
+        data = array(self.context, self.builder, self._values[index]).data
+        start = self.builder.ptrtoint(data, I64)
+        if offset is None:
+            return start
+        return self.builder.add(start, self.builder.mul(offset, ir.Constant(I64, item_bytes)))
+
+    def length(self, index: int) -> Any:
+        """Returns the number of items of the array argument ``index``."""
+        array = self.context.make_array(self._kinds[index])
+        return array(self.context, self.builder, self._values[index]).nitems
+
+    def integer(self, index: int) -> Any:
+        """Returns the integer argument ``index`` in 64 bits."""
+        return self.context.cast(self.builder, self._values[index], self._kinds[index], types.int64)
+
+
+def _decoder(path: str, vectors: VectorSet, make_sink: Callable[[_Call, Any], Any]) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        call = _Call(context, builder, signature.args, values)
+        at, done = call.integer(1), ir.Constant(I64, 0)
+        if path in available_paths():
+            source = call.address(0)
+            words = builder.add(source, at), builder.add(source, call.length(0))
+            sink = make_sink(call, call.integer(4))
+            at, done = vector_rans.emit_decode(
+                builder, vectors, words, call.address(2), call.address(3), sink, call.integer(5)
+            )
+            at = builder.sub(at, source)
+        return context.make_tuple(builder, signature.return_type, (at, done))
+
+    @intrinsic
+    def decode_steps(_context, source, at, slots, states, begin, steps, out, side):
+        """Decodes up to ``steps`` steps into ``out[begin:]``.
+
+        Returns where in ``source`` the next word is and the number of steps done.
+        """
+        result = types.UniTuple(types.int64, 2)
+        return result(source, at, slots, states, begin, steps, out, side), generate
+
+    return decode_steps
+
+
+def _encoder(path: str, vectors: VectorSet, make_source: Callable[[_Call, Any], Any]) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        call = _Call(context, builder, signature.args, values)
+        at = call.integer(6)
+        if path in available_paths():
+            end = call.address(5, at, 2)
+            source = make_source(call, call.integer(1))
+            end = vector_rans.emit_encode(
+                builder, vectors, source, call.address(3), call.address(4), end, call.integer(2)
+            )
+            at = builder.sdiv(builder.sub(end, call.address(5)), ir.Constant(I64, 2))
+        return at
+
+    @intrinsic
+    def encode_steps(_context, symbols, begin, steps, starts, states, words, at, side):
+        """Encodes ``steps`` steps of ``symbols[begin:]`` backwards below ``words[at]``.
+
+        Returns where the words begin.
+        """
+        return types.int64(symbols, begin, steps, starts, states, words, at, side), generate
+
+    return encode_steps
+
+
+def _plane_sink(call: _Call, begin: Any) -> Any:
+    return vector_rans.PlaneSink(call.address(6, begin))
+
+
+def _context_sink(call: _Call, begin: Any) -> Any:
+    return vector_rans.ContextSink(call.address(6, begin), call.address(7, begin))
+
+
+def _pair_sink(call: _Call, begin: Any) -> Any:
+    return vector_rans.PairSink(call.address(6, begin, 2), call.address(7, begin))
+
+
+def _plane_source(call: _Call, begin: Any) -> Any:
+    return vector_rans.PlaneSource(call.address(0, begin))
+
+
+def _context_source(call: _Call, begin: Any) -> Any:
+    return vector_rans.ContextSource(call.address(0, begin), call.address(7, begin))
+
+
+decode_plane_avx2 = _decoder("avx2", Avx2(), _plane_sink)
+decode_plane_avx512 = _decoder("avx512", Avx512(), _plane_sink)
+decode_context_avx2 = _decoder("avx2", Avx2(), _context_sink)
+decode_context_avx512 = _decoder("avx512", Avx512(), _context_sink)
+decode_pair_avx2 = _decoder("avx2", Avx2(), _pair_sink)
+decode_pair_avx512 = _decoder("avx512", Avx512(), _pair_sink)
+encode_plane_avx2 = _encoder("avx2", Avx2(), _plane_source)
+encode_plane_avx512 = _encoder("avx512", Avx512(), _plane_source)
+encode_context_avx2 = _encoder("avx2", Avx2(), _context_source)
+encode_context_avx512 = _encoder("avx512", Avx512(), _context_source)

@@ -1,0 +1,246 @@
+"""The vector loops of the entropy coder: 64 lanes a step, in registers (FORMAT.md, "rANS").
+
+Each emitter writes one loop. Addresses and counts are 64-bit integers. Every loop gives exactly
+what the plain loops of ``rans_scalar`` give for the same steps.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+from .vector_ir import (
+    I8,
+    I16,
+    I64,
+    LANES,
+    Value,
+    VectorSet,
+    add,
+    load,
+    load_states,
+    mask_bits,
+    open_loop,
+    splat,
+    store,
+    store_states,
+    vector,
+)
+
+READ_AHEAD_BYTES = 2 * LANES + 32
+"""A decoding step consumes at most one word per lane, and loads one vector of words beyond that."""
+
+WRITE_SLACK_WORDS = 16
+"""An encoding step may store, below the words it keeps, up to a vector of words that are
+overwritten later.
+"""
+
+
+def emit_decode(
+    b: ir.IRBuilder,
+    vectors: VectorSet,
+    source: tuple[Value, Value],
+    slots: Value,
+    states: Value,
+    sink: Any,
+    steps: Value,
+) -> tuple[Value, Value]:
+    """Emits the decoder: up to ``steps`` steps while words may not run out.
+
+    ``source``: addresses of the first word and of the end of the words. ``slots``: address of the
+    (4096,) uint32 table, or of several with ``sink.context``. ``states``: address of (64,)
+    uint32. ``sink``: takes the decoded entries of a vector. Returns the address of the next word
+    and the number of steps done.
+    """
+    at, end = source
+    limit = add(b, end, -READ_AHEAD_BYTES)
+
+    def keep_going(carried: list[Value]) -> Value:
+        more = b.icmp_signed("<", carried[1], steps)
+        return b.and_(more, b.icmp_signed("<=", carried[0], limit))
+
+    lanes = load_states(b, vectors, states)
+    loop = open_loop(b, [at, ir.Constant(I64, 0), *lanes], keep_going)
+    at, step, *lanes = loop.carried
+    first = b.mul(step, ir.Constant(I64, LANES))
+    moved = []
+    for index, x in enumerate(lanes):
+        position = add(b, first, index * vectors.width)
+        at, x = _decode_vector(b, vectors, at, slots, x, sink, position)
+        moved.append(x)
+    loop.close([at, add(b, step, 1), *moved])
+    store_states(b, loop.carried[2:], states)
+    return loop.carried[0], loop.carried[1]
+
+
+def _decode_vector(
+    b: ir.IRBuilder,
+    vectors: VectorSet,
+    at: Value,
+    slots: Value,
+    x: Value,
+    sink: Any,
+    position: Value,
+) -> tuple[Value, Value]:
+    low = splat(x, 4095)
+    twelve = splat(x, 12)
+    index = sink.index(b, b.and_(x, low), position)
+    entry = vectors.gather(b, slots, index)
+    offset = b.and_(b.lshr(entry, twelve), low)
+    x = b.add(b.mul(b.and_(entry, low), b.lshr(x, twelve)), offset)
+    sink.put(b, entry, position)
+    chosen = b.icmp_unsigned("<", x, splat(x, 1 << 15))
+    bits, count = mask_bits(b, chosen)
+    words = b.zext(load(b, vector(I16, vectors.width), at), x.type)
+    filled = b.or_(b.shl(x, splat(x, 16)), vectors.expand(b, words, chosen, bits))
+    x = b.select(chosen, filled, x)
+    return b.add(at, b.shl(count, ir.Constant(I64, 1))), x
+
+
+def emit_encode(
+    b: ir.IRBuilder,
+    vectors: VectorSet,
+    symbols: Any,
+    starts: Value,
+    states: Value,
+    end: Value,
+    steps: Value,
+) -> Value:
+    """Emits the encoder: ``steps`` steps from the last to the first.
+
+    ``symbols``: gives the symbols of a vector. ``starts``: address of the (256,) uint32 table
+    start << 12 | frequency. ``states``: address of (64,) uint32. ``end``: address below which
+    words are stored, downwards. Returns the address of the last stored word.
+    """
+    zero = ir.Constant(I64, 0)
+    lanes = load_states(b, vectors, states)
+    loop = open_loop(b, [end, steps, *lanes], lambda carried: b.icmp_signed(">", carried[1], zero))
+    end, step, *lanes = loop.carried
+    step = add(b, step, -1)
+    first = b.mul(step, ir.Constant(I64, LANES))
+    moved = []
+    for index, x in reversed(list(enumerate(lanes))):
+        position = add(b, first, index * vectors.width)
+        end, x = _encode_vector(b, vectors, end, starts, x, symbols, position)
+        moved.insert(0, x)
+    loop.close([end, step, *moved])
+    store_states(b, loop.carried[2:], states)
+    return loop.carried[0]
+
+
+def _encode_vector(
+    b: ir.IRBuilder,
+    vectors: VectorSet,
+    end: Value,
+    starts: Value,
+    x: Value,
+    symbols: Any,
+    position: Value,
+) -> tuple[Value, Value]:
+    entry = vectors.gather(b, starts, symbols.index(b, x.type, position))
+    f = b.and_(entry, splat(x, 4095))
+    chosen = b.icmp_unsigned(">=", x, b.shl(f, splat(x, 19)))
+    bits, count = mask_bits(b, chosen)
+    vectors.store_down(b, x, chosen, bits, count, end)
+    x = b.select(chosen, b.lshr(x, splat(x, 16)), x)
+    q = _divide(b, x, f)
+    r = b.sub(x, b.mul(q, f))
+    # One unit too low at most: see _divide.
+    short = b.icmp_unsigned(">=", r, f)
+    q = b.select(short, b.add(q, splat(q, 1)), q)
+    r = b.select(short, b.sub(r, f), r)
+    x = b.add(b.add(b.shl(q, splat(x, 12)), r), b.lshr(entry, splat(x, 12)))
+    return b.sub(end, b.shl(count, ir.Constant(I64, 1))), x
+
+
+def _divide(b: ir.IRBuilder, x: Value, f: Value) -> Value:
+    """Returns x // f or one less, for x < f * 2^19 and 0 < f < 4096.
+
+    Single precision is within 2^-24 at each of three roundings; scaling by 1 - 2^-22 first keeps
+    the quotient from ever being too large, and 2^19 * (2^-22 + 3 * 2^-24) < 1 keeps it from being
+    short by more than one.
+    """
+    kind = vector(ir.FloatType(), x.type.count)
+    scale = ir.Constant(kind, [1 - 2.0**-22] * x.type.count)
+    scaled = b.fmul(b.sitofp(x, kind), scale)
+    return b.fptosi(b.fdiv(scaled, b.sitofp(f, kind)), x.type)
+
+
+class PlaneSink:
+    """Stores the decoded symbols of a vector as bytes at address ``out``."""
+
+    def __init__(self, out: Value) -> None:
+        self.out = out
+
+    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
+        """Returns the place of each lane's entry in the table."""
+        return slot
+
+    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
+        """Stores the symbols of ``entry`` at ``position``."""
+        symbols = b.trunc(b.lshr(entry, splat(entry, 24)), vector(I8, entry.type.count))
+        store(b, symbols, b.add(self.out, position))
+
+
+class ContextSink(PlaneSink):
+    """Like ``PlaneSink``, with a table per context: ``contexts`` is the address of one uint8 per
+    symbol.
+    """
+
+    def __init__(self, out: Value, contexts: Value) -> None:
+        super().__init__(out)
+        self.contexts = contexts
+
+    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
+        """Returns the place of each lane's entry in the table of its context."""
+        context = _load_bytes(b, slot.type, b.add(self.contexts, position))
+        return b.or_(slot, b.shl(context, splat(slot, 12)))
+
+
+class PairSink(PlaneSink):
+    """Joins the decoded exponents with the plane at address ``low`` into 16-bit floats at address
+    ``out``.
+    """
+
+    def __init__(self, out: Value, low: Value) -> None:
+        super().__init__(out)
+        self.low = low
+
+    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
+        """Stores the joined elements at ``position``."""
+        low = _load_bytes(b, entry.type, b.add(self.low, position))
+        sign = b.shl(b.and_(low, splat(low, 0x80)), splat(low, 8))
+        rest = b.and_(low, splat(low, 0x7F))
+        exponent = b.and_(b.lshr(entry, splat(entry, 17)), splat(entry, 0x7F80))
+        word = b.trunc(b.or_(b.or_(sign, rest), exponent), vector(I16, entry.type.count))
+        store(b, word, b.add(self.out, b.shl(position, ir.Constant(I64, 1))))
+
+
+class PlaneSource:
+    """Gives the symbols of a vector from bytes at address ``symbols``."""
+
+    def __init__(self, symbols: Value) -> None:
+        self.symbols = symbols
+
+    def index(self, b: ir.IRBuilder, kind: ir.VectorType, position: Value) -> Value:
+        """Returns the place of each lane's entry in the table."""
+        return _load_bytes(b, kind, b.add(self.symbols, position))
+
+
+class ContextSource(PlaneSource):
+    """Like ``PlaneSource``, with a table per context: ``contexts`` is the address of one uint8
+    per symbol.
+    """
+
+    def __init__(self, symbols: Value, contexts: Value) -> None:
+        super().__init__(symbols)
+        self.contexts = contexts
+
+    def index(self, b: ir.IRBuilder, kind: ir.VectorType, position: Value) -> Value:
+        """Returns the place of each lane's entry in the table of its context."""
+        symbol = super().index(b, kind, position)
+        context = _load_bytes(b, kind, b.add(self.contexts, position))
+        return b.or_(symbol, b.shl(context, splat(symbol, 8)))
+
+
+def _load_bytes(b: ir.IRBuilder, kind: ir.VectorType, address: Value) -> Value:
+    return b.zext(load(b, vector(I8, kind.count), address), kind)
