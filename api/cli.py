@@ -71,6 +71,7 @@ class UnknownVerb(click.UsageError):
 
 
 @click.group(
+    "weightvault",
     cls=VaultGroup,
     epilog=_EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -148,7 +149,8 @@ def _classify(error: BaseException) -> tuple[str, int, str, str | None]:
     if isinstance(error, OSError) and error.errno is not None:
         error = from_os_error(error, f"cannot use {error.filename or 'a file'}")
     if isinstance(error, VaultError):
-        return error.code, exits.exit_status(error), error.message, error.hint
+        hint = error.hint or exits.default_hint(error)
+        return error.code, exits.exit_status(error), error.message, hint
     message = f"unexpected {type(error).__name__}: {error}"
     hint = "this is a fault of weightvault; WEIGHTVAULT_DEBUG=1 shows where it happened"
     return "internal", exits.FAILED, message, hint
@@ -158,3 +160,7 @@ def _usage_hint(error: click.ClickException) -> str:
     suggestion = getattr(error, "suggestion", None)
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
     return suggestion or f"`{path or 'weightvault'} --help` shows what there is"
+
+
+if __name__ == "__main__":
+    main()

@@ -47,8 +47,8 @@ class HttpVault:
     """
 
     def __init__(self, url: str, *, transport: Transport | None = None) -> None:
-        self.url = url
         self._transport = transport or Transport(url)
+        self.url = self._transport.url
 
     def close(self) -> None:
         """Closes the connections."""

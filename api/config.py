@@ -135,7 +135,10 @@ def _folder_of(url: str) -> Path:
 
 
 def _sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path.absolute()}"
+    from sqlalchemy import URL
+
+    # Which characters need quoting differs between versions of SQLAlchemy.
+    return URL.create("sqlite", database=str(path.absolute())).render_as_string()
 
 
 def _user_data() -> Path:

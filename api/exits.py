@@ -1,4 +1,4 @@
-"""The exit statuses of the command, by what the caller can do about it."""
+"""What a failure means for the caller: the exit status, and a hint where there is no better."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ _BY_KIND: dict[type[VaultError], int] = {
     kinds.AccessRefused: 9,
 }
 
+_HINTS: dict[type[VaultError], str] = {
+    VaultError: "WEIGHTVAULT_DEBUG=1 shows where this happened",
+    kinds.Missing: "`weightvault ls` and `weightvault info REPO` tell what there is",
+    kinds.InvalidInput: "correct it and run the command again; nothing was stored",
+    kinds.InvalidFile: "nothing was stored; get or save this file anew",
+    kinds.Unreachable: "try again later",
+    kinds.StorageFull: "free some space and run the command again",
+    kinds.Conflict: "look at what changed and run the command again",
+    kinds.Corrupt: "run `weightvault check` to see what is affected",
+    kinds.AccessRefused: "check credentials and permissions",
+}
+
 MEANINGS = {
     OK: "done",
     FAILED: "check found problems, or something failed that has no code below",
@@ -39,6 +51,11 @@ MEANINGS = {
 def exit_status(error: VaultError) -> int:
     """Returns the exit status that an error ends the command with."""
     return next(_BY_KIND[cls] for cls in type(error).__mro__ if cls in _BY_KIND)
+
+
+def default_hint(error: VaultError) -> str:
+    """Returns what to do about an error that does not say so itself."""
+    return next(_HINTS[cls] for cls in type(error).__mro__ if cls in _HINTS)
 
 
 def describe_statuses() -> str:

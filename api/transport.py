@@ -34,15 +34,17 @@ class Transport:
     """
 
     def __init__(self, url: str, retry_delays: tuple[float, ...] = _RETRY_DELAYS_SECONDS) -> None:
-        self.url = url.rstrip("/")
+        address = _checked_url(url)
+        # For messages: without user and password.
+        self.url = f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
         self._delays = retry_delays
         self._client = httpx.Client(
-            base_url=_checked_url(self.url),
+            base_url=address,
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
             # Frames do not shrink any further, and the lengths announced are those of the bytes.
             headers={"User-Agent": f"weightvault/{__version__}", "Accept-Encoding": "identity"},
             # A proxy set in the environment cannot reach a server on this machine.
-            trust_env=not _is_loopback(httpx.URL(self.url).host),
+            trust_env=not _is_loopback(address.host),
         )
 
     def close(self) -> None:
@@ -177,7 +179,8 @@ def _checked_url(url: str) -> httpx.URL:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise InvalidInput(f"{url!r} is not an address: {error}") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
+    port = parsed.port or 0
+    if parsed.scheme not in ("http", "https") or not parsed.host or not 0 <= port < 1 << 16:
         raise InvalidInput(f"{url!r} is not the address of a server", "write http://host:port")
     return parsed
 

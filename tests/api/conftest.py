@@ -10,12 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import click.testing
+import httpx
 import pytest
 import uvicorn
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 from models import make_weights, write_model
 from vaults import open_local
 
@@ -48,26 +50,47 @@ def model(tmp_path: Path) -> Path:
     return write_model(tmp_path / "model", make_weights(1), "# A model\n")
 
 
-@pytest.fixture
-def web(local: LocalVault) -> Iterator[TestClient]:
-    """The application over `local`, without sockets; unexpected errors become responses."""
-    with TestClient(create_app(local), raise_server_exceptions=False) as client:
-        yield client
+@dataclass
+class Served:
+    """A running server; its vault can be changed between tests."""
+
+    url: str
+    app: FastAPI
+
+    def switch(self, vault: LocalVault) -> None:
+        """Serves another vault from now on."""
+        self.app.state.vault = vault
 
 
-@pytest.fixture
-def live(local: LocalVault) -> Iterator[str]:
-    """The URL of a server of `local`, on a socket, in a thread of this process."""
-    config = uvicorn.Config(create_app(local), log_level="critical", ws="none", lifespan="on")
-    server = uvicorn.Server(config)
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all tests, on a socket, in a thread of this process."""
+    vault = open_local(tmp_path_factory.mktemp("first"))
+    app = create_app(vault)
+    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", lifespan="on"))
     listener = socket.create_server(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
-    wait_until(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = server.force_exit = True
+    wait_until(lambda: running.started)
+    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app)
+    running.should_exit = running.force_exit = True
     thread.join()
     listener.close()
+    vault.close()
+
+
+@pytest.fixture
+def live(server: Served, local: LocalVault) -> str:
+    """The URL of a server of `local`."""
+    server.switch(local)
+    return server.url
+
+
+@pytest.fixture
+def web(live: str) -> Iterator[httpx.Client]:
+    """Plain HTTP to a server of `local`."""
+    with httpx.Client(base_url=live, trust_env=False) as client:
+        yield client
 
 
 Runner = Callable[..., click.testing.Result]

@@ -6,7 +6,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from models import make_weights, safetensors_bytes, to_bf16
 
 from weightvault.dedup.errors import Corrupt
@@ -27,7 +26,7 @@ def served(local: LocalVault, model: Path) -> bytes:
     return (model / "model.safetensors").read_bytes()
 
 
-def test_whole_file(web: TestClient, served: bytes) -> None:
+def test_whole_file(web: httpx.Client, served: bytes) -> None:
     response = web.get(f"{FILES}/model.safetensors")
     assert response.status_code == 200
     assert response.content == served
@@ -35,14 +34,14 @@ def test_whole_file(web: TestClient, served: bytes) -> None:
     assert response.headers["accept-ranges"] == "bytes"
 
 
-def test_head_tells_what_get_gives(web: TestClient, served: bytes) -> None:
+def test_head_tells_what_get_gives(web: httpx.Client, served: bytes) -> None:
     head, get = (web.request(m, f"{FILES}/model.safetensors") for m in ("HEAD", "GET"))
     assert head.content == b""
     assert dict(head.headers) == dict(get.headers)
 
 
 @pytest.mark.parametrize("path", ["empty", "sub/a b%?#é.txt", "config.json"])
-def test_paths(web: TestClient, served: bytes, model: Path, path: str) -> None:
+def test_paths(web: httpx.Client, served: bytes, model: Path, path: str) -> None:
     from urllib.parse import quote
 
     assert web.get(f"{FILES}/{quote(path)}").content == (model / path).read_bytes()
@@ -52,7 +51,7 @@ def test_paths(web: TestClient, served: bytes, model: Path, path: str) -> None:
     ("asked", "first", "stop"),
     [("0-0", 0, 1), ("5-1000", 5, 1001), ("9000-", 9000, None), ("-10", -10, None), ("3-3", 3, 4)],
 )
-def test_ranges(web: TestClient, served: bytes, asked: str, first: int, stop: int | None) -> None:
+def test_ranges(web: httpx.Client, served: bytes, asked: str, first: int, stop: int | None) -> None:
     response = web.get(f"{FILES}/model.safetensors", headers={"Range": f"bytes={asked}"})
     expected = served[first:stop]
     start = first % len(served)
@@ -63,14 +62,14 @@ def test_ranges(web: TestClient, served: bytes, asked: str, first: int, stop: in
     assert response.headers["content-length"] == str(len(expected))
 
 
-def test_range_beyond_the_end(web: TestClient, served: bytes) -> None:
+def test_range_beyond_the_end(web: httpx.Client, served: bytes) -> None:
     response = web.get(f"{FILES}/model.safetensors", headers={"Range": f"bytes={len(served)}-"})
     assert response.status_code == 416
     assert response.headers["content-range"] == f"bytes */{len(served)}"
     assert response.json()["error"]["code"] == "range_not_satisfiable"
 
 
-def test_conditions(web: TestClient, served: bytes) -> None:
+def test_conditions(web: httpx.Client, served: bytes) -> None:
     url = f"{FILES}/model.safetensors"
     etag = web.head(url).headers["etag"]
     same = web.get(url, headers={"If-None-Match": etag})
@@ -81,11 +80,11 @@ def test_conditions(web: TestClient, served: bytes) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_missing_file(web: TestClient, served: bytes, method: str) -> None:
+def test_missing_file(web: httpx.Client, served: bytes, method: str) -> None:
     assert web.request(method, f"{FILES}/nothing.bin").status_code == 404
 
 
-def test_tensor(web: TestClient, served: bytes) -> None:
+def test_tensor(web: httpx.Client, served: bytes) -> None:
     expected = to_bf16(make_weights(1)["layer.0.weight"])
     response = web.get(f"{TENSORS}/layer.0.weight")
     shape = tuple(map(int, response.headers["x-weightvault-shape"].split(",")))
@@ -97,7 +96,7 @@ def test_tensor(web: TestClient, served: bytes) -> None:
 
 
 def test_tensor_that_several_files_have(
-    web: TestClient, local: LocalVault, served: bytes, model: Path
+    web: httpx.Client, local: LocalVault, served: bytes, model: Path
 ) -> None:
     other = safetensors_bytes({"layer.0.bias": ("U8", (), b"\7")})
     (model / "other.safetensors").write_bytes(other)

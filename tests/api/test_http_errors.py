@@ -2,7 +2,6 @@
 
 import httpx
 import pytest
-from fastapi.testclient import TestClient
 
 from weightvault.api.client import HttpVault
 from weightvault.api.errors import HTTP_CODES, http_status, parse_error
@@ -53,7 +52,7 @@ def test_every_kind_has_an_exit_status_that_help_explains() -> None:
 
 @pytest.mark.parametrize("code", STATUS)
 def test_server_answers_with_code_message_and_hint(
-    code: str, web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch
+    code: str, web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise error_classes()[code]("what failed", "what to do")
@@ -104,7 +103,7 @@ def test_other_bodies_are_no_errors_of_ours(body: object) -> None:
         ("POST", "/v1/missing", "invalid_request"),
     ],
 )
-def test_requests_that_reach_no_vault(web: TestClient, method: str, path: str, code: str) -> None:
+def test_requests_that_reach_no_vault(web: httpx.Client, method: str, path: str, code: str) -> None:
     response = web.request(method, path)
     assert response.status_code == HTTP_CODES[code]
     error = error_of(response)
@@ -113,7 +112,7 @@ def test_requests_that_reach_no_vault(web: TestClient, method: str, path: str, c
 
 
 def test_unexpected_failures_leak_nothing(
-    web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch
+    web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
         raise ZeroDivisionError("secret detail")

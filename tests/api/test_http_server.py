@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 from blake3 import blake3
-from fastapi.testclient import TestClient
 from models import read_folder
+from vaults import open_local
 
 from weightvault.api.schemas import (
     CheckSchema,
@@ -32,7 +33,7 @@ def pushed(local: LocalVault, model: Path) -> results.Commit:
     return push(local, model, "org/model").commit
 
 
-def read_frames(web: TestClient, digests: list[bytes], revision: str = "main") -> list[bytes]:
+def read_frames(web: httpx.Client, digests: list[bytes], revision: str = "main") -> list[bytes]:
     body = {"digests": [d.hex() for d in digests]}
     response = web.post(f"{REPO}/frames", params={"revision": revision}, json=body)
     assert response.status_code == 200, response.text
@@ -60,7 +61,7 @@ def test_the_endpoints() -> None:
     }
 
 
-def test_every_endpoint_is_described(web: TestClient) -> None:
+def test_every_endpoint_is_described(web: httpx.Client) -> None:
     assert web.get("/docs").status_code == 200
     for methods in web.get("/openapi.json").json()["paths"].values():
         for operation in methods.values():
@@ -82,7 +83,7 @@ def test_schemas_carry_every_field_of_the_results(schema, result) -> None:
     assert set(result.__dataclass_fields__) <= set(schema.model_fields)
 
 
-def test_health(web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_health(web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch) -> None:
     assert web.get("/health").json()["status"] == "ok"
 
     def fail() -> None:
@@ -95,37 +96,34 @@ def test_health(web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPa
 
 
 def test_frames_go_from_one_vault_into_another(
-    web: TestClient, local: LocalVault, pushed: results.Commit, tmp_path: Path
+    web: httpx.Client, server, local: LocalVault, pushed: results.Commit, tmp_path: Path
 ) -> None:
     pack = next(p for p in (tmp_path / "served" / "objects" / "packs").rglob("*") if p.is_file())
     manifest = local.resolve("org/model").manifest
     digests = [d.hex() for d in manifest.digests()]
-    (tmp_path / "second").mkdir()
-    from vaults import open_local
-
     second = open_local(tmp_path / "second")
-    with TestClient(create_app(second)) as other:
-        assert other.post("/v1/missing", json={"digests": digests}).json() == {"missing": digests}
-        path = f"{REPO}/commits"
-        refused = other.post(path, content=pack_manifest(manifest))
-        assert refused.status_code == 409
-        assert refused.json()["error"]["code"] == "chunks_missing"
-        added = other.put(f"/v1/packs/{pack.name}", content=pack.read_bytes())
-        assert added.json() == {"added": len(digests)}
-        assert other.post("/v1/missing", json={"digests": digests}).json() == {"missing": []}
-        made = other.post(path, params={"branch": "dev/x"}, content=pack_manifest(manifest)).json()
+    server.switch(second)
+    assert web.post("/v1/missing", json={"digests": digests}).json() == {"missing": digests}
+    path = f"{REPO}/commits"
+    refused = web.post(path, content=pack_manifest(manifest))
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "chunks_missing"
+    added = web.put(f"/v1/packs/{pack.name}", content=pack.read_bytes())
+    assert added.json() == {"added": len(digests)}
+    assert web.post("/v1/missing", json={"digests": digests}).json() == {"missing": []}
+    made = web.post(path, params={"branch": "dev/x"}, content=pack_manifest(manifest)).json()
     assert made["branch"] == "dev/x"
     assert second.resolve("org/model", "dev/x").manifest == manifest
     second.close()
 
 
-def test_a_pack_under_a_wrong_name_is_refused(web: TestClient) -> None:
+def test_a_pack_under_a_wrong_name_is_refused(web: httpx.Client) -> None:
     response = web.put(f"/v1/packs/{'0' * 64}", content=b"not a pack")
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_frame"
 
 
-def test_digests_are_bounded_in_number_and_form(web: TestClient) -> None:
+def test_digests_are_bounded_in_number_and_form(web: httpx.Client) -> None:
     many = {"digests": ["0" * 64] * (MAX_DIGESTS + 1)}
     assert web.post("/v1/missing", json=many).status_code == 422
     assert web.post("/v1/missing", json={"digests": ["0" * 64] * MAX_DIGESTS}).status_code == 200
@@ -134,14 +132,14 @@ def test_digests_are_bounded_in_number_and_form(web: TestClient) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"junk", b"\x89WVM" + b"\xff" * 16])
-def test_a_bad_manifest_is_refused(web: TestClient, body: bytes) -> None:
+def test_a_bad_manifest_is_refused(web: httpx.Client, body: bytes) -> None:
     response = web.post(f"{REPO}/commits", content=body)
     assert response.status_code == 400
     assert response.json()["error"]["code"] == "invalid_manifest"
     assert web.get("/v1/repos").json() == []
 
 
-def test_list_describe_delete(web: TestClient, pushed: results.Commit) -> None:
+def test_list_describe_delete(web: httpx.Client, pushed: results.Commit) -> None:
     assert [r["name"] for r in web.get("/v1/repos").json()] == ["org/model"]
     described = web.get(REPO).json()
     assert described["branches"] == {"main": pushed.id}
@@ -157,20 +155,20 @@ def test_list_describe_delete(web: TestClient, pushed: results.Commit) -> None:
 
 
 @pytest.mark.parametrize("name", ["-a/b", "a/b..c", "a/.b", "a/%20", "a%2Fb/c", "a/b%00"])
-def test_names_that_are_not_allowed(web: TestClient, name: str) -> None:
+def test_names_that_are_not_allowed(web: httpx.Client, name: str) -> None:
     code = web.get(f"/v1/repos/{name}").json()["error"]["code"]
     assert code in ("invalid_name", "unknown_endpoint")
 
 
 @pytest.mark.parametrize("revision", ["../x", "a//b", "-x", "x" * 300])
 def test_revisions_that_are_not_allowed(
-    web: TestClient, pushed: results.Commit, revision: str
+    web: httpx.Client, pushed: results.Commit, revision: str
 ) -> None:
     response = web.get(f"{REPO}/revision", params={"revision": revision})
     assert response.json()["error"]["code"] == "invalid_name"
 
 
-def test_revision(web: TestClient, pushed: results.Commit, model: Path) -> None:
+def test_revision(web: httpx.Client, pushed: results.Commit, model: Path) -> None:
     for revision in ("main", pushed.id):
         found = web.get(f"{REPO}/revision", params={"revision": revision}).json()
         assert found["commit"]["id"] == pushed.id
@@ -188,14 +186,14 @@ def test_revision(web: TestClient, pushed: results.Commit, model: Path) -> None:
     assert missing.json()["error"]["code"] == "revision_not_found"
 
 
-def test_manifest(web: TestClient, local: LocalVault, pushed: results.Commit) -> None:
+def test_manifest(web: httpx.Client, local: LocalVault, pushed: results.Commit) -> None:
     response = web.get(f"{REPO}/manifest")
     assert parse_manifest(response.content) == local.resolve("org/model").manifest
     assert json.loads(response.headers["x-weightvault-commit"])["id"] == pushed.id
     assert response.headers["etag"] == f'"{blake3(response.content).hexdigest()}"'
 
 
-def test_frames(web: TestClient, local: LocalVault, pushed: results.Commit) -> None:
+def test_frames(web: httpx.Client, local: LocalVault, pushed: results.Commit) -> None:
     digests = list(local.resolve("org/model").manifest.digests())
     expected = list(local.read_frames("org/model", "main", digests))
     assert read_frames(web, digests) == expected
@@ -204,7 +202,7 @@ def test_frames(web: TestClient, local: LocalVault, pushed: results.Commit) -> N
 
 
 def test_frames_of_other_repos_are_not_given(
-    web: TestClient, local: LocalVault, pushed: results.Commit, tmp_path: Path
+    web: httpx.Client, local: LocalVault, pushed: results.Commit, tmp_path: Path
 ) -> None:
     (tmp_path / "secret.bin").write_bytes(b"secret" * 100)
     push(local, tmp_path / "secret.bin", "org/private")
@@ -215,7 +213,7 @@ def test_frames_of_other_repos_are_not_given(
 
 
 def test_a_damaged_store_is_an_error_before_the_first_byte(
-    web: TestClient, local: LocalVault, pushed: results.Commit, monkeypatch: pytest.MonkeyPatch
+    web: httpx.Client, local: LocalVault, pushed: results.Commit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damaged(*_: object):
         raise Corrupt("the frame is damaged")
@@ -227,7 +225,7 @@ def test_a_damaged_store_is_an_error_before_the_first_byte(
     assert response.json()["error"]["code"] == "corrupt"
 
 
-def test_report_and_check(web: TestClient, pushed: results.Commit, model: Path) -> None:
+def test_report_and_check(web: httpx.Client, pushed: results.Commit, model: Path) -> None:
     report = web.get("/v1/report", params={"price": 2}).json()
     assert report["logical"] == sum(map(len, read_folder(model).values()))
     assert report["price"] == 2

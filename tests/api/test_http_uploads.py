@@ -1,12 +1,14 @@
 """Bodies on their way in: bounded, and gone from the disk whatever happens."""
 
+import asyncio
 import os
 import socket
 import time
 from pathlib import Path
 
+import httpx
 import pytest
-from fastapi.testclient import TestClient
+from fastapi import FastAPI
 
 from weightvault.api import routes
 from weightvault.api.server import create_app
@@ -21,13 +23,13 @@ def uploads(vault: LocalVault) -> list[Path]:
     return list(vault.scratch.glob("upload-*"))
 
 
-def test_nothing_is_left_after_a_refusal(web: TestClient, local: LocalVault) -> None:
+def test_nothing_is_left_after_a_refusal(web: httpx.Client, local: LocalVault) -> None:
     assert web.put(PACK, content=b"junk" * 1_000_000).status_code == 400
     assert uploads(local) == []
 
 
 def test_the_vault_sees_the_whole_body_in_a_file(
-    web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch
+    web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = os.urandom(3_000_001)
     seen: list[bytes] = []
@@ -43,7 +45,7 @@ def test_the_vault_sees_the_whole_body_in_a_file(
 
 
 def test_a_body_too_large_is_refused(
-    web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch
+    web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(routes, "MAX_PACK_BYTES", 1000)
     monkeypatch.setattr(routes, "MAX_MANIFEST_BODY_BYTES", 1000)
@@ -71,14 +73,19 @@ def test_a_client_that_goes_away_leaves_nothing(live: str, local: LocalVault, wa
     wait_until(lambda: uploads(local) == [])
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(
-    web: TestClient, local: LocalVault, monkeypatch: pytest.MonkeyPatch
+def test_a_scratch_folder_that_cannot_be_made_is_told(
+    web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A folder that cannot be written to fails as early as a full one.
     monkeypatch.setattr(local, "scratch", Path("/proc/self/no-such-folder"))
     response = web.put(PACK, content=b"x")
     assert response.status_code >= 400
     assert "temporary file" in response.json()["error"]["message"]
+
+
+async def start(app: FastAPI) -> None:
+    """Does what an application does when its server starts and stops."""
+    async with app.router.lifespan_context(app):
+        pass
 
 
 def test_start_removes_only_uploads_that_are_long_dead(local: LocalVault) -> None:
@@ -88,5 +95,5 @@ def test_start_removes_only_uploads_that_are_long_dead(local: LocalVault) -> Non
     two_days_ago = time.time() - 2 * 86400
     for path in (dead, other):
         os.utime(path, (two_days_ago, two_days_ago))
-    with TestClient(create_app(local)):
-        assert [p.exists() for p in (dead, alive, other)] == [False, True, True]
+    asyncio.run(start(create_app(local)))
+    assert [p.exists() for p in (dead, alive, other)] == [False, True, True]

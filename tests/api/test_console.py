@@ -1,0 +1,81 @@
+"""Numbers and tables for people, and progress without a terminal."""
+
+import io
+
+import pytest
+
+from weightvault.api.console import (
+    format_bytes,
+    format_count,
+    format_money,
+    format_percent,
+    format_rate,
+    format_table,
+)
+from weightvault.api.progress import BarProgress, LineProgress, make_progress
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (2**20 - 1, "1.0 MiB"),
+        (5 * 2**30, "5.0 GiB"),
+        (3 * 2**60, "3072.0 PiB"),
+        (-2048, "-2.0 KiB"),
+    ],
+)
+def test_bytes(count: int, text: str) -> None:
+    assert format_bytes(count) == text
+
+
+def test_other_numbers() -> None:
+    assert format_rate(2**21, 2.0) == "1.0 MiB/s"
+    assert format_rate(0, 0.0) == "0 B/s"
+    assert format_percent(1, 8) == "12.5 %"
+    assert format_percent(1, 0) == "-"
+    assert format_count(1, "file") == "1 file"
+    assert format_count(0, "file") == "0 files"
+    assert [format_money(m) for m in (0, 0.00001, 0.0312, 1234.5)] == [
+        "0.0000",
+        "under 0.0001",
+        "0.0312",
+        "1,234.50",
+    ]
+
+
+def test_table() -> None:
+    assert format_table([("a", "bb"), ("ccc", "d")]) == "a    bb\nccc   d"
+
+
+def test_lines_come_now_and_then() -> None:
+    out = io.StringIO()
+    progress = LineProgress(out, line_seconds=0.0)
+    progress.begin("storing", 4096)
+    progress.advance(1024)
+    progress.advance(3072)
+    progress.end()
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 3
+    assert lines[0].startswith("storing: 1.0 KiB of 4.0 KiB (25.0 %), ")
+    assert lines[2].startswith("storing: 4.0 KiB of 4.0 KiB (100.0 %), ")
+
+
+def test_nothing_to_do_is_not_worth_a_line() -> None:
+    out = io.StringIO()
+    progress = LineProgress(out)
+    progress.begin("storing", 0)
+    progress.end()
+    assert out.getvalue() == ""
+
+
+def test_which_progress() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert isinstance(make_progress(io.StringIO()), LineProgress)
+    assert isinstance(make_progress(Terminal()), BarProgress)
