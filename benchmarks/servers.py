@@ -24,8 +24,8 @@ class Server:
 
 
 @contextmanager
-def running_server(vault: Path) -> Iterator[Server]:
-    """A server on a free loopback port that keeps its vault in the folder `vault`."""
+def running_server(vault: Path | str) -> Iterator[Server]:
+    """A server on a free loopback port that keeps its vault in a folder or at an s3:// address."""
     process = subprocess.Popen(
         [*weightvault_command(), "--json", "--vault", str(vault), "serve", "--port", "0"],
         stdout=subprocess.PIPE,

@@ -1,0 +1,62 @@
+"""The pages name what there is."""
+
+import re
+from pathlib import Path
+
+from vaults import open_local
+
+from weightvault.api.server import create_app, endpoints
+from weightvault.codecs.dtypes import BY_NAME
+from weightvault.codecs.frame import CODEC_IDS
+from weightvault.dedup.errors import error_classes
+from weightvault.dedup.segments import ITEM_BYTES
+
+ROOT = Path(__file__).parents[1]
+
+
+def page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def test_every_endpoint_is_in_the_readme(tmp_path: Path):
+    text = page("README.md")
+    vault = open_local(tmp_path)
+    found = endpoints(create_app(vault))
+    vault.close()
+    assert len(found) > 10
+    for _, path in found:
+        shown = re.sub(r":path}", "}", path)
+        assert shown in text, shown
+
+
+def test_every_codec_is_in_the_format_page():
+    text = page("FORMAT.md")
+    for name, number in CODEC_IDS.items():
+        assert re.search(rf"\| *{number} *\| *`{name}`", text), f"codec {number} {name}"
+
+
+def test_every_dtype_is_in_the_format_page():
+    text = page("FORMAT.md")
+    for name in BY_NAME:
+        assert f"`{name}`" in text, name
+
+
+def test_rooms_agree_on_dtypes():
+    assert {name: dtype.item_bytes for name, dtype in BY_NAME.items()} == ITEM_BYTES
+
+
+def test_error_codes_are_distinct():
+    classes = error_classes()
+    assert len({kind.code for kind in classes.values()}) == len(classes)
+
+
+def test_links_between_pages_lead_somewhere():
+    for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "FORMAT.md"):
+        for target in re.findall(r"\]\(([A-Za-z./_-]+)\)", page(name)):
+            assert (ROOT / target).exists(), (name, target)
+
+
+def test_paths_in_the_architecture_page_exist():
+    text = page("ARCHITECTURE.md")
+    for path in re.findall(r"`((?:store|codecs|dedup|api|tests|benchmarks)/[\w.]*\w)`", text):
+        assert (ROOT / path).exists(), path
