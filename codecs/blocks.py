@@ -6,30 +6,46 @@ layout 1 (bit 7: of the block XORed with the base) | streams | tail
 import numpy as np
 
 from . import layouts
-from .buffers import Bytes, freeze
+from .buffers import Bytes, freeze, scratch
 from .dtypes import Dtype
 from .errors import CorruptFrame
-from .streams import Effort, Parts, StreamReader
+from .streams import Effort, StreamReader
 
 _XORED = 0x80
+BLOCK_SLACK = 64
+"""How much longer than its raw bytes a coded block may be: a raw stream in each plane, heads and
+all.
+"""
 
 
-def encode_block(raw: Bytes, dtype: Dtype, base: Bytes | None, effort: Effort) -> Parts:
+def encode_block(raw: Bytes, dtype: Dtype, base: Bytes | None, effort: Effort, out: Bytes) -> int:
     """Codes one block, (n,) uint8 with n >= 1, as it is or XORed with ``base``, whichever is
     smaller.
+
+    Writes it to the front of ``out``, (n + BLOCK_SLACK,) uint8 or more, and returns its length.
     """
     plan = layouts.plan_layout(raw, dtype, effort)
+    xored = 0
     if base is not None:
-        delta = layouts.plan_layout(freeze(raw ^ base), dtype, effort)
-        if delta.coded_bytes < plan.coded_bytes:
-            layout, *rest = delta.write()
-            return [bytes([layout[0] | _XORED]), *rest]
-    return plan.write()
+        delta = freeze(np.bitwise_xor(raw, base, out=scratch("xored", raw.size, np.uint8)))
+        other = layouts.plan_layout(delta, dtype, effort, memory="delta")
+        if other.coded_bytes < plan.coded_bytes:
+            plan, xored = other, _XORED
+    end = 0
+
+    def sink(part: bytes | memoryview) -> None:
+        nonlocal end
+        out[end : end + len(part)] = np.frombuffer(part, np.uint8)
+        end += len(part)
+
+    plan.write(sink)
+    out[0] |= xored
+    return end
 
 
-def is_delta(stored: Parts) -> bool:
+def is_delta(stored: Bytes) -> bool:
     """Tells whether a coded block needs the base."""
-    return bool(stored[0][0] & _XORED)
+    return bool(stored[0] & _XORED)
 
 
 def decode_block(stored: Bytes, dtype: Dtype, base: Bytes | None, out: Bytes) -> None:
@@ -39,7 +55,7 @@ def decode_block(stored: Bytes, dtype: Dtype, base: Bytes | None, out: Bytes) ->
     reader = StreamReader(stored, 1)
     layouts.decode_layout(int(stored[0]) & ~_XORED, reader, dtype, out)
     reader.finish()
-    if stored[0] & _XORED:
+    if is_delta(stored):
         if base is None:
             raise CorruptFrame("a block needs a base in a frame that has none")
         np.bitwise_xor(out, base, out=out)

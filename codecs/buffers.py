@@ -5,6 +5,8 @@ another type than a writable one. So whatever a kernel only reads is passed read
 comes from.
 """
 
+import ctypes
+import mmap
 import threading
 from typing import Any
 
@@ -45,3 +47,26 @@ def scratch(name: str, size: int, dtype: type[np.generic]) -> NDArray[Any]:
     if kept is None or kept.size < size:
         kept = _local.__dict__[name] = np.empty(size, dtype)
     return kept[:size]
+
+
+def allocate_bytes(size: int) -> tuple[bytes, Bytes]:
+    """Returns a new ``bytes`` of that size and a writable view of it, to fill before anyone else
+    sees it.
+
+    Threads can so write a large result side by side, into huge pages where the system has them.
+    """
+    result = bytes(size)
+    # In CPython the data ends the object, and a terminating zero is counted in its basic size.
+    address = id(result) + bytes.__basicsize__ - 1
+    _advise_huge_pages(address, size)
+    return result, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+
+def _advise_huge_pages(address: int, size: int) -> None:
+    if not hasattr(mmap, "MADV_HUGEPAGE"):
+        return
+    start = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    length = max(0, address + size - start)
+    # Only advice: where it is refused the pages are small, and that is all.
+    libc = ctypes.CDLL(None)
+    libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE)

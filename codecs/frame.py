@@ -9,7 +9,7 @@ body
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -112,10 +112,10 @@ def _seal(head: bytes) -> bytes:
 
 
 def pack_flat(codec: str, dtype: str, raw_bytes: int, digest: bytes, body: Buffer) -> bytes:
-    """Returns the frame of a flat codec around ``body``."""
+    """Returns all of a flat frame before its ``body``."""
     head = _pack_common(codec, dtype, raw_bytes, digest, None)
     head += checksum_body(body).to_bytes(_CHECKSUM_BYTES, "little")
-    return b"".join((_seal(head), body))
+    return _seal(head)
 
 
 def pack_blocked(
@@ -125,20 +125,14 @@ def pack_blocked(
     digest: bytes,
     base_digest: bytes | None,
     block_bytes: int,
-    blocks: list[Buffer],
+    blocks: Sequence[tuple[int, int]],
 ) -> bytes:
-    """Returns the frame of a blocked codec around its stored blocks."""
+    """Returns all of a blocked frame but its body; ``blocks``: (stored bytes, checksum) of each."""
     head = bytearray(_pack_common(codec, dtype, raw_bytes, digest, base_digest))
     head += block_bytes.to_bytes(4, "little")
-    for stored in blocks:
-        head += _ENTRY.pack(len(stored), checksum_block(stored))
-    return b"".join((_seal(bytes(head)), *blocks))
-
-
-def blocked_overhead(raw_bytes: int, block_bytes: int, has_base: bool) -> int:
-    """Returns how many bytes a blocked frame adds to the sum of its stored blocks."""
-    blocks = -(-raw_bytes // block_bytes)
-    return _FIXED.size + _DIGEST_BYTES * has_base + 4 + _ENTRY.size * blocks + _CHECKSUM_BYTES
+    for stored_bytes, checksum in blocks:
+        head += _ENTRY.pack(stored_bytes, checksum)
+    return _seal(bytes(head))
 
 
 class _Cursor:

@@ -8,10 +8,10 @@ import numpy as np
 from numba import njit
 
 from . import planes, rans
-from .buffers import Bytes, Words, freeze
+from .buffers import Bytes, Words, freeze, scratch
 from .dtypes import Dtype
 from .errors import CorruptFrame, UnsupportedFrame
-from .streams import RANS, RAW, Effort, Parts, Plan, StreamReader, plan_stream
+from .streams import RANS, RAW, Effort, Plan, Sink, StreamReader, plan_stream
 
 BYTES, PLANES, PALETTE, SPARSE = range(4)
 _LEAST_ZEROS = 16
@@ -21,9 +21,13 @@ takes."""
 _PALETTE_CELLS = 1024
 
 
-def plan_layout(raw: Bytes, dtype: Dtype, effort: Effort, nested: bool = False) -> Plan:
-    """Plans the smallest layout of (n,) uint8, n >= 1, read-only. ``nested``: no bitmap inside a
-    bitmap.
+def plan_layout(
+    raw: Bytes, dtype: Dtype, effort: Effort, memory: str = "plain", nested: bool = False
+) -> Plan:
+    """Plans the smallest layout of (n,) uint8, n >= 1, read-only.
+
+    ``memory`` names the scratch that the plan lives in: it is void once another is planned under
+    that name. ``nested``: no bitmap inside a bitmap.
     """
     size = dtype.item_bytes
     body, tail = raw[: raw.size - raw.size % size], raw[raw.size - raw.size % size :].tobytes()
@@ -34,8 +38,8 @@ def plan_layout(raw: Bytes, dtype: Dtype, effort: Effort, nested: bool = False) 
         if palette is not None:
             plans.append(_plan_palette(words, palette, tail, effort))
         elif not nested and (words.size - np.count_nonzero(words)) * _LEAST_ZEROS >= words.size:
-            plans.append(_plan_sparse(words, dtype, tail, effort))
-        plans.append(_plan_planes(body, dtype, tail, effort))
+            plans.append(_plan_sparse(words, dtype, tail, effort, memory))
+        plans.append(_plan_planes(body, dtype, tail, effort, memory))
     if not plans or not dtype.is_float:
         plans.append(_join(BYTES, b"", [plan_stream(raw, effort)], b""))
     return min(plans, key=lambda plan: plan.coded_bytes)
@@ -44,19 +48,20 @@ def plan_layout(raw: Bytes, dtype: Dtype, effort: Effort, nested: bool = False) 
 def _join(layout: int, head: bytes, streams: list[Plan], tail: bytes) -> Plan:
     size = 1 + len(head) + sum(stream.coded_bytes for stream in streams) + len(tail)
 
-    def write() -> Parts:
-        parts: Parts = [bytes([layout]), head]
+    def write(sink: Sink) -> None:
+        sink(bytes([layout]) + head)
         for stream in streams:
-            parts.extend(stream.write())
-        return [*parts, tail]
+            stream.write(sink)
+        sink(tail)
 
     return Plan(size, write)
 
 
-def _plan_planes(body: Bytes, dtype: Dtype, tail: bytes, effort: Effort) -> Plan:
-    cut = freeze(planes.split_planes(body, dtype.item_bytes, dtype.is_float))
-    previous = [None, *cut[:-1]]
-    pairs = zip(cut, previous, strict=True)
+def _plan_planes(body: Bytes, dtype: Dtype, tail: bytes, effort: Effort, memory: str) -> Plan:
+    room = scratch(memory, body.size, np.uint8).reshape(dtype.item_bytes, -1)
+    planes.split_planes(body, dtype.is_float, room)
+    cut = freeze(room)
+    pairs = zip(cut, [None, *cut[:-1]], strict=True)
     return _join(PLANES, b"", [plan_stream(plane, effort, before) for plane, before in pairs], tail)
 
 
@@ -66,10 +71,11 @@ def _plan_palette(words: Words, palette: Words, tail: bytes, effort: Effort) -> 
     return _join(PALETTE, head, [plan_stream(freeze(places), effort)], tail)
 
 
-def _plan_sparse(words: Words, dtype: Dtype, tail: bytes, effort: Effort) -> Plan:
+def _plan_sparse(words: Words, dtype: Dtype, tail: bytes, effort: Effort, memory: str) -> Plan:
     kept = words != 0
     bitmap = freeze(np.packbits(kept, bitorder="little"))
-    inner = plan_layout(freeze(words[kept].view(np.uint8)), dtype, effort, nested=True)
+    values = freeze(words[kept].view(np.uint8))
+    inner = plan_layout(values, dtype, effort, memory + "-kept", nested=True)
     return _join(SPARSE, b"", [plan_stream(bitmap, effort), inner], tail)
 
 

@@ -1,6 +1,7 @@
 """Which of the three implementations of the entropy coder runs: all give the same bytes."""
 
 from functools import cache
+from typing import Any
 
 PATHS = ("portable", "avx2", "avx512")
 """In the order in which they are preferred, least first."""
@@ -13,7 +14,8 @@ def target_features() -> frozenset[str]:
     """Returns the processor features that Numba compiles for, as LLVM names them."""
     from numba.core.registry import cpu_target
 
-    listed = cpu_target.target_context.codegen().magic_tuple()[2]
+    context: Any = cpu_target.target_context
+    listed = context.codegen().magic_tuple()[2]
     return frozenset(item[1:] for item in listed.split(",") if item.startswith("+"))
 
 

@@ -6,7 +6,7 @@
 Nothing here depends on where a frame is kept; nothing is compiled before the first tensor is coded.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -16,19 +16,12 @@ from .buffers import Bytes, view_bytes
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame, WrongBase
 from .frame import FrameHeader, parse_header
-from .pool import map_ordered, resolve_threads
-
-if TYPE_CHECKING:
-    from .streams import Effort, Parts
+from .pool import join_parts, resolve_threads
 
 __all__ = ["CODECS", "LEVELS", "decode_range", "decode_tensor", "encode_tensor", "parse_header"]
 
 LEVELS = ("fast", "default", "max")
 CODECS = tuple(frames.CODEC_IDS)
-BLOCK_BYTES = 1 << 20
-
-_ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}
-_MIN_GAINS = {"fast": 0.05, "default": 0.01, "max": 0.0}
 
 
 def encode_tensor(
@@ -66,10 +59,14 @@ def encode_tensor(
     if codec in (None, "constant"):
         packed = _encode_constant(data, kind, digest)
     if packed is None and codec not in ("raw", "constant") and data.size:
+        from .blocked import encode_blocked
+
         name = codec or ("planes" if against is None else "bitx")
-        packed = _encode_blocked(data, kind, against, name, level, digest, base_digest, width)
-    if packed is None or len(packed) > data.size + frames.RAW_OVERHEAD_BYTES:
+        delta = (against, base_digest) if against is not None and base_digest is not None else None
+        packed = encode_blocked(data, kind, delta, name, level, digest, width)
+    if packed is None:
         packed = frames.pack_flat("raw", kind.name, data.size, digest, data.data)
+        packed = join_parts([packed, data], width)
     return packed
 
 
@@ -90,49 +87,8 @@ def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
     for piece in (data[: 256 * size], data):
         if piece.size < size or not np.array_equal(piece[size:], piece[: piece.size - size]):
             return None
-    return frames.pack_flat("constant", dtype.name, data.size, digest, data[:size].data)
-
-
-def _encode_blocked(
-    data: Bytes,
-    dtype: Dtype,
-    base: Bytes | None,
-    codec: str,
-    level: str,
-    digest: bytes,
-    base_digest: bytes | None,
-    threads: int,
-) -> bytes | None:
-    from . import blocks
-
-    against = base if codec == "bitx" else None
-    effort = _choose_effort(level, codec)
-
-    def encode(start: int) -> "Parts":
-        stop = start + BLOCK_BYTES
-        piece = None if against is None else against[start:stop]
-        return blocks.encode_block(data[start:stop], dtype, piece, effort)
-
-    stored = list(map_ordered(encode, range(0, data.size, BLOCK_BYTES), threads))
-    if against is not None and not any(map(blocks.is_delta, stored)):
-        against, codec = None, "planes"
-    return frames.pack_blocked(
-        codec,
-        dtype.name,
-        data.size,
-        digest,
-        None if against is None else base_digest,
-        BLOCK_BYTES,
-        [b"".join(parts) for parts in stored],
-    )
-
-
-def _choose_effort(level: str, codec: str) -> "Effort":
-    from .streams import Effort
-
-    ours = codec != "zstd"
-    zstd_level = None if level == "fast" and ours else _ZSTD_LEVELS[level]
-    return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level])
+    body = data[:size].tobytes()
+    return frames.pack_flat("constant", dtype.name, data.size, digest, body) + body
 
 
 def decode_tensor(
@@ -208,7 +164,9 @@ def _decode_span(
 ) -> Bytes:
     if header.codec in frames.FLAT_CODECS:
         return _decode_flat(header, frame, start, stop)
-    return _decode_blocked(header, frame, start, stop, base, threads)
+    from .blocked import decode_blocked
+
+    return decode_blocked(header, frame, start, stop, base, threads)
 
 
 def _decode_flat(header: FrameHeader, frame: Bytes, start: int, stop: int) -> Bytes:
@@ -222,27 +180,6 @@ def _decode_flat(header: FrameHeader, frame: Bytes, start: int, stop: int) -> By
     return np.tile(body, periods)[shift : shift + stop - start]
 
 
-def _decode_blocked(
-    header: FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes | None, threads: int
-) -> Bytes:
-    from . import blocks
-
-    dtype = find_dtype(header.dtype)
-    spans = list(header.spans(start, stop))
-    origin = spans[0].start if spans else start
-    out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
-
-    def decode(span: frames.BlockSpan) -> None:
-        stored = frame[span.offset : span.offset + span.stored_bytes]
-        if frames.checksum_block(stored.data) != span.checksum:
-            raise CorruptFrame(f"block {span.index} does not match its checksum")
-        piece = None if base is None else base[span.start : span.stop]
-        blocks.decode_block(stored, dtype, piece, out[span.start - origin : span.stop - origin])
-
-    for _ in map_ordered(decode, spans, threads):
-        pass
-    return out[start - origin : stop - origin]
-
-
 def _hash(data: Bytes, threads: int) -> bytes:
-    return blake3(data.data, max_threads=threads).digest()
+    width = threads if data.size >= _HASH_THREADS_BYTES else 1
+    return blake3(data.data, max_threads=width).digest()

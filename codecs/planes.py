@@ -85,10 +85,12 @@ def rotate8_kernel(words, places, turned):
         turned[i] = ((top & np.uint64(511)) << np.uint64(55)) | (words[i] & low)
 
 
-def split_planes(raw: Bytes, item_bytes: int, is_float: bool) -> Bytes:
-    """Returns the planes (item_bytes, n) uint8 of ``raw`` (n * item_bytes,) uint8."""
+def split_planes(raw: Bytes, is_float: bool, planes: Bytes) -> None:
+    """Cuts ``raw`` (k * n,) uint8 into ``planes`` (k, n) uint8 for elements of k = 2, 4 or 8
+    bytes.
+    """
+    item_bytes = planes.shape[0]
     words = raw.view(WORDS[item_bytes])
-    planes = np.empty((item_bytes, words.size), np.uint8)
     if item_bytes == 2:
         split2_kernel(words, is_float, planes)
     elif item_bytes == 4:
@@ -99,7 +101,6 @@ def split_planes(raw: Bytes, item_bytes: int, is_float: bool) -> Bytes:
             turned = np.empty_like(words)
             rotate8_kernel(words, 1, turned)
         planes[::-1] = turned.view(np.uint8).reshape(-1, item_bytes).T
-    return planes
 
 
 def join_planes(planes: Sequence[Bytes], out: Bytes, is_float: bool) -> None:

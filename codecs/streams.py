@@ -22,9 +22,11 @@ from .errors import CorruptFrame, UnsupportedFrame
 RAW, CONSTANT, RANS, ZSTD, RANS_BY_PREVIOUS, RANS_BY_GROUP = range(6)
 HEAD = struct.Struct("<BI")
 _PROBE_BYTES = 1 << 13
+_SAMPLE_BYTES = 1 << 11
 _local = threading.local()
 
 Parts = list[bytes | memoryview]
+Sink = Callable[[bytes | memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,19 @@ class Effort:
     min_gain: float
 
 
+_PLAIN = Effort(zstd_level=3, entropy=True, layouts=False, contexts=False, min_gain=0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A way to code something: the bytes it will take, and how to write them.
 
-    ``coded_bytes`` may be a few bytes above what ``write`` gives.
+    ``coded_bytes`` may be a few bytes above what is written. ``write`` passes the bytes on, part
+    by part; a part may lie in memory that the next one overwrites.
     """
 
     coded_bytes: int
-    write: Callable[[], Parts]
+    write: Callable[[Sink], None]
 
 
 def compress_zstd(data: memoryview, level: int) -> bytes:
@@ -82,6 +88,8 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     """Plans the cheapest coding of (n,) uint8, n >= 1, read-only; ``previous``: the plane before
     it in the block.
     """
+    if not effort.contexts and _looks_random(plane, effort.min_gain):
+        return _plan(RAW, plane.size, lambda: [plane.data])
     counts = rans.count_segments(plane)
     if np.count_nonzero(counts.sum(axis=0)) == 1:
         return _plan(CONSTANT, 1, lambda: [plane[:1].tobytes()])
@@ -90,7 +98,7 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
         chosen = rans.choose_tables(counts)
         enough = best.coded_bytes - effort.min_gain * plane.size
         if chosen.coded_bytes < enough:
-            best = _plan(RANS, chosen.coded_bytes, lambda: [rans.encode_plane(plane, chosen)])
+            best = _plan(RANS, chosen.coded_bytes, lambda: rans.encode_plane(plane, chosen))
         if effort.contexts:
             best = min([best, *_plan_contexts(plane, effort, previous)], key=_price)
     if effort.zstd_level is not None and _zstd_may_win(plane, best.coded_bytes):
@@ -99,10 +107,12 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     return best
 
 
-def _plan(kind: int, payload_bytes: int, write_payload: Callable[[], Parts]) -> Plan:
-    def write() -> Parts:
-        payload = write_payload()
-        return [HEAD.pack(kind, sum(len(part) for part in payload)), *payload]
+def _plan(kind: int, payload_bytes: int, encode: Callable[[], Parts]) -> Plan:
+    def write(sink: Sink) -> None:
+        payload = encode()
+        sink(HEAD.pack(kind, sum(len(part) for part in payload)))
+        for part in payload:
+            sink(part)
 
     return Plan(HEAD.size + payload_bytes, write)
 
@@ -120,9 +130,8 @@ def _plan_contexts(plane: Bytes, effort: Effort, previous: Bytes | None) -> list
     if plane.size >= contexts.GROUP * contexts.CLASSES:
         classes = contexts.classify_groups(plane)
         rows = contexts.contexts_by_group(classes, plane.size)
-        head = plan_stream(
-            freeze(classes), Effort(effort.zstd_level, True, False, False, 0.0)
-        ).write()
+        head: Parts = []
+        plan_stream(freeze(classes), _PLAIN).write(head.append)
         plans.append(_plan_rows(RANS_BY_GROUP, plane, rows, contexts.CLASSES, head))
     return plans
 
@@ -131,10 +140,23 @@ def _plan_rows(kind: int, plane: Bytes, rows: Bytes, count: int, head: Parts) ->
     chosen = rans.choose_tables(rans.count_contexts(plane, rows, count))
     size = 1 + sum(len(part) for part in head) + chosen.coded_bytes
 
-    def write() -> Parts:
-        return [bytes([count]), *head, rans.encode_contexts(plane, rows, chosen)]
+    def encode() -> Parts:
+        return [bytes([count]), *head, *rans.encode_contexts(plane, rows, chosen)]
 
-    return _plan(kind, size, write)
+    return _plan(kind, size, encode)
+
+
+def _looks_random(plane: Bytes, min_gain: float) -> bool:
+    """Tells from every sixteenth piece of a large plane that no symbol is frequent enough to code
+    it.
+    """
+    pieces = plane.size // _SAMPLE_BYTES
+    if pieces < 64:
+        return False
+    grid = plane[: pieces * _SAMPLE_BYTES].reshape(pieces, _SAMPLE_BYTES)
+    sample = freeze(np.ascontiguousarray(grid[::16]).reshape(-1))
+    coded_bytes = rans.choose_tables(rans.count_segments(sample)).coded_bytes - rans.LEAST_BYTES
+    return coded_bytes > (1 - min_gain) * sample.size and not _zstd_may_win(plane, plane.size)
 
 
 def _zstd_may_win(plane: Bytes, best: int) -> bool:
@@ -167,7 +189,8 @@ class StreamReader:
 
     def take_plane(self, count: int, previous: Bytes | None = None) -> Bytes:
         """Decodes the next stream into (count,) uint8, read-only; ``count`` >= 1."""
-        return decode_stream(*self.take_stream(), count, previous)
+        kind, payload = self.take_stream()
+        return decode_stream(kind, payload, count, previous)
 
     def finish(self) -> None:
         """Raises CorruptFrame when bytes are left over."""

@@ -137,6 +137,8 @@ def fit_kernel(counts, group_log2, pooled, freqs):
         if pooled[g] > 0:
             present += 1
             only = g
+    if present == 0:
+        pooled[:size] = 1
     scale = SCALE >> group_log2
     most = scale
     if group_log2 == 0:

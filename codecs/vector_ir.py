@@ -62,14 +62,14 @@ def add(b: ir.IRBuilder, address: Value, count: int) -> Value:
     return b.add(address, ir.Constant(I64, count))
 
 
-def call(b: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[Value]) -> Value:
+def call(b: Any, name: str, result: ir.Type, arguments: Sequence[Value]) -> Value:
     """Calls the LLVM intrinsic ``name``."""
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     function = b.module.globals.get(name) or ir.Function(b.module, kind, name)
     return b.call(function, arguments)
 
 
-def mask_bits(b: ir.IRBuilder, chosen: Value) -> tuple[Value, Value]:
+def mask_bits(b: Any, chosen: Value) -> tuple[Value, Value]:
     """Returns a mask of booleans as an integer of as many bits, and the number of lanes it
     chooses (i64).
     """

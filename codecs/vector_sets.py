@@ -2,6 +2,8 @@
 ``vector_ir.VectorSet``).
 """
 
+from typing import Any
+
 from llvmlite import ir
 
 from .vector_ir import I1, I8, I16, I32, I64, POINTER, Value, add, call, load, splat, store, vector
@@ -91,7 +93,7 @@ def _constant_table(module: ir.Module, name: str, places: object) -> Value:
         return module.globals[name]
     cells = bytearray(cell for mask in range(256) for cell in places(mask))  # type: ignore[operator]
     kind = ir.ArrayType(I8, len(cells))
-    table = ir.GlobalVariable(module, kind, name)
+    table: Any = ir.GlobalVariable(module, kind, name)
     table.linkage = "internal"
     table.global_constant = True
     table.initializer = ir.Constant(kind, cells)
