@@ -20,6 +20,9 @@ from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes
 # Folders that tools keep beside a model and that no hub takes in.
 _IGNORED_FOLDERS = {".git", ".cache", "__pycache__"}
 
+# Below this, waking other threads takes longer (0.1 ms) than hashing alone.
+_HASH_THREADS_BYTES = 1 << 20
+
 
 def find_files(path: Path) -> dict[str, Path]:
     """Returns the files to push by their path in the repo, sorted: one file, or a whole folder.
@@ -86,12 +89,17 @@ def _hash_file(
         for n in chunk_sizes(segment.size, chunk_bytes):
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
-            digests.append(blake3(data, max_threads=blake3.AUTO).digest())
+            digests.append(_hash(data))
             progress.advance(n)
         if not isinstance(segment, Literal):
             segment = replace(segment, chunks=tuple(digests))
         hashed.append(segment)
     return FileEntry(name, size, whole.digest(), tuple(hashed))
+
+
+def _hash(data: memoryview) -> bytes:
+    many = blake3.AUTO if len(data) >= _HASH_THREADS_BYTES else 1
+    return blake3(data, max_threads=many).digest()
 
 
 def _read_exactly(file: BinaryIO, buffer: memoryview) -> memoryview:
