@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
@@ -24,7 +23,7 @@ from ..dedup.vault import (
     Snapshot,
 )
 from .errors import TooLarge
-from .transport import Transport
+from .transport import Answer, Transport
 from .wire import (
     COMMIT_HEADER,
     MAX_DIGESTS,
@@ -60,16 +59,16 @@ class HttpVault:
         """See Vault.find_missing."""
         missing: set[bytes] = set()
         for part in _parts(list(digests), MAX_DIGESTS):
-            response = self._transport.request("POST", "/v1/missing", json=_digests_json(part))
-            found = self._parse(dict[str, list[str]], response)
+            answer = self._transport.request("POST", "/v1/missing", json=_digests_json(part))
+            found = self._parse(dict[str, list[str]], answer)
             missing.update(bytes.fromhex(digest) for digest in found["missing"])
         return missing & set(digests)
 
     def add_pack(self, path: Path, name: str) -> int:
         """See Vault.add_pack."""
         _check_size("pack", path.stat().st_size, MAX_PACK_BYTES)
-        response = self._transport.request("PUT", f"/v1/packs/{name}", file=path, slow=True)
-        return self._parse(dict[str, int], response)["added"]
+        answer = self._transport.request("PUT", f"/v1/packs/{name}", file=path, slow=True)
+        return self._parse(dict[str, int], answer)["added"]
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
@@ -79,10 +78,10 @@ class HttpVault:
         _check_size("manifest", len(body), MAX_MANIFEST_BODY_BYTES)
         params = {"branch": check_branch(branch)} | ({"base": base} if base else {})
         path = f"{_repo_path(repo)}/commits"
-        response = self._transport.request(
+        answer = self._transport.request(
             "POST", path, params=params, content=body, repeatable=False, slow=True
         )
-        return self._parse(Commit, response)
+        return self._parse(Commit, answer)
 
     def delete_repo(self, repo: str) -> None:
         """See Vault.delete_repo."""
@@ -93,12 +92,12 @@ class HttpVault:
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """See Vault.resolve."""
         params = {"revision": check_revision(revision)}
-        response = self._transport.request("GET", f"{_repo_path(repo)}/manifest", params=params)
-        body = response.content
+        answer = self._transport.request("GET", f"{_repo_path(repo)}/manifest", params=params)
+        body = answer.body
         # The manifest names all other bytes of a pull, so it is the one thing to verify itself.
-        if response.headers.get("etag") != f'"{blake3(body).hexdigest()}"':
+        if answer.headers.get("etag") != f'"{blake3(body).hexdigest()}"':
             raise Unreachable(f"the manifest from {self.url} was damaged on its way", "try again")
-        commit = self._parse(Commit, response, response.headers.get(COMMIT_HEADER, ""))
+        commit = self._parse(Commit, answer, answer.headers.get(COMMIT_HEADER, ""))
         return Snapshot(commit, parse_manifest(body))
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
@@ -123,18 +122,18 @@ class HttpVault:
     def report(self, price: float = S3_STANDARD_PRICE) -> Report:
         """See Vault.report."""
         params = {"price": price}
-        response = self._transport.request("GET", "/v1/report", params=params, slow=True)
-        return self._parse(Report, response)
+        answer = self._transport.request("GET", "/v1/report", params=params, slow=True)
+        return self._parse(Report, answer)
 
     def check(self) -> CheckResult:
         """See Vault.check."""
-        response = self._transport.request("GET", "/v1/check", slow=True)
-        return self._parse(CheckResult, response)
+        answer = self._transport.request("GET", "/v1/check", slow=True)
+        return self._parse(CheckResult, answer)
 
-    def _parse(self, kind: type[_T], response: httpx.Response, text: str | None = None) -> _T:
-        """Reads JSON, the response's own unless `text` is given, as a value of type `kind`."""
+    def _parse(self, kind: type[_T], answer: Answer, text: str | None = None) -> _T:
+        """Reads JSON, the answer's own unless `text` is given, as a value of type `kind`."""
         try:
-            return TypeAdapter(kind).validate_json(response.content if text is None else text)
+            return TypeAdapter(kind).validate_json(answer.body if text is None else text)
         except ValidationError as error:
             raise Unreachable(
                 f"the server at {self.url} sent an answer that this weightvault cannot read",

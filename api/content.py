@@ -16,8 +16,8 @@ from ..dedup.manifest import FileEntry, pack_manifest
 from ..dedup.segments import Tensor
 from ..dedup.vault import Snapshot
 from .ranges import parse_range
-from .routes import RepoParam, RevisionParam, VaultParam
-from .schemas import CommitSchema, DigestsSchema, ErrorSchema
+from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
+from .schemas import CommitSchema, ErrorSchema
 from .streams import BytesStream, start
 from .wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER, join_frames
 
@@ -49,16 +49,15 @@ def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = 
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-@router.post("/frames", summary="Read frames", responses={200: _BYTES})
+@router.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=DIGESTS_BODY)
 def read_frames(
-    vault: VaultParam, repo: RepoParam, asked: DigestsSchema, revision: RevisionParam = "main"
+    vault: VaultParam, repo: RepoParam, digests: DigestsParam, revision: RevisionParam = "main"
 ) -> Response:
     """Gives the frames of the chunks asked for, in that order.
 
     Each frame comes after its length as an unsigned 64-bit little-endian integer. Only chunks of
     that revision, and bases of its deltas, are given. A failure on the way breaks the connection.
     """
-    digests = [bytes.fromhex(d) for d in asked.digests]
     return BytesStream(start(join_frames(vault.read_frames(repo, revision, digests))))
 
 

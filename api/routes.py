@@ -6,10 +6,12 @@ slashes. Plain functions run in worker threads, so that a slow disk holds up nob
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 
 from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
@@ -31,7 +33,12 @@ from .schemas import (
     TensorSchema,
 )
 from .uploads import received_bytes, received_file
-from .wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
+from .wire import MAX_JSON_BODY_BYTES, MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
+
+
+def _describe_body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """Describes a body that a handler reads itself, with a limit, for /docs."""
+    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
 
 
 def vault_of(request: Request) -> LocalVault:
@@ -47,15 +54,22 @@ def repo_of(
     return f"{namespace}/{name}"
 
 
+async def digests_of(request: Request) -> list[bytes]:
+    """Returns the digests of a JSON body, which is not read beyond its limit."""
+    body = await received_bytes(request, MAX_JSON_BODY_BYTES)
+    try:
+        asked = DigestsSchema.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    return [bytes.fromhex(digest) for digest in asked.digests]
+
+
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
 RepoParam = Annotated[str, Depends(repo_of)]
+DigestsParam = Annotated[list[bytes], Depends(digests_of)]
 RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
-BINARY_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+BINARY_BODY = _describe_body("application/octet-stream", {"type": "string", "format": "binary"})
+DIGESTS_BODY = _describe_body("application/json", DigestsSchema.model_json_schema())
 
 router = APIRouter(
     prefix="/v1",
@@ -63,11 +77,13 @@ router = APIRouter(
 )
 
 
-@router.post("/missing", tags=["push"], summary="Ask which chunks are missing")
-def find_missing(vault: VaultParam, asked: DigestsSchema) -> MissingSchema:
+@router.post(
+    "/missing", tags=["push"], summary="Ask which chunks are missing", openapi_extra=DIGESTS_BODY
+)
+def find_missing(vault: VaultParam, digests: DigestsParam) -> MissingSchema:
     """Says which of the chunks the vault holds no frame of, in the order asked."""
-    missing = vault.find_missing([bytes.fromhex(d) for d in asked.digests])
-    return MissingSchema(missing=[d for d in asked.digests if bytes.fromhex(d) in missing])
+    missing = vault.find_missing(digests)
+    return MissingSchema(missing=[digest.hex() for digest in digests if digest in missing])
 
 
 @router.put("/packs/{name}", tags=["push"], summary="Upload a pack", openapi_extra=BINARY_BODY)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -16,14 +18,27 @@ from ..dedup.errors import InvalidInput, Unreachable, VaultError
 from .errors import parse_error
 from .wire import BROKEN_OFF_HINT, VERSION_HEADER
 
+_T = TypeVar("_T")
+
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 60.0
 # Taking in a pack, a commit, a report and a check take as long as they take; this only ends
 # waiting for a server that has vanished.
 SLOW_SECONDS = 3600.0
 
+# No document of the API comes near this; a stream of frames is not held in memory.
+MAX_ANSWER_BYTES = 1 << 28
+
 _RETRY_DELAYS_SECONDS = (0.2, 0.5, 1.0)
 _PASSING_STATUS = {502, 503, 504}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The headers and the body of a good response."""
+
+    headers: httpx.Headers
+    body: bytes
 
 
 class Transport:
@@ -60,8 +75,8 @@ class Transport:
         repeatable: bool = True,
         slow: bool = False,
         **options: Any,
-    ) -> httpx.Response:
-        """Returns the response, read to its end, to a request with the options of httpx.
+    ) -> Answer:
+        """Returns the answer to a request with the options of httpx.
 
         `file` is streamed as the body. `repeatable` requests are sent again when they may have
         failed in passing, others only when no connection was made. `slow` ones may take an hour
@@ -70,34 +85,33 @@ class Transport:
         if slow:
             options["timeout"] = httpx.Timeout(SLOW_SECONDS, connect=_CONNECT_SECONDS)
 
-        def send() -> httpx.Response:
-            if file is None:
-                return self._checked(self._client.request(method, path, **options))
-            with file.open("rb") as body:
-                return self._checked(self._client.request(method, path, content=body, **options))
+        def send() -> Answer:
+            with ExitStack() as stack:
+                if file is not None:
+                    options["content"] = stack.enter_context(file.open("rb"))
+                response = stack.enter_context(self._opened(method, path, options))
+                return Answer(response.headers, self._read(response))
 
         return self._with_retries(send, repeatable)
 
     @contextmanager
     def stream(self, method: str, path: str, **options: Any) -> Iterator[Iterator[bytes]]:
-        """Gives the pieces of a response's body as they arrive; only its start is retried."""
+        """Gives the pieces of an answer's body as they arrive; only its start is retried."""
+        with ExitStack() as stack:
 
-        def send() -> httpx.Response:
-            request = self._client.build_request(method, path, **options)
-            response = self._client.send(request, stream=True)
-            try:
-                if response.status_code != 200:
-                    response.read()
-                return self._checked(response)
-            except BaseException:
-                response.close()
-                raise
+            def send() -> httpx.Response:
+                return stack.enter_context(self._opened(method, path, options))
 
-        response = self._with_retries(send, repeatable=True)
-        try:
-            yield self._pieces(response)
-        finally:
-            response.close()
+            yield self._pieces(self._with_retries(send, repeatable=True))
+
+    @contextmanager
+    def _opened(self, method: str, path: str, options: dict[str, Any]) -> Iterator[httpx.Response]:
+        """Gives a good response with its body unread; raises what another one stands for."""
+        with self._client.stream(method, path, **options) as response:
+            error = self._error_of(response)
+            if error is not None:
+                raise error
+            yield response
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         try:
@@ -108,7 +122,15 @@ class Transport:
                 BROKEN_OFF_HINT,
             ) from error
 
-    def _with_retries(self, send: Callable[[], httpx.Response], repeatable: bool) -> httpx.Response:
+    def _read(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        for piece in self._pieces(response):
+            body += piece
+            if len(body) > MAX_ANSWER_BYTES:
+                raise InvalidInput(f"the answer from {self.url} exceeds {MAX_ANSWER_BYTES} bytes")
+        return bytes(body)
+
+    def _with_retries(self, send: Callable[[], _T], repeatable: bool) -> _T:
         delays = iter(self._delays)
         while True:
             try:
@@ -133,23 +155,22 @@ class Transport:
             "run the command again once the server is well: what was sent is kept",
         )
 
-    def _checked(self, response: httpx.Response) -> httpx.Response:
-        """Returns a good response; raises what another one stands for."""
-        error = _error_of(response)
-        if error is None and response.status_code in _PASSING_STATUS:
-            error = Unreachable(
-                f"the server behind {self.url} does not answer (status {response.status_code})",
-                "try again later",
-            )
-        if error is None and VERSION_HEADER not in response.headers:
-            error = InvalidInput(
-                f"{self.url} answers, but is no weightvault server", _address_hint(response)
-            )
-        if error is None and not response.is_success:
-            error = VaultError(f"the server at {self.url} answered status {response.status_code}")
+    def _error_of(self, response: httpx.Response) -> VaultError | None:
+        """Returns what a response stands for that is not a good one of a weightvault server."""
+        ours = VERSION_HEADER in response.headers
+        if ours and response.is_success:
+            return None
+        error = _parse_body(self._read(response), response.status_code) if ours else None
         if error is not None:
-            raise error
-        return response
+            return error
+        status = response.status_code
+        if status in _PASSING_STATUS:
+            message = f"the server behind {self.url} does not answer (status {status})"
+            return Unreachable(message, "try again later")
+        if ours:
+            return VaultError(f"the server at {self.url} answered status {status}")
+        message = f"{self.url} answers, but is no weightvault server"
+        return InvalidInput(message, _address_hint(response))
 
 
 def _may_repeat(error: httpx.HTTPError | Unreachable, repeatable: bool) -> bool:
@@ -158,14 +179,11 @@ def _may_repeat(error: httpx.HTTPError | Unreachable, repeatable: bool) -> bool:
     return repeatable and not isinstance(error, httpx.TimeoutException)
 
 
-def _error_of(response: httpx.Response) -> VaultError | None:
-    if response.is_success or VERSION_HEADER not in response.headers:
-        return None
+def _parse_body(body: bytes, status: int) -> VaultError | None:
     try:
-        body = response.json()
+        return parse_error(json.loads(body), status)
     except ValueError:
         return None
-    return parse_error(body, response.status_code)
 
 
 def _address_hint(response: httpx.Response) -> str:

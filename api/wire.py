@@ -22,6 +22,9 @@ SHAPE_HEADER = "X-Weightvault-Shape"
 MAX_DIGESTS = 10_000
 """Digests in one request: 640 KB of JSON, and one second of catalogue work at most."""
 
+MAX_JSON_BODY_BYTES = 1 << 20
+"""Bytes of one JSON body: MAX_DIGESTS of them and their punctuation."""
+
 MAX_PACK_BYTES = 1 << 30
 """Bytes of one pack; packs are cut at about 64 MiB."""
 

@@ -11,7 +11,6 @@ from models import safetensors_bytes
 
 from weightvault.dedup.errors import error_classes
 from weightvault.dedup.local import LocalVault
-from weightvault.dedup.vault import Vault
 
 
 @pytest.fixture
@@ -176,8 +175,3 @@ def test_an_interrupted_pull_says_what_became_of_it(
     monkeypatch.setattr(LocalVault, "read_frames", interrupt)
     result = run("--vault", folder, "pull", "org/note", tmp_path / "out")
     check_failure(result, 130, "interrupted", "pull again")
-
-
-def test_the_fake_vaults_methods_exist() -> None:
-    for name in ("list_repos", "find_missing", "commit", "read_frames"):
-        assert hasattr(Vault, name)

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from models import read_folder
 
+from weightvault.api import transport
 from weightvault.api.client import HttpVault
 from weightvault.api.transport import Transport
 from weightvault.api.wire import MAX_FRAME_BYTES, MAX_PACK_BYTES
@@ -163,6 +164,14 @@ def test_a_redirect_names_where_to(answering: Answering) -> None:
     assert "https://there/" in (caught.value.hint or "")
 
 
+def test_an_answer_without_end(answering: Answering, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MAX_ANSWER_BYTES", 1000)
+    with pytest.raises(InvalidInput, match="exceeds 1000 bytes"):
+        hasty(answering([answer("200 OK", b"x" * 1001)])).list_repos()
+    with pytest.raises(InvalidInput, match="exceeds 1000 bytes"):
+        hasty(answering([answer("500 Oops", b"x" * 1001)])).list_repos()
+
+
 @pytest.mark.parametrize("body", [b"", b"[", b"{}", b'[{"name": 1}]'])
 def test_an_answer_that_cannot_be_read(answering: Answering, body: bytes) -> None:
     with pytest.raises(Unreachable, match="cannot read"):
@@ -291,6 +300,6 @@ def test_https_without_a_certificate_is_unreachable(live: str) -> None:
 def test_httpx_errors_never_escape(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ReadTimeout", "WriteError", "RemoteProtocolError", "PoolTimeout"):
         fail = Mock(side_effect=getattr(httpx, name)("x"))
-        monkeypatch.setattr(httpx.Client, "request", fail)
+        monkeypatch.setattr(httpx.Client, "send", fail)
         with pytest.raises(Unreachable):
             hasty("http://127.0.0.1:9").list_repos()

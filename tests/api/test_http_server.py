@@ -17,7 +17,7 @@ from weightvault.api.schemas import (
     RepoSummarySchema,
 )
 from weightvault.api.server import create_app, endpoints
-from weightvault.api.wire import MAX_DIGESTS, join_frames, split_frames
+from weightvault.api.wire import MAX_DIGESTS, split_frames
 from weightvault.dedup import vault as results
 from weightvault.dedup.errors import Corrupt, Unreachable
 from weightvault.dedup.local import LocalVault
@@ -232,7 +232,3 @@ def test_report_and_check(web: httpx.Client, pushed: results.Commit, model: Path
     assert report["plain_cost"] == pytest.approx(report["logical"] / 2**30 * 2)
     assert [repo["name"] for repo in report["by_repo"]] == ["org/model"]
     assert web.get("/v1/check").json()["problems"] == []
-
-
-def test_join_is_what_the_server_sends() -> None:
-    assert b"".join(join_frames(iter([b"ab"]))) == b"\2\0\0\0\0\0\0\0ab"

@@ -49,6 +49,7 @@ def test_a_body_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr(routes, "MAX_PACK_BYTES", 1000)
     monkeypatch.setattr(routes, "MAX_MANIFEST_BODY_BYTES", 1000)
+    monkeypatch.setattr(routes, "MAX_JSON_BODY_BYTES", 1000)
 
     def unannounced():
         yield b"x" * 600
@@ -58,8 +59,9 @@ def test_a_body_too_large_is_refused(
         response = web.put(PACK, content=content)
         assert response.status_code == 413
         assert response.json()["error"]["code"] == "too_large"
-    for content in (b"x" * 1001, unannounced()):
-        assert web.post("/v1/repos/a/b/commits", content=content).status_code == 413
+    for path in ("/v1/repos/a/b/commits", "/v1/missing", "/v1/repos/a/b/frames"):
+        for content in (b"x" * 1001, unannounced()):
+            assert web.post(path, content=content).status_code == 413
     assert web.put(PACK, content=b"x" * 1000).status_code == 400
     assert uploads(local) == []
 

@@ -11,6 +11,10 @@ FRAMES = [b"first", b"", b"x" * 1000]
 BODY = b"".join(join_frames(iter(FRAMES)))
 
 
+def test_lengths_are_little_endian() -> None:
+    assert b"".join(join_frames(iter([b"ab"]))) == b"\2\0\0\0\0\0\0\0ab"
+
+
 @pytest.mark.parametrize("piece_bytes", [1, 7, 8, 100, len(BODY)])
 def test_frames_survive_any_cutting_of_the_body(piece_bytes: int) -> None:
     pieces = (BODY[i : i + piece_bytes] for i in range(0, len(BODY), piece_bytes))
