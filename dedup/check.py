@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..store.backend import Backend
-from ..store.catalogue import Catalogue, CommitRow
+from ..store.catalogue import Catalogue
 from ..store.errors import CorruptObject, NotFound
 from ..store.pack import pack_key, read_index
+from ..store.rows import CommitRow
 from .errors import VaultError
 from .journal import load_manifest
 from .manifest import Manifest, manifest_key

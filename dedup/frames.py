@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from ..store.backend import Backend
-from ..store.catalogue import Catalogue, Location
+from ..store.catalogue import Catalogue
 from ..store.pack import pack_key
+from ..store.rows import Location
 from .errors import ChunksMissing
 from .translate import store_errors
 

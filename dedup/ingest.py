@@ -12,9 +12,9 @@ from ..codecs.dtypes import find_dtype
 from ..codecs.errors import FrameError
 from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
 from ..codecs.pipeline import decode_tensor
-from ..store.catalogue import Location
 from ..store.errors import StoreError
 from ..store.pack import PackEntry, check_start, read_index
+from ..store.rows import Location
 from .errors import InvalidFrame
 from .segments import CHUNK_BYTES
 

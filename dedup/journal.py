@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass
 from blake3 import blake3
 
 from ..store.backend import Backend
-from ..store.catalogue import Catalogue, CommitRow, FileRow
+from ..store.catalogue import Catalogue
 from ..store.pack import pack_key, read_index
+from ..store.rows import CommitRow, FileRow
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
 from .names import check_branch, check_repo, is_commit_id

@@ -8,8 +8,9 @@ from pathlib import Path
 from blake3 import blake3
 
 from ..store.backend import Backend
-from ..store.catalogue import Catalogue, CommitRow
+from ..store.catalogue import Catalogue
 from ..store.pack import pack_key
+from ..store.rows import CommitRow
 from . import journal
 from .check import check_vault
 from .chunks import Buffer, ChunkReader
@@ -25,7 +26,7 @@ from .errors import (
 from .frames import read_frames
 from .ingest import check_pack
 from .manifest import ChunkUse, FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
-from .marker import check_marker, write_marker
+from .marker import match_catalogue, read_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
@@ -55,7 +56,7 @@ class LocalVault:
         self.catalogue = catalogue
         self.scratch = scratch
         with store_errors():
-            check_marker(backend)
+            match_catalogue(backend, catalogue)
             journal.catch_up(backend, catalogue)
 
     def close(self) -> None:
@@ -75,7 +76,7 @@ class LocalVault:
         reader = ChunkReader(self._fetch_any)
         with store_errors():
             entries = check_pack(path, name, self.catalogue.locate, self._base_reader(reader))
-            write_marker(self.backend)
+            write_marker(self.backend, self.catalogue)
             self.backend.put_file(pack_key(name), path)
             return self.catalogue.add_pack(name, path.stat().st_size, entries)
 
@@ -204,13 +205,13 @@ class LocalVault:
     def check_health(self) -> None:
         """Asks the object store and the catalogue for something small; raises if one fails."""
         with store_errors():
-            check_marker(self.backend)
+            read_marker(self.backend)
             self.catalogue.last_entry()
 
     # Inside
 
     def _record(self, entry: journal.Entry) -> None:
-        write_marker(self.backend)
+        write_marker(self.backend, self.catalogue)
         key = journal.write_entry(self.backend, entry)
         journal.apply_entry(self.backend, self.catalogue, key, entry)
 

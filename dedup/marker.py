@@ -1,10 +1,14 @@
-"""The object that says what kind of store this is, so that a newer one is refused, not misread."""
+"""The object that says what a store is: its format, so that a newer one is refused and not
+misread, and its identity, so that a catalogue is never used with another store than its own."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from uuid import uuid4
 
 from ..store.backend import Backend
+from ..store.catalogue import Catalogue
 from ..store.errors import NotFound
 from .errors import Corrupt, VaultError
 
@@ -12,14 +16,25 @@ FORMAT_VERSION = 1
 _KEY = "weightvault.json"
 
 
-def check_marker(backend: Backend) -> None:
-    """Raises VaultError for a store of a newer format; a store without a marker is new."""
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What the object says: the store's identity, 32 hexadecimal digits."""
+
+    store_id: str
+
+
+def read_marker(backend: Backend) -> Marker | None:
+    """Returns the store's marker, None where it has none yet: nothing was ever put there.
+
+    Raises VaultError for a store of a newer format, Corrupt for a marker that is none.
+    """
     try:
         data = backend.get(_KEY)
     except NotFound:
-        return
+        return None
     try:
-        version = json.loads(data)["format"]
+        outline = json.loads(data)
+        version, store_id = outline["format"], str(outline["id"])
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"{_KEY} is damaged; this may be no weightvault store") from error
     if version != FORMAT_VERSION:
@@ -27,9 +42,30 @@ def check_marker(backend: Backend) -> None:
             f"this store has format {version}; this weightvault reads {FORMAT_VERSION}",
             "upgrade weightvault",
         )
+    return Marker(store_id)
 
 
-def write_marker(backend: Backend) -> None:
-    """Marks a store as weightvault's, unless it is marked."""
+def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
+    """Ties a new catalogue to the store; raises VaultError where it belongs to another one.
+
+    A catalogue that outlived its store believes chunks to be stored that are gone: pushes would
+    send too little.
+    """
+    marker = read_marker(backend)
+    found = marker.store_id if marker else None
+    if catalogue.is_empty():
+        if found is not None:
+            catalogue.set_store_id(found)
+    elif catalogue.store_id() != found:
+        what = "another store than this one" if found else "a store that was here and is gone"
+        raise VaultError(
+            f"the catalogue {catalogue.url} belongs to {what}",
+            "if the address is right, delete the catalogue: it is rebuilt from the objects",
+        )
+
+
+def write_marker(backend: Backend, catalogue: Catalogue) -> None:
+    """Marks a new store. Everybody who shares the catalogue writes the same identity."""
     if not backend.exists(_KEY):
-        backend.put(_KEY, json.dumps({"format": FORMAT_VERSION}).encode())
+        store_id = catalogue.store_id(default=uuid4().hex)
+        backend.put(_KEY, json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -20,57 +19,17 @@ from sqlalchemy.exc import DBAPIError
 from .engine import open_engine, store_error
 from .errors import NotFound
 from .pack import PackEntry
-from .schema import chunks, commit_chunks, commits, files, journal, packs, refs, repos
-
-# Digests per statement: SQLite allows 32,766 variables, and longer statements gain nothing.
-_BATCH = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a chunk's frame lies: pack name, first byte and length in it; and what it holds."""
-
-    digest: bytes
-    pack: str
-    offset: int
-    frame_bytes: int
-    raw_bytes: int
-    base: bytes | None
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRow:
-    """A commit as the catalogue keeps it; `oid` is its id of 40 hexadecimal digits."""
-
-    oid: str
-    repo: str
-    branch: str
-    parent: str | None
-    manifest: str
-    base: str | None
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class FileRow:
-    """A file of a commit: path, bytes, digest, digest of its recipe, number of tensors."""
-
-    path: str
-    bytes: int
-    digest: bytes
-    recipe: bytes
-    tensors: int
-
-
-@dataclass(frozen=True, slots=True)
-class RepoRow:
-    """One repo of a listing, with the files and bytes of its newest commit."""
-
-    name: str
-    branches: tuple[str, ...]
-    files: int
-    bytes: int
-    updated: float
+from .rows import (
+    CommitRow,
+    FileRow,
+    Location,
+    RepoRow,
+    batches,
+    by_digest,
+    commit_columns,
+    location_columns,
+)
+from .schema import chunks, commit_chunks, commits, files, journal, packs, refs, repos, settings
 
 
 class Catalogue:
@@ -83,6 +42,11 @@ class Catalogue:
     def close(self) -> None:
         """Closes all connections."""
         self.engine.dispose()
+
+    @property
+    def url(self) -> str:
+        """The database's address, without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -101,19 +65,41 @@ class Catalogue:
         except DBAPIError as error:
             raise store_error(error) from error
 
+    # The store it belongs to
+
+    def is_empty(self) -> bool:
+        """Says whether the catalogue records nothing yet."""
+        with self.reading() as connection:
+            tables = (packs, journal)
+            return not any(connection.execute(select(t).limit(1)).first() for t in tables)
+
+    def store_id(self, default: str | None = None) -> str | None:
+        """Returns the identity of the store; `default` becomes it where there is none."""
+        query = select(settings.c.value).where(settings.c.name == "store_id")
+        with self._writing() as connection:
+            if default is not None:
+                self._add_once(connection, settings, [{"name": "store_id", "value": default}])
+            return connection.scalar(query)
+
+    def set_store_id(self, store_id: str) -> None:
+        """Ties the catalogue to the store of that identity."""
+        with self._writing() as connection:
+            connection.execute(delete(settings).where(settings.c.name == "store_id"))
+            connection.execute(insert(settings).values(name="store_id", value=store_id))
+
     # Chunks and packs
 
     def known(self, digests: Collection[bytes]) -> dict[bytes, int]:
         """Returns those of `digests` that have a frame, with their raw size in bytes."""
         columns = select(chunks.c.digest, chunks.c.raw_bytes)
         with self.reading() as connection:
-            rows = _by_digest(connection, columns, digests)
+            rows = by_digest(connection, columns, digests)
             return {row.digest: row.raw_bytes for row in rows}
 
     def locate(self, digests: Collection[bytes]) -> dict[bytes, Location]:
         """Returns where the frames of `digests` lie; unknown ones are left out."""
         with self.reading() as connection:
-            rows = _by_digest(connection, _location_columns(), digests)
+            rows = by_digest(connection, location_columns(), digests)
             return {row.digest: Location(*row) for row in rows}
 
     def add_pack(self, name: str, size: int, entries: Sequence[PackEntry]) -> int:
@@ -170,7 +156,7 @@ class Catalogue:
         )
         wanted = or_(commits.c.oid == revision, commits.c.id.in_(by_branch))
         with self.reading() as connection:
-            row = connection.execute(_commit_columns().where(repos.c.name == repo, wanted)).first()
+            row = connection.execute(commit_columns().where(repos.c.name == repo, wanted)).first()
             return CommitRow(*row) if row else None
 
     def has_repo(self, repo: str) -> bool:
@@ -181,7 +167,7 @@ class Catalogue:
     def branches(self, repo: str) -> dict[str, CommitRow]:
         """Returns the branches of a repo with the commits they point to."""
         query = (
-            _commit_columns(refs.c.name)
+            commit_columns(refs.c.name)
             .join(refs, refs.c.commit_id == commits.c.id)
             .where(repos.c.name == repo)
             .order_by(refs.c.name)
@@ -191,7 +177,7 @@ class Catalogue:
 
     def all_commits(self) -> list[CommitRow]:
         """Returns every commit of every repo, by repo, oldest first."""
-        query = _commit_columns().order_by(repos.c.name, commits.c.id)
+        query = commit_columns().order_by(repos.c.name, commits.c.id)
         with self.reading() as connection:
             return [CommitRow(*row) for row in connection.execute(query)]
 
@@ -218,10 +204,10 @@ class Catalogue:
         )
         used = select(chunks.c.digest).where(chunks.c.id.in_(mine))
         with self.reading() as connection:
-            found = {r.digest for r in _by_digest(connection, used, digests)}
+            found = {r.digest for r in by_digest(connection, used, digests)}
             rest = [d for d in digests if d not in found]
             edges = select(chunks.c.base).where(chunks.c.id.in_(mine))
-            found.update(r.base for r in _by_digest(connection, edges, rest, chunks.c.base))
+            found.update(r.base for r in by_digest(connection, edges, rest, chunks.c.base))
         return found
 
     def knows_file(self, digest: bytes, recipe: bytes) -> bool:
@@ -232,7 +218,7 @@ class Catalogue:
 
     def chunks_in(self, pack: str) -> list[Location]:
         """Returns the chunks whose frames lie in a pack, in order of offset."""
-        query = _location_columns().where(packs.c.name == pack).order_by(chunks.c.offset)
+        query = location_columns().where(packs.c.name == pack).order_by(chunks.c.offset)
         with self.reading() as connection:
             return [Location(*row) for row in connection.execute(query)]
 
@@ -261,7 +247,7 @@ class Catalogue:
         wanted = list(keys)
         with self.reading() as connection:
             seen: set[str] = set()
-            for batch in _batches(wanted):
+            for batch in batches(wanted):
                 seen.update(
                     connection.scalars(select(journal.c.key).where(journal.c.key.in_(batch)))
                 )
@@ -335,7 +321,7 @@ def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow
 
 
 def _add_uses(connection: Connection, commit_id: int, digests: Collection[bytes]) -> None:
-    for batch in _batches(list(digests)):
+    for batch in batches(list(digests)):
         used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
         rows = [{"commit_id": commit_id, "chunk_id": i} for i in connection.scalars(used)]
         if len(rows) != len(batch):
@@ -353,48 +339,6 @@ def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
         "codec": entry.codec,
         "base": entry.base_digest,
     }
-
-
-def _location_columns() -> Any:
-    """Selects what a Location holds."""
-    return select(
-        chunks.c.digest,
-        packs.c.name,
-        chunks.c.offset,
-        chunks.c.frame_bytes,
-        chunks.c.raw_bytes,
-        chunks.c.base,
-    ).join(packs)
-
-
-def _commit_columns(*extra: Any) -> Any:
-    """Selects what a CommitRow holds, then `extra`."""
-    return select(
-        commits.c.oid,
-        repos.c.name,
-        commits.c.branch,
-        commits.c.parent,
-        commits.c.manifest,
-        commits.c.base,
-        commits.c.created,
-        *extra,
-    ).join(repos, commits.c.repo_id == repos.c.id)
-
-
-def _by_digest(
-    connection: Connection,
-    query: Any,
-    digests: Collection[bytes],
-    column: Any = chunks.c.digest,
-) -> Iterator[Any]:
-    """Runs `query` for those rows whose `column` is among `digests`, a batch at a time."""
-    for batch in _batches(list(digests)):
-        yield from connection.execute(query.where(column.in_(batch)))
-
-
-def _batches(items: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(items), _BATCH):
-        yield items[start : start + _BATCH]
 
 
 def _file_totals(connection: Connection) -> dict[int, tuple[int, int]]:

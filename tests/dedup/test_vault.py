@@ -351,6 +351,38 @@ def test_second_catalogue_follows_the_first(tmp_path: Path, model: Path):
     two.close()
 
 
+def test_catalogue_of_a_lost_store_is_not_believed(tmp_path: Path, model: Path):
+    """Its chunks are gone: a push that skipped them would commit what nobody can pull."""
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "org/m")
+    vault.close()
+    shutil.move(tmp_path / "vault" / "objects", tmp_path / "moved")
+    with pytest.raises(VaultError, match="is gone") as caught:
+        open_local(tmp_path / "vault")
+    assert "delete the catalogue" in (caught.value.hint or "")
+    other = open_local(tmp_path / "other")
+    push(other, model, "org/m")
+    other.close()
+    shutil.copytree(tmp_path / "other" / "objects", tmp_path / "vault" / "objects")
+    with pytest.raises(VaultError, match="another store"):
+        open_local(tmp_path / "vault")
+    shutil.rmtree(tmp_path / "vault" / "objects")
+    shutil.move(tmp_path / "moved", tmp_path / "vault" / "objects")
+    back = open_local(tmp_path / "vault")
+    pull(back, "org/m", tmp_path / "out")
+    back.close()
+
+
+@pytest.mark.parametrize(
+    ("marker", "reason"), [(b'{"format": 2, "id": "x"}', "format 2"), (b"{", "damaged")]
+)
+def test_store_of_another_format_is_refused(tmp_path: Path, marker: bytes, reason: str):
+    (tmp_path / "vault" / "objects").mkdir(parents=True)
+    (tmp_path / "vault" / "objects" / "weightvault.json").write_bytes(marker)
+    with pytest.raises(VaultError, match=reason):
+        open_local(tmp_path / "vault")
+
+
 def flip_a_byte(path: Path, position: int) -> None:
     data = bytearray(path.read_bytes())
     data[position] ^= 0x40

@@ -8,9 +8,10 @@ import pytest
 from blake3 import blake3
 
 from weightvault.store.accounting import sum_repos, sum_vault
-from weightvault.store.catalogue import Catalogue, CommitRow, FileRow, open_catalogue
+from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.errors import CorruptObject, NotFound, StoreError
 from weightvault.store.pack import PackEntry
+from weightvault.store.rows import CommitRow, FileRow
 
 
 def digest(*parts: object) -> bytes:

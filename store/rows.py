@@ -1,0 +1,104 @@
+"""The catalogue's rows as the rest of weightvault sees them, and the selects that fetch them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from .schema import chunks, commits, packs, repos
+
+# Digests per statement: SQLite allows 32,766 variables, and longer statements gain nothing.
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a chunk's frame lies: pack name, first byte and length in it; and what it holds."""
+
+    digest: bytes
+    pack: str
+    offset: int
+    frame_bytes: int
+    raw_bytes: int
+    base: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRow:
+    """A commit as the catalogue keeps it; `oid` is its id of 40 hexadecimal digits."""
+
+    oid: str
+    repo: str
+    branch: str
+    parent: str | None
+    manifest: str
+    base: str | None
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file of a commit: path, bytes, digest, digest of its recipe, number of tensors."""
+
+    path: str
+    bytes: int
+    digest: bytes
+    recipe: bytes
+    tensors: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRow:
+    """One repo of a listing, with the files and bytes of its newest commit."""
+
+    name: str
+    branches: tuple[str, ...]
+    files: int
+    bytes: int
+    updated: float
+
+
+def location_columns() -> Any:
+    """Selects what a Location holds."""
+    return select(
+        chunks.c.digest,
+        packs.c.name,
+        chunks.c.offset,
+        chunks.c.frame_bytes,
+        chunks.c.raw_bytes,
+        chunks.c.base,
+    ).join(packs)
+
+
+def commit_columns(*extra: Any) -> Any:
+    """Selects what a CommitRow holds, then `extra`."""
+    return select(
+        commits.c.oid,
+        repos.c.name,
+        commits.c.branch,
+        commits.c.parent,
+        commits.c.manifest,
+        commits.c.base,
+        commits.c.created,
+        *extra,
+    ).join(repos, commits.c.repo_id == repos.c.id)
+
+
+def by_digest(
+    connection: Connection,
+    query: Any,
+    digests: Collection[bytes],
+    column: Any = chunks.c.digest,
+) -> Iterator[Any]:
+    """Runs `query` for those rows whose `column` is among `digests`, a batch at a time."""
+    for batch in batches(list(digests)):
+        yield from connection.execute(query.where(column.in_(batch)))
+
+
+def batches(items: list[Any]) -> Iterator[list[Any]]:
+    """Yields the items in lists short enough for one statement."""
+    for start in range(0, len(items), _BATCH):
+        yield items[start : start + _BATCH]
