@@ -51,7 +51,7 @@ def encode_blocked(
         out = body[start // BLOCK_BYTES * room :]
         return out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
 
-    stored = list(map_ordered(encode, starts, threads))
+    stored = list(map_ordered(encode, starts, min(threads, len(starts))))
     sizes = [(block.size, frames.checksum_block(block.data)) for block in stored]
     if against is not None and not any(map(blocks.is_delta, stored)):
         against, codec = None, "planes"
@@ -88,6 +88,6 @@ def decode_blocked(
         piece = None if base is None else base[span.start : span.stop]
         blocks.decode_block(stored, dtype, piece, out[span.start - origin : span.stop - origin])
 
-    for _ in map_ordered(decode, spans, threads):
+    for _ in map_ordered(decode, spans, min(threads, max(1, len(spans)))):
         pass
     return out[start - origin : stop - origin]

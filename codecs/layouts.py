@@ -37,12 +37,17 @@ def plan_layout(
         palette = find_palette(words)
         if palette is not None:
             plans.append(_plan_palette(words, palette, tail, effort))
-        elif not nested and (words.size - np.count_nonzero(words)) * _LEAST_ZEROS >= words.size:
+        elif not nested and _has_many_zeros(words):
             plans.append(_plan_sparse(words, dtype, tail, effort, memory))
         plans.append(_plan_planes(body, dtype, tail, effort, memory))
     if not plans or not dtype.is_float:
         plans.append(_join(BYTES, b"", [plan_stream(raw, effort)], b""))
     return min(plans, key=lambda plan: plan.coded_bytes)
+
+
+def _has_many_zeros(words: Words) -> bool:
+    sample = words[:: max(1, words.size >> 12)]
+    return (sample.size - np.count_nonzero(sample)) * _LEAST_ZEROS >= sample.size
 
 
 def _join(layout: int, head: bytes, streams: list[Plan], tail: bytes) -> Plan:

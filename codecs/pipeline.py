@@ -180,6 +180,10 @@ def _decode_flat(header: FrameHeader, frame: Bytes, start: int, stop: int) -> By
     return np.tile(body, periods)[shift : shift + stop - start]
 
 
+# Below this, waking other threads takes longer (0.1 ms) than hashing alone.
+_HASH_THREADS_BYTES = 1 << 20
+
+
 def _hash(data: Bytes, threads: int) -> bytes:
     width = threads if data.size >= _HASH_THREADS_BYTES else 1
     return blake3(data.data, max_threads=width).digest()

@@ -21,7 +21,7 @@ from .errors import CorruptFrame, UnsupportedFrame
 
 RAW, CONSTANT, RANS, ZSTD, RANS_BY_PREVIOUS, RANS_BY_GROUP = range(6)
 HEAD = struct.Struct("<BI")
-_PROBE_BYTES = 1 << 13
+_PROBE_BYTES = 1 << 12
 _SAMPLE_BYTES = 1 << 11
 _local = threading.local()
 
@@ -88,7 +88,7 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     """Plans the cheapest coding of (n,) uint8, n >= 1, read-only; ``previous``: the plane before
     it in the block.
     """
-    if not effort.contexts and _looks_random(plane, effort.min_gain):
+    if previous is not None and not effort.contexts and _looks_random(plane, effort.min_gain):
         return _plan(RAW, plane.size, lambda: [plane.data])
     counts = rans.count_segments(plane)
     if np.count_nonzero(counts.sum(axis=0)) == 1:
@@ -160,7 +160,7 @@ def _looks_random(plane: Bytes, min_gain: float) -> bool:
 
 
 def _zstd_may_win(plane: Bytes, best: int) -> bool:
-    """Tries zstd on a piece from the middle: matches that pay at all show up in 8 KiB."""
+    """Tries zstd on a piece from the middle: matches that pay at all show up in 4 KiB."""
     if plane.size <= 2 * _PROBE_BYTES:
         return True
     middle = (plane.size - _PROBE_BYTES) // 2

@@ -42,7 +42,9 @@ def count_kernel(symbols, segment, scratch, counts):
     for index in range(counts.shape[0]):
         begin = index * segment
         end = min(begin + segment, symbols.size)
-        scratch[:] = 0
+        for table in range(8):
+            for s in range(256):
+                scratch[table, s] = 0
         whole = begin + (end - begin) // 8 * 8
         words = symbols[begin:whole].view(np.uint64)
         for i in range(words.size):
@@ -138,7 +140,8 @@ def fit_kernel(counts, group_log2, pooled, freqs):
             present += 1
             only = g
     if present == 0:
-        pooled[:size] = 1
+        for g in range(size):
+            pooled[g] = 1
     scale = SCALE >> group_log2
     most = scale
     if group_log2 == 0:
@@ -166,7 +169,8 @@ def choose_kernel(counts, costs, spare, pooled, packed, freqs, tags):
     for row in range(counts.shape[0]):
         best = np.int64(1) << np.int64(60)
         if row > 0:
-            freqs[row] = freqs[row - 1]
+            for s in range(256):
+                freqs[row, s] = freqs[row - 1, s]
             tags[row] = 0
             best = price_kernel(counts[row], freqs[row], costs) + 8 * ONE_BIT
         for group_log2 in range(0, GROUP_LOG2 + 1, GROUP_LOG2):
@@ -177,7 +181,8 @@ def choose_kernel(counts, costs, spare, pooled, packed, freqs, tags):
             own = price_kernel(counts[row], spare, costs) + np.int64(table_bytes) * 8 * ONE_BIT
             if own < best:
                 best = own
-                freqs[row] = spare
+                for s in range(256):
+                    freqs[row, s] = spare[s]
                 tags[row] = 1 + group_log2
         price += best
     return price
@@ -271,7 +276,8 @@ def parse_table_kernel(source, at, freqs):
     at = nibbles + (last - first + 2) // 2
     if last < first or last >= 256 >> group_log2 or at > end:
         return -1
-    freqs[:] = 0
+    for s in range(256):
+        freqs[s] = 0
     hold = np.uint32(0)
     held = 0
     total = np.int64(0)
