@@ -15,31 +15,33 @@ from ..codecs.pipeline import decode_tensor
 from ..store.errors import StoreError
 from ..store.pack import PackEntry, check_start, read_index
 from ..store.rows import Location
+from .chunks import Buffer, ChunkReader
 from .errors import InvalidFrame
+from .manifest import ChunkUse
 from .segments import CHUNK_BYTES
 
 # A frame may be this much larger than its chunk (codecs.frame.RAW_OVERHEAD_BYTES and reserve).
 _MAX_FRAME_BYTES = CHUNK_BYTES + 4096
 _READ_BYTES = 4 * 1024 * 1024
 
-ReadBase = Callable[[bytes], bytes | bytearray | memoryview]
 Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
 
 
-def check_pack(path: Path, name: str, locate: Locate, read_base: ReadBase) -> list[PackEntry]:
+def check_pack(path: Path, name: str, locate: Locate, reader: ChunkReader) -> list[PackEntry]:
     """Returns the entries of the pack in the file `path`, everything about them verified.
 
     The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and base its entry
-    states; a base stands alone and is in the vault. `locate` finds chunks of the vault,
-    `read_base` decodes one. Raises InvalidFrame naming what is wrong.
+    states; a base stands alone and is in the vault. `locate` finds chunks of the vault, `reader`
+    reads them. Raises InvalidFrame naming what is wrong.
     """
     with path.open("rb") as file:
         if _hash_file(file) != name:
             raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
         entries = _read_entries(file, path.stat().st_size)
-        _check_bases(entries, locate)
+        # In the order of the deltas, so that the reader can fetch ahead, many at a time.
+        bases = reader.read(_base_uses(entries, locate))
         for entry in entries:
-            _check_frame(file, entry, read_base)
+            _check_frame(file, entry, None if entry.base_digest is None else next(bases))
     return entries
 
 
@@ -63,19 +65,19 @@ def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
         raise InvalidFrame(f"pack is not well-formed: {error}") from error
 
 
-def _check_bases(entries: list[PackEntry], locate: Locate) -> None:
-    bases = {e.base_digest for e in entries if e.base_digest is not None}
-    if not bases:
-        return
-    places = locate(bases)
+def _base_uses(entries: list[PackEntry], locate: Locate) -> list[ChunkUse]:
+    """Returns the base of each delta; raises InvalidFrame unless it is here and stands alone."""
+    bases = [e.base_digest for e in entries if e.base_digest is not None]
+    places = locate(set(bases)) if bases else {}
     for base in bases:
         if base not in places:
             raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
         if places[base].base is not None:
             raise InvalidFrame(f"the base {base.hex()} is a delta itself; deltas are one deep")
+    return [ChunkUse(base, 0, places[base].raw_bytes, "U8") for base in bases]
 
 
-def _check_frame(file: BinaryIO, entry: PackEntry, read_base: ReadBase) -> None:
+def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> None:
     if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
         raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
     file.seek(entry.offset)
@@ -84,7 +86,6 @@ def _check_frame(file: BinaryIO, entry: PackEntry, read_base: ReadBase) -> None:
         header = parse_header(frame)
         if _facts(header) != _entry_facts(entry):
             raise InvalidFrame(f"frame of chunk {entry.digest.hex()} is not what the index says")
-        base = read_base(header.base_digest) if header.base_digest is not None else None
         decode_tensor(frame, base=base, verify=True)
     except FrameError as error:
         raise InvalidFrame(

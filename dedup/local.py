@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -25,7 +25,7 @@ from .errors import (
 )
 from .frames import read_frames
 from .ingest import check_pack
-from .manifest import ChunkUse, FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
+from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .rebuild import file_parts, read_parts
@@ -75,7 +75,7 @@ class LocalVault:
         """See Vault.add_pack."""
         reader = ChunkReader(self._fetch_any)
         with store_errors():
-            entries = check_pack(path, name, self.catalogue.locate, self._base_reader(reader))
+            entries = check_pack(path, name, self.catalogue.locate, reader)
             write_marker(self.backend, self.catalogue)
             self.backend.put_file(pack_key(name), path)
             return self.catalogue.add_pack(name, path.stat().st_size, entries)
@@ -86,6 +86,8 @@ class LocalVault:
         """See Vault.commit."""
         check_repo(repo)
         check_branch(branch)
+        if base is not None:
+            check_repo(base)
         data = pack_manifest(manifest)
         name = manifest_name(data)
         with store_errors():
@@ -233,13 +235,6 @@ class LocalVault:
 
     def _fetch_any(self, digests: Sequence[bytes]) -> Iterator[bytes]:
         return read_frames(self.backend, self.catalogue, digests)
-
-    def _base_reader(self, reader: ChunkReader) -> Callable[[bytes], Buffer]:
-        def read_base(digest: bytes) -> Buffer:
-            size = self.catalogue.known([digest])[digest]
-            return next(iter(reader.read([ChunkUse(digest, 0, size, "U8")])))
-
-        return read_base
 
     def _read(
         self, entry: FileEntry, manifest: Manifest, start: int, stop: int
