@@ -64,10 +64,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_request  # noqa: N815
 
-    def ask(self, body: bytes, *, without: str = "") -> Answer:
-        """Returns the server's own answer."""
+    def ask(self, body: bytes, **changed: str | None) -> Answer:
+        """Returns the server's own answer, to a request with other headers; None removes one."""
         connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=30)
-        headers = {name: value for name, value in self.headers.items() if name.lower() != without}
+        sent = {name.lower(): value for name, value in self.headers.items()} | changed
+        headers = {name: value for name, value in sent.items() if value is not None}
         connection.request(self.command, self.path, body or None, headers)
         response = connection.getresponse()
         answer = response.status, response.getheaders(), response.read()
@@ -95,6 +96,16 @@ Fault = Callable[[_Handler, bytes], None]
 def forward(handler: _Handler, body: bytes) -> None:
     """No fault."""
     handler.send(handler.ask(body))
+
+
+def watch(seen: list[tuple[str, list[str], bytes]]) -> Fault:
+    """No fault; notes path with query, names of the headers in lower case, and body."""
+
+    def fault(handler: _Handler, body: bytes) -> None:
+        seen.append((handler.path, [name.lower() for name in handler.headers], body))
+        forward(handler, body)
+
+    return fault
 
 
 def refuse(status: int, code: str) -> Fault:
@@ -140,7 +151,12 @@ def flip(handler: _Handler, body: bytes) -> None:
 
 def ignore_range(handler: _Handler, body: bytes) -> None:
     """The whole object comes, as if no range had been asked for."""
-    handler.send(handler.ask(body, without="range"))
+    handler.send(handler.ask(body, range=None))
+
+
+def other_range(handler: _Handler, body: bytes) -> None:
+    """Another range comes than was asked for, as long as that one."""
+    handler.send(handler.ask(body, range="bytes=6-9"))
 
 
 def reset(handler: _Handler, body: bytes) -> None:

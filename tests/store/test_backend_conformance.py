@@ -1,6 +1,7 @@
 """What every backend promises, looked at from behind: raw access never goes through the backend."""
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -68,6 +69,9 @@ def _s3(server: S3Server) -> Place:
 
 @pytest.fixture(scope="module")
 def tls_server(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    if shutil.which("openssl") is None:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end("no openssl to make a certificate for an S3 server over TLS: install it")
     executable = find_executable()
     assert executable is not None
     server = S3Server(executable, tmp_path_factory.mktemp("s3tls"), tls=True)

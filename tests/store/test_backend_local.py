@@ -123,8 +123,10 @@ def test_a_file_in_the_place_of_the_root(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(NoSuchStore, match="file is not a folder"):
         LocalBackend(tmp_path / "file")
+    below = LocalBackend(tmp_path / "file" / "vault")
+    assert list(below.list()) == []
     with pytest.raises(NoSuchStore, match="cannot keep objects"):
-        LocalBackend(tmp_path / "file" / "vault").put("a", b"x")
+        below.put("a", b"x")
 
 
 def test_a_key_cannot_be_the_folder_of_another(root: Path) -> None:

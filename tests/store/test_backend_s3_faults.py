@@ -1,7 +1,9 @@
 """What the S3 backend makes of a server and a network that fail."""
 
+import base64
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
@@ -15,10 +17,12 @@ from s3_faults import (
     flip,
     forward,
     ignore_range,
+    other_range,
     refuse,
     reset,
     reset_after,
     shorten,
+    watch,
 )
 from s3_server import S3Server
 
@@ -113,8 +117,10 @@ def test_a_passing_error_passes(
 
 
 @pytest.mark.usefixtures("no_pauses")
-@pytest.mark.parametrize("use", USES)
-@pytest.mark.parametrize("fault", ["500", "503", "reset"])
+@pytest.mark.parametrize(
+    ("use", "fault"),
+    [*product(USES, ("500", "503", "reset")), ("put", "request timeout"), ("get", "429")],
+)
 def test_one_that_does_not_is_reported_as_passing(
     backend: S3Backend, proxy: FaultProxy, use: str, fault: str
 ) -> None:
@@ -188,8 +194,11 @@ def test_wrong_bytes_are_never_returned(
         backend.get("a", start, stop)
 
 
-def test_a_server_without_ranges_is_named_as_such(backend: S3Backend, proxy: FaultProxy) -> None:
-    proxy.faults = [ignore_range]
+@pytest.mark.parametrize("fault", [ignore_range, other_range])
+def test_a_server_without_ranges_is_named_as_such(
+    backend: S3Backend, proxy: FaultProxy, fault: Fault
+) -> None:
+    proxy.faults = [fault]
     with pytest.raises(StoreError, match="does not serve ranges"):
         backend.get("a", 5, 9)
 
@@ -343,14 +352,37 @@ def test_a_bucket_that_may_not_be_looked_at_is_there(backend: S3Backend, proxy: 
 def test_older_servers_need_no_checksums(
     proxy: FaultProxy, bucket: str, s3_server: S3Server
 ) -> None:
-    seen: list[list[str]] = []
-
-    def watch(handler, body: bytes) -> None:
-        seen.append([name.lower() for name in handler.headers])
-        forward(handler, body)
-
+    seen: list[tuple[str, list[str], bytes]] = []
     for checksums in ("when_supported", "when_required"):
-        proxy.faults = [watch]
+        proxy.faults = [watch(seen)]
         url = f"s3://{bucket}?endpoint={proxy.endpoint}&checksums={checksums}"
         open_backend(url).put("a", b"x")
-    assert ["x-amz-checksum-crc32" in names for names in seen] == [True, False]
+    assert ["x-amz-checksum-crc32" in names for _, names, _ in seen] == [True, False]
+
+
+def test_deleting_what_a_server_misses_is_done(backend: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [refuse(404, "NoSuchKey")]
+    backend.delete("b")
+    assert proxy.calls == [f"DELETE /{backend.bucket}/b"]
+
+
+def test_the_checksums_of_parts_are_named_on_completion(proxy: FaultProxy, bucket: str) -> None:
+    """Amazon's servers insist on it, the test server does not."""
+    seen: list[tuple[str, list[str], bytes]] = []
+    backend = S3Backend(
+        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=len(DATA)
+    )
+    proxy.faults = [forward, forward, watch(seen)]
+    backend.put("a", DATA)
+    checksum = base64.b64encode(zlib.crc32(DATA).to_bytes(4, "big")).decode()
+    assert f"<ChecksumCRC32>{checksum}</ChecksumCRC32>".encode() in seen[0][2]
+
+
+def test_a_listing_starts_at_the_server_after_the_key(proxy: FaultProxy, bucket: str) -> None:
+    seen: list[tuple[str, list[str], bytes]] = []
+    backend = S3Backend(bucket, "p", endpoint_url=proxy.endpoint)
+    for key in ("a", "b", "c"):
+        backend.put(key, b"x")
+    proxy.faults = [watch(seen)]
+    assert [info.key for info in backend.list(after="b")] == ["c"]
+    assert "start-after=p%2Fb" in seen[0][0]

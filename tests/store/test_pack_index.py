@@ -39,10 +39,11 @@ def trailer(
     reserved: int = 0,
     version: int = 1,
     index_bytes: int | None = None,
+    magic: bytes = b"WVPACK\n",
 ) -> bytes:
     """Returns a trailer whose checksum is right, whatever else it claims."""
     length = len(index) if index_bytes is None else index_bytes
-    rest = struct.pack("<IIIHH7sB", length, count, bases, flags, reserved, b"WVPACK\n", version)
+    rest = struct.pack("<IIIHH7sB", length, count, bases, flags, reserved, magic, version)
     return struct.pack("<Q", xxhash.xxh3_64_intdigest(index + rest)) + rest
 
 
@@ -95,6 +96,9 @@ HUGE = (1 << 32) - 1
     "lies",
     [
         {"count": 0},
+        {"count": 0, "frames": b"", "table": b"", "facts": b""},
+        {"bases": 2, "table": bytes(96)},
+        {"magic": b"WVPACK "},
         {"count": 2},
         {"count": HUGE},
         {"bases": 1},
@@ -165,7 +169,7 @@ def test_noise_under_a_right_checksum_never_escapes_the_pack(
 @pytest.mark.parametrize(
     "newer", [{"version": 2}, {"version": 255}, {"flags": 2}, {"flags": 1 << 15}]
 )
-def test_a_newer_pack_is_refused_as_such(newer: dict[str, int]) -> None:
+def test_a_newer_pack_is_refused_as_such(newer: dict) -> None:
     with pytest.raises(UnsupportedFormat, match="upgrade"):
         read_all(lying_pack(**newer))
 
