@@ -21,7 +21,7 @@ from ..dedup.errors import VaultError
 from . import config, exits, verbs_report, verbs_repos, verbs_serve, verbs_transfer
 from .console import Interrupted, Session, print_failure
 from .errors import error_body, from_os_error
-from .options import verb
+from .options import json_option, verb
 
 _EPILOG = f"""\b
 Environment:
@@ -82,17 +82,17 @@ class UnknownVerb(click.UsageError):
     metavar="URL",
     help="Database of a vault kept here: sqlite:///… or postgresql://…",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@json_option
 @click.version_option(__version__, prog_name="weightvault")
 @click.pass_obj
-def cli(session: Session, vault: str | None, catalogue: str | None, as_json: bool) -> None:
+def cli(session: Session, vault: str | None, catalogue: str | None) -> None:
     """Stores AI model weights losslessly in a fraction of their size, and gives back the very
     bytes it was given.
 
     The vault is a folder (by default one of your user data), an S3 bucket or a server; all verbs
     work on all three, except that a server cannot be served.
     """
-    session.vault, session.catalogue, session.json = vault, catalogue, as_json
+    session.vault, session.catalogue = vault, catalogue
 
 
 @verb("version")

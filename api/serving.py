@@ -46,9 +46,13 @@ def listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         raise _listen_error(error, host, port) from error
+    # Connections inherit this. Without it header and body of an answer, two writes, wait for each
+    # other: 45 ms a request instead of 4 on a kept connection over loopback.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def run(vault: LocalVault, listener: socket.socket, announce: Callable[[str], None]) -> None:

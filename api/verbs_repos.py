@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .console import Session, format_bytes, format_count, format_table, interruptible
+from .console import Interrupted, Session, format_bytes, format_count, format_table, interruptible
 from .options import verb
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def rm(session: Session, repo: str, yes: bool) -> None:
 
     with session.open() as vault:
         if not yes and not _confirm(vault.describe_repo(repo)):
-            raise click.Abort
+            raise Interrupted(f"{repo} was not deleted")
         with interruptible(explain):
             vault.delete_repo(repo)
     session.emit({"deleted": repo}, f"deleted {repo}")

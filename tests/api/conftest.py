@@ -23,6 +23,7 @@ from vaults import open_local
 
 from weightvault.api.cli import cli
 from weightvault.api.server import create_app
+from weightvault.api.serving import listen
 from weightvault.dedup.local import LocalVault
 
 START_SECONDS = 30.0
@@ -68,7 +69,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     vault = open_local(tmp_path_factory.mktemp("first"))
     app = create_app(vault)
     running = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", lifespan="on"))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     wait_until(lambda: running.started)

@@ -50,6 +50,8 @@ def check_failure(result, status: int, *words: str) -> None:
 )
 def test_wrong_command_lines(run, folder: str, args: list[str], words: list[str]) -> None:
     check_failure(run("--vault", folder, *args), 2, *words)
+    result = run("--json", "--vault", folder, *args)
+    assert json.loads(result.stdout)["error"]["code"] == "usage"
 
 
 @pytest.mark.parametrize(

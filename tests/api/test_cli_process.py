@@ -53,9 +53,9 @@ def test_results_and_the_rest_keep_apart(spawn, model: Path, tmp_path: Path) -> 
     assert err.startswith("error: ")
 
 
-def test_a_closed_pipe_is_no_failure_worth_words(spawn, model: Path, tmp_path: Path) -> None:
+def test_a_closed_pipe_is_no_failure_worth_words(spawn, run, model: Path, tmp_path: Path) -> None:
     vault = tmp_path / "vault"
-    finish(spawn("--vault", vault, "push", model, "org/model"))
+    run("--vault", vault, "push", model, "org/model")
     read_end, write_end = os.pipe()
     os.close(read_end)
     process = spawn("--vault", vault, "report", stdout=write_end)
@@ -99,18 +99,18 @@ def test_serve_on_a_foreign_address(spawn, tmp_path: Path, host: str) -> None:
     assert "no address of this machine" in err
 
 
-def test_two_servers_share_a_vault(serve, spawn, model: Path, tmp_path: Path) -> None:
+def test_two_servers_share_a_vault(serve, run, model: Path, tmp_path: Path) -> None:
     one, _ = serve(tmp_path / "vault")
     two, _ = serve(tmp_path / "vault")
-    assert finish(spawn("--vault", one, "push", model, "org/model"))[0] == 0
-    assert finish(spawn("--vault", two, "pull", "org/model", tmp_path / "out"))[0] == 0
+    assert run("--vault", one, "push", model, "org/model").exit_code == 0
+    assert run("--vault", two, "pull", "org/model", tmp_path / "out").exit_code == 0
     assert read_folder(tmp_path / "out") == read_folder(model)
 
 
-def test_serve_on_s3(serve, spawn, s3_url: str, model: Path, tmp_path: Path) -> None:
+def test_serve_on_s3(serve, run, s3_url: str, model: Path, tmp_path: Path) -> None:
     url, _ = serve(s3_url)
-    assert finish(spawn("--vault", url, "push", model, "org/model"))[0] == 0
-    assert finish(spawn("--vault", s3_url, "pull", "org/model", tmp_path / "out"))[0] == 0
+    assert run("--vault", url, "push", model, "org/model").exit_code == 0
+    assert run("--vault", s3_url, "pull", "org/model", tmp_path / "out").exit_code == 0
     assert read_folder(tmp_path / "out") == read_folder(model)
 
 
@@ -146,22 +146,20 @@ def test_an_interrupted_push(spawn, model: Path, number: signal.Signals) -> None
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize(("answer", "status"), [("y\n", 0), ("n\n", 130)])
-def test_rm_asks_on_a_terminal(
-    spawn, model: Path, tmp_path: Path, answer: str, status: int
-) -> None:
+def test_rm_asks_on_a_terminal(spawn, run, model: Path, tmp_path: Path) -> None:
     vault = tmp_path / "vault"
-    finish(spawn("--vault", vault, "push", model, "org/model"))
+    run("--vault", vault, "push", model, "org/model")
     terminal, its_end = pty.openpty()
-    process = spawn("--vault", vault, "rm", "org/model", stdin=its_end)
-    os.write(terminal, answer.encode())
-    code, out, err = finish(process)
+    for answer, status, said in (("n", 130, ""), ("y", 0, "deleted org/model\n")):
+        process = spawn("--vault", vault, "rm", "org/model", stdin=its_end)
+        os.write(terminal, f"{answer}\n".encode())
+        code, out, err = finish(process)
+        assert (code, out) == (status, said)
+        assert "delete org/model, 1 commit" in err
+        assert ("was not deleted" in err) == (answer == "n")
     os.close(terminal)
     os.close(its_end)
-    assert code == status
-    assert "delete org/model, 1 commit" in err
-    assert out == ("deleted org/model\n" if status == 0 else "")
-    assert finish(spawn("--vault", vault, "info", "org/model"))[0] == (3 if status == 0 else 0)
+    assert run("--vault", vault, "info", "org/model").exit_code == 3
 
 
 def test_a_bar_on_a_terminal(spawn, model: Path, tmp_path: Path) -> None:
