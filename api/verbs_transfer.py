@@ -38,9 +38,13 @@ def push(
     Only what the vault does not have yet is sent. A push that was interrupted can be run again
     and goes on where it was.
     """
+    from ..dedup.names import check_branch, check_repo
     from ..dedup.push import push as run_push
     from .progress import make_progress
 
+    # Before the vault is opened: a mistyped name must not make a new one.
+    check_repo(repo)
+    check_branch(revision)
     with session.open(create=True) as vault:
         watch = CommitWatch(vault)
         with interruptible(lambda: _explain_push(watch, repo)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 from blake3 import blake3
@@ -43,6 +44,9 @@ from .vault import (
     Snapshot,
 )
 
+# A manifest of 10,000 tensors takes about 10 MB.
+_MANIFESTS_KEPT = 8
+
 
 class LocalVault:
     """Implements dedup.vault.Vault over a backend and a catalogue.
@@ -58,6 +62,8 @@ class LocalVault:
         with store_errors():
             match_catalogue(backend, catalogue)
             journal.catch_up(backend, catalogue)
+        # Named by their content, so they never change; every range of a file needs one.
+        self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(journal.load_manifest, backend))
 
     def close(self) -> None:
         """Gives back connections and files."""
@@ -113,7 +119,7 @@ class LocalVault:
         """See Vault.resolve."""
         row = self._find_commit(repo, revision)
         with store_errors():
-            return Snapshot(_commit(row), journal.load_manifest(self.backend, row.manifest))
+            return Snapshot(_commit(row), self._load_manifest(row.manifest))
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""
@@ -185,7 +191,7 @@ class LocalVault:
         with store_errors():
             branches = self.catalogue.branches(repo)
             newest = max(branches.values(), key=lambda row: row.created)
-            manifest = journal.load_manifest(self.backend, newest.manifest)
+            manifest = self._load_manifest(newest.manifest)
             cost = cost_of_repo(self.catalogue, repo)
         files = tuple(
             FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())

@@ -32,8 +32,8 @@ from .segments import (
 
 MAGIC = b"\x89WVM"
 VERSION = 1
-MAX_MANIFEST_BYTES = 1 << 30
-MAX_OUTLINE_BYTES = 1 << 29
+# Half a million tensors; parsed, it takes about ten times its length in memory.
+MAX_OUTLINE_BYTES = 1 << 26
 _HEAD = struct.Struct("<4sB3xIII")
 _DIGEST_BYTES = 32
 

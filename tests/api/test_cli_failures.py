@@ -68,6 +68,14 @@ def test_wrong_names(run, folder: str, args: list[str], status: int, words: list
     check_failure(run("--vault", folder, *args), status, *words)
 
 
+def test_a_wrong_name_makes_no_vault(run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    vault = tmp_path / "nowhere"
+    for args in (["../x"], ["org/m", "--revision", "../y"]):
+        check_failure(run("--vault", vault, "push", tmp_path / "file", *args), 4, "not allowed")
+        assert not vault.exists()
+
+
 def test_a_revision_that_leads_out(run, folder: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     check_failure(run("--vault", folder, "pull", "org/note", out, "--revision", "../x"), 4, "../x")

@@ -427,6 +427,8 @@ def test_check_names_what_is_gone(tmp_path: Path, model: Path):
     flip_a_byte(manifest, 50)
     problems = vault.check().problems
     assert any("manifest is damaged" in p and "org/m" in p for p in problems)
+    vault.close()
+    vault = open_local(tmp_path / "vault")
     with pytest.raises(Corrupt):
         vault.resolve("org/m")
     vault.close()
