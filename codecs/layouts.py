@@ -47,7 +47,7 @@ def plan_layout(
 
 def _has_many_zeros(words: Words) -> bool:
     sample = words[:: max(1, words.size >> 12)]
-    return (sample.size - np.count_nonzero(sample)) * _LEAST_ZEROS >= sample.size
+    return (sample.size - int(np.count_nonzero(sample))) * _LEAST_ZEROS >= sample.size
 
 
 def _join(layout: int, head: bytes, streams: list[Plan], tail: bytes) -> Plan:

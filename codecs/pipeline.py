@@ -98,6 +98,7 @@ def decode_tensor(
     base_digest: bytes | None = None,
     threads: int | None = None,
     verify: bool = True,
+    max_raw_bytes: int | None = None,
 ) -> memoryview:
     """Decodes a frame into the raw bytes of its tensor, as a memoryview of unsigned bytes.
 
@@ -106,11 +107,15 @@ def decode_tensor(
     ``verify``: also checks the digests of the result and of the base; the checksums of header and
     blocks are always checked.
 
-    Raises CorruptFrame, UnsupportedFrame or WrongBase. A frame may decode to far more than its
-    own length: bound ``parse_header(frame).raw_bytes`` before decoding one from a stranger.
+    ``max_raw_bytes``: refuses a frame of a longer tensor before anything is allocated for it; a
+    frame from a stranger may decode to far more than its own length.
+
+    Raises CorruptFrame, UnsupportedFrame or WrongBase.
     """
     width = resolve_threads(threads)
     header = parse_header(view_bytes(frame).data)
+    if max_raw_bytes is not None and header.raw_bytes > max_raw_bytes:
+        raise CorruptFrame(f"a tensor of {header.raw_bytes} bytes; {max_raw_bytes} are allowed")
     against = _check_base(header, base, base_digest, verify, width)
     out = _decode_span(header, view_bytes(frame), 0, header.raw_bytes, against, width)
     if verify and _hash(out, width) != header.digest:

@@ -1,0 +1,73 @@
+"""Writes the golden frames that are missing: ``python tests/codecs/make_golden.py``.
+
+A golden frame is never written again. What it decodes to is in it: its header holds the digest.
+Names are ``v<format version>-<codec>-<what is in it>.frame``; a delta stands against the frame of
+its ``BASE``.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from weightvault.codecs.frame import VERSION
+from weightvault.codecs.pipeline import decode_tensor, encode_tensor
+
+GOLDEN = Path(__file__).parent / "golden"
+BASE = "v1-planes-bf16.frame"
+
+
+def _weights(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 0.02, count).astype(np.float32)
+
+
+def _bf16(values: np.ndarray) -> np.ndarray:
+    return (values.view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, str]]]:
+    """Yields what follows the codec in the name, the tensor, its dtype, and how to encode it."""
+    rng = np.random.default_rng(2)
+    weights = _weights(2500, 1)
+    scales = np.repeat(np.float32(2) ** rng.integers(-3, 4, 40), 512)
+    groups = np.ldexp(np.float32(1), np.frexp(_weights(20_480, 6) * scales)[1])
+    pruned = np.where(rng.random(4000) < 0.7, 0, _weights(4000, 3)).astype(np.float32)
+    small = np.round(rng.normal(0, 2, 3000)).astype(np.int32)
+    yield "raw-random", rng.integers(0, 256, 301, np.uint8), "U8", {}
+    yield "raw-empty", np.zeros(0, np.uint8), "U8", {}
+    yield "constant-f32", np.full(1000, 0.5, np.float32), "F32", {}
+    yield "zstd-text", np.frombuffer(b"weights and measures; " * 40, np.uint8), "U8", {}
+    yield "planes-bf16", _bf16(_weights(3000, 5)), "BF16", {}
+    yield "planes-f16", weights.astype(np.float16), "F16", {}
+    yield "planes-f32", weights, "F32", {}
+    yield "planes-f64", weights.astype(np.float64), "F64", {}
+    yield "planes-i32", small, "I32", {}
+    yield "planes-i8", small.astype(np.int8), "I8", {}
+    yield "planes-palette", rng.choice(_bf16(weights[:3]), 4000), "BF16", {}
+    yield "planes-sparse", _bf16(pruned), "BF16", {}
+    yield "planes-odd", np.frombuffer(_bf16(weights).tobytes()[:-1], np.uint8), "BF16", {}
+    yield "planes-by-previous", _bf16(np.round(_weights(9000, 8) * 5_000)), "BF16", {"level": "max"}
+    yield "planes-by-group", groups.astype(np.float32), "F32", {"level": "max"}
+    yield "bitx-bf16", _bf16(_weights(3000, 5) * np.float32(1.01)), "BF16", {"base": BASE}
+
+
+def write_missing() -> list[str]:
+    """Writes every golden frame of this version that is not there yet; returns their names."""
+    GOLDEN.mkdir(exist_ok=True)
+    written = []
+    for name, tensor, dtype, how in _samples():
+        path = GOLDEN / f"v{VERSION}-{name}.frame"
+        if path.exists():
+            continue
+        options: dict[str, Any] = dict(how)
+        base = options.pop("base", None)
+        if base is not None:
+            options["base"] = decode_tensor((GOLDEN / base).read_bytes())
+        path.write_bytes(encode_tensor(tensor, dtype, codec=name.split("-")[0], **options))
+        written.append(path.name)
+    return written
+
+
+if __name__ == "__main__":
+    print("\n".join(write_missing()) or "nothing is missing")
