@@ -9,7 +9,7 @@ for a proper stream, -1 for a bad table, and more than ``source.size`` when word
 from numba import njit
 
 from . import rans_scalar, rans_steps
-from .tables import index_starts_kernel, parse_table_kernel, spread_kernel
+from .tables import fold_starts_kernel, index_starts_kernel, parse_table_kernel, spread_kernel
 
 WRITE_SLACK = 16
 """Words that must be free below the first one an encoder can write: vector stores clobber them."""
@@ -31,7 +31,11 @@ def encode_plane_kernel(path, symbols, segment_log2, freqs, starts, states, word
         steps = (stop - begin) // 64 if path > 0 else 0
         rest = begin + 64 * steps
         at = rans_scalar.encode_plane_kernel(symbols, rest, stop, starts, states, words, at)
-        if path == 2:
+        if path == 2 and fold_starts_kernel(starts):
+            at = rans_steps.encode_folded_avx512(
+                symbols, begin, steps, starts, states, words, at, symbols
+            )
+        elif path == 2:
             at = rans_steps.encode_plane_avx512(
                 symbols, begin, steps, starts, states, words, at, symbols
             )

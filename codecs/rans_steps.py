@@ -17,7 +17,7 @@ from .vector_ir import I64, VectorSet
 from .vector_sets import Avx2, Avx512
 
 
-class _Call:
+class IntrinsicCall:
     """The arguments of one intrinsic call, seen from the code that emits it."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, kinds: Any, values: Any) -> None:
@@ -43,9 +43,9 @@ class _Call:
         return self.context.cast(self.builder, self._values[index], self._kinds[index], types.int64)
 
 
-def _decoder(path: str, vectors: VectorSet, make_sink: Callable[[_Call, Any], Any]) -> Any:
+def _decoder(path: str, vectors: VectorSet, make_sink: Callable[[IntrinsicCall, Any], Any]) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        call = _Call(context, builder, signature.args, values)
+        call = IntrinsicCall(context, builder, signature.args, values)
         at, done = call.integer(1), ir.Constant(I64, 0)
         if path in available_paths():
             source = call.address(0)
@@ -69,9 +69,11 @@ def _decoder(path: str, vectors: VectorSet, make_sink: Callable[[_Call, Any], An
     return decode_steps
 
 
-def _encoder(path: str, vectors: VectorSet, make_source: Callable[[_Call, Any], Any]) -> Any:
+def _encoder(
+    path: str, vectors: VectorSet, make_source: Callable[[IntrinsicCall, Any], Any]
+) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        call = _Call(context, builder, signature.args, values)
+        call = IntrinsicCall(context, builder, signature.args, values)
         at = call.integer(6)
         if path in available_paths():
             end = call.address(5, at, 2)
@@ -93,23 +95,27 @@ def _encoder(path: str, vectors: VectorSet, make_source: Callable[[_Call, Any], 
     return encode_steps
 
 
-def _plane_sink(call: _Call, begin: Any) -> Any:
+def _plane_sink(call: IntrinsicCall, begin: Any) -> Any:
     return vector_rans.PlaneSink(call.address(6, begin))
 
 
-def _context_sink(call: _Call, begin: Any) -> Any:
+def _context_sink(call: IntrinsicCall, begin: Any) -> Any:
     return vector_rans.ContextSink(call.address(6, begin), call.address(7, begin))
 
 
-def _pair_sink(call: _Call, begin: Any) -> Any:
+def _pair_sink(call: IntrinsicCall, begin: Any) -> Any:
     return vector_rans.PairSink(call.address(6, begin, 2), call.address(7, begin))
 
 
-def _plane_source(call: _Call, begin: Any) -> Any:
+def _plane_source(call: IntrinsicCall, begin: Any) -> Any:
     return vector_rans.PlaneSource(call.address(0, begin))
 
 
-def _context_source(call: _Call, begin: Any) -> Any:
+def _folded_source(call: IntrinsicCall, begin: Any) -> Any:
+    return vector_rans.FoldedSource(call.builder, call.address(0, begin), call.address(3))
+
+
+def _context_source(call: IntrinsicCall, begin: Any) -> Any:
     return vector_rans.ContextSource(call.address(0, begin), call.address(7, begin))
 
 
@@ -121,5 +127,6 @@ decode_pair_avx2 = _decoder("avx2", Avx2(), _pair_sink)
 decode_pair_avx512 = _decoder("avx512", Avx512(), _pair_sink)
 encode_plane_avx2 = _encoder("avx2", Avx2(), _plane_source)
 encode_plane_avx512 = _encoder("avx512", Avx512(), _plane_source)
+encode_folded_avx512 = _encoder("avx512", Avx512(), _folded_source)
 encode_context_avx2 = _encoder("avx2", Avx2(), _context_source)
 encode_context_avx512 = _encoder("avx512", Avx512(), _context_source)

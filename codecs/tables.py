@@ -315,6 +315,25 @@ def index_starts_kernel(freqs, starts):
 
 
 @njit(nogil=True, cache=True)
+def fold_starts_kernel(starts):
+    """Moves the entries of ``starts`` (256,) uint32 to its first 32 places, by symbol modulo 32.
+
+    Returns False, with nothing moved, where two symbols would meet in a place.
+    """
+    taken = np.uint32(0)
+    for s in range(256):
+        if starts[s] & np.uint32(4095):
+            place = np.uint32(1) << np.uint32(s & 31)
+            if taken & place:
+                return False
+            taken |= place
+    for s in range(32, 256):
+        if starts[s] & np.uint32(4095):
+            starts[s & 31] = starts[s]
+    return True
+
+
+@njit(nogil=True, cache=True)
 def spread_kernel(freqs, slots):
     """Builds the decoder's table: ``slots`` (4096,) uint32, entry = symbol << 24 | offset << 12 |
     frequency.

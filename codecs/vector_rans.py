@@ -11,11 +11,13 @@ from llvmlite import ir
 from .vector_ir import (
     I8,
     I16,
+    I32,
     I64,
     LANES,
     Value,
     VectorSet,
     add,
+    call,
     load,
     load_states,
     mask_bits,
@@ -136,7 +138,7 @@ def _encode_vector(
     symbols: Any,
     position: Value,
 ) -> tuple[Value, Value]:
-    entry = vectors.gather(b, starts, symbols.index(b, x.type, position))
+    entry = symbols.entry(b, vectors, starts, x.type, position)
     f = b.and_(entry, splat(x, 4095))
     chosen = b.icmp_unsigned(">=", x, b.shl(f, splat(x, 19)))
     bits, count = mask_bits(b, chosen)
@@ -216,7 +218,7 @@ class PairSink(PlaneSink):
 
 
 class PlaneSource:
-    """Gives the symbols of a vector from bytes at address ``symbols``."""
+    """Gives the table entries of a vector of symbols, bytes at address ``symbols``."""
 
     def __init__(self, symbols: Value) -> None:
         self.symbols = symbols
@@ -224,6 +226,44 @@ class PlaneSource:
     def index(self, b: ir.IRBuilder, kind: ir.VectorType, position: Value) -> Value:
         """Returns the place of each lane's entry in the table."""
         return _load_bytes(b, kind, b.add(self.symbols, position))
+
+    def entry(
+        self,
+        b: ir.IRBuilder,
+        vectors: VectorSet,
+        starts: Value,
+        kind: ir.VectorType,
+        position: Value,
+    ) -> Value:
+        """Returns each lane's entry of the table at address ``starts``."""
+        return vectors.gather(b, starts, self.index(b, kind, position))
+
+
+class FoldedSource(PlaneSource):
+    """Like ``PlaneSource`` for a table of 32 entries, held in two registers instead of gathered
+    from.
+
+    An entry's place is its symbol modulo 32. ``table``: its address. AVX-512 alone.
+    """
+
+    def __init__(self, b: ir.IRBuilder, symbols: Value, table: Value) -> None:
+        super().__init__(symbols)
+        kind = vector(I32, 16)
+        self.halves = load(b, kind, table), load(b, kind, add(b, table, 64))
+
+    def entry(
+        self,
+        b: ir.IRBuilder,
+        vectors: VectorSet,
+        starts: Value,
+        kind: ir.VectorType,
+        position: Value,
+    ) -> Value:
+        """Returns each lane's entry."""
+        del vectors, starts
+        low, high = self.halves
+        index = self.index(b, kind, position)
+        return call(b, "llvm.x86.avx512.vpermi2var.d.512", kind, [low, index, high])
 
 
 class ContextSource(PlaneSource):
