@@ -10,6 +10,7 @@ import numpy as np
 
 from weightvault.codecs import paths, rans, rans_kernels
 from weightvault.codecs.buffers import freeze
+from weightvault.codecs.errors import CorruptFrame
 
 PAGE = mmap.PAGESIZE
 
@@ -27,22 +28,40 @@ def at_the_end_of_a_page(size: int, kept: list[mmap.mmap]) -> np.ndarray:
     return whole[pages * PAGE - size : pages * PAGE]
 
 
+def edge_copy(data: np.ndarray | bytes, kept: list[mmap.mmap]) -> np.ndarray:
+    """Returns a read-only copy of ``data`` at the edge, as uint8."""
+    array = np.frombuffer(data, np.uint8)
+    edge = at_the_end_of_a_page(array.size, kept)
+    edge[:] = array
+    return freeze(edge)
+
+
 def probe(count: int, kept: list[mmap.mmap]) -> None:
-    """Codes ``count`` symbols with source and result at the edge, whole and truncated."""
-    symbols = np.clip(np.random.default_rng(count).normal(9, 2, count), 0, 255).astype(np.uint8)
-    edge = at_the_end_of_a_page(count, kept)
-    edge[:] = symbols
-    tables = rans.choose_tables(rans.count_segments(freeze(edge)))
-    coded = np.frombuffer(b"".join(rans.encode_plane(freeze(edge), tables)), np.uint8)
-    for size in {coded.size, coded.size - 2, coded.size // 2, rans.LEAST_BYTES + 60} - {0}:
-        source = at_the_end_of_a_page(min(size, coded.size), kept)
-        source[:] = coded[: source.size]
-        out = at_the_end_of_a_page(count, kept)
-        try:
-            rans.decode_plane(freeze(source), out)
-        except rans.CorruptFrame:
-            continue
-        assert np.array_equal(out, symbols)
+    """Codes ``count`` symbols in every way with all buffers at the edge, whole and truncated."""
+    rng = np.random.default_rng(count)
+    symbols = edge_copy(np.clip(rng.normal(9, 2, count), 0, 255).astype(np.uint8), kept)
+    side = edge_copy(rng.integers(0, 7, count, np.uint8), kept)
+    tables = rans.choose_tables(rans.count_segments(symbols))
+    plain = b"".join(rans.encode_plane(symbols, tables))
+    tables = rans.choose_tables(rans.count_contexts(symbols, side, 7))
+    mixed = b"".join(rans.encode_contexts(symbols, side, tables))
+    out = at_the_end_of_a_page(count, kept)
+    words = at_the_end_of_a_page(2 * count, kept).view(np.uint16)
+    ways = (
+        (plain, lambda source: rans.decode_plane(source, out)),
+        (plain, lambda source: rans.decode_pair(source, side, words)),
+        (mixed, lambda source: rans.decode_contexts(source, side, 7, out)),
+    )
+    for coded, decode in ways:
+        for size in (len(coded), len(coded) - 2, len(coded) // 2, rans.LEAST_BYTES):
+            out[:] = 0
+            try:
+                decode(edge_copy(coded[:size], kept))
+            except CorruptFrame:
+                assert size < len(coded)
+                continue
+            assert size == len(coded)
+            assert np.array_equal(words >> 7 & 255 if not out.any() else out, symbols)
 
 
 def main() -> None:
