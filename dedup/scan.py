@@ -11,11 +11,11 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from .errors import InvalidFile, VaultError
-from .formats import segment_file
+from .formats.registry import segment_file
 from .manifest import FileEntry, Manifest
 from .names import check_path
 from .progress import Progress
-from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes
+from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, cut_bytes
 
 # Folders that tools keep beside a model and that no hub takes in.
 _IGNORED_FOLDERS = {".git", ".cache", "__pycache__"}
@@ -86,7 +86,7 @@ def _hash_file(
     hashed: list[Segment] = []
     for segment in segments:
         digests: list[bytes] = []
-        for n in chunk_sizes(segment.size, chunk_bytes):
+        for n in chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes)):
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
             digests.append(_hash(data))

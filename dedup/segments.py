@@ -38,6 +38,35 @@ ITEM_BYTES = {
 }
 """Bytes per element of the dtypes whose layout the codecs know, by safetensors name."""
 
+GROUPS = {
+    "Q4_0": (32, 18),
+    "Q4_1": (32, 20),
+    "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
+    "Q8_0": (32, 34),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
+    "Q4_K": (256, 144),
+    "Q5_K": (256, 176),
+    "Q6_K": (256, 210),
+    "Q8_K": (256, 292),
+    "IQ2_XXS": (256, 66),
+    "IQ2_XS": (256, 74),
+    "IQ3_XXS": (256, 98),
+    "IQ1_S": (256, 50),
+    "IQ4_NL": (32, 18),
+    "IQ3_S": (256, 110),
+    "IQ2_S": (256, 82),
+    "IQ4_XS": (256, 136),
+    "IQ1_M": (256, 56),
+    "TQ1_0": (256, 54),
+    "TQ2_0": (256, 66),
+    "MXFP4": (32, 17),
+    "NVFP4": (64, 36),
+    "Q1_0": (128, 18),
+}
+"""Elements and bytes of one group of the quantised dtypes, by the names that ggml gives them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Literal:
@@ -80,6 +109,13 @@ class Tensor:
 
 
 Segment = Literal | Opaque | Tensor
+
+
+def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
+    """Returns the length that `segment` is cut at: `chunk_bytes`, or a little less so that no
+    group of a quantised tensor is cut in two."""
+    dtype = segment.dtype if isinstance(segment, Tensor) else ""
+    return chunk_bytes - chunk_bytes % GROUPS.get(dtype, (1, 1))[1]
 
 
 def chunk_sizes(size: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[int]:

@@ -1,6 +1,7 @@
 """The rules that hold the rooms apart, and the package list together."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -73,9 +74,8 @@ def test_peers_are_never_imported():
     for room in ROOMS:
         for path in modules(room):
             for peer in ("zipnn", "openzl", "pcodec", "blosc2", "torch", "pickle"):
-                text = path.read_text()
-                assert f"import {peer}" not in text, path
-                assert f"from {peer}" not in text, path
+                # pickletools only reads opcodes.
+                assert not re.search(rf"(import|from) {peer}\b", path.read_text()), path
 
 
 def test_importing_the_package_loads_nothing_else():

@@ -11,7 +11,7 @@ from models import safetensors_bytes
 from safetensors.numpy import save
 
 from weightvault.dedup.errors import InvalidFile
-from weightvault.dedup.safetensors import segment
+from weightvault.dedup.formats.safetensors import segment
 from weightvault.dedup.segments import Opaque, Segment, Tensor
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import Any
 
-from .errors import InvalidFile, InvalidManifest
-from .manifest import check_tensor_size
-from .segments import Opaque, Segment, Tensor
+from ..errors import InvalidFile, InvalidManifest
+from ..manifest import check_tensor_size
+from ..segments import Opaque, Segment, Tensor
+from .source import ReadableFile
 
 # The limit of the reference implementation.
 MAX_HEADER_BYTES = 100_000_000
@@ -21,12 +22,12 @@ MAX_DIMENSIONS = 64
 _LENGTH_BYTES = 8
 
 
-def recognise(name: str) -> bool:
+def recognise(name: str, _head: bytes) -> bool:
     """Says whether a file of this name must be a safetensors file."""
     return name.endswith(".safetensors")
 
 
-def segment(file: BinaryIO, size: int) -> list[Segment]:
+def segment(file: ReadableFile, size: int) -> list[Segment]:
     """Returns the segments of a safetensors file of `size` bytes.
 
     Bytes that no tensor claims become opaque segments. Raises InvalidFile where the file breaks
@@ -50,7 +51,7 @@ def segment(file: BinaryIO, size: int) -> list[Segment]:
     return segments
 
 
-def _read_header(file: BinaryIO, size: int) -> bytes:
+def _read_header(file: ReadableFile, size: int) -> bytes:
     file.seek(0)
     length_bytes = file.read(_LENGTH_BYTES)
     if len(length_bytes) < _LENGTH_BYTES:

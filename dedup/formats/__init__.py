@@ -1,0 +1,1 @@
+"""Takes files apart, one module per format; `registry.py` says which takes which."""

@@ -1,0 +1,78 @@
+"""Takes NumPy files (.npy) apart: the header, then one tensor.
+
+Layout: magic, version, header length, and a header that spells a Python dictionary of `descr`,
+`fortran_order` and `shape`. Source: "NEP 1: A simple file format for NumPy arrays".
+"""
+
+from __future__ import annotations
+
+import re
+from math import prod
+
+from ..segments import Segment
+from .source import ReadableFile, Unreadable, cover, make_tensor, read_at
+
+_MAGIC = b"\x93NUMPY"
+# NumPy refuses longer ones; those of plain arrays have 54 to 118 bytes.
+_MAX_HEADER_BYTES = 10_000
+
+# As NumPy writes it, keys in this order. Reading it as Python could be made to take any depth.
+_HEADER = re.compile(
+    rb"\{'descr': '([<>|=]?)(\?|[a-zA-Z])(\d{0,9})', 'fortran_order': (False|True), "
+    rb"'shape': \(((?:\d{1,19}L?,? ?)*)\),? ?\}\s*"
+)
+
+DTYPES = {
+    "?": "BOOL",
+    "b1": "BOOL",
+    "u1": "U8",
+    "i1": "I8",
+    "u2": "U16",
+    "i2": "I16",
+    "u4": "U32",
+    "i4": "I32",
+    "u8": "U64",
+    "i8": "I64",
+    "f2": "F16",
+    "f4": "F32",
+    "f8": "F64",
+}
+"""NumPy's names of little-endian element types, by the names that this project uses."""
+
+
+def recognise(_name: str, head: bytes) -> bool:
+    """Says whether a file that starts with `head` is an npy file."""
+    return head.startswith(_MAGIC)
+
+
+def segment(file: ReadableFile, size: int) -> list[Segment]:
+    """Returns the segments of an npy file of `size` bytes; raises Unreadable where it breaks the
+    format or its elements are no plain numbers.
+
+    The tensor has no name. One in Fortran order has its dimensions reversed, as it lies there.
+    """
+    data_start, header = _read_header(file, size)
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise Unreadable("the header is not that of a plain array")
+    order, kind, width, fortran, dimensions = (group.decode() for group in match.groups())
+    shape = [int(n) for n in re.findall(r"\d+", dimensions)]
+    if fortran == "True":
+        shape.reverse()
+    count = prod(shape) * int(width or 1)
+    if count > size - data_start:
+        raise Unreadable("the array is longer than the file")
+    known = DTYPES.get(kind + width) if order != ">" else None
+    tensor = make_tensor("", known or order + kind + width, shape, count)
+    return cover(file, size, [(data_start, [tensor])])
+
+
+def _read_header(file: ReadableFile, size: int) -> tuple[int, bytes]:
+    """Returns where the data starts, and the header's text."""
+    fixed = read_at(file, 0, 12)
+    length_bytes = 2 if fixed[6] == 1 else 4
+    start = 8 + length_bytes
+    length = int.from_bytes(fixed[8:start], "little")
+    if length > min(_MAX_HEADER_BYTES, size - start):
+        raise Unreadable(f"header of {length} bytes in a file of {size}")
+    return start + length, read_at(file, start, length)

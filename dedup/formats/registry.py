@@ -1,0 +1,69 @@
+"""Which module takes which file apart.
+
+A format is a module with two functions: `recognise(name, head) -> bool`, given the file's name and
+its first HEAD_BYTES bytes, and `segment(file, size) -> list[Segment]`. To add one, write the
+module and list it here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from types import ModuleType
+
+from ..chunking import cut_opaque, split_opaque
+from ..errors import InvalidFile
+from ..segments import Segment
+from . import gguf, npy, safetensors, torch_legacy, zips
+from .source import ReadableFile, Unreadable
+
+HEAD_BYTES = 64
+
+# An archive inside an archive inside an archive; one that holds itself is not followed for ever.
+_MAX_DEPTH = 3
+
+# The first that recognises a file takes it. Those that go by the name alone come last but for
+# safetensors, whose name is a promise.
+_FORMATS = (safetensors, gguf, npy, torch_legacy, zips)
+
+
+def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
+    """Returns the segments that cover a file of `size` bytes, in order, not yet hashed.
+
+    What no format explains becomes opaque segments of content-defined chunks; an empty file has
+    none. Raises InvalidFile where a safetensors file breaks its format: every other format is
+    only tried, and a file that breaks it is opaque.
+    """
+    return _segment(name, file, size, 0)
+
+
+def find_format(name: str, file: ReadableFile) -> str:
+    """Returns the name of the format that a file is tried as, "opaque" for none."""
+    file.seek(0)
+    kind = _recognise(name, file.read(HEAD_BYTES))
+    return kind.__name__.rpartition(".")[2] if kind else "opaque"
+
+
+def _recognise(name: str, head: bytes) -> ModuleType | None:
+    return next((module for module in _FORMATS if module.recognise(name, head)), None)
+
+
+def _segment(name: str, file: ReadableFile, size: int, depth: int) -> list[Segment]:
+    file.seek(0)
+    kind = _recognise(name, file.read(HEAD_BYTES))
+    try:
+        if kind is zips and depth < _MAX_DEPTH:
+            return zips.segment(file, size, partial(_segment_member, depth=depth + 1))
+        if kind is not None and kind is not zips:
+            return kind.segment(file, size)
+    except Unreadable:
+        pass
+    # A member of an archive may be two bytes; a file of its own is always worth a chunk.
+    return split_opaque(file, 0, size) if depth else cut_opaque(file, 0, size)
+
+
+def _segment_member(name: str, file: ReadableFile, size: int, depth: int) -> list[Segment]:
+    try:
+        return _segment(name, file, size, depth)
+    except InvalidFile:
+        # Of the archive nothing was promised, whatever its members are called.
+        return split_opaque(file, 0, size)

@@ -1,0 +1,178 @@
+"""What the formats share: bounded reads, parts of files as files, and covering a file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..chunking import split_opaque
+from ..errors import InvalidManifest
+from ..manifest import check_tensor_size
+from ..segments import Segment, Tensor
+
+# No format has tensors of more dimensions, and no name worth keeping is longer.
+MAX_DIMENSIONS = 64
+MAX_NAME_CHARACTERS = 1024
+_MAX_DTYPE_CHARACTERS = 64
+
+
+class Unreadable(Exception):
+    """The bytes break the format they seemed to be in: they are kept as opaque bytes."""
+
+
+class ReadableFile(Protocol):
+    """What is needed of a binary file."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves to a byte."""
+        ...
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Reads up to `size` bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside a file, stored as it is: its name, its first byte, its bytes."""
+
+    name: str
+    start: int
+    size: int
+
+
+class Window:
+    """The `size` bytes of `file` from `start` on, as a file of its own."""
+
+    def __init__(self, file: ReadableFile, start: int, size: int) -> None:
+        self._file = file
+        self._start = start
+        self._size = size
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Moves to a byte of the window; only counted from its start."""
+        if whence != io.SEEK_SET:
+            raise ValueError("a window is sought in from its start")
+        self._position = offset
+        return offset
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Reads up to `size` bytes, none past the window's end."""
+        left = max(0, self._size - self._position)
+        count = left if size < 0 else min(size, left)
+        self._file.seek(self._start + self._position)
+        data = self._file.read(count)
+        self._position += len(data)
+        return data
+
+
+def read_at(file: ReadableFile, start: int, count: int) -> bytes:
+    """Returns the `count` bytes from `start` on; raises Unreadable where they are not all there.
+
+    `count` comes from a bound or was checked against the file's size by the caller, so that a
+    lying length cannot make this allocate.
+    """
+    file.seek(start)
+    data = file.read(count)
+    if len(data) != count:
+        raise Unreadable(f"{count} bytes at {start} are not there")
+    return data
+
+
+class Cursor:
+    """Reads a file of `size` bytes from `position` on; raises Unreadable past its end.
+
+    Small reads are served from a buffer, because headers are read a few bytes at a time.
+    """
+
+    _BUFFER_BYTES = 1 << 16
+
+    def __init__(self, file: ReadableFile, size: int, position: int = 0) -> None:
+        self.position = position
+        self.size = size
+        self._file = file
+        self._buffer = b""
+        self._origin = 0
+
+    def take(self, count: int) -> bytes:
+        """Returns the next `count` bytes, which must be there."""
+        if not 0 <= count <= self.size - self.position:
+            raise Unreadable(f"{count} bytes at {self.position} are not there")
+        begin = self.position - self._origin
+        if not 0 <= begin <= begin + count <= len(self._buffer):
+            self._fill(count)
+            begin = 0
+        self.position += count
+        return self._buffer[begin : begin + count]
+
+    def take_int(self, count: int) -> int:
+        """Returns the next `count` bytes as an unsigned little-endian integer."""
+        return int.from_bytes(self.take(count), "little")
+
+    def peek(self) -> bytes:
+        """Returns what is buffered of the bytes that come next, at least 8 if they are there."""
+        begin = self.position - self._origin
+        if not 0 <= begin <= len(self._buffer) - 8:
+            self._fill(0)
+            begin = 0
+        return self._buffer[begin:] if begin else self._buffer
+
+    def skip(self, count: int) -> None:
+        """Moves on by `count` bytes, which must be there."""
+        if not 0 <= count <= self.size - self.position:
+            raise Unreadable(f"{count} bytes at {self.position} are not there")
+        self.position += count
+
+    def _fill(self, count: int) -> None:
+        wanted = max(count, min(self._BUFFER_BYTES, self.size - self.position))
+        self._buffer = read_at(self._file, self.position, wanted)
+        self._origin = self.position
+
+
+def make_tensor(name: str, dtype: str, shape: Iterable[int], size: int) -> Tensor:
+    """Returns a tensor of `size` bytes; raises Unreadable where its facts cannot be true."""
+    dimensions = tuple(shape)
+    # Lone surrogates, which some formats can spell, have no UTF-8.
+    name = name[:MAX_NAME_CHARACTERS].encode(errors="replace").decode()
+    if len(dimensions) > MAX_DIMENSIONS or not all(0 <= n < 1 << 63 for n in dimensions):
+        raise Unreadable(f"tensor {name!r} has no proper shape")
+    if not dtype or len(dtype) > _MAX_DTYPE_CHARACTERS or not dtype.isprintable():
+        raise Unreadable(f"tensor {name!r} has no proper dtype")
+    tensor = Tensor(name, dtype, dimensions, size)
+    try:
+        check_tensor_size(tensor)
+    except InvalidManifest as error:
+        raise Unreadable(error.message) from error
+    return tensor
+
+
+def cover(
+    file: ReadableFile, size: int, placed: Iterable[tuple[int, list[Segment]]]
+) -> list[Segment]:
+    """Returns segments that cover all `size` bytes: those placed, and what lies between them.
+
+    `placed`: the first byte of each run of segments, in any order. A run that overlaps one before
+    it, lies outside of the file or is empty is left out, and its bytes are opaque.
+    """
+    segments: list[Segment] = []
+    position = 0
+    for start, run in _without_overlaps(placed, size):
+        segments.extend(split_opaque(file, position, start))
+        segments.extend(run)
+        position = start + sum(s.size for s in run)
+    segments.extend(split_opaque(file, position, size))
+    return segments
+
+
+def _without_overlaps(
+    placed: Iterable[tuple[int, list[Segment]]], size: int
+) -> Iterator[tuple[int, list[Segment]]]:
+    position = 0
+    for start, run in sorted(placed, key=lambda place: place[0]):
+        end = start + sum(s.size for s in run)
+        if position <= start < end <= size:
+            yield start, run
+            position = end
