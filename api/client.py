@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,8 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from ..dedup.errors import Unreachable
 from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
 from ..dedup.names import check_branch, check_repo, check_revision
+from ..dedup.sketch import Sketch
 from ..dedup.vault import (
     S3_STANDARD_PRICE,
+    Candidate,
     CheckResult,
     Commit,
     RepoInfo,
@@ -29,13 +32,26 @@ from .wire import (
     MAX_DIGESTS,
     MAX_MANIFEST_BODY_BYTES,
     MAX_PACK_BYTES,
+    MAX_SKETCHES,
     split_frames,
 )
 
 _T = TypeVar("_T")
+_Item = TypeVar("_Item")
 
 # Frames of one request: few enough that a broken connection repeats little.
 _FRAMES_PER_REQUEST = 1000
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A candidate as JSON has it."""
+
+    digest: str
+    size: int
+    predicted: int
+    repo: str
+    revision: str
 
 
 class HttpVault:
@@ -63,6 +79,16 @@ class HttpVault:
             found = self._parse(dict[str, list[str]], answer)
             missing.update(bytes.fromhex(digest) for digest in found["missing"])
         return missing & set(digests)
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """See Vault.find_bases."""
+        found: list[tuple[Candidate, ...]] = []
+        for part in _parts(sketches, MAX_SKETCHES):
+            body = {"sketches": [_sketch_json(sketch) for sketch in part]}
+            answer = self._transport.request("POST", "/v1/bases", json=body)
+            named = self._parse(dict[str, list[list[_Named]]], answer)["bases"]
+            found.extend(tuple(map(_candidate, each)) for each in named)
+        return found
 
     def add_pack(self, path: Path, name: str) -> int:
         """See Vault.add_pack."""
@@ -149,7 +175,16 @@ def _digests_json(digests: Sequence[bytes]) -> dict[str, Any]:
     return {"digests": [digest.hex() for digest in digests]}
 
 
-def _parts(items: Sequence[bytes], size: int) -> Iterator[Sequence[bytes]]:
+def _sketch_json(sketch: Sketch) -> dict[str, Any]:
+    texts = {"bits": sketch.bits.hex(), "words": sketch.words.hex()}
+    return {"dtype": sketch.dtype, "size": sketch.size, **texts}
+
+
+def _candidate(named: _Named) -> Candidate:
+    return Candidate(**{**asdict(named), "digest": bytes.fromhex(named.digest)})
+
+
+def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
 

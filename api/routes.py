@@ -16,9 +16,12 @@ from pydantic import ValidationError
 from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
 from ..dedup.segments import Literal, Opaque, Tensor
-from ..dedup.vault import S3_STANDARD_PRICE, Snapshot
+from ..dedup.sketch import Sketch, check_sketch
+from ..dedup.vault import S3_STANDARD_PRICE, Candidate, Snapshot
 from .schemas import (
     AddedSchema,
+    BasesSchema,
+    CandidateSchema,
     CheckSchema,
     CommitSchema,
     DigestsSchema,
@@ -30,6 +33,7 @@ from .schemas import (
     RevisionFileSchema,
     RevisionSchema,
     SegmentsSchema,
+    SketchesSchema,
     TensorSchema,
 )
 from .uploads import received_bytes, received_file
@@ -64,12 +68,27 @@ async def digests_of(request: Request) -> list[bytes]:
     return [bytes.fromhex(digest) for digest in asked.digests]
 
 
+async def sketches_of(request: Request) -> list[Sketch]:
+    """Returns the sketches of a JSON body, which is not read beyond its limit."""
+    body = await received_bytes(request, MAX_JSON_BODY_BYTES)
+    try:
+        asked = SketchesSchema.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
+    return [
+        check_sketch(Sketch(s.dtype, s.size, bytes.fromhex(s.bits), bytes.fromhex(s.words)))
+        for s in asked.sketches
+    ]
+
+
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
 RepoParam = Annotated[str, Depends(repo_of)]
 DigestsParam = Annotated[list[bytes], Depends(digests_of)]
+SketchesParam = Annotated[list[Sketch], Depends(sketches_of)]
 RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
 BINARY_BODY = _describe_body("application/octet-stream", {"type": "string", "format": "binary"})
 DIGESTS_BODY = _describe_body("application/json", DigestsSchema.model_json_schema())
+SKETCHES_BODY = _describe_body("application/json", SketchesSchema.model_json_schema())
 
 router = APIRouter(
     prefix="/v1",
@@ -84,6 +103,18 @@ def find_missing(vault: VaultParam, digests: DigestsParam) -> MissingSchema:
     """Says which of the chunks the vault holds no frame of, in the order asked."""
     missing = vault.find_missing(digests)
     return MissingSchema(missing=[digest.hex() for digest in digests if digest in missing])
+
+
+@router.post(
+    "/bases", tags=["push"], summary="Ask what to code against", openapi_extra=SKETCHES_BODY
+)
+def find_bases(vault: VaultParam, sketches: SketchesParam) -> BasesSchema:
+    """Names, for each sketch, stored chunks with related content, best first.
+
+    A frame may be made against any of them; its bytes come from the frames of the revision named.
+    """
+    found = vault.find_bases(sketches)
+    return BasesSchema(bases=[[_candidate_schema(c) for c in each] for each in found])
 
 
 @router.put("/packs/{name}", tags=["push"], summary="Upload a pack", openapi_extra=BINARY_BODY)
@@ -173,6 +204,16 @@ def report(
 def check(vault: VaultParam) -> CheckSchema:
     """Checks that everything referred to is there; reads no weights and writes nothing."""
     return CheckSchema.model_validate(vault.check())
+
+
+def _candidate_schema(found: Candidate) -> CandidateSchema:
+    return CandidateSchema(
+        digest=found.digest.hex(),
+        size=found.size,
+        predicted=found.predicted,
+        repo=found.repo,
+        revision=found.revision,
+    )
 
 
 def _revision_schema(snapshot: Snapshot, with_tensors: bool) -> RevisionSchema:

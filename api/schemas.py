@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from .wire import MAX_DIGESTS
+from .wire import MAX_DIGESTS, MAX_SKETCHES
 
 Digest = Annotated[
     str,
@@ -58,6 +58,37 @@ class MissingSchema(Schema):
     """Those of the chunks asked for that the vault holds no frame of."""
 
     missing: list[Digest]
+
+
+class SketchSchema(Schema):
+    """What bases are looked for by (FORMAT.md, "Sketch")."""
+
+    dtype: str = Field(description="one of FORMAT.md's", examples=["BF16"])
+    size: ByteCount = Field(description="raw bytes of the chunk")
+    bits: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    words: Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{2})*$", max_length=1024)]
+
+
+class SketchesSchema(Schema):
+    """The chunks that bases are asked for."""
+
+    sketches: Annotated[list[SketchSchema], Field(max_length=MAX_SKETCHES)]
+
+
+class CandidateSchema(Schema):
+    """A stored chunk that a delta may be made against."""
+
+    digest: Digest
+    size: ByteCount = Field(description="raw bytes")
+    predicted: ByteCount = Field(description="frame bytes of a delta on it, by the sketches' words")
+    repo: str = Field(description="with `revision`, what its frame can be read through")
+    revision: str = Field(description="id of a commit")
+
+
+class BasesSchema(Schema):
+    """For each sketch, in the order asked, the candidates, best first."""
+
+    bases: list[list[CandidateSchema]]
 
 
 class AddedSchema(Schema):

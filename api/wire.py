@@ -22,6 +22,9 @@ SHAPE_HEADER = "X-Weightvault-Shape"
 MAX_DIGESTS = 10_000
 """Digests in one request: 640 KB of JSON, and one second of catalogue work at most."""
 
+MAX_SKETCHES = 500
+"""Sketches in one request: up to 1,200 characters each, and half a second of catalogue work."""
+
 MAX_JSON_BODY_BYTES = 1 << 20
 """Bytes of one JSON body: MAX_DIGESTS of them and their punctuation."""
 

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from ..codecs.dtypes import find_dtype
+from ..codecs.dtypes import BY_ID, find_dtype
 from ..codecs.errors import FrameError
 from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
 from ..codecs.pipeline import decode_tensor
@@ -19,30 +19,40 @@ from .chunks import Buffer, ChunkReader
 from .errors import InvalidFrame
 from .manifest import ChunkUse
 from .segments import CHUNK_BYTES
+from .sketch import make_sketch
+from .sketchfile import Sketches
 
 # A frame may be this much larger than its chunk (codecs.frame.RAW_OVERHEAD_BYTES and reserve).
 _MAX_FRAME_BYTES = CHUNK_BYTES + 4096
 _READ_BYTES = 4 * 1024 * 1024
 
 Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
+StandAlone = Callable[[Collection[bytes]], set[bytes]]
 
 
-def check_pack(path: Path, name: str, locate: Locate, reader: ChunkReader) -> list[PackEntry]:
-    """Returns the entries of the pack in the file `path`, everything about them verified.
+def check_pack(
+    path: Path, name: str, locate: Locate, stand_alone: StandAlone, reader: ChunkReader
+) -> tuple[list[PackEntry], Sketches]:
+    """Returns the entries of the pack in the file `path`, everything about them verified, and the
+    sketches of what they decode to.
 
     The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and base its entry
-    states; a base stands alone and is in the vault. `locate` finds chunks of the vault, `reader`
-    reads them. Raises InvalidFrame naming what is wrong.
+    states; a base is in the vault and has a frame of its own, there or in this pack. `locate`
+    finds chunks of the vault, `stand_alone` says which have frames of their own, `reader` reads
+    them. Raises InvalidFrame naming what is wrong.
     """
+    sketches: Sketches = {}
     with path.open("rb") as file:
         if _hash_file(file) != name:
             raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
         entries = _read_entries(file, path.stat().st_size)
         # In the order of the deltas, so that the reader can fetch ahead, many at a time.
-        bases = reader.read(_base_uses(entries, locate))
+        bases = reader.read(_base_uses(entries, locate, stand_alone))
         for entry in entries:
-            _check_frame(file, entry, None if entry.base_digest is None else next(bases))
-    return entries
+            base = None if entry.base_digest is None else next(bases)
+            raw = _check_frame(file, entry, base)
+            sketches[entry.digest] = make_sketch(raw, BY_ID[entry.dtype].name)
+    return entries, sketches
 
 
 def _hash_file(file: BinaryIO) -> str:
@@ -65,19 +75,21 @@ def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
         raise InvalidFrame(f"pack is not well-formed: {error}") from error
 
 
-def _base_uses(entries: list[PackEntry], locate: Locate) -> list[ChunkUse]:
-    """Returns the base of each delta; raises InvalidFrame unless it is here and stands alone."""
+def _base_uses(entries: list[PackEntry], locate: Locate, stand_alone: StandAlone) -> list[ChunkUse]:
+    """Returns the base of each delta; raises InvalidFrame unless it is here and may be one."""
     bases = [e.base_digest for e in entries if e.base_digest is not None]
     places = locate(set(bases)) if bases else {}
+    alone = {e.digest for e in entries if e.base_digest is None}
+    alone |= stand_alone(set(bases) - alone) if bases else set()
     for base in bases:
         if base not in places:
             raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
-        if places[base].base is not None:
+        if base not in alone:
             raise InvalidFrame(f"the base {base.hex()} is a delta itself; deltas are one deep")
     return [ChunkUse(base, 0, places[base].raw_bytes, "U8") for base in bases]
 
 
-def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> None:
+def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> memoryview:
     if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
         raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
     file.seek(entry.offset)
@@ -86,7 +98,7 @@ def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> None:
         header = parse_header(frame)
         if _facts(header) != _entry_facts(entry):
             raise InvalidFrame(f"frame of chunk {entry.digest.hex()} is not what the index says")
-        decode_tensor(frame, base=base, verify=True)
+        return decode_tensor(frame, base=base, verify=True)
     except FrameError as error:
         raise InvalidFrame(
             f"frame does not decode to chunk {entry.digest.hex()}: {error}", "push again"

@@ -11,16 +11,21 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from blake3 import blake3
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.errors import NotFound
+from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
-from ..store.rows import CommitRow, FileRow
+from ..store.rows import CommitRow, FileRow, SketchRow
+from .candidates import sketch_row
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
 from .names import check_branch, check_repo, is_commit_id
+from .sketchfile import parse_sketches, sketches_key
 
 VERSION = 1
 _PREFIX = "journal/"
@@ -39,6 +44,15 @@ class Entry:
     commit: CommitRow | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """The frames of a pack took the place of those that these chunks had before."""
+
+    pack: str
+    chunks: tuple[bytes, ...]
+    created: float
+
+
 def commit_row(
     repo: str, branch: str, manifest: str, parent: str | None, base: str | None
 ) -> CommitRow:
@@ -54,7 +68,7 @@ def deletion(repo: str) -> Entry:
     return Entry(repo, time.time())
 
 
-def write_entry(backend: Backend, entry: Entry) -> str:
+def write_entry(backend: Backend, entry: Entry | Moves) -> str:
     """Stores an entry durably and returns its key. Keys sort by time."""
     data = _pack_entry(entry)
     key = f"{_PREFIX}{_time_part(entry.created)}-{blake3(data).hexdigest()[:16]}"
@@ -77,8 +91,11 @@ def catch_up(backend: Backend, catalogue: Catalogue) -> int:
     return len(new)
 
 
-def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: Entry) -> None:
+def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: Entry | Moves) -> None:
     """Carries out one entry in the catalogue, in one transaction."""
+    if isinstance(entry, Moves):
+        replay_moves(catalogue, entry.pack, entry.chunks, key)
+        return
     if entry.commit is None:
         catalogue.delete_repo(entry.repo, key)
         return
@@ -103,11 +120,26 @@ def _file_rows(manifest: Manifest) -> Iterator[FileRow]:
 def _learn_packs(backend: Backend, catalogue: Catalogue) -> None:
     """Records the packs that the catalogue does not know, from their own indexes."""
     known = catalogue.pack_names()
+    touched: set[bytes] = set()
     for info in backend.list("packs/"):
         name = info.key.rpartition("/")[2]
         if name not in known:
             entries = read_index(_range_reader(backend, pack_key(name)), info.size)
-            catalogue.add_pack(name, info.size, entries)
+            catalogue.add_pack(name, info.size, entries, _sketch_rows(backend, name))
+            touched.update(e.base_digest for e in entries if e.base_digest is not None)
+            touched.update(e.digest for e in entries)
+    # Packs come in any order, so only now is it known what each base may be.
+    settle_chunks(catalogue, touched)
+
+
+def _sketch_rows(backend: Backend, pack: str) -> list[SketchRow]:
+    """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
+    bases, so their loss stops nothing."""
+    try:
+        found = parse_sketches(backend.get(sketches_key(pack)))
+    except (NotFound, Corrupt):
+        return []
+    return [sketch_row(digest, sketch) for digest, sketch in found.items()]
 
 
 def _range_reader(backend: Backend, key: str):
@@ -129,14 +161,18 @@ def _time_part(seconds: float) -> str:
     return f"{round(seconds * 1e6):016x}"
 
 
-def _pack_entry(entry: Entry) -> bytes:
-    outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
-    if entry.commit is not None:
-        outline["commit"] = asdict(entry.commit)
+def _pack_entry(entry: Entry | Moves) -> bytes:
+    if isinstance(entry, Moves):
+        moves = {"pack": entry.pack, "chunks": [digest.hex() for digest in entry.chunks]}
+        outline = {"version": VERSION, "created": entry.created, "moves": moves}
+    else:
+        outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
+        if entry.commit is not None:
+            outline["commit"] = asdict(entry.commit)
     return json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _parse_entry(key: str, data: bytes) -> Entry:
+def _parse_entry(key: str, data: bytes) -> Entry | Moves:
     """Reads an entry; raises Corrupt unless it is one and its key holds its hash."""
     if not key.endswith("-" + blake3(data).hexdigest()[:16]):
         raise Corrupt(f"journal entry {key} is damaged")
@@ -144,13 +180,22 @@ def _parse_entry(key: str, data: bytes) -> Entry:
         outline = json.loads(data)
         if outline["version"] != VERSION:
             raise VaultError(f"journal entry {key} is too new", "upgrade weightvault")
-        commit = CommitRow(**outline["commit"]) if "commit" in outline else None
-        entry = Entry(check_repo(outline["repo"]), float(outline["created"]), commit)
+        entry = _parse_outline(outline)
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"journal entry {key} is malformed: {error}") from error
-    if commit is not None:
-        _check_commit(key, commit)
+    if isinstance(entry, Entry) and entry.commit is not None:
+        _check_commit(key, entry.commit)
     return entry
+
+
+def _parse_outline(outline: dict[str, Any]) -> Entry | Moves:
+    created = float(outline["created"])
+    if "moves" in outline:
+        moves = outline["moves"]
+        pack_key(moves["pack"])
+        return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)
+    commit = CommitRow(**outline["commit"]) if "commit" in outline else None
+    return Entry(check_repo(outline["repo"]), created, commit)
 
 
 def _check_commit(key: str, commit: CommitRow) -> None:

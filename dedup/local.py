@@ -10,9 +10,11 @@ from blake3 import blake3
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.moves import can_stand_alone
 from ..store.pack import pack_key
 from ..store.rows import CommitRow
 from . import journal
+from .candidates import find_candidates, sketch_row
 from .check import check_vault
 from .chunks import Buffer, ChunkReader
 from .errors import (
@@ -32,9 +34,12 @@ from .names import check_branch, check_repo, check_revision
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
 from .segments import Tensor
+from .sketch import Sketch
+from .sketchfile import pack_sketches, sketches_key
 from .translate import store_errors
 from .vault import (
     S3_STANDARD_PRICE,
+    Candidate,
     CheckResult,
     Commit,
     FileInfo,
@@ -77,14 +82,23 @@ class LocalVault:
         with store_errors():
             return set(digests) - self.catalogue.known(digests).keys()
 
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """See Vault.find_bases."""
+        with store_errors():
+            return find_candidates(self.catalogue, sketches)
+
     def add_pack(self, path: Path, name: str) -> int:
         """See Vault.add_pack."""
         reader = ChunkReader(self._fetch_any)
+        alone = partial(can_stand_alone, self.catalogue)
         with store_errors():
-            entries = check_pack(path, name, self.catalogue.locate, reader)
+            entries, sketches = check_pack(path, name, self.catalogue.locate, alone, reader)
             write_marker(self.backend, self.catalogue)
+            # Before the pack: without it, a catalogue built anew would not find these chunks.
+            self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
             self.backend.put_file(pack_key(name), path)
-            return self.catalogue.add_pack(name, path.stat().st_size, entries)
+            rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
+            return self.catalogue.add_pack(name, path.stat().st_size, entries, rows)
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None

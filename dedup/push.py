@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
@@ -15,21 +16,24 @@ from ..codecs.dtypes import find_dtype
 from ..codecs.frame import CODEC_IDS, parse_header
 from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
-from .bases import Base, find_base, match_chunks
+from .bases import choose_bases, find_base
 from .chunks import Buffer, ChunkReader
-from .errors import InvalidFile
+from .errors import InvalidFile, Missing
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .progress import Progress
 from .scan import find_files, scan_files
 from .segments import CHUNK_BYTES
+from .sketchfile import Sketches
 from .translate import store_errors
-from .vault import Commit, Vault
+from .vault import Candidate, Commit, Vault
 
 # About one request each way on S3 for as much as is worth one; a frame is at most 32 MiB.
 PACK_BYTES = 64 * 1024 * 1024
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
+# Bases that vanish twice while they are read are no coincidence.
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,15 @@ class PushResult:
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A chunk to encode: the file it is read from, where, and its base's chunk."""
+    """A chunk to encode: the file it is read from, where, and the bases to try."""
 
     path: Path
     use: ChunkUse
-    base: ChunkUse | None
+    bases: tuple[Candidate, ...]
+
+
+# Raw bytes of a job and, by digest, of its bases.
+_Loaded = tuple[_Job, Buffer, dict[bytes, Buffer]]
 
 
 def push(
@@ -77,18 +85,23 @@ def push(
     check_repo(repo)
     check_branch(branch)
     files = find_files(path)
-    base_name, coding_base = find_base(vault, files, repo, branch, base)
-    manifest = scan_files(files, progress, chunk_bytes)
-    missing = _ask_missing(vault, manifest)
-    jobs = list(_jobs(manifest, files, missing, coding_base))
-    sent = _send(vault, jobs, coding_base, level, progress)
+    base_name, lineage = find_base(vault, files, repo, branch, base)
+    sketches: Sketches = {}
+    manifest = scan_files(files, progress, chunk_bytes, sketches)
+    new = _ask_missing(vault, manifest)
+
+    def choose(missing: set[bytes]) -> list[_Job]:
+        bases = choose_bases(vault, manifest, missing, sketches, lineage)
+        return list(_jobs(manifest, files, missing, bases))
+
+    sent = _send_all(vault, manifest, new, choose, level, progress)
     commit = vault.commit(repo, branch, manifest, base=base_name)
     return PushResult(
         commit=commit,
         files=len(manifest.files),
         logical=manifest.size,
-        new_chunks=len(missing),
-        known_chunks=len(manifest.digests()) - len(missing),
+        new_chunks=len(new),
+        known_chunks=len(manifest.digests()) - len(new),
         sent=sent,
         seconds=time.monotonic() - started,
     )
@@ -103,19 +116,39 @@ def _ask_missing(vault: Vault, manifest: Manifest) -> set[bytes]:
 
 
 def _jobs(
-    manifest: Manifest, files: dict[str, Path], missing: set[bytes], base: Base | None
+    manifest: Manifest,
+    files: dict[str, Path],
+    missing: set[bytes],
+    bases: dict[bytes, tuple[Candidate, ...]],
 ) -> Iterator[_Job]:
     """Yields each missing chunk once, in file order."""
-    matches = match_chunks(manifest, base) if base else {}
     wanted = set(missing)
     for entry in manifest.files:
         for use in entry.chunks(manifest.chunk_bytes):
             if use.digest in wanted:
                 wanted.discard(use.digest)
-                yield _Job(files[entry.path], use, matches.get(use.digest))
+                yield _Job(files[entry.path], use, bases.get(use.digest, ()))
 
 
-def _send(vault: Vault, jobs: list[_Job], base: Base | None, level: str, progress: Progress) -> int:
+def _send_all(
+    vault: Vault,
+    manifest: Manifest,
+    missing: set[bytes],
+    choose: Callable[[set[bytes]], list[_Job]],
+    level: str,
+    progress: Progress,
+) -> int:
+    """Sends the missing chunks; chooses bases again when one vanished meanwhile, because its repo
+    was deleted or its family coded anew. Returns the bytes of packs sent."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return _send(vault, choose(missing), level, progress)
+        except Missing:
+            missing = _ask_missing(vault, manifest)
+    return _send(vault, choose(missing), level, progress)
+
+
+def _send(vault: Vault, jobs: list[_Job], level: str, progress: Progress) -> int:
     """Encodes and sends the chunks; returns the bytes of packs sent."""
     progress.begin("storing", sum(job.use.size for job in jobs))
     try:
@@ -124,28 +157,41 @@ def _send(vault: Vault, jobs: list[_Job], base: Base | None, level: str, progres
             tempfile.TemporaryDirectory(prefix="weightvault-") as folder,
             _PackSender(vault, Path(folder)) as sender,
         ):
-            for job, raw, base_digest, base_raw in _load(vault, jobs, base):
-                sender.add(_encode(job, raw, base_digest, base_raw, level))
+            for job, raw, bases in _load(vault, jobs):
+                sender.add(_encode(job, raw, bases, level))
                 progress.advance(job.use.size)
             return sender.finish()
     finally:
         progress.end()
 
 
-def _load(
-    vault: Vault, jobs: list[_Job], base: Base | None
-) -> Iterator[tuple[_Job, Buffer, bytes | None, Buffer | None]]:
-    """Yields each job with its raw bytes and its base's digest and raw bytes."""
-    bases: Iterator[tuple[bytes, Buffer]] = iter(())
-    if base is not None:
-        reader = ChunkReader(lambda digests: vault.read_frames(base.repo, base.revision, digests))
-        bases = reader.read_bases(job.base for job in jobs if job.base is not None)
+def _load(vault: Vault, jobs: list[_Job]) -> Iterator[_Loaded]:
+    """Yields each job with its raw bytes and those of its bases."""
+    bases = _read_bases(vault, [candidate for job in jobs for candidate in job.bases])
     for path, group in groupby(jobs, key=lambda job: job.path):
         with path.open("rb") as file:
             for job in group:
-                raw = _read_chunk(file, job)
-                digest, base_raw = next(bases) if job.base is not None else (None, None)
-                yield job, raw, digest, base_raw
+                yield job, _read_chunk(file, job), dict(next(bases) for _ in job.bases)
+
+
+def _read_bases(vault: Vault, candidates: list[Candidate]) -> Iterator[tuple[bytes, Buffer]]:
+    """Yields each candidate's digest and raw bytes, or those of the base it has become a delta on
+    since it was named; read through the revisions that came with the candidates."""
+    scopes = {c.digest: (c.repo, c.revision) for c in candidates}
+
+    def fetch(digests: Sequence[bytes]) -> Iterator[bytes]:
+        frames: dict[bytes, bytes] = {}
+        for scope in sorted({scopes[digest] for digest in digests}):
+            wanted = [digest for digest in digests if scopes[digest] == scope]
+            frames.update(zip(wanted, vault.read_frames(*scope, wanted), strict=True))
+        for digest in digests:
+            base = parse_header(frames[digest]).base_digest
+            if base is not None:
+                scopes.setdefault(base, scopes[digest])
+            yield frames[digest]
+
+    reader = ChunkReader(fetch)
+    return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
 
 
 def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
@@ -156,17 +202,11 @@ def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
     return raw
 
 
-def _encode(
-    job: _Job, raw: Buffer, base_digest: bytes | None, base_raw: Buffer | None, level: str
-) -> bytes:
-    return encode_tensor(
-        raw,
-        job.use.dtype,
-        base=base_raw,
-        level=level,
-        digest=job.use.digest,
-        base_digest=base_digest,
-    )
+def _encode(job: _Job, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
+    """Returns the smallest frame: alone, or against one of the bases."""
+    encode = partial(encode_tensor, raw, job.use.dtype, level=level, digest=job.use.digest)
+    frames = [encode(base=base, base_digest=digest) for digest, base in bases.items()]
+    return min(frames, key=len) if frames else encode()
 
 
 class _PackSender:

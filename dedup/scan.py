@@ -15,7 +15,9 @@ from .formats.registry import segment_file
 from .manifest import FileEntry, Manifest
 from .names import check_path
 from .progress import Progress
-from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, cut_bytes
+from .segments import CHUNK_BYTES, Literal, Segment, Tensor, chunk_sizes, cut_bytes
+from .sketch import make_sketch
+from .sketchfile import Sketches
 
 # Folders that tools keep beside a model and that no hub takes in.
 _IGNORED_FOLDERS = {".git", ".cache", "__pycache__"}
@@ -41,23 +43,33 @@ def find_files(path: Path) -> dict[str, Path]:
 
 
 def scan_files(
-    files: dict[str, Path], progress: Progress, chunk_bytes: int = CHUNK_BYTES
+    files: dict[str, Path],
+    progress: Progress,
+    chunk_bytes: int = CHUNK_BYTES,
+    sketches: Sketches | None = None,
 ) -> Manifest:
-    """Takes `files` apart and hashes them. Raises InvalidFile naming the file that is wrong."""
+    """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks.
+
+    Raises InvalidFile naming the file that is wrong.
+    """
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
-        entries = (_scan_file(name, p, progress, chunk_bytes) for name, p in files.items())
+        entries = (
+            _scan_file(name, p, progress, chunk_bytes, sketches) for name, p in files.items()
+        )
         return Manifest(tuple(entries), chunk_bytes)
     finally:
         progress.end()
 
 
-def _scan_file(name: str, path: Path, progress: Progress, chunk_bytes: int) -> FileEntry:
+def _scan_file(
+    name: str, path: Path, progress: Progress, chunk_bytes: int, sketches: Sketches | None
+) -> FileEntry:
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             segments = segment_file(name, file, before.st_size)
-            entry = _hash_file(name, file, segments, progress, chunk_bytes)
+            entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
             _check_unchanged(before, os.fstat(file.fileno()))
             return entry
     except VaultError as error:
@@ -77,7 +89,12 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _hash_file(
-    name: str, file: BinaryIO, segments: list[Segment], progress: Progress, chunk_bytes: int
+    name: str,
+    file: BinaryIO,
+    segments: list[Segment],
+    progress: Progress,
+    chunk_bytes: int,
+    sketches: Sketches | None,
 ) -> FileEntry:
     whole = blake3(max_threads=blake3.AUTO)
     size = sum(s.size for s in segments)
@@ -90,6 +107,9 @@ def _hash_file(
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
             digests.append(_hash(data))
+            if sketches is not None and not isinstance(segment, Literal):
+                dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
+                sketches[digests[-1]] = make_sketch(data, dtype)
             progress.advance(n)
         if not isinstance(segment, Literal):
             segment = replace(segment, chunks=tuple(digests))

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .manifest import Manifest
+
+if TYPE_CHECKING:
+    # Numpy takes 0.1 s to import, which asking for a list need not pay.
+    from .sketch import Sketch
 
 # What S3 standard storage costs in its cheapest-to-reach region, first 50 TB, per GiB and month.
 S3_STANDARD_PRICE = 0.023
@@ -153,11 +157,74 @@ class CheckResult:
     problems: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A stored chunk that a new one may be coded against: its digest, its `size` in raw bytes, the
+    frame bytes that a delta on it is `predicted` to take, and a repo and the id of a commit of it
+    through which `read_frames` gives it."""
+
+    digest: bytes
+    size: int
+    predicted: int
+    repo: str
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiseStep:
+    """What one step of `optimise` did, or with a dry run would do.
+
+    `families` were looked at, `changed` of them coded anew; `chunks` have new frames. `before` and
+    `after` are the frame bytes of the changed families, predicted ones in a dry run. `cursor` is
+    what the next step takes, None when there is nothing left.
+    """
+
+    families: int
+    changed: int
+    chunks: int
+    before: int
+    after: int
+    cursor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyMember:
+    """A repo in a family: raw and stored bytes of its chunks that the family shares, the mean
+    share of sketch bits in which they differ from their centres, and how many chunks are centres.
+    """
+
+    repo: str
+    raw: int
+    stored: int
+    distance: float
+    centres: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Repos whose newest commits share bases, or chunks: `centre` is the one that holds most of
+    the bases. `raw` and `stored` count each chunk once."""
+
+    centre: str
+    raw: int
+    stored: int
+    members: tuple[FamilyMember, ...]
+
+
 class Vault(Protocol):
     """A place that keeps repos of files and gives back the very bytes it was given."""
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """Returns those of `digests` that the vault holds no frame for."""
+        ...
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """Returns for each sketch of a new chunk the stored chunks that a delta may be made
+        against, best first: found by content, ranked by predicted size.
+
+        Only chunks that whoever asks may read are named.
+        """
         ...
 
     def add_pack(self, path: Path, name: str) -> int:
@@ -208,6 +275,19 @@ class Vault(Protocol):
 
     def check(self) -> CheckResult:
         """Checks that everything referred to is there; reads no weights and writes nothing."""
+        ...
+
+    def list_families(self) -> list[Family]:
+        """Returns the families of models, largest first; a model of its own is one."""
+        ...
+
+    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
+        """Codes the next few families anew where better bases save bytes (ARCHITECTURE.md,
+        "Planning"); begins with `cursor` 0 and goes on with the cursor of the step before.
+
+        Beside live traffic, and at any moment to be stopped: a step's changes are visible
+        together or not at all. With `dry_run` it only predicts.
+        """
         ...
 
     def close(self) -> None:

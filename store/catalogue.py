@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Table, delete, func, insert, or_, sel
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from .bands import add_sketches
 from .engine import open_engine, store_error
 from .errors import NotFound
 from .pack import PackEntry
@@ -24,12 +25,14 @@ from .rows import (
     FileRow,
     Location,
     RepoRow,
+    SketchRow,
     batches,
     by_digest,
     commit_columns,
     location_columns,
 )
 from .schema import chunks, commit_chunks, commits, files, journal, packs, refs, repos, settings
+from .spares import keep_spares, settle
 
 
 class Catalogue:
@@ -58,7 +61,8 @@ class Catalogue:
             raise store_error(error) from error
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that writes; raising inside undoes all of it."""
         try:
             with self.engine.begin() as connection:
                 yield connection
@@ -76,14 +80,14 @@ class Catalogue:
     def store_id(self, default: str | None = None) -> str | None:
         """Returns the identity of the store; `default` becomes it where there is none."""
         query = select(settings.c.value).where(settings.c.name == "store_id")
-        with self._writing() as connection:
+        with self.writing() as connection:
             if default is not None:
-                self._add_once(connection, settings, [{"name": "store_id", "value": default}])
+                self.add_once(connection, settings, [{"name": "store_id", "value": default}])
             return connection.scalar(query)
 
     def set_store_id(self, store_id: str) -> None:
         """Ties the catalogue to the store of that identity."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             connection.execute(delete(settings).where(settings.c.name == "store_id"))
             connection.execute(insert(settings).values(name="store_id", value=store_id))
 
@@ -102,18 +106,30 @@ class Catalogue:
             rows = by_digest(connection, location_columns(), digests)
             return {row.digest: Location(*row) for row in rows}
 
-    def add_pack(self, name: str, size: int, entries: Sequence[PackEntry]) -> int:
+    def add_pack(
+        self,
+        name: str,
+        size: int,
+        entries: Sequence[PackEntry],
+        found: Sequence[SketchRow] = (),
+    ) -> int:
         """Records a stored pack of `size` bytes; returns how many of its chunks were new.
 
-        A chunk that already has a frame keeps it. Recording a pack again changes nothing.
+        `found`: sketches of its chunks. A chunk that already has a frame keeps it, and the pack's
+        becomes a spare one; a base that has become a delta meanwhile stands alone again. Recording
+        a pack again changes nothing.
         """
         frame_bytes = sum(e.frame_bytes for e in entries)
         values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
-        with self._writing() as connection:
-            self._add_once(connection, packs, [values])
+        with self.writing() as connection:
+            self.add_once(connection, packs, [values])
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
             rows = [_chunk_values(e, pack_id) for e in entries]
-            return self._add_once(connection, chunks, rows)
+            new = self.add_once(connection, chunks, rows)
+            keep_spares(connection, self.add_once, pack_id, entries)
+            add_sketches(connection, self.add_once, found)
+            settle(connection, [e.base_digest for e in entries if e.base_digest is not None])
+            return new
 
     def pack_names(self) -> set[str]:
         """Returns the names of all packs recorded."""
@@ -126,10 +142,10 @@ class Catalogue:
         self, row: CommitRow, entries: Sequence[FileRow], digests: Collection[bytes], key: str
     ) -> None:
         """Records a commit, what it needs and the journal entry `key`, and moves its branch."""
-        with self._writing() as connection:
-            if not self._take_entry(connection, key):
+        with self.writing() as connection:
+            if not self.take_entry(connection, key):
                 return
-            self._add_once(connection, repos, [{"name": row.repo}])
+            self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = connection.scalar(select(repos.c.id).where(repos.c.name == row.repo))
             commit_id = self._commit_id(connection, repo_id, row, entries, digests)
             branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
@@ -143,8 +159,8 @@ class Catalogue:
 
     def delete_repo(self, repo: str, key: str) -> None:
         """Removes a repo with its commits, as the journal entry `key` says."""
-        with self._writing() as connection:
-            if self._take_entry(connection, key):
+        with self.writing() as connection:
+            if self.take_entry(connection, key):
                 connection.execute(delete(repos).where(repos.c.name == repo))
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
@@ -258,10 +274,12 @@ class Catalogue:
         with self.reading() as connection:
             return connection.scalar(select(func.max(journal.c.key)))
 
-    def _take_entry(self, connection: Connection, key: str) -> bool:
-        return self._add_once(connection, journal, [{"key": key}]) > 0
+    def take_entry(self, connection: Connection, key: str) -> bool:
+        """Notes a journal entry; says whether it was new."""
+        return self.add_once(connection, journal, [{"key": key}]) > 0
 
-    def _add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    def add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+        """Inserts the rows that are not there yet; returns how many."""
         if not rows:
             return 0
         return connection.execute(self._insert(table).on_conflict_do_nothing(), rows).rowcount

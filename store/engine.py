@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from . import schema
 from .errors import CorruptObject, StorageFull, StoreError, Unavailable
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -78,5 +78,6 @@ def _prepare_schema(connection: Connection) -> None:
         connection.execute(insert(settings).values(name="schema_version", value=SCHEMA_VERSION))
     elif version != SCHEMA_VERSION:
         raise StoreError(
-            f"the catalogue has schema version {version}; this weightvault knows {SCHEMA_VERSION}"
+            f"the catalogue has schema version {version}; this weightvault knows {SCHEMA_VERSION}. "
+            "Delete it: it is rebuilt from the objects"
         )

@@ -61,6 +61,19 @@ class RepoRow:
     updated: float
 
 
+@dataclass(frozen=True, slots=True)
+class SketchRow:
+    """What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is below 512; chunks of
+    another kind are never related, and one of none (None) to nothing. `dtype` is its id."""
+
+    digest: bytes
+    kind: int | None
+    dtype: int
+    raw_bytes: int
+    bits: bytes
+    words: bytes
+
+
 def location_columns() -> Any:
     """Selects what a Location holds."""
     return select(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -22,6 +23,9 @@ metadata = MetaData()
 # SQLite only counts up by itself in a column of exactly INTEGER type.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Digest = LargeBinary(32)
+
+# Columns by which sketches are searched (store/sketches.py).
+BANDS = 16
 
 packs = Table(
     "packs",
@@ -46,6 +50,40 @@ chunks = Table(
     Column("codec", SmallInteger, nullable=False),
     Column("base", _Digest, nullable=True, index=True),
 )
+
+# Frames of chunks that have another one in `chunks`: written at the same time by somebody else, or
+# left behind when a chunk was coded anew. One that stands alone is what a base returns to when a
+# delta on it arrives after it became a delta itself.
+spares = Table(
+    "spares",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), nullable=False, index=True),
+    Column("frame_bytes", BigInteger, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("base", _Digest, nullable=True),
+)
+
+# What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is NULL where nothing can be
+# said. The bands are pieces of `bits` to search by; they are NULL unless the chunk stands alone,
+# and their indexes hold only the others: thousands of deltas on one base cost the search nothing.
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True),
+    Column("kind", SmallInteger, nullable=True),
+    Column("dtype", SmallInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("bits", LargeBinary(32), nullable=False),
+    Column("words", LargeBinary, nullable=False),
+    # Fingerprint of the family when it was last planned around this chunk.
+    Column("planned", BigInteger, nullable=True),
+    *(Column(f"band{i}", Integer, nullable=True) for i in range(BANDS)),
+)
+for _band in (sketches.c[f"band{i}"] for i in range(BANDS)):
+    _filled = _band.is_not(None)
+    Index(f"sketches_{_band.name}", _band, sqlite_where=_filled, postgresql_where=_filled)
 
 repos = Table(
     "repos",
@@ -100,6 +138,38 @@ commit_chunks = Table(
 
 # Which journal entries this catalogue has taken in.
 journal = Table("journal", metadata, Column("key", String(120), primary_key=True))
+
+# Objects that shall disappear (ARCHITECTURE.md, "Collection"): packs and manifests by their key.
+# `since` is when nothing was seen to need them, `removed` when their rows went and their deletion
+# began; `foreign` tells that another catalogue of the same store is at it.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("key", String(120), primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("removed", Float, nullable=True),
+    Column("foreign", Boolean, nullable=False),
+)
+
+# Frames that a scrub found damaged, or whose pack is gone, until they are repaired. A chunk whose
+# frame in use is here counts as missing, so that whoever has it can push it again.
+damage = Table(
+    "damage",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id", ondelete="CASCADE"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("digest", _Digest, nullable=False, index=True),
+    Column("reason", String(300), nullable=False),
+    Column("found", Float, nullable=False),
+)
+
+# When every byte of a pack was last read and found right.
+verified = Table(
+    "verified",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Float, nullable=False),
+)
 
 # One row per fact about the catalogue itself, such as its schema version.
 settings = Table(

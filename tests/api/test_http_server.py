@@ -45,6 +45,7 @@ def test_the_endpoints() -> None:
     assert endpoints(app) == {
         ("GET", "/health"),
         ("POST", "/v1/missing"),
+        ("POST", "/v1/bases"),
         ("PUT", "/v1/packs/{name}"),
         ("POST", "/v1/repos/{namespace}/{name}/commits"),
         ("GET", "/v1/repos"),

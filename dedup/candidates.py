@@ -1,0 +1,64 @@
+"""Finds what a new chunk may be coded against, by its sketch alone: what a server tells clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..codecs.dtypes import BY_ID, find_dtype
+from ..store.catalogue import Catalogue
+from ..store.rows import SketchRow
+from ..store.sketches import Centre, find_near, read_centres
+from .predict import predict_alone, predict_deltas
+from .sketch import Sketch, find_related
+from .vault import Candidate
+
+# Candidates named for a chunk: the client encodes against one or two of them.
+MOST_CANDIDATES = 3
+
+# Related chunks that are ranked by their words; the nearest by sketch come first.
+_MOST_RANKED = 16
+
+
+def find_candidates(
+    catalogue: Catalogue, sketches: Sequence[Sketch]
+) -> list[tuple[Candidate, ...]]:
+    """Returns for each sketch the chunks that a delta may be made against, best first.
+
+    Only chunks that stand alone, are related by their sketches, and promise a delta smaller than
+    a frame without a base. Reads no weights.
+    """
+    return [_candidates_of(catalogue, sketch) for sketch in sketches]
+
+
+def sketch_row(digest: bytes, sketch: Sketch) -> SketchRow:
+    """Returns the catalogue's row of a chunk's sketch."""
+    dtype = find_dtype(sketch.dtype).id
+    return SketchRow(digest, sketch.kind, dtype, sketch.size, sketch.bits, sketch.words)
+
+
+def row_sketch(row: SketchRow) -> Sketch:
+    """Returns the sketch of a catalogue's row."""
+    return Sketch(BY_ID[row.dtype].name, row.raw_bytes, row.bits, row.words)
+
+
+def _candidates_of(catalogue: Catalogue, sketch: Sketch) -> tuple[Candidate, ...]:
+    near = find_near(catalogue, sketch_row(b"", sketch))
+    related = find_related(sketch.bits, [bits for _, bits in near])[:_MOST_RANKED]
+    if not related:
+        return ()
+    centres = list(read_centres(catalogue, [near[i][0] for i in related]).values())
+    if not centres:
+        return ()
+    predicted = predict_deltas(sketch, [row_sketch(c.sketch) for c in centres])
+    limit = predict_alone(sketch)
+    ranked = sorted(
+        (size, centre.sketch.digest, centre)
+        for size, centre in zip(predicted, centres, strict=True)
+        if size < limit
+    )
+    return tuple(_candidate(size, centre) for size, _, centre in ranked[:MOST_CANDIDATES])
+
+
+def _candidate(predicted: int, centre: Centre) -> Candidate:
+    row = centre.sketch
+    return Candidate(row.digest, row.raw_bytes, predicted, centre.repo, centre.revision)

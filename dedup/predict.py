@@ -1,0 +1,92 @@
+"""Predicts how large frames will be from the words of sketches, without reading any weights.
+
+A delta codes, for each element, how many units of the last place it is away from its base: about
+the entropy of that number's bit length, and the bits below the leading one as they are. A frame
+without a base codes the high byte of floats by its entropy and the rest as it is. What remains,
+coders' contexts on the one side and tables and headers on the other, is fitted to real frames
+(`benchmarks/families.py --fit`), by the bytes of an element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..codecs.dtypes import find_dtype
+from .sketch import Sketch, order_words
+
+# Factors of: bits below the leading one and sign; entropy of the bit length; one element; and the
+# bytes that tables and headers take at least. Fitted to the frames of the corpora's 629 pairs.
+_DELTA = {
+    1: (0.60, 1.50, 0.30, 180.0),
+    2: (0.57, 2.07, -1.20, 240.0),
+    4: (0.76, 0.98, 4.63, 230.0),
+    8: (0.76, 0.98, 30.0, 230.0),
+}
+_LENGTHS = 33
+
+
+def predict_deltas(sketch: Sketch, bases: Sequence[Sketch]) -> list[int]:
+    """Returns the predicted frame bytes of a chunk coded against each of `bases`, which have its
+    dtype and size."""
+    words = _ordered(sketch)
+    stacked = np.stack([_ordered(base) for base in bases])
+    return [int(size) for size in delta_sizes(sketch, words, stacked)]
+
+
+def delta_sizes(
+    sketch: Sketch, words: NDArray[np.int64], bases: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """As predict_deltas, for words from `ordered_words`: (m,) and (n, m) int64 give (n,)."""
+    lengths = _bit_lengths(words - bases)
+    below = np.maximum(lengths - 1, 0).mean(1) + (lengths > 0).mean(1)
+    return _frame_bytes(sketch, below, _entropies(lengths, _LENGTHS))
+
+
+def ordered_words(sketches: Sequence[Sketch]) -> NDArray[np.int64]:
+    """Returns the words of sketches of one dtype in the order of their values, (n, m) int64."""
+    return np.stack([_ordered(sketch) for sketch in sketches])
+
+
+def predict_alone(sketch: Sketch) -> int:
+    """Returns the predicted frame bytes of a chunk without a base."""
+    dtype = find_dtype(sketch.dtype)
+    words = np.frombuffer(sketch.words, f"<u{min(4, dtype.item_bytes)}")
+    high = (words >> (8 * words.itemsize - 8 - int(dtype.is_float))) & 255
+    bits = 8 * (dtype.item_bytes - 1) + _entropies(high[None].astype(np.int64), 256)[0]
+    return int(min(sketch.size, sketch.size * bits / (8 * dtype.item_bytes) + 200)) + 64
+
+
+def _ordered(sketch: Sketch) -> NDArray[np.int64]:
+    width = min(4, find_dtype(sketch.dtype).item_bytes)
+    words = np.frombuffer(sketch.words, f"<u{width}")
+    return order_words(words, sketch.dtype).astype(np.int64)
+
+
+def _frame_bytes(
+    sketch: Sketch, below: NDArray[np.float64], entropy: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    width = find_dtype(sketch.dtype).item_bytes
+    per_bit, per_entropy, constant, overhead = _DELTA[width]
+    bits = np.maximum(0.05, per_bit * below + per_entropy * entropy + constant)
+    # Elements that are all equal cost next to nothing, whatever the fit says.
+    bits = np.where(below == 0, 0.02, bits)
+    return np.minimum(sketch.size, sketch.size / width * bits / 8) + overhead
+
+
+def _bit_lengths(differences: NDArray[np.int64]) -> NDArray[np.int64]:
+    # Exact: differences are below 2^33, and a float64 holds 53 bits.
+    return np.frexp(np.abs(differences).astype(np.float64))[1].astype(np.int64)
+
+
+def _entropies(values: NDArray[np.int64], limit: int) -> NDArray[np.float64]:
+    """Entropy in bits of each row of (n, m) values below `limit`, for the bias of small samples
+    corrected (Miller and Madow, 1955)."""
+    rows, columns = values.shape
+    flat = values + limit * np.arange(rows)[:, None]
+    counts = np.bincount(flat.ravel(), minlength=rows * limit).reshape(rows, limit)
+    shares = counts / columns
+    plain = -(shares * np.log2(np.where(counts, shares, 1))).sum(1)
+    return plain + (np.count_nonzero(counts, axis=1) - 1) / (2 * columns * np.log(2))

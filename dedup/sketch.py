@@ -1,0 +1,142 @@
+"""Sketches: 32 bytes that tell whether two tensors are of one family, and a few words of each that
+tell how large a delta between them would be (FORMAT.md, "Sketch").
+
+A bit of a sketch says which of two elements at fixed pseudo-random places is the greater. Training
+hardly ever changes that: in families trained for real 0 to 18 bits of 256 differ, the median is 1,
+between unrelated tensors it is 128 +- 8 (`benchmarks/families.py`). Signs alone, one element a
+bit, do as well on weights, but are equal for all tensors of positive numbers: norms, unsigned
+integers, an optimiser's second moments. Rounding to another float type keeps the order, so casts
+of a tensor share its sketch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from blake3 import blake3
+from numpy.typing import NDArray
+
+from ..codecs.dtypes import BY_NAME, find_dtype
+from .errors import InvalidInput
+
+SKETCH_BYTES = 32
+SKETCH_BITS = 8 * SKETCH_BYTES
+SAMPLE_WORDS = 128
+
+# Below this a delta saves less than naming its base takes (32 bytes in the frame, 32 in the index).
+MIN_BYTES = 512
+
+# Of the bits in which unrelated tensors with as many ones would differ, the share that may differ
+# within a family. Trained families reach 0.14, an optimiser's second moments 60 steps apart 0.19;
+# unrelated tensors start at 0.5 (norms of neighbouring layers), 0.7 without those.
+MAX_DIFFERENCE = 0.27
+
+# A sketch whose elements are mostly equal says little: with fewer than 17 ones (or zeros), chance
+# makes two of them look alike. Such tensors (constant, sparse, repeated) are not searched for.
+MIN_ONES = 17
+
+_SEED = b"weightvault sketch 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What is kept of a chunk: its `dtype` and `size` in bytes, 256 `bits` as 32 bytes, and up to
+    SAMPLE_WORDS elements, `words`, little-endian."""
+
+    dtype: str
+    size: int
+    bits: bytes
+    words: bytes
+
+    @property
+    def kind(self) -> int | None:
+        """A number below 512 that tensors must share to be compared, None where nothing can be
+        said: the class of the dtype and the number of elements, as a power of two."""
+        elements = self.size // find_dtype(self.dtype).item_bytes
+        ones = int.from_bytes(self.bits, "little").bit_count()
+        if self.size < MIN_BYTES or not MIN_ONES <= ones <= SKETCH_BITS - MIN_ONES:
+            return None
+        return _dtype_class(self.dtype) << 5 | min(31, elements.bit_length() - 1)
+
+
+def make_sketch(raw: bytes | bytearray | memoryview, dtype: str) -> Sketch:
+    """Returns the sketch of a chunk's raw bytes, read as elements of `dtype`; takes about 20 µs
+    whatever their number. Bytes beyond the last whole element do not count."""
+    width = find_dtype(dtype).item_bytes
+    count = len(raw) // width
+    if count == 0:
+        return Sketch(dtype, len(raw), bytes(SKETCH_BYTES), b"")
+    elements = np.frombuffer(raw, f"<u{width}", count)
+    places = _places() >> np.uint64(65 - count.bit_length()) if count > 1 else _places() * 0
+    picked = elements[places.astype(np.intp)]
+    order = order_words(picked, dtype)
+    bits = np.packbits(order[0::2] > order[1::2], bitorder="little")
+    words = picked[0 : 2 * SAMPLE_WORDS : 2]
+    # Of eight bytes the high four: the others are noise to a prediction.
+    kept = words if width < 8 else (words >> np.uint64(32)).astype("<u4")
+    return Sketch(dtype, len(raw), bits.tobytes(), kept.tobytes())
+
+
+def check_sketch(sketch: Sketch) -> Sketch:
+    """Returns a sketch from outside; raises InvalidInput unless its parts fit each other."""
+    dtype = BY_NAME.get(sketch.dtype)
+    if dtype is None or len(sketch.bits) != SKETCH_BYTES:
+        raise InvalidInput(f"no sketch: dtype {sketch.dtype!r}, {len(sketch.bits)} bytes")
+    expected = SAMPLE_WORDS * min(4, dtype.item_bytes) if sketch.size >= dtype.item_bytes else 0
+    if len(sketch.words) != expected:
+        raise InvalidInput(f"a sketch with {len(sketch.words)} bytes of words, not {expected}")
+    return sketch
+
+
+def order_words(words: NDArray[np.unsignedinteger], dtype: str) -> NDArray[np.unsignedinteger]:
+    """Maps elements, as unsigned words of any width, to unsigned words of the same order."""
+    if is_unsigned(dtype):
+        return words
+    top = words.dtype.type(1 << (8 * words.itemsize - 1))
+    if dtype.startswith("I"):
+        return words ^ top
+    return np.where(words & top, ~words, words | top)
+
+
+def is_unsigned(dtype: str) -> bool:
+    """Says whether the elements of a dtype have no sign."""
+    return dtype.startswith(("U", "BOOL"))
+
+
+def count_differences(bits: bytes, others: list[bytes]) -> NDArray[np.int64]:
+    """Returns the Hamming distance of a sketch's bits to each of `others`, (n,) int64."""
+    stacked = np.frombuffer(b"".join(others), np.uint8).reshape(-1, SKETCH_BYTES)
+    return np.bitwise_count(stacked ^ np.frombuffer(bits, np.uint8)).sum(1, dtype=np.int64)
+
+
+def find_related(bits: bytes, others: list[bytes]) -> list[int]:
+    """Returns which of `others` are of one family with `bits`, by index, nearest first."""
+    if not others:
+        return []
+    distances = count_differences(bits, others)
+    stacked = np.frombuffer(b"".join(others), np.uint8).reshape(-1, SKETCH_BYTES)
+    ones = int.from_bytes(bits, "little").bit_count()
+    theirs = np.bitwise_count(stacked).sum(1, dtype=np.int64)
+    by_chance = (ones * (SKETCH_BITS - theirs) + theirs * (SKETCH_BITS - ones)) / SKETCH_BITS
+    return [int(i) for i in np.argsort(distances, kind="stable") if _near(distances, by_chance, i)]
+
+
+def _near(distances: NDArray[np.int64], by_chance: NDArray[np.float64], i: int) -> bool:
+    return bool(distances[i] <= MAX_DIFFERENCE * by_chance[i])
+
+
+def _dtype_class(dtype: str) -> int:
+    """0 for floats, which share sketches across widths; each integer type has its own."""
+    width = find_dtype(dtype).item_bytes.bit_length()
+    if is_unsigned(dtype):
+        return width
+    return 4 + width if dtype.startswith("I") else 0
+
+
+@cache
+def _places() -> NDArray[np.uint64]:
+    """512 numbers whose top bits are element indexes: two for each bit of a sketch."""
+    stream = blake3(_SEED).digest(length=16 * SKETCH_BITS)
+    return np.frombuffer(stream, "<u8")

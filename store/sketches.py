@@ -1,0 +1,118 @@
+"""Finds chunks by content, in a few index look-ups (store/bands.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, func, select, union_all
+
+from .bands import band_values
+from .catalogue import Catalogue
+from .rows import SketchRow, batches, by_digest
+from .schema import BANDS, chunks, commit_chunks, commits, repos, sketches
+
+# Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
+# many almost equal chunks stand alone: any of them will do.
+_ROWS_PER_BAND = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Centre:
+    """A chunk that stands alone: its sketch, and a revision through which it can be read."""
+
+    sketch: SketchRow
+    frame_bytes: int
+    repo: str
+    revision: str
+
+
+def find_near(catalogue: Catalogue, row: SketchRow) -> list[tuple[int, bytes]]:
+    """Returns chunks that stand alone, have the size and dtype of `row` and share a band with it,
+    as chunk id and bits. Whether they are related is for the caller to see."""
+    if row.kind is None:
+        return []
+    given = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
+    with catalogue.reading() as connection:
+        values = {**given, "raw_bytes": row.raw_bytes, "dtype": row.dtype}
+        found = {near.chunk_id: near.bits for near in connection.execute(_NEAR, values)}
+    return list(found.items())
+
+
+def _near_query() -> Any:
+    """One look-up for each band, so that no planner can mistake them for a scan."""
+    parts = []
+    for i in range(BANDS):
+        band = sketches.c[f"band{i}"]
+        part = (
+            select(sketches.c.chunk_id, sketches.c.bits)
+            .where(
+                band == bindparam(f"vband{i}"),
+                sketches.c.raw_bytes == bindparam("raw_bytes"),
+                sketches.c.dtype == bindparam("dtype"),
+            )
+            .limit(_ROWS_PER_BAND)
+        )
+        parts.append(select(part.subquery(f"part{i}")))
+    return union_all(*parts)
+
+
+_NEAR = _near_query()
+
+
+def read_centres(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int, Centre]:
+    """Returns what is known of these chunks; those that no commit needs, or that have become
+    deltas, are left out."""
+    holder = _commit_of_chunk().label("holder")
+    query = (
+        select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
+        .join(chunks, chunks.c.id == sketches.c.chunk_id)
+        .where(chunks.c.base.is_(None))
+    )
+    with catalogue.reading() as connection:
+        rows = [
+            row
+            for batch in batches(list(chunk_ids))
+            for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
+        ]
+        scopes = _scopes(connection, {row.holder for row in rows if row.holder is not None})
+    return {
+        row.chunk_id: Centre(_sketch_row(row), row.frame_bytes, *scopes[row.holder])
+        for row in rows
+        if row.holder in scopes
+    }
+
+
+def _commit_of_chunk() -> Any:
+    """The id of a commit that needs the chunk, or else of one that needs a delta on it."""
+    delta = chunks.alias("delta")
+    using = select(commit_chunks.c.commit_id).where(commit_chunks.c.chunk_id == chunks.c.id)
+    through = (
+        select(commit_chunks.c.commit_id)
+        .join(delta, delta.c.id == commit_chunks.c.chunk_id)
+        .where(delta.c.base == chunks.c.digest)
+    )
+    first = using.limit(1).correlate(chunks).scalar_subquery()
+    second = through.limit(1).correlate(chunks).scalar_subquery()
+    return func.coalesce(first, second)
+
+
+def _scopes(connection: Connection, commit_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+    query = select(commits.c.id, repos.c.name, commits.c.oid).join(repos)
+    return {
+        row.id: (row.name, row.oid)
+        for batch in batches(list(commit_ids))
+        for row in connection.execute(query.where(commits.c.id.in_(batch)))
+    }
+
+
+def read_sketches(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, SketchRow]:
+    """Returns the sketches of chunks by digest; those without one are left out."""
+    query = select(sketches, chunks.c.digest).join(chunks, chunks.c.id == sketches.c.chunk_id)
+    with catalogue.reading() as connection:
+        return {row.digest: _sketch_row(row) for row in by_digest(connection, query, digests)}
+
+
+def _sketch_row(row: Any) -> SketchRow:
+    return SketchRow(row.digest, row.kind, row.dtype, row.raw_bytes, row.bits, row.words)
