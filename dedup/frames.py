@@ -7,9 +7,11 @@ from itertools import groupby
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.errors import NotFound
 from ..store.pack import pack_key
 from ..store.rows import Location
 from .errors import ChunksMissing
+from .journal import catch_up
 from .translate import store_errors
 
 # Frames of one window are in memory together; the same bound as a reader's batch of raw bytes.
@@ -30,8 +32,23 @@ def read_frames(
         raise ChunksMissing(f"{len(absent)} chunks are not in this vault, as {absent[0].hex()}")
     for window in _windows([places[d] for d in digests]):
         with store_errors():
-            frames = _read_window(backend, window)
+            frames = _read_moved(backend, catalogue, window)
         yield from (frames[place.digest] for place in window)
+
+
+def _read_moved(
+    backend: Backend, catalogue: Catalogue, window: list[Location]
+) -> dict[bytes, bytes]:
+    """Reads a window; frames that were moved to another pack meanwhile are found there."""
+    try:
+        return _read_window(backend, window)
+    except NotFound:
+        catch_up(backend, catalogue)
+        places = catalogue.locate([place.digest for place in window])
+        moved = [places.get(place.digest, place) for place in window]
+        if moved == window:
+            raise
+        return _read_window(backend, moved)
 
 
 def _windows(places: list[Location]) -> Iterator[list[Location]]:

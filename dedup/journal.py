@@ -9,18 +9,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from blake3 import blake3
 
-from ..store.backend import Backend
+from ..store.backend import Backend, check_key
 from ..store.catalogue import Catalogue
+from ..store.collection import (
+    lift_tombstones,
+    list_tombstones,
+    replay_removal,
+    set_tombstones,
+)
 from ..store.errors import NotFound
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
-from ..store.rows import CommitRow, FileRow, SketchRow
+from ..store.rows import CommitRow, FileRow, SketchRow, batches
 from .candidates import sketch_row
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
@@ -33,6 +40,8 @@ _PREFIX = "journal/"
 # Clocks of several writers differ; entries this much older than the newest one known are looked
 # at again.
 CLOCK_MARGIN_SECONDS = 3600
+# Small objects: on S3 each takes a round trip, and connections are kept for as many.
+_READERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,20 @@ class Moves:
     created: float
 
 
+@dataclass(frozen=True, slots=True)
+class Tombs:
+    """Objects that shall disappear (ARCHITECTURE.md, "Collection"). `stage` is "retire" when they
+    get their tombstones, "restore" when those are taken away again, "remove" when they go."""
+
+    stage: str
+    keys: tuple[str, ...]
+    created: float
+
+
+AnyEntry = Entry | Moves | Tombs
+STAGES = ("retire", "restore", "remove")
+
+
 def commit_row(
     repo: str, branch: str, manifest: str, parent: str | None, base: str | None
 ) -> CommitRow:
@@ -68,12 +91,17 @@ def deletion(repo: str) -> Entry:
     return Entry(repo, time.time())
 
 
-def write_entry(backend: Backend, entry: Entry | Moves) -> str:
+def write_entry(backend: Backend, entry: AnyEntry) -> str:
     """Stores an entry durably and returns its key. Keys sort by time."""
-    data = _pack_entry(entry)
-    key = f"{_PREFIX}{_time_part(entry.created)}-{blake3(data).hexdigest()[:16]}"
+    key, data = pack_entry(entry)
     backend.put(key, data)
     return key
+
+
+def pack_entry(entry: AnyEntry) -> tuple[str, bytes]:
+    """Returns the key and the bytes of an entry."""
+    data = _pack_entry(entry)
+    return f"{_PREFIX}{_time_part(entry.created)}-{blake3(data).hexdigest()[:16]}", data
 
 
 def catch_up(backend: Backend, catalogue: Catalogue) -> int:
@@ -85,22 +113,62 @@ def catch_up(backend: Backend, catalogue: Catalogue) -> int:
     keys = [info.key for info in backend.list(_PREFIX, after=_resume_key(catalogue))]
     new = catalogue.unknown_entries(keys)
     if new:
-        _learn_packs(backend, catalogue)
-    for key in new:
-        apply_entry(backend, catalogue, key, _parse_entry(key, backend.get(key)))
+        learn_packs(backend, catalogue)
+    entries = dict(read_entries(backend, new))
+    # What a repo had before it was deleted may have been collected since.
+    deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
+    for key, entry in entries.items():
+        if isinstance(entry, Entry) and entry.commit and key < deleted.get(entry.repo, ""):
+            catalogue.pass_entry(key)
+        else:
+            apply_entry(backend, catalogue, key, entry)
     return len(new)
 
 
-def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: Entry | Moves) -> None:
-    """Carries out one entry in the catalogue, in one transaction."""
+def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, AnyEntry]]:
+    """Yields entries with their keys, several being fetched at a time."""
+    with ThreadPoolExecutor(_READERS, "journal") as readers:
+        for batch in batches(list(keys)):
+            for key, data in zip(batch, readers.map(backend.get, batch), strict=True):
+                yield key, parse_entry(key, data)
+
+
+def list_entries(backend: Backend) -> Iterator[tuple[str, AnyEntry]]:
+    """Yields the whole journal in order."""
+    return read_entries(backend, [info.key for info in backend.list(_PREFIX)])
+
+
+def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntry) -> None:
+    """Carries out one entry of the journal in the catalogue, in one transaction."""
     if isinstance(entry, Moves):
         replay_moves(catalogue, entry.pack, entry.chunks, key)
-        return
-    if entry.commit is None:
+    elif isinstance(entry, Tombs):
+        _apply_tombs(catalogue, key, entry)
+    elif entry.commit is None:
         catalogue.delete_repo(entry.repo, key)
-        return
-    manifest = load_manifest(backend, entry.commit.manifest)
-    catalogue.add_commit(entry.commit, list(_file_rows(manifest)), list(manifest.digests()), key)
+    else:
+        _apply_commit(backend, catalogue, key, entry.commit)
+
+
+def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
+    if entry.stage == "retire":
+        set_tombstones(catalogue, entry.keys, entry.created, key, lambda: None)
+    elif entry.stage == "restore":
+        lift_tombstones(catalogue, entry.keys, key, lambda: None)
+    else:
+        replay_removal(catalogue, entry.keys, entry.created, key)
+
+
+def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitRow) -> None:
+    manifest = load_manifest(backend, row.manifest)
+    values = row, file_rows(manifest), list(manifest.digests()), key
+    try:
+        catalogue.add_commit(*values)
+    except NotFound:
+        # Its packs were being removed when it was made, and are still there: whoever removes
+        # them looks at the journal once more before deleting anything.
+        learn_packs(backend, catalogue, removed_too=True)
+        catalogue.add_commit(*values)
 
 
 def load_manifest(backend: Backend, name: str) -> Manifest:
@@ -111,15 +179,21 @@ def load_manifest(backend: Backend, name: str) -> Manifest:
     return parse_manifest(data)
 
 
-def _file_rows(manifest: Manifest) -> Iterator[FileRow]:
-    for entry in manifest.files:
-        tensors = sum(1 for _ in entry.tensors)
-        yield FileRow(entry.path, entry.size, entry.digest, entry.recipe(), tensors)
+def file_rows(manifest: Manifest) -> list[FileRow]:
+    """Returns what the catalogue keeps of each file."""
+    return [
+        FileRow(e.path, e.size, e.digest, e.recipe(), sum(1 for _ in e.tensors))
+        for e in manifest.files
+    ]
 
 
-def _learn_packs(backend: Backend, catalogue: Catalogue) -> None:
-    """Records the packs that the catalogue does not know, from their own indexes."""
+def learn_packs(backend: Backend, catalogue: Catalogue, *, removed_too: bool = False) -> None:
+    """Records the packs that the catalogue does not know, from their own indexes. One that is
+    being removed counts as known unless `removed_too`."""
     known = catalogue.pack_names()
+    if not removed_too:
+        tombs = list_tombstones(catalogue)
+        known |= {k.rpartition("/")[2] for k, tomb in tombs.items() if tomb.removed is not None}
     touched: set[bytes] = set()
     for info in backend.list("packs/"):
         name = info.key.rpartition("/")[2]
@@ -161,10 +235,12 @@ def _time_part(seconds: float) -> str:
     return f"{round(seconds * 1e6):016x}"
 
 
-def _pack_entry(entry: Entry | Moves) -> bytes:
+def _pack_entry(entry: AnyEntry) -> bytes:
     if isinstance(entry, Moves):
         moves = {"pack": entry.pack, "chunks": [digest.hex() for digest in entry.chunks]}
         outline = {"version": VERSION, "created": entry.created, "moves": moves}
+    elif isinstance(entry, Tombs):
+        outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
     else:
         outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
         if entry.commit is not None:
@@ -172,7 +248,7 @@ def _pack_entry(entry: Entry | Moves) -> bytes:
     return json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
 
 
-def _parse_entry(key: str, data: bytes) -> Entry | Moves:
+def parse_entry(key: str, data: bytes) -> AnyEntry:
     """Reads an entry; raises Corrupt unless it is one and its key holds its hash."""
     if not key.endswith("-" + blake3(data).hexdigest()[:16]):
         raise Corrupt(f"journal entry {key} is damaged")
@@ -188,12 +264,15 @@ def _parse_entry(key: str, data: bytes) -> Entry | Moves:
     return entry
 
 
-def _parse_outline(outline: dict[str, Any]) -> Entry | Moves:
+def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     created = float(outline["created"])
     if "moves" in outline:
         moves = outline["moves"]
         pack_key(moves["pack"])
         return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)
+    for stage in STAGES:
+        if stage in outline:
+            return Tombs(stage, tuple(map(check_key, outline[stage])), created)
     commit = CommitRow(**outline["commit"]) if "commit" in outline else None
     return Entry(check_repo(outline["repo"]), created, commit)
 

@@ -10,7 +10,9 @@ from blake3 import blake3
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.errors import NotFound
 from ..store.moves import can_stand_alone
+from ..store.needs import usable_among
 from ..store.pack import pack_key
 from ..store.rows import CommitRow
 from . import journal
@@ -33,9 +35,10 @@ from .marker import match_catalogue, read_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
+from .securing import reclaim_pack, secure
 from .segments import Tensor
 from .sketch import Sketch
-from .sketchfile import pack_sketches, sketches_key
+from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
 from .vault import (
     S3_STANDARD_PRICE,
@@ -79,8 +82,8 @@ class LocalVault:
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """See Vault.find_missing."""
-        with store_errors():
-            return set(digests) - self.catalogue.known(digests).keys()
+        with store_errors(), self.catalogue.reading() as connection:
+            return set(digests) - usable_among(connection, digests)
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
         """See Vault.find_bases."""
@@ -94,11 +97,15 @@ class LocalVault:
         with store_errors():
             entries, sketches = check_pack(path, name, self.catalogue.locate, alone, reader)
             write_marker(self.backend, self.catalogue)
-            # Before the pack: without it, a catalogue built anew would not find these chunks.
-            self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
-            self.backend.put_file(pack_key(name), path)
+            reclaim_pack(self.backend, self.catalogue, name)
+            self._put_pack(path, name, sketches)
             rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
-            return self.catalogue.add_pack(name, path.stat().st_size, entries, rows)
+            added = self.catalogue.add_pack(name, path.stat().st_size, entries, rows)
+            # Between the two lines above nothing knew the pack, so a collection without grace may
+            # have taken it; from now on it is known.
+            if not self.backend.exists(pack_key(name)):
+                self._put_pack(path, name, sketches)
+            return added
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
@@ -112,13 +119,14 @@ class LocalVault:
         name = manifest_name(data)
         with store_errors():
             head = self.catalogue.find_commit(repo, branch)
-            if head and head.manifest == name:
+            # A push that finds its manifest gone or quarantined puts it back.
+            if head and head.manifest == name and self.backend.exists(manifest_key(name)):
                 return _commit(head)
             self._check_chunks(manifest)
             self._check_files(manifest)
-            self.backend.put(manifest_key(name), data)
+            secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = journal.commit_row(repo, branch, name, head.oid if head else None, base)
-            self._record(journal.Entry(repo, row.created, row))
+            self._add_commit(row, manifest, data)
         return _commit(row)
 
     def delete_repo(self, repo: str) -> None:
@@ -231,6 +239,25 @@ class LocalVault:
             self.catalogue.last_entry()
 
     # Inside
+
+    def _put_pack(self, path: Path, name: str, sketches: Sketches) -> None:
+        # The sketches first: without them, a catalogue built anew would not find these chunks.
+        self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
+        self.backend.put_file(pack_key(name), path)
+
+    def _add_commit(self, row: CommitRow, manifest: Manifest, data: bytes) -> None:
+        write_marker(self.backend, self.catalogue)
+        key, entry = journal.pack_entry(journal.Entry(row.repo, row.created, row))
+
+        def publish() -> None:
+            self.backend.put(manifest_key(row.manifest), data)
+            self.backend.put(key, entry)
+
+        files, digests = journal.file_rows(manifest), list(manifest.digests())
+        try:
+            self.catalogue.add_commit(row, files, digests, key, publish)
+        except NotFound as error:
+            raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
 
     def _record(self, entry: journal.Entry) -> None:
         write_marker(self.backend, self.catalogue)

@@ -7,9 +7,8 @@ transaction and raises only StoreError kinds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, delete, func, insert, or_, select, update
@@ -19,6 +18,8 @@ from sqlalchemy.exc import DBAPIError
 from .bands import add_sketches
 from .engine import open_engine, store_error
 from .errors import NotFound
+from .listing import file_totals, repo_rows
+from .needs import hold_store, lift_pack, missing_bases, replace_unusable
 from .pack import PackEntry
 from .rows import (
     CommitRow,
@@ -31,7 +32,17 @@ from .rows import (
     commit_columns,
     location_columns,
 )
-from .schema import chunks, commit_chunks, commits, files, journal, packs, refs, repos, settings
+from .schema import (
+    chunks,
+    commit_chunks,
+    commits,
+    files,
+    journal,
+    packs,
+    refs,
+    repos,
+    settings,
+)
 from .spares import keep_spares, settle
 
 
@@ -122,13 +133,16 @@ class Catalogue:
         frame_bytes = sum(e.frame_bytes for e in entries)
         values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
         with self.writing() as connection:
+            hold_store(connection)
             self.add_once(connection, packs, [values])
+            lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
             rows = [_chunk_values(e, pack_id) for e in entries]
             new = self.add_once(connection, chunks, rows)
             keep_spares(connection, self.add_once, pack_id, entries)
             add_sketches(connection, self.add_once, found)
             settle(connection, [e.base_digest for e in entries if e.base_digest is not None])
+            replace_unusable(connection, [e.digest for e in entries])
             return new
 
     def pack_names(self) -> set[str]:
@@ -139,10 +153,21 @@ class Catalogue:
     # Commits
 
     def add_commit(
-        self, row: CommitRow, entries: Sequence[FileRow], digests: Collection[bytes], key: str
+        self,
+        row: CommitRow,
+        entries: Sequence[FileRow],
+        digests: Collection[bytes],
+        key: str,
+        publish: Callable[[], Any] = lambda: None,
     ) -> None:
-        """Records a commit, what it needs and the journal entry `key`, and moves its branch."""
+        """Records a commit, what it needs and the journal entry `key`, and moves its branch.
+
+        `publish` stores manifest and entry, inside the transaction: what it stores is relied on by
+        nobody else before, and never stored for what does not happen. Raises NotFound when a chunk,
+        or a base of one, is gone.
+        """
         with self.writing() as connection:
+            hold_store(connection)
             if not self.take_entry(connection, key):
                 return
             self.add_once(connection, repos, [{"name": row.repo}])
@@ -156,6 +181,12 @@ class Catalogue:
             )
             if not moved.rowcount:
                 connection.execute(insert(refs).values(branch))
+            publish()
+
+    def pass_entry(self, key: str) -> None:
+        """Records that the journal entry `key` is known, without doing what it says."""
+        with self.writing() as connection:
+            self.take_entry(connection, key)
 
     def delete_repo(self, repo: str, key: str) -> None:
         """Removes a repo with its commits, as the journal entry `key` says."""
@@ -207,8 +238,8 @@ class Catalogue:
                 .order_by(repos.c.name, refs.c.name)
             )
             branches = connection.execute(query).all()
-            totals = _file_totals(connection)
-        return list(_repo_rows(branches, totals))
+            totals = file_totals(connection)
+        return list(repo_rows(branches, totals))
 
     def chunks_of(self, repo: str, oid: str, digests: Collection[bytes]) -> set[bytes]:
         """Returns those of `digests` that a commit needs, bases of its deltas included."""
@@ -342,7 +373,7 @@ def _add_uses(connection: Connection, commit_id: int, digests: Collection[bytes]
     for batch in batches(list(digests)):
         used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
         rows = [{"commit_id": commit_id, "chunk_id": i} for i in connection.scalars(used)]
-        if len(rows) != len(batch):
+        if len(rows) != len(batch) or missing_bases(connection, batch):
             raise NotFound("a chunk that this commit needs has no frame in the catalogue")
         connection.execute(insert(commit_chunks), rows)
 
@@ -357,22 +388,3 @@ def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
         "codec": entry.codec,
         "base": entry.base_digest,
     }
-
-
-def _file_totals(connection: Connection) -> dict[int, tuple[int, int]]:
-    """Number and bytes of files of every commit that a branch points to."""
-    query = (
-        select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
-        .where(files.c.commit_id.in_(select(refs.c.commit_id)))
-        .group_by(files.c.commit_id)
-    )
-    return {commit_id: (n, int(size)) for commit_id, n, size in connection.execute(query)}
-
-
-def _repo_rows(branches: Iterable[Any], totals: dict[int, tuple[int, int]]) -> Iterator[RepoRow]:
-    """Gathers rows (repo, branch, commit, created), sorted by repo, into one row a repo."""
-    for name, rows in groupby(branches, key=lambda row: row[0]):
-        group = list(rows)
-        newest = max(group, key=lambda row: row[3])
-        n_files, size = totals.get(newest[2], (0, 0))
-        yield RepoRow(name, tuple(row[1] for row in group), n_files, size, newest[3])

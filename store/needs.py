@@ -1,0 +1,95 @@
+"""What needs what: the conditions by which frames are kept, sent again or given up.
+
+A frame is *live* while a commit uses its chunk, or uses a delta whose base it is. It is *unusable*
+while a scrub has it on record as damaged, or its base has no frame or an unusable one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, func, select
+
+from .rows import by_digest
+from .schema import chunks, commit_chunks, damage, spares, tombstones
+from .spares import swap
+
+# Transactions that come to rely on what is stored hold this lock together, those that take
+# something away hold it alone: so a collection sees every commit that got ahead of it, and every
+# commit sees what a collection took. The number is arbitrary but fixed; SQLite has one writer at a
+# time anyway.
+_STORE_LOCK = 7_236_190_451
+
+
+def hold_store(connection: Connection, *, alone: bool = False) -> None:
+    """Takes the lock described above until the transaction ends (PostgreSQL)."""
+    if connection.dialect.name == "postgresql":
+        lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+        connection.execute(select(lock(_STORE_LOCK)))
+
+
+def lift_pack(connection: Connection, name: str) -> None:
+    """Takes the tombstone of a pack away, which is there (again)."""
+    connection.execute(delete(tombstones).where(tombstones.c.key == f"packs/{name[:2]}/{name}"))
+
+
+def is_live(rows: Any = chunks) -> Any:
+    """The condition that a row of `chunks` is live."""
+    delta = chunks.alias("needing")
+    used = exists().where(commit_chunks.c.chunk_id == rows.c.id)
+    holding = exists().where(delta.c.base == rows.c.digest, commit_chunks.c.chunk_id == delta.c.id)
+    return used | holding
+
+
+def is_usable(frames: Any = chunks) -> Any:
+    """The condition that a row of `chunks` or `spares` can be read, as far as anybody knows."""
+    base = chunks.alias("its_base")
+    intact = exists().where(base.c.digest == frames.c.base, ~_is_damaged(base))
+    return ~_is_damaged(frames) & (frames.c.base.is_(None) | intact)
+
+
+def _is_damaged(frames: Any) -> Any:
+    same = (damage.c.pack_id == frames.c.pack_id) & (damage.c.offset == frames.c.offset)
+    return exists().where(same)
+
+
+def usable_among(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that have a frame that can be read."""
+    query = select(chunks.c.digest).where(is_usable())
+    return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def replace_unusable(connection: Connection, digests: Collection[bytes]) -> list[bytes]:
+    """Puts a spare frame in use for those of `digests` whose own cannot be read; returns them."""
+    broken = list(by_digest(connection, select(chunks).where(~is_usable()), digests))
+    replaced = []
+    for chunk in broken:
+        fit = select(spares).where(spares.c.chunk_id == chunk.id, is_usable(spares))
+        # One that stands alone first: deltas may be made against it.
+        order = (spares.c.base.is_not(None), spares.c.frame_bytes)
+        spare = connection.execute(fit.order_by(*order).limit(1)).first()
+        if spare is not None and _may_use(connection, chunk, spare):
+            swap(connection, chunk, spare)
+            replaced.append(chunk.digest)
+    return replaced
+
+
+def _may_use(connection: Connection, chunk: Any, spare: Any) -> bool:
+    """Deltas stay one deep: what others are coded against cannot become one, nor can a delta be
+    what the spare frame is coded against."""
+    if spare.base is None:
+        return True
+    on_chunk = select(chunks.c.id).where(chunks.c.base == chunk.digest).limit(1)
+    its_base = select(chunks.c.id).where(chunks.c.digest == spare.base, chunks.c.base.is_(None))
+    return (
+        connection.execute(on_chunk).first() is None
+        and connection.execute(its_base).first() is not None
+    )
+
+
+def missing_bases(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
+    """Returns the bases of the deltas among `digests` that have no frame at all."""
+    edges = select(chunks.c.base).where(chunks.c.base.is_not(None))
+    bases = {row.base for row in by_digest(connection, edges, digests)}
+    return bases - {r.digest for r in by_digest(connection, select(chunks.c.digest), bases)}
