@@ -21,8 +21,8 @@ SEGMENT_LOG2 = 17
 the tables' bytes included: 2^16 2.597, 2^17 2.599, 2^18 2.603, 2^19 2.609; the larger costs less
 time."""
 
-_STATES_BYTES = 4 * LANES
-LEAST_BYTES = 1 + _STATES_BYTES
+STATES_BYTES = 4 * LANES
+LEAST_BYTES = 1 + STATES_BYTES
 """What a coded plane takes beside its tables and words."""
 
 
@@ -81,7 +81,7 @@ def encode_plane(
     states, words = _start(symbols.size)
     starts = scratch("starts", 256, np.uint32)
     at = rans_kernels.encode_plane_kernel(
-        _path(), symbols, segment_log2, chosen.freqs, starts, states, words
+        path_number(), symbols, segment_log2, chosen.freqs, starts, states, words
     )
     return [bytes([segment_log2]), *_finish(states, chosen, words[at:])]
 
@@ -94,7 +94,7 @@ def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> list[byt
     states, words = _start(symbols.size)
     starts = np.empty(chosen.freqs.shape, np.uint32)
     at = rans_kernels.encode_context_kernel(
-        _path(), symbols, contexts, chosen.freqs, starts, states, words
+        path_number(), symbols, contexts, chosen.freqs, starts, states, words
     )
     return _finish(states, chosen, words[at:])
 
@@ -104,12 +104,12 @@ def decode_plane(source: Bytes, out: Bytes) -> None:
 
     Raises CorruptFrame when the source is not exactly what ``encode_plane`` writes for n symbols.
     """
-    states = _open(source, 1)
-    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SCALE, np.uint32)
+    states = open_stream(source, 1)
+    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SLOTS, np.uint32)
     at = rans_kernels.decode_plane_kernel(
-        _path(), source, 1 + _STATES_BYTES, int(source[0]), freqs, slots, states, out
+        path_number(), source, 1 + STATES_BYTES, int(source[0]), freqs, slots, states, out
     )
-    _close(source, at, states)
+    close_stream(source, at, states)
 
 
 def decode_pair(source: Bytes, low: Bytes, out: NDArray[np.uint16]) -> None:
@@ -118,12 +118,12 @@ def decode_pair(source: Bytes, low: Bytes, out: NDArray[np.uint16]) -> None:
 
     Raises CorruptFrame like ``decode_plane``.
     """
-    states = _open(source, 1)
-    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SCALE, np.uint32)
+    states = open_stream(source, 1)
+    freqs, slots = scratch("freqs", 256, np.uint16), scratch("slots", tables.SLOTS, np.uint32)
     at = rans_kernels.decode_pair_kernel(
-        _path(), source, 1 + _STATES_BYTES, int(source[0]), freqs, slots, states, low, out
+        path_number(), source, 1 + STATES_BYTES, int(source[0]), freqs, slots, states, low, out
     )
-    _close(source, at, states)
+    close_stream(source, at, states)
 
 
 def decode_contexts(source: Bytes, contexts: Bytes, rows: int, out: Bytes) -> None:
@@ -132,16 +132,16 @@ def decode_contexts(source: Bytes, contexts: Bytes, rows: int, out: Bytes) -> No
 
     Raises CorruptFrame like ``decode_plane``.
     """
-    states = _open(source, 0)
+    states = open_stream(source, 0)
     freqs = scratch("freqs", 256, np.uint16)
     slots = np.empty((rows, tables.SCALE), np.uint32)
     at = rans_kernels.decode_context_kernel(
-        _path(), source, _STATES_BYTES, contexts, freqs, slots, states, out
+        path_number(), source, STATES_BYTES, contexts, freqs, slots, states, out
     )
-    _close(source, at, states)
+    close_stream(source, at, states)
 
 
-def _path() -> int:
+def path_number() -> int:
     return PATHS.index(current_path())
 
 
@@ -158,15 +158,15 @@ def _finish(
     return [states.tobytes(), packed[:end].tobytes(), words.view(np.uint8).data]
 
 
-def _open(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:
-    if source.size < head_bytes + _STATES_BYTES or (head_bytes and not 6 <= source[0] <= 31):
+def open_stream(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:
+    if source.size < head_bytes + STATES_BYTES or (head_bytes and not 6 <= source[0] <= 31):
         raise CorruptFrame("an entropy-coded stream has no proper head")
-    states = source[head_bytes : head_bytes + _STATES_BYTES].copy().view(np.uint32)
+    states = source[head_bytes : head_bytes + STATES_BYTES].copy().view(np.uint32)
     if int(states.min()) < LOWER_BOUND or int(states.max()) >= LOWER_BOUND << 16:
         raise CorruptFrame("an entropy-coded stream starts from an impossible state")
     return states
 
 
-def _close(source: Bytes, at: int, states: NDArray[np.uint32]) -> None:
+def close_stream(source: Bytes, at: int, states: NDArray[np.uint32]) -> None:
     if at != source.size or bool((states != LOWER_BOUND).any()):
         raise CorruptFrame("an entropy-coded stream does not decode")

@@ -9,7 +9,14 @@ for a proper stream, -1 for a bad table, and more than ``source.size`` when word
 from numba import njit
 
 from . import rans_scalar, rans_steps
-from .tables import fold_starts_kernel, index_starts_kernel, parse_table_kernel, spread_kernel
+from .tables import (
+    SCALE,
+    fold_slots_kernel,
+    fold_starts_kernel,
+    index_starts_kernel,
+    parse_table_kernel,
+    spread_kernel,
+)
 
 WRITE_SLACK = 16
 """Words that must be free below the first one an encoder can write: vector stores clobber them."""
@@ -95,16 +102,24 @@ def decode_plane_kernel(path, source, at, segment_log2, freqs, slots, states, ou
     at = _skip_tables(source, at, segments, freqs)
     if at < 0:
         return at
+    folded = slots[SCALE:]
+    can_fold = path == 2 and rans_steps.HAS_FOLDED_SLOTS
+    is_folded = False
     for index in range(segments):
         is_new = source[table] != 0
         table = parse_table_kernel(source, table, freqs)
         if is_new:
             spread_kernel(freqs, slots)
+            is_folded = can_fold and fold_slots_kernel(freqs, folded)
         begin = index << segment_log2
         stop = min(begin + (1 << segment_log2), out.size)
         steps = (stop - begin) // 64
         done = 0
-        if path == 2:
+        if is_folded:
+            at, done = rans_steps.decode_plane_folded(
+                source, at, folded, states, begin, steps, out, source
+            )
+        elif path == 2:
             at, done = rans_steps.decode_plane_avx512(
                 source, at, slots, states, begin, steps, out, source
             )
@@ -128,16 +143,24 @@ def decode_pair_kernel(path, source, at, segment_log2, freqs, slots, states, low
     at = _skip_tables(source, at, segments, freqs)
     if at < 0:
         return at
+    folded = slots[SCALE:]
+    can_fold = path == 2 and rans_steps.HAS_FOLDED_SLOTS
+    is_folded = False
     for index in range(segments):
         is_new = source[table] != 0
         table = parse_table_kernel(source, table, freqs)
         if is_new:
             spread_kernel(freqs, slots)
+            is_folded = can_fold and fold_slots_kernel(freqs, folded)
         begin = index << segment_log2
         stop = min(begin + (1 << segment_log2), out.size)
         steps = (stop - begin) // 64
         done = 0
-        if path == 2:
+        if is_folded:
+            at, done = rans_steps.decode_pair_folded(
+                source, at, folded, states, begin, steps, out, low
+            )
+        elif path == 2:
             at, done = rans_steps.decode_pair_avx512(
                 source, at, slots, states, begin, steps, out, low
             )

@@ -12,9 +12,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from . import vector_rans
-from .paths import available_paths
+from .paths import available_paths, target_features
 from .vector_ir import I64, VectorSet
 from .vector_sets import Avx2, Avx512
+
+HAS_FOLDED_SLOTS = "avx512" in available_paths() and "avx512vbmi" in target_features()
+"""Whether the decoders named "folded" do anything here."""
 
 
 class IntrinsicCall:
@@ -43,16 +46,22 @@ class IntrinsicCall:
         return self.context.cast(self.builder, self._values[index], self._kinds[index], types.int64)
 
 
-def _decoder(path: str, vectors: VectorSet, make_sink: Callable[[IntrinsicCall, Any], Any]) -> Any:
+def _decoder(
+    path: str,
+    vectors: VectorSet,
+    make_sink: Callable[[IntrinsicCall, Any], Any],
+    is_folded: bool = False,
+) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         call = IntrinsicCall(context, builder, signature.args, values)
         at, done = call.integer(1), ir.Constant(I64, 0)
-        if path in available_paths():
+        if path in available_paths() and (HAS_FOLDED_SLOTS or not is_folded):
             source = call.address(0)
             words = builder.add(source, at), builder.add(source, call.length(0))
-            sink = make_sink(call, call.integer(4))
+            sink, slots = make_sink(call, call.integer(4)), call.address(2)
+            look_up = vector_rans.Folded(builder, slots) if is_folded else None
             at, done = vector_rans.emit_decode(
-                builder, vectors, words, call.address(2), call.address(3), sink, call.integer(5)
+                builder, vectors, words, slots, call.address(3), sink, call.integer(5), look_up
             )
             at = builder.sub(at, source)
         return context.make_tuple(builder, signature.return_type, (at, done))
@@ -121,6 +130,8 @@ def _context_source(call: IntrinsicCall, begin: Any) -> Any:
 
 decode_plane_avx2 = _decoder("avx2", Avx2(), _plane_sink)
 decode_plane_avx512 = _decoder("avx512", Avx512(), _plane_sink)
+decode_plane_folded = _decoder("avx512", Avx512(), _plane_sink, is_folded=True)
+decode_pair_folded = _decoder("avx512", Avx512(), _pair_sink, is_folded=True)
 decode_context_avx2 = _decoder("avx2", Avx2(), _context_sink)
 decode_context_avx512 = _decoder("avx512", Avx512(), _context_sink)
 decode_pair_avx2 = _decoder("avx2", Avx2(), _pair_sink)

@@ -45,15 +45,18 @@ def emit_decode(
     states: Value,
     sink: Any,
     steps: Value,
+    look_up: Any = None,
 ) -> tuple[Value, Value]:
     """Emits the decoder: up to ``steps`` steps while words may not run out.
 
     ``source``: addresses of the first word and of the end of the words. ``slots``: address of the
     (4096,) uint32 table, or of several with ``sink.context``. ``states``: address of (64,)
-    uint32. ``sink``: takes the decoded entries of a vector. Returns the address of the next word
-    and the number of steps done.
+    uint32. ``sink``: takes the decoded entries of a vector. ``look_up``: finds them in some other
+    way than by gathering from ``slots``. Returns the address of the next word and the number of
+    steps done.
     """
     at, end = source
+    look_up = look_up or Gathered(vectors, slots, sink)
     limit = add(b, end, -READ_AHEAD_BYTES)
 
     def keep_going(carried: list[Value]) -> Value:
@@ -67,7 +70,7 @@ def emit_decode(
     moved = []
     for index, x in enumerate(lanes):
         position = add(b, first, index * vectors.width)
-        at, x = _decode_vector(b, vectors, at, slots, x, sink, position)
+        at, x = _decode_vector(b, vectors, at, look_up, x, sink, position)
         moved.append(x)
     loop.close([at, add(b, step, 1), *moved])
     store_states(b, loop.carried[2:], states)
@@ -78,17 +81,14 @@ def _decode_vector(
     b: ir.IRBuilder,
     vectors: VectorSet,
     at: Value,
-    slots: Value,
+    look_up: Any,
     x: Value,
     sink: Any,
     position: Value,
 ) -> tuple[Value, Value]:
-    low = splat(x, 4095)
-    twelve = splat(x, 12)
-    index = sink.index(b, b.and_(x, low), position)
-    entry = vectors.gather(b, slots, index)
-    offset = b.and_(b.lshr(entry, twelve), low)
-    x = b.add(b.mul(b.and_(entry, low), b.lshr(x, twelve)), offset)
+    entry, offset = look_up.find(b, x, position)
+    frequency = b.and_(entry, splat(x, 4095))
+    x = b.add(b.mul(frequency, b.lshr(x, splat(x, 12))), offset)
     sink.put(b, entry, position)
     chosen = b.icmp_unsigned("<", x, splat(x, 1 << 15))
     bits, count = mask_bits(b, chosen)
@@ -96,6 +96,70 @@ def _decode_vector(
     filled = b.or_(b.shl(x, splat(x, 16)), vectors.expand(b, words, chosen, bits))
     x = b.select(chosen, filled, x)
     return b.add(at, b.shl(count, ir.Constant(I64, 1))), x
+
+
+class Gathered:
+    """Finds the entries of a vector of states in a table of 4096 slots, or in several."""
+
+    def __init__(self, vectors: VectorSet, slots: Value, sink: Any) -> None:
+        self.vectors, self.slots, self.sink = vectors, slots, sink
+
+    def find(self, b: ir.IRBuilder, x: Value, position: Value) -> tuple[Value, Value]:
+        """Returns each lane's entry and the offset of its slot within its symbol."""
+        low = splat(x, 4095)
+        entry = self.vectors.gather(b, self.slots, self.sink.index(b, b.and_(x, low), position))
+        return entry, b.and_(b.lshr(entry, splat(x, 12)), low)
+
+
+class Folded:
+    """Finds the entries of a vector of states in registers, by the table of ``fold_slots_kernel``.
+
+    BF16 in cache: 7500 MB/s, where gathering gives 6700 in the same run (Zen 5).
+    ``table``: its address. AVX-512 with VBMI alone.
+    """
+
+    def __init__(self, b: ir.IRBuilder, table: Value) -> None:
+        rows = [load(b, vector(I32, 16), add(b, table, 64 * row)) for row in range(8)]
+        self.middle, self.ends, self.bounds, self.entries = (
+            (rows[place], rows[place + 1]) for place in range(0, 8, 2)
+        )
+
+    def find(self, b: ir.IRBuilder, x: Value, position: Value) -> tuple[Value, Value]:
+        """Returns each lane's entry and the offset of its slot within its symbol."""
+        del position
+        slot = b.and_(x, splat(x, 4095))
+        bucket = b.lshr(x, splat(x, 5))
+        rank = self._permute(b, "qi", I8, self.middle, bucket)
+        # The first and last 64 slots have a place each: six bits of the slot, and its top one.
+        place = self._choose(b, splat(x, 63), x, bucket)
+        exact = self._permute(b, "qi", I8, self.ends, place)
+        # Masks stay in vectors: going through mask registers makes the chain of a step longer, and
+        # its length is what bounds the decoder.
+        is_end = b.ashr(b.shl(rank, splat(x, 24)), splat(x, 31))
+        rank = self._choose(b, is_end, exact, rank)
+        last = self._permute(b, "d", I32, self.bounds, rank)
+        rank = b.add(rank, b.lshr(b.sub(last, slot), splat(x, 31)))
+        entry = self._permute(b, "d", I32, self.entries, rank)
+        start = b.and_(b.lshr(entry, splat(x, 12)), splat(x, 4095))
+        return entry, b.sub(slot, start)
+
+    def _choose(self, b: ir.IRBuilder, mask: Value, one: Value, other: Value) -> Value:
+        """Returns the bits of ``one`` where those of ``mask`` are set, else those of ``other``."""
+        arguments = [mask, one, other, ir.Constant(I32, 0xCA)]
+        return call(b, "llvm.x86.avx512.pternlog.d.512", mask.type, arguments)
+
+    def _permute(
+        self,
+        b: ir.IRBuilder,
+        suffix: str,
+        element: ir.Type,
+        halves: tuple[Value, Value],
+        index: Value,
+    ) -> Value:
+        kind = vector(element, 512 // element.width)  # type: ignore[attr-defined]
+        low, high = (b.bitcast(half, kind) for half in halves)
+        name = f"llvm.x86.avx512.vpermi2var.{suffix}.512"
+        return b.bitcast(call(b, name, kind, [low, b.bitcast(index, kind), high]), index.type)
 
 
 def emit_encode(
