@@ -19,7 +19,7 @@ _ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}
 _MIN_GAINS = {"fast": 0.05, "default": 0.01, "max": 0.0}
 
 
-def _choose_effort(level: str, codec: str) -> Effort:
+def choose_effort(level: str, codec: str) -> Effort:
     ours = codec != "zstd"
     zstd_level = None if level == "fast" and ours else _ZSTD_LEVELS[level]
     return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level])
@@ -40,7 +40,7 @@ def encode_blocked(
     it only where a block uses it.
     """
     against = base if codec == "bitx" else None
-    effort = _choose_effort(level, codec)
+    effort = choose_effort(level, codec)
     room = BLOCK_BYTES + blocks.BLOCK_SLACK
     starts = range(0, data.size, BLOCK_BYTES)
     body = np.empty(len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)

@@ -11,7 +11,7 @@ from .dtypes import Dtype
 from .errors import CorruptFrame
 from .streams import Effort, StreamReader
 
-_XORED = 0x80
+XORED = 0x80
 BLOCK_SLACK = 64
 """How much longer than its raw bytes a coded block may be: a raw stream in each plane, heads and
 all.
@@ -30,7 +30,7 @@ def encode_block(raw: Bytes, dtype: Dtype, base: Bytes | None, effort: Effort, o
         delta = freeze(np.bitwise_xor(raw, base, out=scratch("xored", raw.size, np.uint8)))
         other = layouts.plan_layout(delta, dtype, effort, memory="delta")
         if other.coded_bytes < plan.coded_bytes:
-            plan, xored = other, _XORED
+            plan, xored = other, XORED
     end = 0
 
     def sink(part: bytes | memoryview) -> None:
@@ -45,7 +45,7 @@ def encode_block(raw: Bytes, dtype: Dtype, base: Bytes | None, effort: Effort, o
 
 def is_delta(stored: Bytes) -> bool:
     """Tells whether a coded block needs the base."""
-    return bool(stored[0] & _XORED)
+    return bool(stored[0] & XORED)
 
 
 def decode_block(stored: Bytes, dtype: Dtype, base: Bytes | None, out: Bytes) -> None:
@@ -53,7 +53,7 @@ def decode_block(stored: Bytes, dtype: Dtype, base: Bytes | None, out: Bytes) ->
     if not stored.size:
         raise CorruptFrame("a stored block is empty")
     reader = StreamReader(stored, 1)
-    layouts.decode_layout(int(stored[0]) & ~_XORED, reader, dtype, out)
+    layouts.decode_layout(int(stored[0]) & ~XORED, reader, dtype, out)
     reader.finish()
     if is_delta(stored):
         if base is None:

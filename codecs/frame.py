@@ -2,6 +2,7 @@
 
 magic 4 | version 1 | codec 1 | dtype 1 | flags 1 | raw bytes 8 | BLAKE3 of raw 32
 [BLAKE3 of base 32]                           flag bit 0
+[runs 4, then per run: to 8, from 8, bytes 8] flag bit 1
 flat codecs:     xxh3-64 of the body 8
 blocked codecs:  block bytes 4, then per block: stored bytes 4, xxh3 low half 4
 xxh3-64 of everything above 8
@@ -16,14 +17,27 @@ import xxhash
 
 from .dtypes import BY_ID, find_dtype
 from .errors import CorruptFrame, UnsupportedFrame
+from .rows import Rows, pack_rows, packed_bytes, parse_rows
 
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = b"WVF\x9e"
 VERSION = 1
-CODEC_IDS = {"raw": 0, "constant": 1, "zstd": 2, "planes": 3, "bitx": 4}
+CODEC_IDS = {
+    "raw": 0,
+    "constant": 1,
+    "zstd": 2,
+    "planes": 3,
+    "bitx": 4,
+    "difference": 5,
+    "sparse": 6,
+    "identical": 7,
+    "xor-context": 8,
+}
 CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
-FLAT_CODECS = frozenset({"raw", "constant"})
+FLAT_CODECS = frozenset({"raw", "constant", "identical"})
+BASE_CODECS = frozenset({"bitx", "difference", "sparse", "identical", "xor-context"})
+"""Those whose frames name a base."""
 RAW_OVERHEAD_BYTES = 64
 """What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
 MAX_BLOCK_BYTES = 1 << 24
@@ -32,6 +46,7 @@ MAX_BLOCK_BYTES = 1 << 24
 _FIXED = struct.Struct("<4sBBBBQ32s")
 _ENTRY = struct.Struct("<II")
 _HAS_BASE = 1
+_HAS_ROWS = 2
 _DIGEST_BYTES = 32
 _CHECKSUM_BYTES = 8
 
@@ -56,7 +71,8 @@ class FrameHeader:
     of the base, None where the frame stands alone. ``frame_bytes``: length of the whole frame.
     ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
     codecs, whose body has one checksum, ``body_checksum``. ``block_table``: the packed table of a
-    blocked codec.
+    blocked codec. ``rows``: which of its bytes stand where in the base, () where base and tensor
+    are of equal length and every byte stands in the same place.
     """
 
     codec: str
@@ -69,6 +85,7 @@ class FrameHeader:
     block_bytes: int = 0
     body_checksum: int = 0
     block_table: bytes = b""
+    rows: Rows = ()
 
     def spans(self, start: int = 0, stop: int | None = None) -> Iterator[BlockSpan]:
         """Yields the blocks that hold any of the raw bytes from ``start`` to ``stop``, in order."""
@@ -98,22 +115,31 @@ def checksum_block(stored: Buffer) -> int:
 
 
 def _pack_common(
-    codec: str, dtype: str, raw_bytes: int, digest: bytes, base: bytes | None
+    codec: str, dtype: str, raw_bytes: int, digest: bytes, base: bytes | None, rows: Rows = ()
 ) -> bytes:
     flags = 0 if base is None else _HAS_BASE
+    flags |= _HAS_ROWS if rows else 0
     fixed = _FIXED.pack(
         MAGIC, VERSION, CODEC_IDS[codec], find_dtype(dtype).id, flags, raw_bytes, digest
     )
-    return fixed + (base or b"")
+    return fixed + (base or b"") + (pack_rows(rows) if rows else b"")
 
 
 def _seal(head: bytes) -> bytes:
     return head + xxhash.xxh3_64_intdigest(head).to_bytes(_CHECKSUM_BYTES, "little")
 
 
-def pack_flat(codec: str, dtype: str, raw_bytes: int, digest: bytes, body: Buffer) -> bytes:
+def pack_flat(
+    codec: str,
+    dtype: str,
+    raw_bytes: int,
+    digest: bytes,
+    body: Buffer,
+    base_digest: bytes | None = None,
+    rows: Rows = (),
+) -> bytes:
     """Returns all of a flat frame before its ``body``."""
-    head = _pack_common(codec, dtype, raw_bytes, digest, None)
+    head = _pack_common(codec, dtype, raw_bytes, digest, base_digest, rows)
     head += checksum_body(body).to_bytes(_CHECKSUM_BYTES, "little")
     return _seal(head)
 
@@ -126,9 +152,10 @@ def pack_blocked(
     base_digest: bytes | None,
     block_bytes: int,
     blocks: Sequence[tuple[int, int]],
+    rows: Rows = (),
 ) -> bytes:
     """Returns all of a blocked frame but its body; ``blocks``: (stored bytes, checksum) of each."""
-    head = bytearray(_pack_common(codec, dtype, raw_bytes, digest, base_digest))
+    head = bytearray(_pack_common(codec, dtype, raw_bytes, digest, base_digest, rows))
     head += block_bytes.to_bytes(4, "little")
     for stored_bytes, checksum in blocks:
         head += _ENTRY.pack(stored_bytes, checksum)
@@ -174,11 +201,12 @@ def parse_header(frame: Buffer) -> FrameHeader:
         raise UnsupportedFrame(f"frame of unknown codec id {codec_id}")
     if dtype_id not in BY_ID:
         raise UnsupportedFrame(f"frame of unknown dtype id {dtype_id}")
-    if flags & ~_HAS_BASE:
+    if flags & ~(_HAS_BASE | _HAS_ROWS):
         raise UnsupportedFrame(f"frame with unknown flags {flags:#04x}")
     codec = CODEC_NAMES[codec_id]
     has_base = flags & _HAS_BASE
     base_digest = cursor.take(_DIGEST_BYTES, "base digest") if has_base else None
+    rows = _take_rows(cursor, raw_bytes) if flags & _HAS_ROWS else ()
     block_bytes, body_checksum, table = 0, 0, b""
     if codec in FLAT_CODECS:
         body_checksum = cursor.take_int(_CHECKSUM_BYTES, "body checksum")
@@ -196,9 +224,15 @@ def parse_header(frame: Buffer) -> FrameHeader:
         block_bytes=block_bytes,
         body_checksum=body_checksum,
         block_table=table,
+        rows=rows,
     )
     _check_body_length(header)
     return header
+
+
+def _take_rows(cursor: _Cursor, raw_bytes: int) -> Rows:
+    count = cursor.take_int(4, "row map")
+    return parse_rows(count, cursor.take(packed_bytes(count), "row map"), raw_bytes)
 
 
 def _take_table(cursor: _Cursor, raw_bytes: int) -> tuple[int, bytes]:
@@ -221,9 +255,16 @@ def _check_body_length(header: FrameHeader) -> None:
         promised = header.raw_bytes
     elif header.codec == "constant":
         promised = there if 0 < there <= 8 and header.raw_bytes else 1
+    elif header.codec == "identical":
+        promised = 0
     else:
         promised = sum(stored for stored, _ in _ENTRY.iter_unpack(header.block_table))
     if there != promised:
         raise CorruptFrame(f"the header promises a body of {promised} bytes, {there} are there")
-    if (header.codec == "bitx") != (header.base_digest is not None):
+    if (header.codec in BASE_CODECS) != (header.base_digest is not None):
         raise CorruptFrame(f"codec {header.codec} does not go with the base flag")
+    if header.rows and header.base_digest is None:
+        raise CorruptFrame("a row map in a frame without a base")
+    copied = sum(count for _, _, count in header.rows)
+    if header.codec == "identical" and header.rows and copied != header.raw_bytes:
+        raise CorruptFrame("a copy of the base has bytes that are not in it")

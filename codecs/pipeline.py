@@ -6,6 +6,7 @@
 Nothing here depends on where a frame is kept; nothing is compiled before the first tensor is coded.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame, WrongBase
 from .frame import FrameHeader, parse_header
 from .pool import join_parts, resolve_threads
+from .rows import Rows, base_extent, check_rows
 
 __all__ = ["CODECS", "LEVELS", "decode_range", "decode_tensor", "encode_tensor", "parse_header"]
 
@@ -33,17 +35,24 @@ def encode_tensor(
     codec: str | None = None,
     digest: bytes | None = None,
     base_digest: bytes | None = None,
+    rows: Sequence[tuple[int, int, int]] | None = None,
+    columns: int | None = None,
     threads: int | None = None,
 ) -> bytes:
     """Encodes one tensor into a frame, never more than 64 bytes longer than the tensor.
 
     ``raw``: the tensor's bytes, any C-contiguous buffer. ``dtype``: its safetensors name; opaque
     bytes are "U8". A length that is no multiple of the element size is allowed. ``base``: a
-    tensor of the same length to store the difference to; a frame that turns out smaller without
-    it does not name it, so ask ``parse_header`` for its ``base_digest``. ``level``: "fast",
-    "default" or "max". ``codec``: forces one of ``CODECS`` (the frame is "raw" where that one
-    would break the bound). ``digest``, ``base_digest``: BLAKE3-256 of ``raw`` and ``base``, where
-    the caller already knows them. ``threads``: at most that many, None for every core.
+    tensor of the same length and dtype to store the difference to; a frame that turns out smaller
+    without it does not name it, so ask ``parse_header`` for its ``base_digest``. ``rows``: where
+    only parts of the tensor stand in the base, which may then have any length: runs of bytes
+    (start in the tensor, start in the base, length), ascending in the tensor and apart; all else
+    stands alone. ``columns``: elements in a row of the tensor (its last dimension), where known:
+    tensors with a base turn out smaller. ``level``: "fast", "default" or "max". ``codec``: forces
+    one of ``CODECS`` (the frame is "raw" where that one would break the bound, and does without
+    the base where that is of no use to it). ``digest``, ``base_digest``: BLAKE3-256 of ``raw``
+    and ``base``, where the caller already knows them. ``threads``: at most that many, None for
+    every core.
 
     The result depends on the arguments alone: not on ``threads``, and not on the processor.
     Raises ValueError for an unknown dtype, level or codec, and for buffers that do not fit each
@@ -52,18 +61,16 @@ def encode_tensor(
     data, kind, width = view_bytes(raw), find_dtype(dtype), resolve_threads(threads)
     against = None if base is None else view_bytes(base)
     _check_request(data, against, level, codec)
+    where = _check_rows(data, against, rows, columns)
     digest = _hash(data, width) if digest is None else digest
-    if against is not None and base_digest is None and codec in (None, "bitx"):
-        base_digest = _hash(against, width)
     packed = None
     if codec in (None, "constant"):
         packed = _encode_constant(data, kind, digest)
     if packed is None and codec not in ("raw", "constant") and data.size:
-        from .blocked import encode_blocked
-
-        name = codec or ("planes" if against is None else "bitx")
-        delta = (against, base_digest) if against is not None and base_digest is not None else None
-        packed = encode_blocked(data, kind, delta, name, level, digest, width)
+        delta = None
+        if against is not None and codec in (None, *frames.BASE_CODECS):
+            delta = against, _hash(against, width) if base_digest is None else base_digest
+        packed = _encode_blocks(data, kind, delta, where, codec, level, columns, digest, width)
     if packed is None:
         packed = frames.pack_flat("raw", kind.name, data.size, digest, data.data)
         packed = join_parts([packed, data], width)
@@ -75,10 +82,49 @@ def _check_request(data: Bytes, base: Bytes | None, level: str, codec: str | Non
         raise ValueError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if codec is not None and codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; known: {', '.join(CODECS)}")
-    if codec == "bitx" and base is None:
-        raise ValueError("codec 'bitx' needs a base")
-    if base is not None and base.size != data.size:
-        raise ValueError(f"the base has {base.size} bytes, the tensor {data.size}")
+    if codec in frames.BASE_CODECS and base is None:
+        raise ValueError(f"codec {codec!r} needs a base")
+
+
+def _check_rows(
+    data: Bytes,
+    base: Bytes | None,
+    rows: Sequence[tuple[int, int, int]] | None,
+    columns: int | None,
+) -> Rows:
+    if columns is not None and columns < 1:
+        raise ValueError(f"columns must be at least 1, not {columns}")
+    if rows is None:
+        if base is not None and base.size != data.size:
+            raise ValueError(f"the base has {base.size} bytes, the tensor {data.size}")
+        return ()
+    if base is None:
+        raise ValueError("a row map without a base")
+    return check_rows(rows, data.size, base.size)
+
+
+def _encode_blocks(
+    data: Bytes,
+    dtype: Dtype,
+    base: tuple[Bytes, bytes] | None,
+    rows: Rows,
+    codec: str | None,
+    level: str,
+    columns: int | None,
+    digest: bytes,
+    threads: int,
+) -> bytes | None:
+    from .blocked import encode_blocked
+
+    packed = None
+    if base is not None and (codec != "bitx" or rows):
+        from .deltas import encode_delta
+
+        packed = encode_delta(data, dtype, base, rows, codec, level, columns or 0, digest, threads)
+    if packed is not None:
+        return packed
+    name = codec if codec == "zstd" or (codec == "bitx" and not rows) else "planes"
+    return encode_blocked(data, dtype, base, name, level, digest, threads)
 
 
 def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
@@ -155,8 +201,10 @@ def _check_base(
     if base is None:
         raise WrongBase(f"the frame needs the base {header.base_digest.hex()}")
     against = view_bytes(base)
-    if against.size != header.raw_bytes:
+    if not header.rows and against.size != header.raw_bytes:
         raise WrongBase(f"the base has {against.size} bytes, the tensor {header.raw_bytes}")
+    if against.size < base_extent(header.rows):
+        raise WrongBase(f"the row map reaches beyond the {against.size} bytes of the base")
     if base_digest is None and verify:
         base_digest = _hash(against, threads)
     if base_digest is not None and base_digest != header.base_digest:
@@ -167,6 +215,10 @@ def _check_base(
 def _decode_span(
     header: FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes | None, threads: int
 ) -> Bytes:
+    if base is not None:
+        from .deltas import decode_delta
+
+        return decode_delta(header, frame, start, stop, base, threads)
     if header.codec in frames.FLAT_CODECS:
         return _decode_flat(header, frame, start, stop)
     from .blocked import decode_blocked

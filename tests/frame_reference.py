@@ -1,11 +1,14 @@
-"""A second decoder of frames, written from FORMAT.md alone: slow, plain, and sharing no code with the first."""
+"""A second decoder of frames, written from FORMAT.md alone: slow, plain, and sharing no code with
+the first.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import zstandard
 
-CODECS = ("raw", "constant", "zstd", "planes", "bitx")
+CODECS = ("raw", "constant", "zstd", "planes", "bitx", "difference", "sparse", "identical")
+CODECS += ("xor-context",)
 ITEM_BYTES = (1, 1, 1, 2, 2, 4, 4, 8, 8, 1, 1, 2, 2, 4, 8)
 FIRST_FLOAT, LAST_FLOAT = 11, 14
 
@@ -37,6 +40,8 @@ def decode_frame(frame: bytes, base: bytes = b"") -> bytes:
     codec, dtype, flags = CODECS[reader.number(1)], reader.number(1), reader.number(1)
     length = reader.number(8)
     reader.take(32 + 32 * (flags & 1))
+    if flags & 1:
+        return decode_with_base(reader, codec, dtype, length, flags, base)
     if codec in ("raw", "constant"):
         reader.take(16)
         body = reader.rest()
@@ -49,6 +54,27 @@ def decode_frame(frame: bytes, base: bytes = b"") -> bytes:
     for size in sizes:
         count = min(block_bytes, length - len(out))
         out += decode_block(reader.take(size), dtype, base[len(out) : len(out) + count], count)
+    assert reader.rest() == b""
+    return bytes(out)
+
+
+def decode_with_base(
+    reader: Reader, codec: str, dtype: int, length: int, flags: int, base: bytes
+) -> bytes:
+    from delta_reference import cut, decode_parts, read_runs
+
+    runs = read_runs(reader) if flags & 2 else [(0, 0, length)]
+    if codec == "identical":
+        reader.take(16)
+        assert reader.rest() == b""
+        return b"".join(base[at : at + size] for size, at in cut(runs, 0, length) if at is not None)
+    block_bytes = reader.number(4)
+    sizes = [(reader.number(4), reader.number(4))[0] for _ in range(-(-length // block_bytes))]
+    reader.take(8)
+    out = bytearray()
+    for size in sizes:
+        count = min(block_bytes, length - len(out))
+        out += decode_parts(reader.take(size), dtype, base, runs, len(out), count)
     assert reader.rest() == b""
     return bytes(out)
 
@@ -133,7 +159,9 @@ def decode_plane(reader: Reader, count: int, chosen: list[int]) -> list[int]:
 
 
 def read_tables(reader: Reader, count: int) -> Iterator[list[tuple[int, int, int]]]:
-    """Yields for each table the symbol, frequency and start that belong to each of the 4096 slots."""
+    """Yields for each table the symbol, frequency and start that belong to each of the 4096
+    slots.
+    """
     slots: list[tuple[int, int, int]] = []
     for _ in range(count):
         tag = reader.number(1)
@@ -161,4 +189,3 @@ def read_frequencies(reader: Reader, group_log2: int) -> list[int]:
             low >>= length - 1
         frequencies.append(frequency)
     return [frequency for frequency in frequencies for _ in range(1 << group_log2)]
-

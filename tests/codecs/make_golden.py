@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from weightvault.codecs.frame import VERSION
+from weightvault.codecs.frame import CODEC_IDS, VERSION
 from weightvault.codecs.pipeline import decode_tensor, encode_tensor
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -26,7 +26,12 @@ def _bf16(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 
-def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, str]]]:
+def codec_of(name: str) -> str:
+    """Returns the codec that a golden frame's name begins with, after its version."""
+    return next(codec for codec in CODEC_IDS if name.startswith(f"{codec}-"))
+
+
+def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     """Yields what follows the codec in the name, the tensor, its dtype, and how to encode it."""
     rng = np.random.default_rng(2)
     weights = _weights(2500, 1)
@@ -50,6 +55,40 @@ def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, str]]]:
     yield "planes-by-previous", _bf16(np.round(_weights(9000, 8) * 5_000)), "BF16", {"level": "max"}
     yield "planes-by-group", groups.astype(np.float32), "F32", {"level": "max"}
     yield "bitx-bf16", _bf16(_weights(3000, 5) * np.float32(1.01)), "BF16", {"base": BASE}
+    yield from _deltas()
+
+
+def _deltas() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
+    """Yields tensors with a base among the golden frames, as ``_samples`` does."""
+    rng = np.random.default_rng(9)
+    values = _weights(3000, 5)
+    moved = values + _weights(3000, 10) * np.repeat(np.array([0.001, 0.01, 0.1], np.float32), 1000)
+    rare = np.where(rng.random(3000) < 0.03, moved, values).astype(np.float32)
+    f16, f32, f64 = (
+        _weights(2500, 1).astype(kind) for kind in (np.float16, np.float32, np.float64)
+    )
+    against = {"base": BASE}
+    yield "difference-bf16", _bf16(moved), "BF16", against
+    yield "difference-bf16-columns", _bf16(moved), "BF16", against | {"columns": 100}
+    yield (
+        "difference-bf16-odd",
+        np.frombuffer(_bf16(moved).tobytes()[:-1], np.uint8),
+        "BF16",
+        {
+            "base": BASE,
+            "rows": [(0, 0, 5999)],
+        },
+    )
+    longer = np.concatenate([_bf16(moved)[:1500], _bf16(_weights(700, 11)), _bf16(moved)[1500:]])
+    rows = [(0, 0, 3000), (4400, 3000, 3000)]
+    yield "difference-bf16-rows", longer, "BF16", against | {"rows": rows}
+    yield "difference-f16", f16 * np.float16(1.01), "F16", {"base": "v1-planes-f16.frame"}
+    yield "difference-f32", f32 + f32[::-1] / 1000, "F32", {"base": "v1-planes-f32.frame"}
+    yield "difference-f32-moved", f32 * np.float32(1.4), "F32", {"base": "v1-planes-f32.frame"}
+    yield "difference-f64", f64 + f64[::-1] / 1000, "F64", {"base": "v1-planes-f64.frame"}
+    yield "sparse-bf16", _bf16(rare), "BF16", against
+    yield "identical-bf16", _bf16(values), "BF16", against
+    yield "xor-context-bf16", _bf16(moved), "BF16", against
 
 
 def write_missing() -> list[str]:
@@ -64,7 +103,7 @@ def write_missing() -> list[str]:
         base = options.pop("base", None)
         if base is not None:
             options["base"] = decode_tensor((GOLDEN / base).read_bytes())
-        path.write_bytes(encode_tensor(tensor, dtype, codec=name.split("-")[0], **options))
+        path.write_bytes(encode_tensor(tensor, dtype, codec=codec_of(name), **options))
         written.append(path.name)
     return written
 

@@ -1,0 +1,175 @@
+"""Codes a tensor against its base, block by block, into one frame (FORMAT.md, "Frames")."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from . import blocks, delta_blocks
+from . import frame as frames
+from .blocked import choose_effort
+from .buffers import Bytes
+from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
+from .difference_widths import Wish
+from .dtypes import Dtype, find_dtype
+from .errors import CorruptFrame
+from .pool import join_parts, map_ordered
+from .rows import Part, Rows, cut_parts
+
+BLOCK_BYTES = 1 << 21
+"""Raw bytes per block with a base: twice those of one without, because the tables of up to 64
+contexts take ten times the space and time of a single one."""
+
+_LAYOUTS: dict[str | None, frozenset[int]] = {
+    "bitx": frozenset(),
+    "difference": frozenset({DIFFERENCE}),
+    "xor-context": frozenset({DIFFERENCE}),
+    "sparse": frozenset({PATCH, IDENTICAL}),
+    None: frozenset({IDENTICAL, PATCH, DIFFERENCE}),
+}
+
+
+def choose_wishes(codec: str | None, level: str, columns: int, wide: bool) -> tuple[Wish, ...]:
+    """Returns the ways to code differences that a level tries; ``wide``: elements of 4 or 8
+    bytes.
+    """
+    if codec in ("sparse", "bitx"):
+        return ()
+    if codec == "xor-context":
+        return (Wish(xored=True), Wish(fine=0, xored=True, low_bits=1))
+    if level == "fast":
+        return (Wish(fine=0),)
+    best = Wish(columns=columns, centred=wide)
+    if level == "default":
+        return (best,)
+    others = [Wish(centred=True), Wish(xored=True), Wish(fine=0, low_bits=1)]
+    return (*others, best) if columns else tuple(others)
+
+
+def encode_delta(
+    data: Bytes,
+    dtype: Dtype,
+    base: tuple[Bytes, bytes],
+    rows: Rows,
+    codec: str | None,
+    level: str,
+    columns: int,
+    digest: bytes,
+    threads: int,
+) -> bytes | None:
+    """Encodes (n,) uint8, n >= 1, against ``base`` and its digest into a frame.
+
+    None where no block needs the base, or where the frame would be larger than a raw one.
+    ``rows``: where the tensor's bytes stand in the base, () for the same place in one of equal
+    length. ``codec``: one of the codecs with a base, or None for the best of them in each block.
+    ``columns``: elements in a row of the tensor, 0 where unknown.
+    """
+    against, base_digest = base
+    where = rows or ((0, 0, data.size),)
+    parts = [list(cut_parts(where, at, min(at + BLOCK_BYTES, data.size))) for at in _starts(data)]
+    if codec in (None, "identical") and all(_is_copy(data, against, cut) for cut in parts):
+        head = frames.pack_flat("identical", dtype.name, data.size, digest, b"", base_digest, rows)
+        return head if len(head) < data.size + frames.RAW_OVERHEAD_BYTES else None
+    if codec == "identical":
+        return None
+    wishes = choose_wishes(codec, level, columns, dtype.item_bytes > 2)
+    effort = choose_effort(level, "planes")
+    job = Job(dtype, effort, wishes, _LAYOUTS[codec], level == "max" and codec is None)
+    stored = _encode_blocks(data, against, parts, job, threads)
+    if not any(map(delta_blocks.needs_base, stored)):
+        return None
+    name = codec or _name_codec(stored)
+    sizes = [(block.size, frames.checksum_block(block.data)) for block in stored]
+    head = frames.pack_blocked(
+        name, dtype.name, data.size, digest, base_digest, BLOCK_BYTES, sizes, rows
+    )
+    if len(head) + sum(size for size, _ in sizes) >= data.size + frames.RAW_OVERHEAD_BYTES:
+        return None
+    return join_parts([head, *stored], threads)
+
+
+def _starts(data: Bytes) -> range:
+    return range(0, data.size, BLOCK_BYTES)
+
+
+def _is_copy(data: Bytes, base: Bytes, parts: Sequence[Part]) -> bool:
+    for part in parts:
+        piece = delta_blocks.piece_of(base, part)
+        if piece is None or not delta_blocks.are_equal(data[part.start : part.stop], piece):
+            return False
+    return True
+
+
+def _encode_blocks(
+    data: Bytes, base: Bytes, parts: Sequence[Sequence[Part]], job: Job, threads: int
+) -> list[Bytes]:
+    room = BLOCK_BYTES + blocks.BLOCK_SLACK
+    body = np.empty(len(parts) * room if len(parts) > 1 else data.size + room, np.uint8)
+
+    def encode(index: int) -> Bytes:
+        start = index * BLOCK_BYTES
+        out = body[index * room :]
+        raw = data[start : start + BLOCK_BYTES]
+        return out[: delta_blocks.encode_parts(raw, base, parts[index], start, job, out)]
+
+    return list(map_ordered(encode, range(len(parts)), threads))
+
+
+def _name_codec(stored: Sequence[Bytes]) -> str:
+    """Returns the codec that tells best what most of the stored bytes are."""
+    taken = {"bitx": 0, "difference": 0, "sparse": 0}
+    for block in stored:
+        name = {PATCH: "sparse", DIFFERENCE: "difference", PARTS: "difference"}.get(int(block[0]))
+        if name is None and delta_blocks.needs_base(block):
+            name = "sparse" if block[0] == IDENTICAL else "bitx"
+        if name is not None:
+            taken[name] += block.size
+    return max(taken, key=lambda name: taken[name])
+
+
+def decode_delta(
+    header: frames.FrameHeader,
+    frame: Bytes,
+    start: int,
+    stop: int,
+    base: Bytes,
+    threads: int,
+) -> Bytes:
+    """Decodes the raw bytes from ``start`` to ``stop`` of a frame with a base, (stop - start,)
+    uint8.
+
+    Decodes the blocks that hold them and no others. ``base`` reaches as far as the row map says.
+    Raises CorruptFrame or UnsupportedFrame.
+    """
+    if header.codec == "identical":
+        return _decode_identical(header, frame, start, stop, base)
+    dtype = find_dtype(header.dtype)
+    where = header.rows or ((0, 0, header.raw_bytes),)
+    spans = list(header.spans(start, stop))
+    origin = spans[0].start if spans else start
+    out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
+
+    def decode(span: frames.BlockSpan) -> None:
+        stored = frame[span.offset : span.offset + span.stored_bytes]
+        if frames.checksum_block(stored.data) != span.checksum:
+            raise CorruptFrame(f"block {span.index} does not match its checksum")
+        parts = list(cut_parts(where, span.start, span.stop))
+        piece = out[span.start - origin : span.stop - origin]
+        delta_blocks.decode_parts(stored, dtype, base, parts, piece)
+
+    for _ in map_ordered(decode, spans, threads):
+        pass
+    return out[start - origin : stop - origin]
+
+
+def _decode_identical(
+    header: frames.FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes
+) -> Bytes:
+    if frames.checksum_body(frame[header.body_offset :].data) != header.body_checksum:
+        raise CorruptFrame("the body does not match its checksum")
+    out = np.empty(stop - start, np.uint8)
+    for part in cut_parts(header.rows or ((0, 0, header.raw_bytes),), start, stop):
+        piece = delta_blocks.piece_of(base, part)
+        if piece is None:
+            raise CorruptFrame("a copy of the base has bytes that are not in it")
+        out[part.start - start : part.stop - start] = piece
+    return out

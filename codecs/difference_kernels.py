@@ -1,0 +1,215 @@
+"""Turns pairs of elements into symbols and contexts, and back (FORMAT.md, "Differences").
+
+The elements are 16-bit words. Shared arguments: ``base``, ``target``, ``out``: (n,) uint16.
+``scales``: (n,) uint8, see ``scales.Scales``. ``spec``: (9,) int32, at the places named below.
+All arithmetic on words is modulo 2^16, so that any pair of words has symbols.
+"""
+
+import numpy as np
+from numba import njit
+
+from . import difference_steps
+from .rans_scalar import pull_kernel
+from .scales import spread_part_kernel
+from .tables import parse_table_kernel, spread_kernel
+
+SHIFT, MASK, ORIGIN, TOP, LOW_BITS, LOW_MASK, LIMIT, REACH, XORED = range(9)
+"""Places in ``spec``. The first two find the exponent of the base, in steps of the scales. The
+context is that plus ORIGIN minus the scale, held between 0 and TOP, followed by the LOW_BITS
+lowest bits of the base (LOW_MASK masks them). Up to LIMIT a difference is a symbol of its own;
+beyond, the symbol says by how much the upper byte differs, at most by REACH, and the lower byte
+is stored."""
+CHUNK = 1 << 14
+"""Elements that are decoded at a time: their scales stay in the first level cache."""
+PICK_SLACK = 16
+"""Words that ``pick_lower_kernel`` may clobber before those it keeps."""
+FAR_CHUNK = 1 << 12
+"""Elements of which it is counted together how many are out of reach."""
+
+
+@njit(nogil=True, cache=True)
+def contexts_kernel(base, scales, spec, out):
+    """Writes the context of every element to ``out`` (n,) uint8."""
+    shift, mask = np.int32(spec[0]), np.int32(spec[1])
+    origin, top = np.int32(spec[2]), np.int32(spec[3])
+    low_bits, low_mask = np.int32(spec[4]), np.int32(spec[5])
+    for i in range(base.size):
+        word = np.int32(base[i])
+        context = ((word >> shift) & mask) + origin - np.int32(scales[i])
+        context = min(max(context, np.int32(0)), top)
+        out[i] = np.uint8((context << low_bits) | (word & low_mask))
+
+
+@njit(nogil=True, cache=True)
+def _classify(a, b, limit, reach, xored):
+    """Returns symbol and stored byte of word ``b`` against base ``a``; -1 for one out of reach.
+
+    The stored byte is -1 where there is none.
+    """
+    one = np.int32(1)
+    ends = np.int32(65535)
+    near = (a ^ b) if xored else ((b - a + limit) & ends)
+    room = (np.int32(2) * reach + one) << np.int32(8)
+    same = (b - (a & np.int32(0xFF00)) + (reach << np.int32(8))) & ends
+    other = (same - np.int32(0x8080)) & ends
+    flip = np.int32(0) if same < room else one
+    left = same if same < room else other
+    wide = np.int32(2) * (limit + (left >> np.int32(8))) + one + flip
+    is_near = near <= np.int32(2) * limit
+    symbol = near if is_near else (wide if left < room else np.int32(-1))
+    return symbol, np.int32(-1) if is_near else left & np.int32(255)
+
+
+@njit(nogil=True, cache=True)
+def symbols_kernel(target, base, spec, out, far):
+    """Writes the symbol of every element to ``out`` (n,) uint8; returns how many store a byte.
+
+    An element out of reach has the symbol of an unchanged one. ``far``: (chunks of FAR_CHUNK,)
+    int32, how many of those there are in each.
+    """
+    limit, reach, xored = np.int32(spec[6]), np.int32(spec[7]), spec[8] != 0
+    still = np.int32(0) if xored else limit
+    stored = 0
+    for chunk in range(far.size):
+        begin = chunk * FAR_CHUNK
+        some = target[begin : begin + FAR_CHUNK]
+        against = base[begin : begin + FAR_CHUNK]
+        places = out[begin : begin + FAR_CHUNK]
+        wide = np.int32(0)
+        missed = np.int32(0)
+        for i in range(some.size):
+            symbol, byte = _classify(np.int32(against[i]), np.int32(some[i]), limit, reach, xored)
+            is_far = symbol < np.int32(0)
+            places[i] = np.uint8(still if is_far else symbol)
+            missed += np.int32(1) if is_far else np.int32(0)
+            wide += np.int32(1) if byte >= np.int32(0) else np.int32(0)
+        far[chunk] = missed
+        stored += wide - missed
+    return stored
+
+
+@njit(nogil=True, cache=True)
+def pick_lower_kernel(path, target, symbols, limit, out):
+    """Writes the bytes that wide symbols leave to store, in order, to the lower halves of ``out``.
+
+    ``path``: see ``rans_kernels``. ``out``: (stored + PICK_SLACK,) uint16, filled from its end.
+    """
+    first = np.int32(2 * limit + 1)
+    at = out.size
+    steps = symbols.size // 16 if path > 0 else 0
+    for i in range(symbols.size - 1, 16 * steps - 1, -1):
+        wide = np.int32(symbols[i]) - first
+        if wide >= 0:
+            at -= 1
+            # 0x8080 times a wide symbol leaves half of its lowest bit in the lower byte.
+            out[at] = np.uint16((np.int32(target[i]) - ((wide & 1) << 7)) & 0xFFFF)
+    if path == 2:
+        at = difference_steps.pick_avx512(target, symbols, first, steps, out, at)
+    elif path == 1:
+        at = difference_steps.pick_avx2(target, symbols, first, steps, out, at)
+
+
+@njit(nogil=True, cache=True)
+def find_far_kernel(target, base, spec, far, places):
+    """Writes the indexes of the elements out of reach to ``places`` uint32; ``far``: as
+    ``symbols_kernel`` counted them.
+    """
+    limit, reach, xored = np.int32(spec[6]), np.int32(spec[7]), spec[8] != 0
+    at = 0
+    for chunk in range(far.size):
+        if far[chunk] == 0:
+            continue
+        begin = chunk * FAR_CHUNK
+        for i in range(begin, min(begin + FAR_CHUNK, target.size)):
+            if _classify(np.int32(base[i]), np.int32(target[i]), limit, reach, xored)[0] < 0:
+                places[at] = i
+                at += 1
+
+
+@njit(nogil=True, cache=True)
+def parse_slots_kernel(source, at, freqs, slots):
+    """Parses a table for every row of ``slots`` (tables, 4096) uint32; returns where they end, or
+    -1.
+    """
+    if at >= source.size or source[at] == 0:
+        return -1
+    for context in range(slots.shape[0]):
+        is_new = at < source.size and source[at] != 0
+        at = parse_table_kernel(source, at, freqs)
+        if at < 0:
+            return -1
+        if is_new:
+            spread_kernel(freqs, slots[context])
+        else:
+            own, other = slots[context], slots[context - 1]
+            for slot in range(own.size):
+                own[slot] = other[slot]
+    return at
+
+
+@njit(nogil=True, cache=True)
+def restore_kernel(
+    path, source, at, base, rows, columns, length, phase, spread, spec, slots, states, lower, out
+):
+    """Decodes the symbols and the elements they stand for; returns where it stopped and how many
+    lower bytes it took.
+
+    ``path``, ``source``, ``states`` and the first result: see ``rans_kernels``; ``at``: where the
+    words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``spread``:
+    (CHUNK,) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + 16,) uint8.
+    """
+    taken = 0
+    plain = spec[4] == 0 and spec[8] == 0
+    for begin in range(0, out.size, CHUNK):
+        stop = min(begin + CHUNK, out.size)
+        spread_part_kernel(rows, columns, length, phase, begin, stop, spread)
+        some = base[begin:stop]
+        room = out[begin:stop]
+        steps = (stop - begin) // 64
+        done = 0
+        used = 0
+        if path == 2 and plain:
+            at, done, used = difference_steps.restore_plain_avx512(
+                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+            )
+        elif path == 2:
+            at, done, used = difference_steps.restore_avx512(
+                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+            )
+        elif path == 1 and plain:
+            at, done, used = difference_steps.restore_plain_avx2(
+                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+            )
+        elif path == 1:
+            at, done, used = difference_steps.restore_avx2(
+                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+            )
+        at, taken = _restore_rest_kernel(
+            source, at, some, spread, spec, slots, states, lower, taken + used, room, 64 * done
+        )
+    return at, taken
+
+
+@njit(nogil=True, cache=True)
+def _restore_rest_kernel(source, at, base, scales, spec, slots, states, lower, taken, out, begin):
+    low = np.uint32(4095)
+    shift, mask, origin, top = spec[0], spec[1], spec[2], spec[3]
+    low_bits, low_mask = spec[4], spec[5]
+    limit, reach, xored = spec[6], spec[7], spec[8]
+    for i in range(begin, out.size):
+        a = np.int32(base[i])
+        context = ((a >> shift) & mask) + origin - np.int32(scales[i])
+        context = (min(max(context, 0), top) << low_bits) | (a & low_mask)
+        entry = slots[context, states[i & 63] & low]
+        states[i & 63], at = pull_kernel(states[i & 63], entry, source, at)
+        symbol = np.int32(entry >> np.uint32(24))
+        wide = symbol - 2 * limit - 1
+        if wide >= 0:
+            turned = (a & 0xFF00) + wide * 0x8080 - (reach << 8)
+            out[i] = np.uint16((turned + np.int32(lower[taken])) & 0xFFFF)
+            taken += 1
+        elif xored:
+            out[i] = np.uint16(a ^ symbol)
+        else:
+            out[i] = np.uint16((a + symbol - limit) & 0xFFFF)
+    return at, taken

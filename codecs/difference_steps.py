@@ -1,0 +1,212 @@
+"""The vector loop that restores 16-bit elements from their base, per instruction set.
+
+It is the entropy decoder of ``vector_rans`` with another beginning and end: the context comes
+from the base and the scales, and the symbol is turned into the element before it leaves its
+register. On a machine without the instructions it compiles to nothing and reports no step done.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import vector_rans
+from .paths import available_paths
+from .rans_steps import IntrinsicCall
+from .vector_ir import (
+    I8,
+    I16,
+    I32,
+    I64,
+    Value,
+    VectorSet,
+    add,
+    load,
+    mask_bits,
+    open_loop,
+    splat,
+    store,
+    vector,
+)
+from .vector_sets import Avx2, Avx512
+
+_SPEC = ("shift", "mask", "origin", "top", "low_bits", "low_mask", "limit", "reach", "xored")
+"""The names of what ``difference_kernels`` keeps in ``spec``, in its order."""
+
+
+class ElementSink:
+    """Takes contexts from base and scales, and stores elements; see ``difference_kernels``.
+
+    ``plain``: nothing is XORed, and no low bits are part of the context. ``addresses``: of the
+    base, of a scale per element, and of the elements. ``taken``: an address on the stack that
+    holds the address of the next lower byte: LLVM keeps it in a register.
+    """
+
+    def __init__(
+        self, vectors: VectorSet, plain: bool, addresses: Sequence[Value], spec: Any, taken: Value
+    ) -> None:
+        self.vectors, self.plain, self.spec, self.taken = vectors, plain, spec, taken
+        self.base, self.scales, self.out = addresses
+        self.words: Value = None
+
+    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
+        """Returns the place of each lane's entry in the table of its context."""
+        s = self.spec
+        double = b.shl(position, ir.Constant(I64, 1))
+        words = load(b, vector(I16, slot.type.count), b.add(self.base, double))
+        self.words = a = b.zext(words, slot.type)
+        scales = load(b, vector(I8, slot.type.count), b.add(self.scales, position))
+        exponent = b.and_(b.lshr(a, s["shift"]), s["mask"])
+        context = b.sub(b.add(exponent, s["origin"]), b.zext(scales, slot.type))
+        zero = splat(slot, 0)
+        context = b.select(b.icmp_signed("<", context, zero), zero, context)
+        context = b.select(b.icmp_signed(">", context, s["top"]), s["top"], context)
+        if not self.plain:
+            context = b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
+        return b.or_(slot, b.shl(context, splat(slot, 12)))
+
+    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
+        """Stores the elements that the symbols of ``entry`` stand for at ``position``."""
+        s, a = self.spec, self.words
+        symbol = b.lshr(entry, splat(entry, 24))
+        near = b.sub(b.add(a, symbol), s["limit"])
+        if not self.plain:
+            near = b.select(s["xored"], b.xor(a, symbol), near)
+        is_wide = b.icmp_signed(">=", symbol, s["first_wide"])
+        lower = b.add(self._take_lower(b, entry, is_wide), s["lowest"])
+        # The symbol times 0x8080: its upper bits count in the upper byte, its lowest flips the
+        # sign.
+        turned = b.add(b.shl(symbol, splat(entry, 7)), b.shl(symbol, splat(entry, 15)))
+        far = b.add(b.add(b.and_(a, splat(entry, 0xFF00)), turned), lower)
+        kind = vector(I16, entry.type.count)
+        word = b.trunc(b.select(is_wide, far, near), kind)
+        store(b, word, b.add(self.out, b.shl(position, ir.Constant(I64, 1))))
+
+    def _take_lower(self, b: ir.IRBuilder, entry: Value, chosen: Value) -> Value:
+        bits, count = mask_bits(b, chosen)
+        at = b.load(self.taken, typ=I64)
+        b.store(b.add(at, count), self.taken)
+        lower = b.zext(load(b, vector(I8, entry.type.count), at), entry.type)
+        return self.vectors.expand(b, lower, chosen, bits)
+
+
+def _spread(b: ir.IRBuilder, number: Value, width: int) -> Value:
+    kind = vector(I32, width)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(kind, [0] * width))
+
+
+def _load_spec(b: ir.IRBuilder, address: Value, width: int) -> dict[str, Value]:
+    """Loads ``spec`` and spreads each number over a vector."""
+    spec = {}
+    for place, name in enumerate(_SPEC):
+        number = load(b, I32, add(b, address, 4 * place))
+        spec[name] = _spread(b, number, width)
+    one = splat(spec["limit"], 1)
+    spec["first_wide"] = b.add(b.shl(spec["limit"], one), one)
+    moved = b.add(
+        b.mul(spec["first_wide"], splat(one, 0x8080)), b.shl(spec["reach"], splat(one, 8))
+    )
+    spec["lowest"] = b.sub(splat(one, 0), moved)
+    spec["xored"] = b.icmp_signed("!=", spec["xored"], splat(one, 0))
+    return spec
+
+
+def _restorer(path: str, vectors: VectorSet, plain: bool) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        call = IntrinsicCall(context, builder, signature.args, values)
+        at, done, used = call.integer(1), ir.Constant(I64, 0), ir.Constant(I64, 0)
+        if path in available_paths():
+            source, lower = call.address(0), call.address(8, call.integer(9))
+            taken = cgutils.alloca_once_value(builder, lower)
+            spec = _load_spec(builder, call.address(7), vectors.width)
+            addresses = [call.address(index) for index in (5, 6, 10)]
+            sink = ElementSink(vectors, plain, addresses, spec, taken)
+            words = builder.add(source, at), builder.add(source, call.length(0))
+            at, done = vector_rans.emit_decode(
+                builder, vectors, words, call.address(2), call.address(3), sink, call.integer(4)
+            )
+            at = builder.sub(at, source)
+            used = builder.sub(builder.load(taken, typ=I64), lower)
+        return context.make_tuple(builder, signature.return_type, (at, done, used))
+
+    @intrinsic
+    def restore_steps(
+        _context, source, at, slots, states, steps, base, scales, spec, lower, taken, out
+    ):
+        """Restores up to ``steps`` steps from the front of ``out``, with ``lower[taken:]``.
+
+        Returns where in ``source`` the next word is, the number of steps done, and how many lower
+        bytes were taken.
+        """
+        result = types.UniTuple(types.int64, 3)
+        arguments = (source, at, slots, states, steps, base, scales, spec, lower, taken, out)
+        return result(*arguments), generate
+
+    return restore_steps
+
+
+restore_avx2 = _restorer("avx2", Avx2(), plain=False)
+restore_avx512 = _restorer("avx512", Avx512(), plain=False)
+restore_plain_avx2 = _restorer("avx2", Avx2(), plain=True)
+restore_plain_avx512 = _restorer("avx512", Avx512(), plain=True)
+
+
+def _picker(path: str, vectors: VectorSet) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        call = IntrinsicCall(context, builder, signature.args, values)
+        at = call.integer(5)
+        if path in available_paths():
+            first = _spread(builder, builder.trunc(call.integer(2), I32), vectors.width)
+            sources = call.address(0), call.address(1)
+            end = call.address(4, at, 2)
+            end = _emit_pick(builder, vectors, sources, first, call.integer(3), end)
+            at = builder.sdiv(builder.sub(end, call.address(4)), ir.Constant(I64, 2))
+        return at
+
+    @intrinsic
+    def pick_steps(_context, target, symbols, first, steps, out, at):
+        """Stores what the wide symbols of the first ``steps`` vectors of 16 leave over, below
+        ``out[at]``.
+
+        Returns where they begin.
+        """
+        return types.int64(target, symbols, first, steps, out, at), generate
+
+    return pick_steps
+
+
+def _emit_pick(
+    b: ir.IRBuilder,
+    vectors: VectorSet,
+    sources: tuple[Value, Value],
+    first: Value,
+    steps: Value,
+    end: Value,
+) -> Value:
+    target, symbols = sources
+    zero = ir.Constant(I64, 0)
+    loop = open_loop(b, [end, steps], lambda carried: b.icmp_signed(">", carried[1], zero))
+    end, step = loop.carried
+    step = add(b, step, -1)
+    for index in range(16 // vectors.width - 1, -1, -1):
+        position = add(b, b.mul(step, ir.Constant(I64, 16)), index * vectors.width)
+        symbol = load(b, vector(I8, vectors.width), b.add(symbols, position))
+        wide = b.sub(b.zext(symbol, first.type), first)
+        word = load(
+            b, vector(I16, vectors.width), b.add(target, b.shl(position, ir.Constant(I64, 1)))
+        )
+        odd = b.shl(b.and_(wide, splat(wide, 1)), splat(wide, 7))
+        chosen = b.icmp_signed(">=", wide, splat(wide, 0))
+        bits, count = mask_bits(b, chosen)
+        vectors.store_down(b, b.sub(b.zext(word, first.type), odd), chosen, bits, count, end)
+        end = b.sub(end, b.shl(count, ir.Constant(I64, 1)))
+    loop.close([end, step])
+    return loop.carried[0]
+
+
+pick_avx2 = _picker("avx2", Avx2())
+pick_avx512 = _picker("avx512", Avx512())
