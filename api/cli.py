@@ -18,7 +18,7 @@ import click
 
 from .. import __version__
 from ..dedup.errors import VaultError
-from . import config, exits, verbs_report, verbs_repos, verbs_serve, verbs_transfer
+from . import config, exits, verbs_families, verbs_report, verbs_repos, verbs_serve, verbs_transfer
 from .console import Interrupted, Session, print_failure
 from .errors import error_body, from_os_error
 from .options import json_option, verb
@@ -109,6 +109,8 @@ for command in (
     verbs_repos.ls,
     verbs_repos.info,
     verbs_report.report,
+    verbs_families.families,
+    verbs_families.optimise,
     verbs_repos.rm,
     verbs_report.check,
     version,

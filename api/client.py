@@ -20,6 +20,8 @@ from ..dedup.vault import (
     Candidate,
     CheckResult,
     Commit,
+    Family,
+    OptimiseStep,
     RepoInfo,
     Report,
     RepoSummary,
@@ -150,6 +152,17 @@ class HttpVault:
         params = {"price": price}
         answer = self._transport.request("GET", "/v1/report", params=params, slow=True)
         return self._parse(Report, answer)
+
+    def list_families(self) -> list[Family]:
+        """See Vault.list_families."""
+        answer = self._transport.request("GET", "/v1/families", slow=True)
+        return self._parse(list[Family], answer)
+
+    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
+        """See Vault.optimise."""
+        params = {"cursor": cursor, "dry_run": dry_run}
+        answer = self._transport.request("POST", "/v1/optimise", params=params, slow=True)
+        return self._parse(OptimiseStep, answer)
 
     def check(self) -> CheckResult:
         """See Vault.check."""

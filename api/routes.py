@@ -26,7 +26,9 @@ from .schemas import (
     CommitSchema,
     DigestsSchema,
     ErrorSchema,
+    FamilySchema,
     MissingSchema,
+    OptimiseStepSchema,
     RepoInfoSchema,
     ReportSchema,
     RepoSummarySchema,
@@ -198,6 +200,30 @@ def report(
 ) -> ReportSchema:
     """Reports logical, unique and stored bytes, what each stage saved, and each repo's share."""
     return ReportSchema.model_validate(vault.report(price))
+
+
+@router.get("/families", tags=["vault"], summary="List the families of models")
+def list_families(vault: VaultParam) -> list[FamilySchema]:
+    """Lists which repos share bases, largest family first."""
+    return [FamilySchema.model_validate(family) for family in vault.list_families()]
+
+
+@router.post("/optimise", tags=["vault"], summary="Code some families anew")
+async def optimise(
+    request: Request,
+    vault: VaultParam,
+    cursor: Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")] = 0,
+    dry_run: Annotated[bool, Query(description="only predict")] = False,
+) -> OptimiseStepSchema:
+    """Does one step of finding better bases for what is stored; takes some tens of seconds.
+
+    Ask again with the cursor that it answers with until that is null.
+    """
+
+    def step() -> OptimiseStepSchema:
+        return OptimiseStepSchema.model_validate(vault.optimise(cursor, dry_run=dry_run))
+
+    return await to_thread.run_sync(step, limiter=request.app.state.checking)
 
 
 @router.get("/check", tags=["vault"], summary="Check the vault")

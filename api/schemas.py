@@ -210,6 +210,37 @@ class ReportSchema(Schema):
     by_repo: list[RepoCostSchema]
 
 
+class OptimiseStepSchema(Schema):
+    """What one step of optimising did, or with dry_run would do."""
+
+    families: int = Field(description="looked at")
+    changed: int = Field(description="coded anew")
+    chunks: int = Field(description="with new frames")
+    before: ByteCount = Field(description="of those chunks' frames")
+    after: ByteCount = Field(description="of their new frames; predicted with dry_run")
+    cursor: int | None = Field(description="for the next step; null at the end")
+
+
+class FamilyMemberSchema(Schema):
+    """A repo of a family, by its newest commit."""
+
+    repo: str
+    raw: ByteCount
+    stored: ByteCount
+    distance: float = Field(description="mean share of sketch bits that differ from the bases'")
+    centres: int = Field(description="chunks that stand alone and came with this repo")
+    chunks: int
+
+
+class FamilySchema(Schema):
+    """Repos that share bases; raw and stored bytes count each chunk once."""
+
+    centre: str = Field(description="the repo that holds most of the bases")
+    raw: ByteCount
+    stored: ByteCount
+    members: list[FamilyMemberSchema]
+
+
 class CheckSchema(Schema):
     """What a check looked at, and a sentence for each problem it found."""
 

@@ -28,11 +28,13 @@ from .errors import (
     RevisionNotFound,
     TensorNotFound,
 )
+from .families import find_families
 from .frames import read_frames
 from .ingest import check_pack
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, write_marker
 from .names import check_branch, check_repo, check_revision
+from .optimise import optimise_step
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
@@ -45,7 +47,9 @@ from .vault import (
     Candidate,
     CheckResult,
     Commit,
+    Family,
     FileInfo,
+    OptimiseStep,
     RepoInfo,
     Report,
     RepoSummary,
@@ -226,6 +230,16 @@ class LocalVault:
         """See Vault.report."""
         with store_errors():
             return report_vault(self.backend, self.catalogue, price)
+
+    def list_families(self) -> list[Family]:
+        """See Vault.list_families."""
+        with store_errors():
+            return find_families(self.catalogue)
+
+    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
+        """See Vault.optimise."""
+        with store_errors():
+            return optimise_step(self, cursor, dry_run=dry_run)
 
     def check(self) -> CheckResult:
         """See Vault.check."""

@@ -12,15 +12,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import BinaryIO
 
-from ..codecs.dtypes import find_dtype
-from ..codecs.frame import CODEC_IDS, parse_header
+from ..codecs.frame import parse_header
 from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
 from .bases import choose_bases, find_base
 from .chunks import Buffer, ChunkReader
-from .errors import InvalidFile, Missing
+from .errors import ChunksMissing, InvalidFile, Missing
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
+from .packing import add_frame
 from .progress import Progress
 from .scan import find_files, scan_files
 from .segments import CHUNK_BYTES
@@ -95,7 +95,13 @@ def push(
         return list(_jobs(manifest, files, missing, bases))
 
     sent = _send_all(vault, manifest, new, choose, level, progress)
-    commit = vault.commit(repo, branch, manifest, base=base_name)
+    try:
+        commit = vault.commit(repo, branch, manifest, base=base_name)
+    except ChunksMissing:
+        # A collection took what was there when this began.
+        gone = _ask_missing(vault, manifest)
+        sent += _send_all(vault, manifest, gone, choose, level, progress)
+        commit = vault.commit(repo, branch, manifest, base=base_name)
     return PushResult(
         commit=commit,
         files=len(manifest.files),
@@ -235,15 +241,7 @@ class _PackSender:
             self._count += 1
             self._path = self._folder / f"{self._count}.pack"
             self._writer = PackWriter(self._path)
-        header = parse_header(frame)
-        self._writer.add(
-            frame,
-            digest=header.digest,
-            raw_bytes=header.raw_bytes,
-            codec=CODEC_IDS[header.codec],
-            dtype=find_dtype(header.dtype).id,
-            base_digest=header.base_digest,
-        )
+        add_frame(self._writer, frame)
         if self._writer.size >= PACK_BYTES:
             self._submit()
 

@@ -6,12 +6,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, union_all
+from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from .bands import band_values
 from .catalogue import Catalogue
-from .rows import SketchRow, batches, by_digest
-from .schema import BANDS, chunks, commit_chunks, commits, repos, sketches
+from .rows import Location, SketchRow, batches, by_digest
+from .schema import BANDS, chunks, commit_chunks, commits, packs, repos, sketches
 
 # Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
 # many almost equal chunks stand alone: any of them will do.
@@ -112,6 +112,65 @@ def read_sketches(catalogue: Catalogue, digests: Collection[bytes]) -> dict[byte
     query = select(sketches, chunks.c.digest).join(chunks, chunks.c.id == sketches.c.chunk_id)
     with catalogue.reading() as connection:
         return {row.digest: _sketch_row(row) for row in by_digest(connection, query, digests)}
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyRow:
+    """A chunk with all that planning needs: its sketch (None where it is lost), and its frame."""
+
+    chunk_id: int
+    sketch: SketchRow | None
+    place: Location
+    planned: int | None
+
+
+def list_centres(catalogue: Catalogue, after: int, limit: int) -> list[FamilyRow]:
+    """Returns chunks that stand alone and have a telling sketch, by chunk id from `after` on."""
+    query = (
+        _family_query()
+        .where(chunks.c.id > after, sketches.c.kind.is_not(None), chunks.c.base.is_(None))
+        .order_by(chunks.c.id)
+        .limit(limit)
+    )
+    with catalogue.reading() as connection:
+        return [_family_row(row) for row in connection.execute(query)]
+
+
+def read_family(catalogue: Catalogue, chunk_ids: Collection[int]) -> list[FamilyRow]:
+    """Returns the chunks of these ids and all deltas on them."""
+    base = chunks.alias("base")
+    with catalogue.reading() as connection:
+        rows = {}
+        for batch in batches(list(chunk_ids)):
+            digests = select(base.c.digest).where(base.c.id.in_(batch))
+            mine = chunks.c.id.in_(batch) | chunks.c.base.in_(digests)
+            for row in connection.execute(_family_query().where(mine)):
+                rows[row.chunk_id] = _family_row(row)
+    return list(rows.values())
+
+
+def mark_planned(catalogue: Catalogue, chunk_id: int, fingerprint: int) -> None:
+    """Notes that the family around a chunk, as `fingerprint` has it, has no better plan."""
+    mine = sketches.c.chunk_id == chunk_id
+    with catalogue.writing() as connection:
+        connection.execute(update(sketches).where(mine).values(planned=fingerprint))
+
+
+def _family_query() -> Any:
+    known = sketches.c
+    place = (chunks.c.offset, chunks.c.frame_bytes, chunks.c.raw_bytes, chunks.c.base)
+    return select(
+        *(chunks.c.id.label("chunk_id"), chunks.c.digest, packs.c.name.label("pack"), *place),
+        *(known.kind, known.dtype, known.bits, known.words, known.planned),
+    ).select_from(
+        chunks.join(packs).outerjoin(sketches, known.chunk_id == chunks.c.id),
+    )
+
+
+def _family_row(row: Any) -> FamilyRow:
+    place = Location(row.digest, row.pack, row.offset, row.frame_bytes, row.raw_bytes, row.base)
+    sketch = None if row.bits is None else _sketch_row(row)
+    return FamilyRow(row.chunk_id, sketch, place, row.planned)
 
 
 def _sketch_row(row: Any) -> SketchRow:

@@ -59,6 +59,8 @@ def test_the_endpoints() -> None:
         ("GET", "/v1/repos/{namespace}/{name}/tensors/{tensor}"),
         ("GET", "/v1/report"),
         ("GET", "/v1/check"),
+        ("GET", "/v1/families"),
+        ("POST", "/v1/optimise"),
     }
 
 
