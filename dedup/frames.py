@@ -45,7 +45,9 @@ def _read_moved(
     except NotFound:
         catch_up(backend, catalogue)
         places = catalogue.locate([place.digest for place in window])
-        moved = [places.get(place.digest, place) for place in window]
+        if any(place.digest not in places for place in window):
+            raise ChunksMissing("chunks were collected while they were read") from None
+        moved = [places[place.digest] for place in window]
         if moved == window:
             raise
         return _read_window(backend, moved)

@@ -130,7 +130,7 @@ class LocalVault:
             self._check_files(manifest)
             secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = journal.commit_row(repo, branch, name, head.oid if head else None, base)
-            self._add_commit(row, manifest, data)
+            self.record_commit(row, manifest, data, row.created)
         return _commit(row)
 
     def delete_repo(self, repo: str) -> None:
@@ -259,9 +259,15 @@ class LocalVault:
         self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
         self.backend.put_file(pack_key(name), path)
 
-    def _add_commit(self, row: CommitRow, manifest: Manifest, data: bytes) -> None:
+    def record_commit(
+        self, row: CommitRow, manifest: Manifest, data: bytes, created: float
+    ) -> None:
+        """Makes a commit the newest of its branch, with a journal entry of the time `created`.
+
+        `data` is the manifest's bytes. Raises ChunksMissing when something it needs is gone.
+        """
         write_marker(self.backend, self.catalogue)
-        key, entry = journal.pack_entry(journal.Entry(row.repo, row.created, row))
+        key, entry = journal.pack_entry(journal.Entry(row.repo, created, row))
 
         def publish() -> None:
             self.backend.put(manifest_key(row.manifest), data)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, case, delete, exists, func, select, update
 from .bands import refresh_bands
 from .catalogue import Catalogue
 from .needs import hold_store, is_live
-from .rows import batches
+from .rows import Location, batches, location_columns
 from .schema import chunks, commits, packs, sketches, spares, tombstones
 from .spares import swap
 
@@ -88,6 +88,13 @@ def packs_holding(catalogue: Catalogue, digests: Collection[bytes]) -> set[str]:
             for query in (own, theirs):
                 names.update(connection.scalars(query.where(chunks.c.digest.in_(batch)).distinct()))
         return names
+
+
+def live_places(catalogue: Catalogue, pack_id: int) -> list[Location]:
+    """Returns where the live frames of a pack lie, in order of offset."""
+    query = location_columns().where(chunks.c.pack_id == pack_id, is_live())
+    with catalogue.reading() as connection:
+        return [Location(*row) for row in connection.execute(query.order_by(chunks.c.offset))]
 
 
 def set_tombstones(

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, exists, select
 
 from .bands import refresh_bands
 from .catalogue import Catalogue
+from .needs import hold_store
 from .rows import Location, by_digest
 from .schema import chunks, packs, spares
 from .spares import settle, swap
@@ -29,6 +30,7 @@ def adopt_frames(
     change, and never written for what does not happen.
     """
     with catalogue.writing() as connection:
+        hold_store(connection)
         moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
         if moved:
             catalogue.take_entry(connection, publish(moved))

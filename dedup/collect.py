@@ -1,0 +1,231 @@
+"""Collects garbage: takes objects away that nothing has needed for a grace period.
+
+Two phases, which one run goes through for different objects (ARCHITECTURE.md, "Collection"):
+what nothing needs now is *retired*, that is given a tombstone; what was retired longer ago than
+the grace, and is still not needed, is *removed*. Stopping at any point loses nothing; the next run
+goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..store.collection import (
+    PackUse,
+    Tombstone,
+    delete_removed,
+    list_tombstones,
+    pack_uses,
+    remove_dead,
+    set_tombstones,
+    used_manifests,
+)
+from ..store.pack import pack_key
+from ..store.rows import batches
+from .compact import move_live_frames
+from .journal import Tombs, catch_up, learn_packs, pack_entry, write_entry
+from .manifest import manifest_key
+from .progress import Progress
+from .securing import REMOVAL_SECONDS
+from .sketchfile import sketches_key
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
+# An object that nothing needs yet may belong to a push that is under way. After a day it does not.
+FRESH_SECONDS = 24 * 3600.0
+# Rewriting a pack that is half dead costs as many bytes as it frees.
+DEFAULT_DEAD_SHARE = 0.5
+
+
+@dataclass
+class Collected:
+    """What a collection did, or with a dry run would do; bytes are those of objects.
+
+    `retired` objects got a tombstone, `removed` ones went, and so did `strays`: sketches without
+    their pack. `waiting` are retired ones whose grace has not ended, `compacted` packs whose live
+    frames moved to new packs.
+    """
+
+    retired: int = 0
+    retired_bytes: int = 0
+    removed: int = 0
+    removed_bytes: int = 0
+    strays: int = 0
+    strays_bytes: int = 0
+    waiting: int = 0
+    waiting_bytes: int = 0
+    compacted: int = 0
+    moved_bytes: int = 0
+    dry_run: bool = False
+
+
+class Collector:
+    """One collection of a vault.
+
+    Objects go when nothing has needed them for `grace_seconds`, packs are rewritten when at least
+    `dead_share` of their frame bytes is not needed, and second copies of bases with at least
+    `copies_from` deltas stay. `now` is a clock in Unix seconds. Its methods raise StoreError and
+    VaultError kinds; run again, a collection goes on where it was.
+    """
+
+    def __init__(
+        self,
+        vault: LocalVault,
+        *,
+        grace_seconds: float = DEFAULT_GRACE_SECONDS,
+        dead_share: float = DEFAULT_DEAD_SHARE,
+        copies_from: int | None = None,
+        progress: Progress | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._vault = vault
+        self._backend = vault.backend
+        self._catalogue = vault.catalogue
+        self._grace = grace_seconds
+        self._dead_share = dead_share
+        self._copies_from = copies_from
+        self._progress = progress or Progress()
+        self._now = now
+
+    def run(self) -> Collected:
+        """Collects."""
+        found = Collected()
+        self._look()
+        moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
+        found.compacted, found.moved_bytes = moved
+        self._retire(found)
+        self._remove(found)
+        self._remove_strays(found)
+        return found
+
+    def predict(self) -> Collected:
+        """Says what a collection would do now, changing nothing in the object store.
+
+        Packs that would become empty by moving their live frames are not counted as retired.
+        """
+        found = Collected(dry_run=True)
+        self._look()
+        for use in self._mostly_dead():
+            found.compacted += 1
+            found.moved_bytes += use.live_bytes
+        tombs = list_tombstones(self._catalogue)
+        retiring = self._unneeded() - tombs.keys()
+        found.retired, found.retired_bytes = len(retiring), self._bytes_of(retiring)
+        due = {key for key, tomb in tombs.items() if self._is_due(tomb)}
+        if self._grace <= 0:
+            due |= retiring
+        found.removed, found.removed_bytes = len(due), self._bytes_of(due)
+        strays = list(self._find_strays())
+        found.strays, found.strays_bytes = len(strays), self._bytes_of(strays)
+        self._count_waiting(found, tombs.keys() - due)
+        return found
+
+    def _look(self) -> None:
+        """Brings the catalogue up to date, also with packs of pushes that died, and lists what the
+        store holds."""
+        catch_up(self._backend, self._catalogue)
+        learn_packs(self._backend, self._catalogue)
+        self._objects = {info.key: info for info in self._backend.list()}
+
+    def _mostly_dead(self) -> list[PackUse]:
+        tombs = list_tombstones(self._catalogue)
+        uses = pack_uses(self._catalogue, self._copies_from)
+        return [
+            use
+            for use in uses
+            if 0 < use.live_bytes <= (1 - self._dead_share) * use.frame_bytes
+            and use.live_bytes < use.frame_bytes
+            and pack_key(use.name) not in tombs
+            and self._is_old(pack_key(use.name))
+        ]
+
+    def _unneeded(self) -> set[str]:
+        """Keys of objects that nothing needs and that are too old for a push under way."""
+        uses = pack_uses(self._catalogue, self._copies_from)
+        keys = {pack_key(use.name) for use in uses if not use.live_bytes}
+        used = {manifest_key(name) for name in used_manifests(self._catalogue)}
+        keys |= {key for key in self._objects if key.startswith("manifests/")} - used
+        return {key for key in keys if self._is_old(key)}
+
+    def _is_old(self, key: str) -> bool:
+        info = self._objects.get(key)
+        return info is None or info.modified <= self._now() - min(self._grace, FRESH_SECONDS)
+
+    def _is_due(self, tomb: Tombstone) -> bool:
+        if tomb.removed is not None:
+            # Somebody was removing it; unless that is done by now, it was stopped.
+            return not tomb.foreign or self._now() >= tomb.removed + 2 * REMOVAL_SECONDS
+        return self._now() >= tomb.since + self._grace
+
+    def _bytes_of(self, keys: Collection[str]) -> int:
+        """Bytes of objects; those of a pack include its sketches."""
+        beside = [sketches_key(k.rpartition("/")[2]) for k in keys if k.startswith("packs/")]
+        return sum(self._objects[k].size for k in (*keys, *beside) if k in self._objects)
+
+    def _retire(self, found: Collected) -> None:
+        keys = sorted(self._unneeded() - list_tombstones(self._catalogue).keys())
+        for batch in batches(keys):
+            now = self._now()
+            entry, data = pack_entry(Tombs("retire", tuple(batch), now))
+
+            def publish(entry: str = entry, data: bytes = data) -> None:
+                self._backend.put(entry, data)
+
+            set_tombstones(self._catalogue, batch, now, entry, publish)
+        found.retired, found.retired_bytes = len(keys), self._bytes_of(keys)
+
+    def _remove(self, found: Collected) -> None:
+        tombs = list_tombstones(self._catalogue)
+        due = [key for key, tomb in tombs.items() if self._is_due(tomb)]
+        self._progress.begin("removing", self._bytes_of(due))
+        try:
+            for batch in batches(due):
+                self._remove_batch(batch, found)
+        finally:
+            self._progress.end()
+        self._count_waiting(found, list_tombstones(self._catalogue).keys() - set(due))
+
+    def _remove_batch(self, keys: list[str], found: Collected) -> None:
+        started = self._now()
+
+        def publish(dead: list[str]) -> str:
+            return write_entry(self._backend, Tombs("remove", tuple(dead), started))
+
+        dead = remove_dead(self._catalogue, keys, started, publish, self._copies_from)
+        # Whoever began to rely on one of them before that entry was there has said so by now, and
+        # whoever does so later reads the entry first.
+        catch_up(self._backend, self._catalogue)
+        for key in dead:
+            if self._now() > started + REMOVAL_SECONDS:
+                return
+            size = self._bytes_of([key])
+            if delete_removed(self._catalogue, key, lambda key=key: self._delete(key)):
+                found.removed += 1
+                found.removed_bytes += size
+            self._progress.advance(size)
+
+    def _delete(self, key: str) -> None:
+        if key.startswith("packs/"):
+            self._backend.delete(sketches_key(key.rpartition("/")[2]))
+        self._backend.delete(key)
+
+    def _remove_strays(self, found: Collected) -> None:
+        for key in list(self._find_strays()):
+            found.strays += 1
+            found.strays_bytes += self._bytes_of([key])
+            self._backend.delete(key)
+
+    def _find_strays(self) -> Iterator[str]:
+        """Sketches whose pack is not there, nor on its way: they are stored just before it."""
+        for key in self._objects:
+            pack = pack_key(key.rpartition("/")[2]) if key.startswith("sketches/") else ""
+            if pack and pack not in self._objects and self._is_old(key):
+                yield key
+
+    def _count_waiting(self, found: Collected, keys: Collection[str]) -> None:
+        found.waiting, found.waiting_bytes = len(keys), self._bytes_of(keys)

@@ -1,0 +1,76 @@
+"""Moves the frames that are still needed out of packs that are to disappear."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..store.collection import PackUse, live_places
+from ..store.moves import adopt_frames
+from ..store.pack import PackWriter
+from ..store.rows import Location
+from .frames import read_frames
+from .journal import Moves, write_entry
+from .packing import add_frame
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+# As large as the packs of a push (push.PACK_BYTES), for the same reason.
+PACK_BYTES = 64 * 1024 * 1024
+
+
+def move_live_frames(
+    vault: LocalVault, uses: Iterable[PackUse], progress: Progress
+) -> tuple[int, int]:
+    """Copies the live frames of packs into new ones and puts those in use, a new pack at a time.
+
+    Returns how many packs were emptied so, and the bytes of the frames moved. Every frame is
+    decoded and hashed on its way. Frames that were moved elsewhere meanwhile stay where they are.
+    """
+    listed = list(uses)
+    progress.begin("compacting", sum(use.live_bytes for use in listed))
+    try:
+        counts = [_move(vault, group, progress) for group in _groups(vault, listed)]
+    finally:
+        progress.end()
+    return sum(packs for packs, _ in counts), sum(size for _, size in counts)
+
+
+def _groups(vault: LocalVault, uses: list[PackUse]) -> Iterator[list[list[Location]]]:
+    """Yields the live places of packs, as many together as fit one new pack."""
+    group: list[list[Location]] = []
+    total = 0
+    for use in uses:
+        places = live_places(vault.catalogue, use.id)
+        if places:
+            group.append(places)
+            total += use.live_bytes
+        if total >= PACK_BYTES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def _move(vault: LocalVault, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
+    with tempfile.TemporaryDirectory(prefix="compact-", dir=vault.scratch) as folder:
+        path = Path(folder, "pack")
+        with PackWriter(path) as writer:
+            digests = [place.digest for places in groups for place in places]
+            for frame in read_frames(vault.backend, vault.catalogue, digests):
+                add_frame(writer, frame)
+                progress.advance(len(frame))
+            name = writer.finish()
+        vault.add_pack(path, name)
+
+    def publish(moved: list[bytes]) -> str:
+        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()))
+
+    moved = set(adopt_frames(vault.catalogue, name, groups, publish))
+    done = [places for places in groups if places[0].digest in moved]
+    return len(done), sum(place.frame_bytes for places in done for place in places)
