@@ -41,14 +41,15 @@ def encode_blocked(
     """
     against = base if codec == "bitx" else None
     effort = choose_effort(level, codec)
-    room = BLOCK_BYTES + blocks.BLOCK_SLACK
-    starts = range(0, data.size, BLOCK_BYTES)
+    block_bytes = BLOCK_BYTES - BLOCK_BYTES % dtype.group_bytes
+    room = block_bytes + blocks.BLOCK_SLACK
+    starts = range(0, data.size, block_bytes)
     body = np.empty(len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)
 
     def encode(start: int) -> Bytes:
-        stop = start + BLOCK_BYTES
+        stop = start + block_bytes
         piece = None if against is None else against[0][start:stop]
-        out = body[start // BLOCK_BYTES * room :]
+        out = body[start // block_bytes * room :]
         return out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
 
     stored = list(map_ordered(encode, starts, min(threads, len(starts))))
@@ -57,7 +58,7 @@ def encode_blocked(
         against, codec = None, "planes"
     base_digest = None if against is None else against[1]
     head = frames.pack_blocked(
-        codec, dtype.name, data.size, digest, base_digest, BLOCK_BYTES, sizes
+        codec, dtype.name, data.size, digest, base_digest, block_bytes, sizes
     )
     if len(head) + sum(size for size, _ in sizes) >= data.size + frames.RAW_OVERHEAD_BYTES:
         return None

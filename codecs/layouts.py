@@ -11,6 +11,7 @@ from . import planes, rans
 from .buffers import Bytes, Words, freeze, scratch
 from .dtypes import Dtype
 from .errors import CorruptFrame, UnsupportedFrame
+from .quantised import FIELDS, decode_fields, plan_fields
 from .streams import RANS, RAW, Effort, Plan, Sink, StreamReader, plan_stream
 
 BYTES, PLANES, PALETTE, SPARSE = range(4)
@@ -32,6 +33,8 @@ def plan_layout(
     size = dtype.item_bytes
     body, tail = raw[: raw.size - raw.size % size], raw[raw.size - raw.size % size :].tobytes()
     plans = []
+    if effort.layouts and dtype.group_bytes > 1 and raw.size >= dtype.group_bytes:
+        plans.append(plan_fields(raw, dtype, effort))
     if effort.layouts and size > 1 and body.size:
         words = body.view(planes.WORDS[size])
         palette = find_palette(words)
@@ -128,6 +131,9 @@ def decode_layout(
     body, tail = out[: out.size - out.size % size], out[out.size - out.size % size :]
     if layout == BYTES:
         out[:] = reader.take_plane(out.size)
+        return
+    if layout == FIELDS and dtype.group_bytes > 1:
+        decode_fields(reader, dtype, out)
         return
     if layout not in (PLANES, PALETTE, SPARSE) or (nested and layout == SPARSE):
         raise UnsupportedFrame(f"a block of unknown layout {layout}")

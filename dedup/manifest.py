@@ -71,12 +71,14 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChunkUse:
-    """A chunk at a place in a file: digest, first byte in the file, bytes, dtype to code it as."""
+    """A chunk at a place in a file: digest, first byte in the file, bytes, dtype to code it as,
+    and how many elements a row of its tensor has, where it has rows."""
 
     digest: bytes
     offset: int
     size: int
     dtype: str
+    columns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,9 @@ def manifest_key(name: str) -> str:
 def _uses(segment: Opaque | Tensor, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
     dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
     sizes = chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes))
+    columns = segment.columns if isinstance(segment, Tensor) else None
     for digest, size in zip(segment.chunks, sizes, strict=True):
-        yield ChunkUse(digest, offset, size, dtype)
+        yield ChunkUse(digest, offset, size, dtype, columns)
         offset += size
 
 

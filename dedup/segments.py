@@ -105,7 +105,12 @@ class Tensor:
     @property
     def coding_dtype(self) -> str:
         """The dtype to code the bytes as: its own where the codecs know it, else plain bytes."""
-        return self.dtype if self.dtype in ITEM_BYTES else "U8"
+        return self.dtype if self.dtype in ITEM_BYTES or self.dtype in GROUPS else "U8"
+
+    @property
+    def columns(self) -> int | None:
+        """Elements in a row, the last dimension; None where there is but one row."""
+        return self.shape[-1] if len(self.shape) > 1 and self.shape[-1] > 1 else None
 
 
 Segment = Literal | Opaque | Tensor

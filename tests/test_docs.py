@@ -6,10 +6,10 @@ from pathlib import Path
 from vaults import open_local
 
 from weightvault.api.server import create_app, endpoints
-from weightvault.codecs.dtypes import BY_NAME
+from weightvault.codecs.dtypes import BY_NAME, QUANTISED
 from weightvault.codecs.frame import CODEC_IDS
 from weightvault.dedup.errors import error_classes
-from weightvault.dedup.segments import ITEM_BYTES
+from weightvault.dedup.segments import GROUPS, ITEM_BYTES
 
 ROOT = Path(__file__).parents[1]
 
@@ -37,12 +37,14 @@ def test_every_codec_is_in_the_format_page():
 
 def test_every_dtype_is_in_the_format_page():
     text = page("FORMAT.md")
-    for name in BY_NAME:
+    for name in (*BY_NAME, *QUANTISED):
         assert re.search(rf"\| *{name} *\|", text), name
 
 
 def test_rooms_agree_on_dtypes():
     assert {name: dtype.item_bytes for name, dtype in BY_NAME.items()} == ITEM_BYTES
+    sizes = {name: dtype.group_bytes for name, dtype in QUANTISED.items()}
+    assert sizes == {name: size for name, (_, size) in GROUPS.items()}
 
 
 def test_error_codes_are_distinct():
