@@ -15,6 +15,7 @@ from ..store.moves import can_stand_alone
 from ..store.needs import usable_among
 from ..store.pack import pack_key
 from ..store.rows import CommitRow
+from ..store.sketches import commit_with
 from . import journal
 from .candidates import find_candidates, sketch_row
 from .check import check_vault
@@ -32,7 +33,7 @@ from .families import find_families
 from .frames import read_frames
 from .ingest import check_pack
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
-from .marker import match_catalogue, read_marker, write_marker
+from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .optimise import optimise_step
 from .rebuild import file_parts, read_parts
@@ -64,14 +65,19 @@ class LocalVault:
     """Implements dedup.vault.Vault over a backend and a catalogue.
 
     Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
-    `scratch` is a folder for temporary files, best on the disk that the backend writes to.
+    `scratch` is a folder for temporary files, best on the disk that the backend writes to. With
+    `mend_marker` a damaged marker of the store is made anew, if the catalogue knows the store.
     """
 
-    def __init__(self, backend: Backend, catalogue: Catalogue, *, scratch: Path) -> None:
+    def __init__(
+        self, backend: Backend, catalogue: Catalogue, *, scratch: Path, mend_marker: bool = False
+    ) -> None:
         self.backend = backend
         self.catalogue = catalogue
         self.scratch = scratch
         with store_errors():
+            if mend_marker:
+                restore_marker(backend, catalogue)
             match_catalogue(backend, catalogue)
             journal.catch_up(backend, catalogue)
         # Named by their content, so they never change; every range of a file needs one.
@@ -299,6 +305,17 @@ class LocalVault:
         with store_errors():
             if not self.catalogue.has_repo(repo):
                 raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
+
+    def find_columns(self, chunk_id: int) -> int | None:
+        """Returns how many elements a row of the tensor has that a chunk is of; None where no
+        commit needs it or the tensor has no rows."""
+        found = commit_with(self.catalogue, chunk_id)
+        if found is None:
+            return None
+        digest, name = found
+        manifest = self._load_manifest(name)
+        uses = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
+        return next((use.columns for use in uses if use.digest == digest), None)
 
     def _fetch_any(self, digests: Sequence[bytes]) -> Iterator[bytes]:
         return read_frames(self.backend, self.catalogue, digests)

@@ -249,6 +249,7 @@ class _Recoding:
         changes = family.changes()
         members = ChunkReader(self._fetch).read(_use(family.rows[i]) for i in changes)
         bases = ChunkReader(self._fetch)
+        columns = self._vault.find_columns(family.centre)
         base: int | None = None
         base_raw: Buffer | None = None
         for i, raw in zip(changes, members, strict=True):
@@ -258,7 +259,7 @@ class _Recoding:
             row = family.rows[i]
             self._tally.encoded += row.place.raw_bytes
             digest = None if base is None else family.rows[base].place.digest
-            yield i, _encode_row(row, raw, base_raw, digest)
+            yield i, _encode_row(row, raw, base_raw, digest, columns)
 
     def _write(self, frame: bytes) -> None:
         if self._writer is None:
@@ -271,8 +272,16 @@ def _use(row: FamilyRow) -> ChunkUse:
 
 
 def _encode_row(
-    row: FamilyRow, raw: Buffer, base: Buffer | None, base_digest: bytes | None
+    row: FamilyRow,
+    raw: Buffer,
+    base: Buffer | None,
+    base_digest: bytes | None,
+    columns: int | None,
 ) -> bytes:
     assert row.sketch is not None
-    dtype = BY_ID[row.sketch.dtype].name
-    return encode_tensor(raw, dtype, base=base, digest=row.place.digest, base_digest=base_digest)
+    dtype, digest = BY_ID[row.sketch.dtype].name, row.place.digest
+    if base is None:
+        return encode_tensor(raw, dtype, digest=digest)
+    return encode_tensor(
+        raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
+    )

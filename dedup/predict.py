@@ -15,16 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..codecs.dtypes import find_dtype
-from .sketch import Sketch, order_words
+from .sketch import Sketch, order_words, word_bytes
 
-# Factors of: bits below the leading one and sign; entropy of the bit length; one element; and the
-# bytes that tables and headers take at least. Fitted to the frames of the corpora's 629 pairs.
-_DELTA = {
-    1: (0.60, 1.50, 0.30, 180.0),
-    2: (0.57, 2.07, -1.20, 240.0),
-    4: (0.76, 0.98, 4.63, 230.0),
-    8: (0.76, 0.98, 30.0, 230.0),
+# Factors, in bits an element, of: bits below the leading one and sign; entropy of the bit length;
+# share of equal elements; one. Then the bytes of tables and headers. By the bytes of an element
+# kept and the least raw bytes of the chunk. Fitted to the frames of the 629 pairs of tensors of the
+# corpora (`benchmarks/families.py --fit`); off by 2.0 points of the raw size on average, by 1.2
+# from 16 KiB on. There were no pairs of one-byte elements: theirs are those of two bytes.
+_FACTORS: dict[int, tuple[tuple[int, tuple[float, ...]], ...]] = {
+    2: (
+        (16384, (0.57, 0.90, -1.56, 0.65, 2949)),
+        (2048, (1.09, 0.95, -0.04, 1.70, 88)),
+        (0, (0.16, 1.55, -3.53, 1.94, 226)),
+    ),
+    4: (
+        (2048, (1.05, 2.07, 0.00, -5.34, 400)),
+        (0, (0.93, 0.73, 0.00, 1.46, 304)),
+    ),
 }
+_LEAST_BITS = 0.03
 _LENGTHS = 33
 
 
@@ -42,7 +51,9 @@ def delta_sizes(
     """As predict_deltas, for words from `ordered_words`: (m,) and (n, m) int64 give (n,)."""
     lengths = _bit_lengths(words - bases)
     below = np.maximum(lengths - 1, 0).mean(1) + (lengths > 0).mean(1)
-    return _frame_bytes(sketch, below, _entropies(lengths, _LENGTHS))
+    equal = (lengths == 0).mean(1)
+    features = np.stack([below, _entropies(lengths, _LENGTHS), equal, np.ones_like(equal)])
+    return _frame_bytes(sketch, features)
 
 
 def ordered_words(sketches: Sequence[Sketch]) -> NDArray[np.int64]:
@@ -53,27 +64,24 @@ def ordered_words(sketches: Sequence[Sketch]) -> NDArray[np.int64]:
 def predict_alone(sketch: Sketch) -> int:
     """Returns the predicted frame bytes of a chunk without a base."""
     dtype = find_dtype(sketch.dtype)
-    words = np.frombuffer(sketch.words, f"<u{min(4, dtype.item_bytes)}")
+    words = np.frombuffer(sketch.words, f"<u{word_bytes(sketch.dtype)}")
     high = (words >> (8 * words.itemsize - 8 - int(dtype.is_float))) & 255
     bits = 8 * (dtype.item_bytes - 1) + _entropies(high[None].astype(np.int64), 256)[0]
     return int(min(sketch.size, sketch.size * bits / (8 * dtype.item_bytes) + 200)) + 64
 
 
 def _ordered(sketch: Sketch) -> NDArray[np.int64]:
-    width = min(4, find_dtype(sketch.dtype).item_bytes)
-    words = np.frombuffer(sketch.words, f"<u{width}")
+    words = np.frombuffer(sketch.words, f"<u{word_bytes(sketch.dtype)}")
     return order_words(words, sketch.dtype).astype(np.int64)
 
 
-def _frame_bytes(
-    sketch: Sketch, below: NDArray[np.float64], entropy: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _frame_bytes(sketch: Sketch, features: NDArray[np.float64]) -> NDArray[np.float64]:
     width = find_dtype(sketch.dtype).item_bytes
-    per_bit, per_entropy, constant, overhead = _DELTA[width]
-    bits = np.maximum(0.05, per_bit * below + per_entropy * entropy + constant)
-    # Elements that are all equal cost next to nothing, whatever the fit says.
-    bits = np.where(below == 0, 0.02, bits)
-    return np.minimum(sketch.size, sketch.size / width * bits / 8) + overhead
+    steps = _FACTORS[max(2, word_bytes(sketch.dtype))]
+    factors, overhead = next((f[:4], f[4]) for least, f in steps if sketch.size >= least)
+    # What is not kept of wide elements is noise.
+    bits = np.maximum(_LEAST_BITS, np.array(factors) @ features) + 8 * max(0, width - 4)
+    return np.minimum(sketch.size, sketch.size / width * bits / 8) + min(overhead, sketch.size)
 
 
 def _bit_lengths(differences: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -211,7 +211,10 @@ def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
 def _encode(job: _Job, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
     """Returns the smallest frame: alone, or against one of the bases."""
     encode = partial(encode_tensor, raw, job.use.dtype, level=level, digest=job.use.digest)
-    frames = [encode(base=base, base_digest=digest) for digest, base in bases.items()]
+    frames = [
+        encode(base=base, base_digest=digest, columns=job.use.columns)
+        for digest, base in bases.items()
+    ]
     return min(frames, key=len) if frames else encode()
 
 

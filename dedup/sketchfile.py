@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import xxhash
 
 from ..codecs.dtypes import BY_ID, find_dtype
-from .errors import Corrupt
-from .sketch import SAMPLE_WORDS, SKETCH_BYTES, Sketch
+from .errors import Corrupt, InvalidInput
+from .sketch import SKETCH_BYTES, Sketch, check_sketch
 
 MAGIC = b"\x89WVS"
 VERSION = 1
@@ -46,7 +46,7 @@ def parse_sketches(data: bytes) -> Sketches:
         for _ in range(count):
             digest, sketch, offset = _parse_row(body, offset)
             found[digest] = sketch
-    except (struct.error, KeyError) as error:
+    except (struct.error, KeyError, InvalidInput) as error:
         raise Corrupt(f"the sketches of a pack are malformed: {error}") from error
     if offset != len(body):
         raise Corrupt("the sketches of a pack end too late")
@@ -63,7 +63,5 @@ def _parse_row(body: memoryview, offset: int) -> tuple[bytes, Sketch, int]:
     digest, dtype, _, words_bytes, size, bits = _ROW.unpack_from(body, offset)
     start = offset + _ROW.size
     words = bytes(body[start : start + words_bytes])
-    kind = BY_ID[dtype]
-    if len(words) not in (0, SAMPLE_WORDS * min(4, kind.item_bytes)) or len(words) != words_bytes:
-        raise struct.error(f"{words_bytes} bytes of words")
-    return digest, Sketch(kind.name, size, bits, words), start + words_bytes
+    sketch = check_sketch(Sketch(BY_ID[dtype].name, size, bits, words))
+    return digest, sketch, start + words_bytes

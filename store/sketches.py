@@ -10,7 +10,7 @@ from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from .bands import band_values
 from .catalogue import Catalogue
-from .rows import Location, SketchRow, batches, by_digest
+from .rows import Location, SketchRow, batches
 from .schema import BANDS, chunks, commit_chunks, commits, packs, repos, sketches
 
 # Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
@@ -107,11 +107,18 @@ def _scopes(connection: Connection, commit_ids: Collection[int]) -> dict[int, tu
     }
 
 
-def read_sketches(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, SketchRow]:
-    """Returns the sketches of chunks by digest; those without one are left out."""
-    query = select(sketches, chunks.c.digest).join(chunks, chunks.c.id == sketches.c.chunk_id)
+def commit_with(catalogue: Catalogue, chunk_id: int) -> tuple[bytes, str] | None:
+    """Returns a chunk's digest and the name of a manifest that has it, if there is one."""
+    query = (
+        select(chunks.c.digest, commits.c.manifest)
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .where(chunks.c.id == chunk_id)
+        .limit(1)
+    )
     with catalogue.reading() as connection:
-        return {row.digest: _sketch_row(row) for row in by_digest(connection, query, digests)}
+        row = connection.execute(query).first()
+    return (row.digest, row.manifest) if row else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 
+import postgres_server as postgres
 import pytest
 import s3_server as support
 
@@ -30,3 +31,21 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.S3Se
 def s3_url(s3_server: support.S3Server) -> str:
     """The address of an empty store on the S3 server."""
     return s3_server.url(s3_server.new_bucket(), "vault")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.PostgresServer]:
+    """A running PostgreSQL."""
+    programs = postgres.find_programs()
+    if programs is None:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end(postgres.HOW_TO_INSTALL)
+    server = postgres.PostgresServer(programs)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.PostgresServer) -> str:
+    """The address of an empty PostgreSQL database."""
+    return postgres_server.new_url()
