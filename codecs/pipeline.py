@@ -62,6 +62,8 @@ def encode_tensor(
     against = None if base is None else view_bytes(base)
     _check_request(data, against, level, codec)
     where = _check_rows(data, against, rows, columns)
+    if rows is not None and not where:
+        against = None
     digest = _hash(data, width) if digest is None else digest
     packed = None
     if codec in (None, "constant"):
