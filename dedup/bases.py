@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import InvalidName, Missing
+from .errors import Corrupt, InvalidName, Missing
 from .manifest import ChunkUse, FileEntry, Manifest
 from .names import check_repo
 from .segments import Tensor
@@ -150,7 +150,8 @@ def _is_repo(name: str) -> bool:
 def _try_resolve(vault: Vault, repo: str, revision: str) -> Snapshot | None:
     try:
         return vault.resolve(repo, revision)
-    except Missing:
+    except (Missing, Corrupt):
+        # What cannot be read is nothing to code against, and pushing again may be what mends it.
         return None
 
 

@@ -9,6 +9,7 @@ from ..store.catalogue import Catalogue
 from ..store.errors import CorruptObject, NotFound
 from ..store.pack import pack_key, read_index
 from ..store.rows import CommitRow
+from .affected import describe_findings
 from .errors import VaultError
 from .journal import load_manifest
 from .manifest import Manifest, manifest_key
@@ -33,6 +34,7 @@ def check_vault(backend: Backend, catalogue: Catalogue) -> CheckResult:
     packs = _packs_of(catalogue, chunks)
     for name in packs:
         problems.extend(_check_pack(backend, catalogue, name))
+    problems.extend(s for s, files in describe_findings(backend, catalogue) if files)
     repos = len({row.repo for row in commits})
     return CheckResult(
         repos, len(commits), len(manifests), len(packs), len(chunks), tuple(problems)

@@ -72,6 +72,11 @@ class ChunkReader:
         """Yields the raw bytes of chunks in order, each verified against its digest."""
         return self.read_slices(Slice(use, 0, use.size) for use in uses)
 
+    def read_base(self, use: ChunkUse) -> Buffer:
+        """Returns the raw bytes of a chunk that stands alone, kept at hand for the next call.
+        Raises Corrupt or Missing."""
+        return self._load_bases({use.digest: use.size})[use.digest]
+
     def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
         """Yields parts of chunks in order; whole chunks are verified against their digests, parts
         by the checksums of the blocks they lie in. Raises Corrupt when something is not right."""

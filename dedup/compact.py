@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..store.collection import PackUse, live_places
 from ..store.moves import adopt_frames
+from ..store.needs import usable_among
 from ..store.pack import PackWriter
 from ..store.rows import Location
 from .frames import read_frames
@@ -41,12 +42,30 @@ def move_live_frames(
     return sum(packs for packs, _ in counts), sum(size for _, size in counts)
 
 
+def move_places(vault: LocalVault, pack: str, progress: Progress) -> int:
+    """Moves those live frames of one pack to a new one that can be read; returns how many."""
+    movable = _movable(vault, pack)
+    places = [place for place in live_places(vault.catalogue, pack) if place.digest in movable]
+    progress.begin("moving", sum(place.frame_bytes for place in places))
+    try:
+        moved, _ = _move(vault, [places], progress) if places else (0, 0)
+    finally:
+        progress.end()
+    return len(places) if moved else 0
+
+
+def _movable(vault: LocalVault, pack: str) -> set[bytes]:
+    live = {place.digest for place in live_places(vault.catalogue, pack)}
+    with vault.catalogue.reading() as connection:
+        return usable_among(connection, live)
+
+
 def _groups(vault: LocalVault, uses: list[PackUse]) -> Iterator[list[list[Location]]]:
     """Yields the live places of packs, as many together as fit one new pack."""
     group: list[list[Location]] = []
     total = 0
     for use in uses:
-        places = live_places(vault.catalogue, use.id)
+        places = live_places(vault.catalogue, use.name)
         if places:
             group.append(places)
             total += use.live_bytes

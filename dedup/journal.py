@@ -24,7 +24,7 @@ from ..store.collection import (
     replay_removal,
     set_tombstones,
 )
-from ..store.errors import NotFound
+from ..store.errors import CorruptObject, NotFound
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
 from ..store.rows import CommitRow, FileRow, SketchRow, batches
@@ -135,7 +135,17 @@ def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, A
 
 def list_entries(backend: Backend) -> Iterator[tuple[str, AnyEntry]]:
     """Yields the whole journal in order."""
-    return read_entries(backend, [info.key for info in backend.list(_PREFIX)])
+    return read_entries(backend, list_keys(backend))
+
+
+def list_keys(backend: Backend) -> list[str]:
+    """Returns the keys of all entries, in order."""
+    return [info.key for info in backend.list(_PREFIX)]
+
+
+def key_time(key: str) -> float:
+    """Returns the time, in Unix seconds, that a key begins with."""
+    return int(key.removeprefix(_PREFIX).partition("-")[0], 16) / 1e6
 
 
 def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntry) -> None:
@@ -198,7 +208,12 @@ def learn_packs(backend: Backend, catalogue: Catalogue, *, removed_too: bool = F
     for info in backend.list("packs/"):
         name = info.key.rpartition("/")[2]
         if name not in known:
-            entries = read_index(_range_reader(backend, pack_key(name)), info.size)
+            try:
+                entries = read_index(_range_reader(backend, pack_key(name)), info.size)
+            except (CorruptObject, NotFound):
+                # Torn by a failing store, or collected since it was listed: it is as if it were
+                # not there. Commits that need it say so.
+                continue
             catalogue.add_pack(name, info.size, entries, _sketch_rows(backend, name))
             touched.update(e.base_digest for e in entries if e.base_digest is not None)
             touched.update(e.digest for e in entries)
@@ -227,8 +242,7 @@ def _resume_key(catalogue: Catalogue) -> str:
     last = catalogue.last_entry()
     if last is None:
         return ""
-    microseconds = int(last.removeprefix(_PREFIX).partition("-")[0], 16)
-    return _PREFIX + _time_part(max(0.0, microseconds / 1e6 - CLOCK_MARGIN_SECONDS))
+    return _PREFIX + _time_part(max(0.0, key_time(last) - CLOCK_MARGIN_SECONDS))
 
 
 def _time_part(seconds: float) -> str:

@@ -45,6 +45,12 @@ def read_marker(backend: Backend) -> Marker | None:
     return Marker(store_id)
 
 
+def check_marker(data: bytes, store_id: str | None) -> None:
+    """Raises Corrupt unless `data` is what write_marker wrote for that store."""
+    if data != _marker_bytes(store_id):
+        raise Corrupt("the store's marker is damaged")
+
+
 def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
     """Ties a new catalogue to the store; raises VaultError where it belongs to another one.
 
@@ -68,4 +74,25 @@ def write_marker(backend: Backend, catalogue: Catalogue) -> None:
     """Marks a new store. Everybody who shares the catalogue writes the same identity."""
     if not backend.exists(_KEY):
         store_id = catalogue.store_id(default=uuid4().hex)
-        backend.put(_KEY, json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode())
+        backend.put(_KEY, _marker_bytes(store_id))
+
+
+def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
+    """Makes a damaged or lost marker anew, if the catalogue says which store it belongs to."""
+    store_id = catalogue.store_id()
+    try:
+        damaged = backend.get(_KEY) != _marker_bytes(store_id)
+    except NotFound:
+        damaged = True
+    if damaged and store_id is not None and _has_packs(backend, catalogue):
+        backend.put(_KEY, _marker_bytes(store_id))
+
+
+def _has_packs(backend: Backend, catalogue: Catalogue) -> bool:
+    """Says whether the store holds packs that the catalogue knows: it is no other store."""
+    known = catalogue.pack_names()
+    return any(info.key.rpartition("/")[2] in known for info in backend.list("packs/"))
+
+
+def _marker_bytes(store_id: str | None) -> bytes:
+    return json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode()

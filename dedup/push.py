@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
 from .bases import choose_bases, find_base
 from .chunks import Buffer, ChunkReader
-from .errors import ChunksMissing, InvalidFile, Missing
+from .errors import ChunksMissing, Corrupt, InvalidFile, Missing
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .packing import add_frame
@@ -151,6 +151,10 @@ def _send_all(
             return _send(vault, choose(missing), level, progress)
         except Missing:
             missing = _ask_missing(vault, manifest)
+        except Corrupt:
+            # A base cannot be read. Pushing again may be what mends it, so it goes without.
+            jobs = choose(_ask_missing(vault, manifest))
+            return _send(vault, [replace(job, bases=()) for job in jobs], level, progress)
     return _send(vault, choose(missing), level, progress)
 
 

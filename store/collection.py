@@ -90,9 +90,9 @@ def packs_holding(catalogue: Catalogue, digests: Collection[bytes]) -> set[str]:
         return names
 
 
-def live_places(catalogue: Catalogue, pack_id: int) -> list[Location]:
+def live_places(catalogue: Catalogue, pack: str) -> list[Location]:
     """Returns where the live frames of a pack lie, in order of offset."""
-    query = location_columns().where(chunks.c.pack_id == pack_id, is_live())
+    query = location_columns().where(packs.c.name == pack, is_live())
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query.order_by(chunks.c.offset))]
 

@@ -1,0 +1,75 @@
+"""Says what damage means: which files of which revisions cannot be had any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from ..store.backend import Backend
+from ..store.catalogue import Catalogue
+from ..store.errors import StoreError
+from ..store.pack import pack_key
+from ..store.scrubbing import WHOLE_PACK, Finding, commits_using, list_findings, needing
+from .errors import VaultError
+from .journal import load_manifest
+from .manifest import Manifest
+
+# A base may carry thousands of models; a sentence names as many.
+_NAMED = 20
+
+
+def affected_files(
+    backend: Backend, catalogue: Catalogue, digests: Collection[bytes]
+) -> dict[bytes, list[str]]:
+    """Returns for each chunk the files that cannot be read without it, as "org/m@main:path" and,
+    where only an older commit has them, "org/m@<commit>:path"."""
+    needed = needing(catalogue, digests)
+    everything = set().union(*needed.values()) if needed else set()
+    found: dict[bytes, list[str]] = {digest: [] for digest in digests}
+    heads = {row.oid for row in _heads(catalogue)}
+    for row in commits_using(catalogue, everything):
+        try:
+            manifest = load_manifest(backend, row.manifest)
+        except (StoreError, VaultError):
+            # Reported on its own; which of its files are meant cannot be said without it.
+            continue
+        revision = row.branch if row.oid in heads else row.oid[:12]
+        for path, used in _uses(manifest):
+            for digest, wanted in needed.items():
+                if used & wanted:
+                    found[digest].append(f"{row.repo}@{revision}:{path}")
+    return found
+
+
+def name_files(files: Collection[str]) -> str:
+    """Returns the files as the end of a sentence."""
+    if not files:
+        return "affects no file"
+    listed = list(files)
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return f"affects {', '.join(listed[:_NAMED])}{more}"
+
+
+def describe_findings(backend: Backend, catalogue: Catalogue) -> list[tuple[str, list[str]]]:
+    """Returns a sentence for everything on record as damaged, each with the files affected."""
+    findings = list_findings(catalogue)
+    digests = {f.digest for f in findings if f.in_use}
+    files = affected_files(backend, catalogue, digests)
+    return [_describe(f, files[f.digest] if f.in_use else []) for f in findings]
+
+
+def _describe(finding: Finding, files: list[str]) -> tuple[str, list[str]]:
+    key = pack_key(finding.pack)
+    if finding.offset == WHOLE_PACK:
+        return f"pack {key} is damaged: {finding.reason}; affects no file by itself", []
+    place = f"frame of chunk {finding.digest.hex()} at {finding.offset} of {key}"
+    return f"{place} is damaged: {finding.reason}; {name_files(files)}", files
+
+
+def _heads(catalogue: Catalogue):
+    for repo in catalogue.list_repos():
+        yield from catalogue.branches(repo.name).values()
+
+
+def _uses(manifest: Manifest) -> Iterator[tuple[str, set[bytes]]]:
+    for entry in manifest.files:
+        yield entry.path, {use.digest for use in entry.chunks(manifest.chunk_bytes)}
