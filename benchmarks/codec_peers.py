@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -37,10 +38,8 @@ def zstd(dtype: str, threads: int) -> Contestant:
 
 def zipnn(dtype: str, threads: int) -> Contestant:
     """ZipNN: exponents apart, Huffman, in C."""
-    import torch
-    import zipnn
-
-    torch.set_num_threads(threads)
+    zipnn = import_module("zipnn")
+    import_module("torch").set_num_threads(threads)
     name = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}[dtype]
     coder = zipnn.ZipNN(input_format="byte", bytearray_dtype=name, threads=threads)
     return Contestant("ZipNN", lambda raw: coder.compress(bytearray(raw)), coder.decompress)
@@ -57,8 +56,7 @@ def openzl_fse(dtype: str, threads: int) -> Contestant:
 
 
 def _openzl(dtype: str, threads: int, entropy: str) -> Contestant:
-    import openzl.ext as zl
-
+    zl = import_module("openzl.ext")
     if threads != 1:
         raise ImportError("openzl has no threads")
     take_apart = {
@@ -87,8 +85,7 @@ def _openzl(dtype: str, threads: int, entropy: str) -> Contestant:
 
 def blosc2(dtype: str, threads: int) -> Contestant:
     """Blosc2: bytes shuffled by element, zstd level 1."""
-    import blosc2 as library
-
+    library = import_module("blosc2")
     library.set_nthreads(threads)
     size = ITEM_BYTES[dtype]
 
@@ -104,16 +101,15 @@ def pcodec(dtype: str, threads: int) -> Contestant:
     """pcodec at its default level 8, on the numbers as floats (bfloat16 as integers, which it has
     not).
     """
-    from pcodec import ChunkConfig, standalone
-
+    library = import_module("pcodec")
     if threads != 1:
         raise ImportError("pcodec has no threads")
     kind = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}[dtype]
 
     def encode(raw: Any) -> bytes:
-        return standalone.simple_compress(np.frombuffer(raw, kind), ChunkConfig())
+        return library.standalone.simple_compress(np.frombuffer(raw, kind), library.ChunkConfig())
 
-    return Contestant("pcodec -8", encode, standalone.simple_decompress)
+    return Contestant("pcodec -8", encode, library.standalone.simple_decompress)
 
 
 PEERS = (zstd, zipnn, openzl_huffman, openzl_fse, blosc2, pcodec)

@@ -11,12 +11,14 @@ from .pool import join_parts, map_ordered
 from .streams import Effort
 
 BLOCK_BYTES = 1 << 20
-"""Raw bytes per block. Whole MiniLM in bf16: the states and tables of a block take 0.03 % of it,
-and what Python does around its kernels a tenth of the time; half as much doubles both, and a
-range reads at most two."""
+"""Raw bytes per block. Whole MiniLM in bf16, size, encoding and decoding speed: 2^19 66.293 %, 1390
+and 3430 MB/s; 2^20 66.273 %, 1590 and 3680; 2^21 66.262 %, 1690 and 3790; a range decodes at least
+one block."""
 
 _ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}
 _MIN_GAINS = {"fast": 0.05, "default": 0.01, "max": 0.0}
+"""Whole MiniLM, size and decoding speed of "default": bf16 0.01 66.273 % at 3900 MB/s, 0 66.126 %
+at 2300; f32 0.01 81.853 % at 4600 MB/s, 0 81.787 % at 3400."""
 
 
 def choose_effort(level: str, codec: str) -> Effort:
@@ -46,14 +48,16 @@ def encode_blocked(
     starts = range(0, data.size, block_bytes)
     body = np.empty(len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)
 
-    def encode(start: int) -> Bytes:
+    def encode(start: int) -> tuple[Bytes, int]:
         stop = start + block_bytes
         piece = None if against is None else against[0][start:stop]
         out = body[start // block_bytes * room :]
-        return out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
+        block = out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
+        return block, frames.checksum_block(block.data)
 
-    stored = list(map_ordered(encode, starts, min(threads, len(starts))))
-    sizes = [(block.size, frames.checksum_block(block.data)) for block in stored]
+    coded = list(map_ordered(encode, starts, min(threads, len(starts))))
+    stored = [block for block, _ in coded]
+    sizes = [(block.size, checksum) for block, checksum in coded]
     if against is not None and not any(map(blocks.is_delta, stored)):
         against, codec = None, "planes"
     base_digest = None if against is None else against[1]
