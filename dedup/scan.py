@@ -11,6 +11,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from .errors import InvalidFile, VaultError
+from .formats.companions import Places, find_companions, segment_companion
 from .formats.registry import segment_file
 from .manifest import FileEntry, Manifest
 from .names import check_path
@@ -54,8 +55,10 @@ def scan_files(
     """
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
+        places = find_companions(files)
         entries = (
-            _scan_file(name, p, progress, chunk_bytes, sketches) for name, p in files.items()
+            _scan_file(name, p, progress, chunk_bytes, sketches, places.get(name))
+            for name, p in files.items()
         )
         return Manifest(tuple(entries), chunk_bytes)
     finally:
@@ -63,12 +66,20 @@ def scan_files(
 
 
 def _scan_file(
-    name: str, path: Path, progress: Progress, chunk_bytes: int, sketches: Sketches | None
+    name: str,
+    path: Path,
+    progress: Progress,
+    chunk_bytes: int,
+    sketches: Sketches | None,
+    places: Places | None,
 ) -> FileEntry:
     try:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
-            segments = segment_file(name, file, before.st_size)
+            if places:
+                segments = segment_companion(file, before.st_size, places)
+            else:
+                segments = segment_file(name, file, before.st_size)
             entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
             _check_unchanged(before, os.fstat(file.fileno()))
             return entry

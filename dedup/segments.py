@@ -109,7 +109,10 @@ class Tensor:
 
     @property
     def columns(self) -> int | None:
-        """Elements in a row, the last dimension; None where there is but one row."""
+        """Elements in a row, the last dimension; None where there is but one row, or where what
+        is stored are groups of them."""
+        if self.dtype in GROUPS:
+            return None
         return self.shape[-1] if len(self.shape) > 1 and self.shape[-1] > 1 else None
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ..codecs.dtypes import BY_NAME, find_dtype
+from ..codecs.dtypes import BY_NAME, QUANTISED, find_dtype
 from .errors import InvalidInput
 
 SKETCH_BYTES = 32
@@ -96,7 +96,7 @@ def word_bytes(dtype: str) -> int:
 
 def check_sketch(sketch: Sketch) -> Sketch:
     """Returns a sketch from outside; raises InvalidInput unless its parts fit each other."""
-    dtype = BY_NAME.get(sketch.dtype)
+    dtype = BY_NAME.get(sketch.dtype) or QUANTISED.get(sketch.dtype)
     if dtype is None or len(sketch.bits) != SKETCH_BYTES:
         raise InvalidInput(f"no sketch: dtype {sketch.dtype!r}, {len(sketch.bits)} bytes")
     whole = sketch.size >= dtype.item_bytes

@@ -13,7 +13,7 @@ from types import ModuleType
 from ..chunking import cut_opaque, split_opaque
 from ..errors import InvalidFile
 from ..segments import Segment
-from . import gguf, npy, safetensors, torch_legacy, zips
+from . import gguf, hdf5, msgpack, npy, onnx, safetensors, torch_legacy, zips
 from .source import ReadableFile, Unreadable
 
 HEAD_BYTES = 64
@@ -23,7 +23,7 @@ _MAX_DEPTH = 3
 
 # The first that recognises a file takes it. Those that go by the name alone come last but for
 # safetensors, whose name is a promise.
-_FORMATS = (safetensors, gguf, npy, torch_legacy, zips)
+_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, onnx, msgpack)
 
 
 def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:

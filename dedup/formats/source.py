@@ -85,10 +85,15 @@ def read_at(file: ReadableFile, start: int, count: int) -> bytes:
 class Cursor:
     """Reads a file of `size` bytes from `position` on; raises Unreadable past its end.
 
-    Small reads are served from a buffer, because headers are read a few bytes at a time.
+    Small reads are served from a buffer, because headers are read a few bytes at a time. Raises
+    Unreadable, too, after more reads than the header of any model takes: some 3 s of them, however
+    a hostile file makes a reader walk.
     """
 
     _BUFFER_BYTES = 1 << 16
+    _READS = 4_000_000
+    # What filling the buffer takes, counted in reads from it.
+    _FILL_READS = 16
 
     def __init__(self, file: ReadableFile, size: int, position: int = 0) -> None:
         self.position = position
@@ -96,15 +101,17 @@ class Cursor:
         self._file = file
         self._buffer = b""
         self._origin = 0
+        self._left = self._READS
 
     def take(self, count: int) -> bytes:
         """Returns the next `count` bytes, which must be there."""
         if not 0 <= count <= self.size - self.position:
             raise Unreadable(f"{count} bytes at {self.position} are not there")
         begin = self.position - self._origin
-        if not 0 <= begin <= begin + count <= len(self._buffer):
+        if not 0 <= begin <= begin + count <= len(self._buffer) or self._left <= 0:
             self._fill(count)
             begin = 0
+        self._left -= 1
         self.position += count
         return self._buffer[begin : begin + count]
 
@@ -127,6 +134,9 @@ class Cursor:
         self.position += count
 
     def _fill(self, count: int) -> None:
+        self._left -= self._FILL_READS
+        if self._left < 0:
+            raise Unreadable("more parts than a file of this format has")
         wanted = max(count, min(self._BUFFER_BYTES, self.size - self.position))
         self._buffer = read_at(self._file, self.position, wanted)
         self._origin = self.position

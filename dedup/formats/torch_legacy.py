@@ -47,8 +47,12 @@ def _place_storages(cursor: Cursor, value: Any, keys: Any) -> list[tuple[int, li
         dtype = storage_dtype(storage, named)
         if dtype not in ITEM_BYTES:
             break
+        if cursor.size - cursor.position < _COUNT_BYTES:
+            break
         size = cursor.take_int(_COUNT_BYTES) * ITEM_BYTES[dtype]
         start = cursor.position
+        if size > cursor.size - start:
+            break
         cursor.skip(size)
         placed.append((start, segment_storage(storage, named, size, dtype)))
     return placed

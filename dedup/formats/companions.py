@@ -1,0 +1,41 @@
+"""Tensors that a file places in its neighbours: the external data of ONNX models."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import defaultdict
+from pathlib import Path
+
+from ..segments import Segment
+from . import onnx
+from .source import ReadableFile, Unreadable, cover
+
+Places = list[tuple[int, list[Segment]]]
+
+
+def find_companions(files: dict[str, Path]) -> dict[str, Places]:
+    """Returns for files, by their path in the repo, where their neighbours say tensors lie.
+
+    A model that cannot be read, or that names files which are not there, places nothing.
+    """
+    places: dict[str, Places] = defaultdict(list)
+    for name, path in files.items():
+        if not onnx.recognise(name, b""):
+            continue
+        try:
+            with path.open("rb") as file:
+                found = list(onnx.list_external(file, path.stat().st_size))
+        except (OSError, Unreadable):
+            # Whoever takes the file itself apart or hashes it finds out.
+            continue
+        for location, start, tensor in found:
+            # The name is only looked up among the files at hand; it opens nothing.
+            data = posixpath.normpath(posixpath.join(posixpath.dirname(name), location))
+            if data in files and data != name:
+                places[data].append((start, [tensor]))
+    return dict(places)
+
+
+def segment_companion(file: ReadableFile, size: int, places: Places) -> list[Segment]:
+    """Returns the segments of a file of `size` bytes in which tensors lie at `places`."""
+    return cover(file, size, places)

@@ -1,0 +1,204 @@
+"""Takes ONNX models apart: a walk over the protobuf to the tensors whose elements lie in one piece.
+
+Only the fields on the way to a tensor are followed, by their numbers; everything else is skipped
+by its length. Sources: onnx.proto of the ONNX project; "Encoding", the protobuf documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ..segments import Segment, Tensor
+from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
+
+_MAX_DEPTH = 32
+_MAX_TEXT_BYTES = 4096
+_MAX_DIMS_BYTES = 640
+# Nodes and attributes below hold no tensor worth a frame; skipping them is most of the speed.
+_LEAST_NODE_BYTES = 256
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _TRAINING, _SPARSE, _TENSOR = range(8)
+# Message, field number: the message that the field holds.
+_BELOW = {
+    (_MODEL, 7): _GRAPH,
+    (_MODEL, 20): _TRAINING,
+    (_MODEL, 25): _FUNCTION,
+    (_TRAINING, 1): _GRAPH,
+    (_TRAINING, 2): _GRAPH,
+    (_FUNCTION, 7): _NODE,
+    (_GRAPH, 1): _NODE,
+    (_GRAPH, 5): _TENSOR,
+    (_GRAPH, 15): _SPARSE,
+    (_NODE, 5): _ATTRIBUTE,
+    (_ATTRIBUTE, 5): _TENSOR,
+    (_ATTRIBUTE, 6): _GRAPH,
+    (_ATTRIBUTE, 10): _TENSOR,
+    (_ATTRIBUTE, 11): _GRAPH,
+    (_ATTRIBUTE, 22): _SPARSE,
+    (_ATTRIBUTE, 23): _SPARSE,
+    (_SPARSE, 1): _TENSOR,
+    (_SPARSE, 2): _TENSOR,
+}
+
+# Fields of a tensor.
+_DIMS, _DATA_TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 10, 13, 14
+_PACKED_DTYPES = {_FLOATS: "F32", _DOUBLES: "F64"}
+
+_DTYPES = {
+    1: "F32",
+    2: "U8",
+    3: "I8",
+    4: "U16",
+    5: "I16",
+    6: "I32",
+    7: "I64",
+    9: "BOOL",
+    10: "F16",
+    11: "F64",
+    12: "U32",
+    13: "U64",
+    16: "BF16",
+    17: "F8_E4M3",
+    19: "F8_E5M2",
+}
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was read of one tensor; `start` and `size` of its elements in the file, if there."""
+
+    name: str = ""
+    data_type: int = 0
+    shape: list[int] = field(default_factory=list)
+    start: int = 0
+    size: int = 0
+    packed: str | None = None
+    external: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> str:
+        """The element type, by our names where there is one."""
+        return self.packed or _DTYPES.get(self.data_type, f"ONNX {self.data_type}")
+
+
+def recognise(name: str, _head: bytes) -> bool:
+    """Says whether a file of this name may be an ONNX model: the format has no magic number."""
+    return name.endswith(".onnx")
+
+
+def segment(file: ReadableFile, size: int) -> list[Segment]:
+    """Returns the segments of an ONNX model of `size` bytes; raises Unreadable where it is no
+    protobuf that can be walked."""
+    placed: list[tuple[int, list[Segment]]] = []
+    for found in _walk(file, size):
+        if found.size:
+            tensor = make_tensor(found.name, found.dtype, found.shape, found.size)
+            placed.append((found.start, [tensor]))
+    return cover(file, size, placed)
+
+
+def list_external(file: ReadableFile, size: int) -> Iterator[tuple[str, int, Tensor]]:
+    """Yields the tensors of a model that lie in other files: path as the model spells it, first
+    byte, tensor. Raises Unreadable as `segment` does."""
+    for found in _walk(file, size):
+        entries = found.external
+        if {"location", "length"} <= entries.keys():
+            start, length = _natural(entries.get("offset", "0")), _natural(entries["length"])
+            yield (
+                entries["location"],
+                start,
+                make_tensor(found.name, found.dtype, found.shape, length),
+            )
+
+
+def _natural(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise Unreadable(f"{text!r} is no place in a file")
+    return int(text)
+
+
+def _walk(file: ReadableFile, size: int) -> Iterator[_Found]:
+    """Yields the tensors of a model, whatever graph, node or function they are in."""
+    cursor = Cursor(file, size)
+    open_messages = [(_MODEL, size)]
+    while open_messages:
+        message, end = open_messages[-1]
+        if cursor.position == end:
+            open_messages.pop()
+            continue
+        number, wire, length = _read_key(cursor)
+        below = _BELOW.get((message, number)) if wire == _BYTES else None
+        if cursor.position + length > end:
+            raise Unreadable("a field is longer than its message")
+        if below is None or (below in (_NODE, _ATTRIBUTE) and length < _LEAST_NODE_BYTES):
+            cursor.skip(length)
+        elif below == _TENSOR:
+            yield _read_tensor(cursor, cursor.position + length)
+        elif len(open_messages) == _MAX_DEPTH:
+            raise Unreadable("messages in messages in messages")
+        else:
+            open_messages.append((below, cursor.position + length))
+
+
+def _read_key(cursor: Cursor) -> tuple[int, int, int]:
+    """Returns number and wire type of a field, and the bytes it takes from here on."""
+    key = _read_varint(cursor)
+    number, wire = key >> 3, key & 7
+    if wire == _VARINT:
+        start = cursor.position
+        _read_varint(cursor)
+        length, cursor.position = cursor.position - start, start
+    elif wire in (_FIXED32, _FIXED64):
+        length = 4 if wire == _FIXED32 else 8
+    elif wire == _BYTES:
+        length = _read_varint(cursor)
+    else:
+        raise Unreadable(f"a field of wire type {wire}")
+    return number, wire, length
+
+
+def _read_varint(cursor: Cursor) -> int:
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = cursor.take(1)[0]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+    raise Unreadable("a number of more than 10 bytes")
+
+
+def _read_tensor(cursor: Cursor, end: int) -> _Found:
+    found = _Found()
+    while cursor.position < end:
+        number, wire, length = _read_key(cursor)
+        if cursor.position + length > end:
+            raise Unreadable("a field is longer than its tensor")
+        stop = cursor.position + length
+        if number == _DIMS and length <= _MAX_DIMS_BYTES:
+            while cursor.position < stop:
+                found.shape.append(_read_varint(cursor))
+        elif number == _DATA_TYPE and wire == _VARINT:
+            found.data_type = _read_varint(cursor)
+        elif number == _NAME and length <= _MAX_TEXT_BYTES:
+            found.name = cursor.take(length).decode("utf-8", "replace")
+        elif number == _RAW or (number in _PACKED_DTYPES and wire == _BYTES):
+            found.start, found.size = cursor.position, length
+            found.packed = _PACKED_DTYPES.get(number)
+        elif number == _EXTERNAL and wire == _BYTES:
+            _read_entry(cursor, stop, found.external)
+        cursor.skip(stop - cursor.position)
+    return found
+
+
+def _read_entry(cursor: Cursor, end: int, entries: dict[str, str]) -> None:
+    """Reads one key and value of where a tensor lies outside of the model."""
+    texts = {1: "", 2: ""}
+    while cursor.position < end:
+        number, _, length = _read_key(cursor)
+        if length > min(_MAX_TEXT_BYTES, end - cursor.position) or len(entries) > 16:
+            raise Unreadable("an entry that no model has")
+        texts[number] = cursor.take(length).decode("utf-8", "replace")
+    entries[texts[1]] = texts[2]
