@@ -205,7 +205,7 @@ def save(rows: list[dict[str, Any]], folder: Path) -> None:
 def draw(rows: list[dict[str, Any]], folder: Path) -> None:
     """Plots the sizes of a few methods on every pair; without matplotlib, says so."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ImportError:
         print("no plot: matplotlib is not installed")
         return

@@ -25,10 +25,11 @@ _CODED = np.dtype([("raw_bytes", "<u4"), ("stored_bytes", "<u4")])
 _SMALL_BYTES = 1 << 16
 """Below this, everything is tried at every level: a tensor of 768 bytes takes 300 as zstd of its
 XOR, and more than that for the states of an entropy coder."""
-_ENOUGH = 0.45
+_ENOUGH = {"BF16": 0.45, "F16": 0.6, "F32": 0.7, "F64": 0.8}
 """A difference that takes less than this part of the raw bytes is not compared with what stands
-alone, unless the level says so: no float tensor but one of few values gets there without its
-base, and those have few different words in a sample."""
+alone, unless the level says so. Weights of no base take 66 % in BF16, 85 in F16, 82 in F32; those
+of few values or with zeros at their ends take less, and show it in a sample."""
+_ENOUGH_OTHERWISE = 0.3
 _SAMPLE_WORDS = 256
 _PROBE_BYTES = 256
 _LEAST_BYTES = 2048
@@ -150,10 +151,12 @@ def _plan_differences(
 
 def _should_compare(best: Plan, target: Words, job: Job) -> bool:
     raw_bytes = target.size * target.itemsize
-    if job.thorough or raw_bytes < _SMALL_BYTES or best.coded_bytes > _ENOUGH * raw_bytes:
+    enough = _ENOUGH.get(job.dtype.name, _ENOUGH_OTHERWISE) * raw_bytes
+    if job.thorough or raw_bytes < _SMALL_BYTES or best.coded_bytes > enough:
         return True
     sample = target[:: max(1, target.size // _SAMPLE_WORDS)]
-    return np.unique(sample).size * 2 < sample.size
+    ends_in_zeros = int(np.bitwise_or.reduce(sample)) & 255 == 0
+    return ends_in_zeros or np.unique(sample).size * 2 < sample.size
 
 
 def _framed(layout: int, plan: Plan, tail: bytes) -> Plan:

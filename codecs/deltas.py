@@ -65,7 +65,10 @@ def encode_delta(
     """
     against, base_digest = base
     where = rows or ((0, 0, data.size),)
-    parts = [list(cut_parts(where, at, min(at + BLOCK_BYTES, data.size))) for at in _starts(data)]
+    # Groups of a quantised dtype are not cut in two.
+    block_bytes = BLOCK_BYTES - BLOCK_BYTES % dtype.group_bytes
+    starts = range(0, data.size, block_bytes)
+    parts = [list(cut_parts(where, at, min(at + block_bytes, data.size))) for at in starts]
     if codec in (None, "identical") and all(_is_copy(data, against, cut) for cut in parts):
         head = frames.pack_flat("identical", dtype.name, data.size, digest, b"", base_digest, rows)
         return head if len(head) < data.size + frames.RAW_OVERHEAD_BYTES else None
@@ -74,21 +77,17 @@ def encode_delta(
     wishes = choose_wishes(codec, level, columns, dtype.item_bytes > 2)
     effort = choose_effort(level, "planes")
     job = Job(dtype, effort, wishes, _LAYOUTS[codec], level == "max" and codec is None)
-    stored = _encode_blocks(data, against, parts, job, threads)
+    stored = _encode_blocks(data, against, parts, job, block_bytes, threads)
     if not any(map(delta_blocks.needs_base, stored)):
         return None
     name = codec or _name_codec(stored)
     sizes = [(block.size, frames.checksum_block(block.data)) for block in stored]
     head = frames.pack_blocked(
-        name, dtype.name, data.size, digest, base_digest, BLOCK_BYTES, sizes, rows
+        name, dtype.name, data.size, digest, base_digest, block_bytes, sizes, rows
     )
     if len(head) + sum(size for size, _ in sizes) >= data.size + frames.RAW_OVERHEAD_BYTES:
         return None
     return join_parts([head, *stored], threads)
-
-
-def _starts(data: Bytes) -> range:
-    return range(0, data.size, BLOCK_BYTES)
 
 
 def _is_copy(data: Bytes, base: Bytes, parts: Sequence[Part]) -> bool:
@@ -100,15 +99,20 @@ def _is_copy(data: Bytes, base: Bytes, parts: Sequence[Part]) -> bool:
 
 
 def _encode_blocks(
-    data: Bytes, base: Bytes, parts: Sequence[Sequence[Part]], job: Job, threads: int
+    data: Bytes,
+    base: Bytes,
+    parts: Sequence[Sequence[Part]],
+    job: Job,
+    block_bytes: int,
+    threads: int,
 ) -> list[Bytes]:
-    room = BLOCK_BYTES + blocks.BLOCK_SLACK
+    room = block_bytes + blocks.BLOCK_SLACK
     body = np.empty(len(parts) * room if len(parts) > 1 else data.size + room, np.uint8)
 
     def encode(index: int) -> Bytes:
-        start = index * BLOCK_BYTES
+        start = index * block_bytes
         out = body[index * room :]
-        raw = data[start : start + BLOCK_BYTES]
+        raw = data[start : start + block_bytes]
         return out[: delta_blocks.encode_parts(raw, base, parts[index], start, job, out)]
 
     return list(map_ordered(encode, range(len(parts)), threads))

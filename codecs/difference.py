@@ -112,8 +112,8 @@ def count_trimmed(
     Changes ``contexts`` in place. Returns the counts of those that are left and the manner that
     gives them.
     """
-    counts = np.zeros((manner.table_count, 256), np.uint32)
-    tables.count_contexts_kernel(freeze(symbols), freeze(contexts), counts)
+    counts, others = np.zeros((2, manner.table_count, 256), np.uint32)
+    kernels.count_kernel(freeze(symbols), freeze(contexts), counts, others)
     used = np.flatnonzero(counts.any(axis=1))
     first, last = int(used[0]) >> manner.low_bits, int(used[-1]) >> manner.low_bits
     if first:
@@ -279,7 +279,8 @@ def decode_words(
     lower[:stored] = reader.take(stored)
     source = reader.take(int.from_bytes(reader.take(4).data, "little"))
     states = rans.open_stream(source, 0)
-    slots = np.empty((manner.table_count, tables.SCALE), np.uint32)
+    slots = scratch("difference-slots", MAX_TABLES * tables.SCALE, np.uint32)
+    slots = slots.reshape(MAX_TABLES, -1)[: manner.table_count]
     freqs = scratch("freqs", 256, np.uint16)
     at = kernels.parse_slots_kernel(source, rans.STATES_BYTES, freqs, slots)
     if at < 0:
@@ -293,7 +294,7 @@ def decode_words(
         scales.columns,
         scales.length,
         scales.phase,
-        scratch("chunk", kernels.CHUNK, np.uint8),
+        scratch("chunk", 2 * kernels.CHUNK, np.uint8).reshape(2, -1),
         manner.spec(kind),
         slots,
         states,

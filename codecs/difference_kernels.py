@@ -127,6 +127,24 @@ def find_far_kernel(target, base, spec, far, places):
 
 
 @njit(nogil=True, cache=True)
+def count_kernel(symbols, contexts, counts, others):
+    """Counts symbols by context: ``symbols``, ``contexts`` (n,) uint8; ``counts``, ``others``
+    (contexts, 256) uint32, zeroed.
+
+    Two tables, because a counter that was just written is slow to read back, and most of the
+    elements of a frozen tensor have the same symbol.
+    """
+    for i in range(symbols.size // 2):
+        counts[contexts[2 * i], symbols[2 * i]] += np.uint32(1)
+        others[contexts[2 * i + 1], symbols[2 * i + 1]] += np.uint32(1)
+    if symbols.size & 1:
+        counts[contexts[-1], symbols[-1]] += np.uint32(1)
+    for context in range(counts.shape[0]):
+        for symbol in range(256):
+            counts[context, symbol] += others[context, symbol]
+
+
+@njit(nogil=True, cache=True)
 def parse_slots_kernel(source, at, freqs, slots):
     """Parses a table for every row of ``slots`` (tables, 4096) uint32; returns where they end, or
     -1.
@@ -149,67 +167,80 @@ def parse_slots_kernel(source, at, freqs, slots):
 
 @njit(nogil=True, cache=True)
 def restore_kernel(
-    path, source, at, base, rows, columns, length, phase, spread, spec, slots, states, lower, out
+    path, source, at, base, rows, columns, length, phase, room, spec, slots, states, lower, out
 ):
     """Decodes the symbols and the elements they stand for; returns where it stopped and how many
     lower bytes it took.
 
     ``path``, ``source``, ``states`` and the first result: see ``rans_kernels``; ``at``: where the
-    words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``spread``:
-    (CHUNK,) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + 16,) uint8.
+    words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``room``: (2,
+    CHUNK) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + 16,) uint8.
     """
     taken = 0
     plain = spec[4] == 0 and spec[8] == 0
+    spread, contexts = room[0], room[1]
     for begin in range(0, out.size, CHUNK):
         stop = min(begin + CHUNK, out.size)
         spread_part_kernel(rows, columns, length, phase, begin, stop, spread)
         some = base[begin:stop]
-        room = out[begin:stop]
+        piece = out[begin:stop]
         steps = (stop - begin) // 64
         done = 0
         used = 0
         if path == 2 and plain:
             at, done, used = difference_steps.restore_plain_avx512(
-                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+                source, at, slots, states, steps, some, spread, spec, lower, taken, piece
             )
         elif path == 2:
             at, done, used = difference_steps.restore_avx512(
-                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+                source, at, slots, states, steps, some, spread, spec, lower, taken, piece
             )
         elif path == 1 and plain:
             at, done, used = difference_steps.restore_plain_avx2(
-                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+                source, at, slots, states, steps, some, spread, spec, lower, taken, piece
             )
         elif path == 1:
             at, done, used = difference_steps.restore_avx2(
-                source, at, slots, states, steps, some, spread, spec, lower, taken, room
+                source, at, slots, states, steps, some, spread, spec, lower, taken, piece
             )
         at, taken = _restore_rest_kernel(
-            source, at, some, spread, spec, slots, states, lower, taken + used, room, 64 * done
+            source,
+            at,
+            some,
+            spread,
+            spec,
+            slots,
+            states,
+            lower,
+            taken + used,
+            piece,
+            64 * done,
+            contexts,
         )
     return at, taken
 
 
 @njit(nogil=True, cache=True)
-def _restore_rest_kernel(source, at, base, scales, spec, slots, states, lower, taken, out, begin):
+def _restore_rest_kernel(
+    source, at, base, scales, spec, slots, states, lower, taken, out, begin, contexts
+):
+    """Decodes ``out[begin:]`` in three plain loops: contexts, symbols, elements."""
+    rest, room = base[begin:], out[begin:]
+    contexts_kernel(rest, scales[begin:], spec, contexts)
     low = np.uint32(4095)
-    shift, mask, origin, top = spec[0], spec[1], spec[2], spec[3]
-    low_bits, low_mask = spec[4], spec[5]
-    limit, reach, xored = spec[6], spec[7], spec[8]
-    for i in range(begin, out.size):
-        a = np.int32(base[i])
-        context = ((a >> shift) & mask) + origin - np.int32(scales[i])
-        context = (min(max(context, 0), top) << low_bits) | (a & low_mask)
-        entry = slots[context, states[i & 63] & low]
+    for i in range(rest.size):
+        entry = slots[np.uint32(contexts[i]), states[i & 63] & low]
         states[i & 63], at = pull_kernel(states[i & 63], entry, source, at)
-        symbol = np.int32(entry >> np.uint32(24))
-        wide = symbol - 2 * limit - 1
-        if wide >= 0:
-            turned = (a & 0xFF00) + wide * 0x8080 - (reach << 8)
-            out[i] = np.uint16((turned + np.int32(lower[taken])) & 0xFFFF)
-            taken += 1
-        elif xored:
-            out[i] = np.uint16(a ^ symbol)
-        else:
-            out[i] = np.uint16((a + symbol - limit) & 0xFFFF)
+        contexts[i] = np.uint8(entry >> np.uint32(24))
+    limit, xored = np.int32(spec[6]), spec[8] != 0
+    first = np.int32(2 * limit + 1)
+    lowest = np.int32(-first * 0x8080 - (spec[7] << 8))
+    for i in range(rest.size):
+        a = np.int32(rest[i])
+        symbol = np.int32(contexts[i])
+        near = a ^ symbol if xored else a + symbol - limit
+        turned = (a & np.int32(0xFF00)) + symbol * np.int32(0x8080) + lowest
+        wide = turned + np.int32(lower[taken])
+        room[i] = np.uint16((wide if symbol >= first else near) & np.int32(0xFFFF))
+        taken += 1 if symbol >= first else 0
     return at, taken

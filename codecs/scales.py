@@ -32,15 +32,15 @@ class Kind:
 
     ``shift``, ``mask``: find the exponent in the top 16 bits of an element (in all 8 of a byte).
     ``mantissa``: bits below the exponent there. ``bias``: what the exponent of a float32 of equal
-    value is larger by. ``lift``: for elements of one or two bytes, the shift that makes a float32
-    of a float; 0 for integers.
+    value is larger by. ``lift``: the shift that makes a float32 of a float of up to four bytes,
+    -1 for all else.
     """
 
     shift: int
     mask: int
     mantissa: int
     bias: int = 0
-    lift: int = 0
+    lift: int = -1
 
 
 _KINDS = {
@@ -48,7 +48,7 @@ _KINDS = {
     "F8_E5M2": Kind(2, 31, 2, lift=21),
     "F16": Kind(10, 31, 10, lift=13),
     "BF16": Kind(7, 255, 7, lift=16),
-    "F32": Kind(7, 255, 7),
+    "F32": Kind(7, 255, 7, lift=0),
     "F64": Kind(4, 2047, 4, bias=-896),
 }
 
@@ -80,8 +80,8 @@ class Scales:
 
 
 @njit(nogil=True, cache=True)
-def _distances16_kernel(target, base, lift, line):
-    """Writes how far the 8- or 16-bit floats ``target`` lie from ``base``, as float32, to
+def _distances_of_words_kernel(target, base, lift, line):
+    """Writes how far the floats of up to 32 bits ``target`` lie from ``base``, as float32, to
     ``line``.
     """
     top = np.uint32(31)
@@ -130,18 +130,19 @@ def _sum_kernel(line, size):
 def measure_kernel(target, base, lift, length, phase, line, rows, columns):
     """Writes the mean movement of every row to ``rows`` (float32) and adds up that of columns.
 
-    ``target``, ``base``: (n,) of the same type, 8- or 16-bit floats where ``lift`` is not 0.
+    ``target``, ``base``: (n,) of the same type: words of floats where ``lift`` is not -1, numbers
+    where it is.
     ``line``: (m,) float32, scratch, where m is a multiple of ``length``: that many elements are
     measured at a time. ``columns``: (length,) float32, zeroed, or empty.
     """
-    shift = np.uint32(lift)
+    shift = np.uint32(max(lift, 0))
     many = line.size // length
     for first in range(0, rows.size, many):
         last = min(first + many, rows.size)
         begin = max(0, first * length - phase)
         stop = min(target.size, last * length - phase)
-        if lift > 0:
-            _distances16_kernel(target[begin:stop], base[begin:stop], shift, line)
+        if lift >= 0:
+            _distances_of_words_kernel(target[begin:stop], base[begin:stop], shift, line)
         else:
             _distances_kernel(target[begin:stop], base[begin:stop], line)
         at = 0
@@ -234,11 +235,11 @@ def _quantise(values: NDArray[np.float32], fine: int, most: int) -> tuple[int, B
 
 
 def as_numbers(words: Words, dtype: Dtype) -> Words:
-    """Returns ``words`` as what ``measure_groups`` subtracts: wide floats as floats, signed
-    integers as signed, all else as it is.
+    """Returns ``words`` as what ``measure_groups`` subtracts: F64 as floats, signed integers as
+    signed, all else as it is.
     """
-    if dtype.name in _KINDS and dtype.item_bytes > 2:
-        return words.view(np.dtype(f"f{dtype.item_bytes}"))
+    if dtype.name == "F64":
+        return words.view(np.float64)
     return words.view(np.dtype(f"i{dtype.item_bytes}")) if dtype.name.startswith("I") else words
 
 
