@@ -51,7 +51,11 @@ class Catalogue:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        on_server = engine.dialect.name == "postgresql"
+        self._insert = postgresql.insert if on_server else sqlite.insert
+        self._reading: dict[str, Any] = {"reading": True}
+        if on_server:
+            self._reading["isolation_level"] = "REPEATABLE READ"
 
     def close(self) -> None:
         """Closes all connections."""
@@ -66,7 +70,7 @@ class Catalogue:
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads, from one moment's state."""
         try:
-            with self.engine.execution_options(reading=True).begin() as connection:
+            with self.engine.execution_options(**self._reading).begin() as connection:
                 yield connection
         except DBAPIError as error:
             raise store_error(error) from error
@@ -137,7 +141,8 @@ class Catalogue:
             self.add_once(connection, packs, [values])
             lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
-            rows = [_chunk_values(e, pack_id) for e in entries]
+            # In one order, so that no two that share chunks wait for each other (PostgreSQL).
+            rows = [_chunk_values(e, pack_id) for e in sorted(entries, key=lambda e: e.digest)]
             new = self.add_once(connection, chunks, rows)
             keep_spares(connection, self.add_once, pack_id, entries)
             add_sketches(connection, self.add_once, found)
@@ -313,7 +318,9 @@ class Catalogue:
         """Inserts the rows that are not there yet; returns how many."""
         if not rows:
             return 0
-        return connection.execute(self._insert(table).on_conflict_do_nothing(), rows).rowcount
+        # Not by rowcount: drivers do not know it of many rows at once (psycopg).
+        inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
+        return len(connection.execute(inserted, rows).all())
 
     def _commit_id(
         self,
@@ -345,12 +352,13 @@ class Catalogue:
         return commit_id
 
 
-def open_catalogue(url: str) -> Catalogue:
+def open_catalogue(url: str, *, migrate: bool = False) -> Catalogue:
     """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
 
-    Raises ValueError for a URL that is none, StoreError when it cannot be opened.
+    `migrate` as in engine.open_engine. Raises ValueError for a URL that is none, StoreError when it
+    cannot be opened.
     """
-    return Catalogue(open_engine(url))
+    return Catalogue(open_engine(url, migrate=migrate))
 
 
 def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow]) -> None:

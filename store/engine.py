@@ -4,34 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from . import schema
 from .errors import CorruptObject, StorageFull, StoreError, Unavailable
-
-SCHEMA_VERSION = "2"
+from .migrate import prepare_schema
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, migrate: bool = False) -> Engine:
     """Returns an engine for `url`, its tables made if the database is new.
 
-    Raises ValueError for a URL that names no supported database, StoreError when the database
-    cannot be opened or was made by a newer weightvault.
+    Tables of an older version are brought up to date in SQLite, which one machine uses, and with
+    `migrate` in PostgreSQL, where other servers may be at work with the old ones. Raises ValueError
+    for a URL that names no supported database, StoreError when the database cannot be opened, was
+    made by a newer weightvault or wants migrating.
     """
     try:
-        backend = make_url(url).get_backend_name()
+        address = make_url(url)
     except ArgumentError as error:
         raise ValueError(f"{url!r} is not a database URL such as sqlite:///file") from error
+    backend = address.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise ValueError(f"catalogue URL {url!r} names neither SQLite nor PostgreSQL")
-    engine = _sqlite_engine(url) if backend == "sqlite" else create_engine(url, pool_pre_ping=True)
+    engine = _sqlite_engine(address) if backend == "sqlite" else _postgresql_engine(address)
     try:
         with engine.begin() as connection:
-            _prepare_schema(connection)
+            prepare_schema(connection, may_migrate=migrate or backend == "sqlite")
     except DBAPIError as error:
         raise store_error(error) from error
     return engine
@@ -49,7 +50,23 @@ def store_error(error: DBAPIError) -> StoreError:
     return StoreError(f"the catalogue refused: {text}")
 
 
-def _sqlite_engine(url: str) -> Engine:
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "PostgreSQL needs psycopg: pip install 'weightvault[postgresql]'"
+        ) from error
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    # Plans made once for all parameters are bad ones for lists of digests of any length.
+    connection.prepare_threshold = None
+
+
+def _sqlite_engine(url: URL) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
@@ -68,16 +85,3 @@ def _begin_sqlite(connection: Connection) -> None:
     # writers take the lock at once and wait for it.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
-
-
-def _prepare_schema(connection: Connection) -> None:
-    schema.metadata.create_all(connection)
-    settings = schema.settings
-    version = connection.scalar(select(settings.c.value).where(settings.c.name == "schema_version"))
-    if version is None:
-        connection.execute(insert(settings).values(name="schema_version", value=SCHEMA_VERSION))
-    elif version != SCHEMA_VERSION:
-        raise StoreError(
-            f"the catalogue has schema version {version}; this weightvault knows {SCHEMA_VERSION}. "
-            "Delete it: it is rebuilt from the objects"
-        )

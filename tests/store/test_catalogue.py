@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from weightvault.store.accounting import sum_repos, sum_vault
 from weightvault.store.catalogue import Catalogue, open_catalogue
-from weightvault.store.errors import CorruptObject, NotFound, StoreError
+from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
 from weightvault.store.pack import PackEntry
 from weightvault.store.rows import CommitRow, FileRow
 
@@ -32,9 +32,12 @@ def add(catalogue: Catalogue, row: CommitRow, *names: object) -> None:
     catalogue.add_commit(row, files, [digest(n) for n in names], f"journal/{row.oid}{row.repo}")
 
 
-@pytest.fixture
-def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
-    opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+    if request.param == "sqlite":
+        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    else:
+        opened = open_catalogue(request.getfixturevalue("postgres_url"))
     yield opened
     opened.close()
 
@@ -128,9 +131,10 @@ def test_sums_of_shared_and_own_frames(catalogue: Catalogue):
     assert (sums.used_frames, sums.live_frames) == (100, 200)
 
 
-def test_writers_at_once_all_get_in(catalogue: Catalogue, tmp_path: Path):
-    """Several processes write to one SQLite file; here each has a catalogue of its own."""
-    others = [open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}") for _ in range(4)]
+def test_writers_at_once_all_get_in(catalogue: Catalogue):
+    """Several processes write to one database; here each has a catalogue of its own."""
+    url = catalogue.engine.url.render_as_string(hide_password=False)
+    others = [open_catalogue(url) for _ in range(4)]
 
     def write(number: int) -> None:
         mine = others[number % 4]
@@ -169,8 +173,8 @@ def test_a_file_that_is_no_database(tmp_path: Path):
         open_catalogue(f"sqlite:///{path}")
 
 
-def test_newer_schema_is_refused(catalogue: Catalogue, tmp_path: Path):
+def test_newer_schema_is_refused(catalogue: Catalogue):
     with catalogue.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE settings SET value = '99'")
-    with pytest.raises(StoreError, match="99"):
-        open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(UnsupportedFormat, match="9999"):
+        open_catalogue(catalogue.engine.url.render_as_string(hide_password=False))

@@ -1,0 +1,76 @@
+"""Brings the tables of a catalogue's database to the version that this weightvault works with.
+
+A new database gets today's tables at once; one of an older version goes through the migrations in
+`migrations/versions`. All of it is one transaction: stopped at any point, it has not happened.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
+
+from . import schema
+from .errors import StoreError, UnsupportedFormat
+
+HEAD = "0003"
+_FOLDER = Path(__file__).parent / "migrations"
+# Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
+_MIGRATION_LOCK = 7_236_190_452
+
+# As Alembic keeps it. Read and written here too, as importing Alembic takes 0.1 s.
+_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
+
+
+def prepare_schema(connection: Connection, *, may_migrate: bool) -> None:
+    """Makes the tables of a new database, or migrates an old one if it may.
+
+    Raises StoreError where it may not, UnsupportedFormat for a database of a newer weightvault.
+    """
+    found = read_version(connection)
+    if found == HEAD:
+        return
+    _lock(connection)
+    # Somebody else may have done it while this waited.
+    found = read_version(connection)
+    if found is None:
+        schema.metadata.create_all(connection)
+        _version.create(connection)
+        connection.execute(insert(_version).values(version_num=HEAD))
+    elif found != HEAD:
+        _migrate(connection, found, may_migrate)
+
+
+def read_version(connection: Connection) -> str | None:
+    """Returns the version of the tables, None where there are none."""
+    names = set(inspect(connection).get_table_names())
+    if _version.name in names:
+        return connection.scalar(select(_version.c.version_num))
+    # Before migrations there was one version, and a setting that said so.
+    return "0001" if schema.settings.name in names else None
+
+
+def _migrate(connection: Connection, found: str, may_migrate: bool) -> None:
+    if found > HEAD:
+        raise UnsupportedFormat(
+            f"the catalogue has tables of version {found}; this weightvault knows {HEAD}"
+        )
+    if not may_migrate:
+        raise StoreError(
+            f"the catalogue has tables of version {found}, not {HEAD}: stop all servers that use "
+            "it and run `weightvault migrate`"
+        )
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    if not inspect(connection).has_table(_version.name):
+        command.stamp(config, found)
+    command.upgrade(config, HEAD)
+
+
+def _lock(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))

@@ -1,0 +1,1 @@
+"""One module per version of the tables. Those of released versions are never changed."""

@@ -1,0 +1,153 @@
+"""Databases of every version become today's; what servers at work rely on is not changed."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect
+
+import weightvault.store.migrate as migrate_module
+from weightvault.store import engine as engines
+from weightvault.store import schema
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.errors import StoreError
+from weightvault.store.migrate import HEAD, read_version
+
+SCRIPTS = Path(migrate_module.__file__).parent / "migrations"
+VERSIONS = [s.revision for s in ScriptDirectory(str(SCRIPTS)).walk_revisions()][::-1]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty database."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres_url")
+    return f"sqlite:///{tmp_path / 'c.sqlite'}"
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[Engine]:
+    """Bypasses weightvault."""
+    made = create_engine(url)
+    yield made
+    made.dispose()
+
+
+def make_version(engine: Engine, version: str) -> None:
+    """Makes the tables as they were."""
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+
+
+def differences(engine: Engine) -> list:
+    with engine.connect() as connection:
+        ours = {"include_name": lambda name, kind, _: (kind, name) != ("table", "alembic_version")}
+        return compare_metadata(MigrationContext.configure(connection, opts=ours), schema.metadata)
+
+
+def test_the_newest_version_is_the_one_worked_with():
+    assert ScriptDirectory(str(SCRIPTS)).get_heads() == [HEAD]
+
+
+def test_migrations_lead_to_the_tables_of_a_new_database(url: str, engine: Engine):
+    make_version(engine, HEAD)
+    assert differences(engine) == []
+    with engine.connect() as connection:
+        assert read_version(connection) == HEAD
+
+
+@pytest.mark.parametrize("version", VERSIONS[:-1])
+def test_old_databases_keep_what_they_hold(url: str, engine: Engine, version: str):
+    make_version(engine, version)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO repos (name) VALUES ('org/kept')")
+    open_catalogue(url, migrate=True).close()
+    assert differences(engine) == []
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT name FROM repos").scalar() == "org/kept"
+    open_catalogue(url).close()
+
+
+def test_a_database_from_before_migrations(url: str, engine: Engine):
+    make_version(engine, "0001")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    open_catalogue(url, migrate=True).close()
+    assert differences(engine) == []
+
+
+def test_only_a_database_of_one_machine_is_migrated_unasked(url: str, engine: Engine):
+    make_version(engine, "0001")
+    if engine.dialect.name == "sqlite":
+        open_catalogue(url).close()
+        return
+    with pytest.raises(StoreError, match="weightvault migrate"):
+        open_catalogue(url)
+    with engine.connect() as connection:
+        assert read_version(connection) == "0001"
+
+
+def test_a_migration_that_stops_half_way_has_not_happened(
+    url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    make_version(engine, "0001")
+    tables = inspect(engine).get_table_names()
+    executed: list[str] = []
+    real = engines.prepare_schema
+
+    def stop_before(limit: int) -> int:
+        """Migrates and stops before statement number `limit`; returns how many there were."""
+        executed.clear()
+
+        def prepare(connection, **options) -> None:
+            from sqlalchemy import event
+
+            def count(*_: object) -> None:
+                executed.append("")
+                if len(executed) > limit:
+                    raise KeyboardInterrupt
+
+            event.listen(connection, "before_cursor_execute", count)
+            real(connection, **options)
+
+        monkeypatch.setattr(engines, "prepare_schema", prepare)
+        try:
+            open_catalogue(url, migrate=True).close()
+        except KeyboardInterrupt:
+            return -1
+        return len(executed)
+
+    limit = 0
+    while (done := stop_before(limit)) < 0:
+        assert set(inspect(engine).get_table_names()) == set(tables), limit
+        limit += 5
+    assert done > 30
+    monkeypatch.undo()
+    assert differences(engine) == []
+
+
+def test_servers_that_start_at_once_make_the_tables_once(url: str, engine: Engine):
+    failures: list[BaseException] = []
+
+    def start() -> None:
+        try:
+            open_catalogue(url).close()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert differences(engine) == []
