@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection, exists, select
 
-from .bands import refresh_bands
 from .catalogue import Catalogue
 from .needs import hold_store
 from .rows import Location, by_digest
@@ -30,7 +29,8 @@ def adopt_frames(
     change, and never written for what does not happen.
     """
     with catalogue.writing() as connection:
-        hold_store(connection)
+        # Nobody may make a delta on what becomes one meanwhile.
+        hold_store(connection, alone=True)
         moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
         if moved:
             catalogue.take_entry(connection, publish(moved))
@@ -40,6 +40,7 @@ def adopt_frames(
 def replay_moves(catalogue: Catalogue, pack: str, digests: Collection[bytes], key: str) -> None:
     """Does again what the journal entry `key` says was done; nothing if it is known."""
     with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
         if not catalogue.take_entry(connection, key):
             return
         rows = _chunk_rows(connection, digests)
@@ -66,7 +67,7 @@ def can_stand_alone(catalogue: Catalogue, digests: Collection[bytes]) -> set[byt
 
 def _adopt_group(connection: Connection, pack: str, group: Collection[Location]) -> list[bytes]:
     before = {place.digest: place for place in group}
-    rows = _chunk_rows(connection, list(before), lock=True)
+    rows = _chunk_rows(connection, list(before))
     fresh = _spares_in(connection, pack, [row.id for row in rows.values()])
     still = all(
         digest in rows and _place(rows[digest]) == (p.pack, p.offset)
@@ -88,7 +89,7 @@ def _one_deep(connection: Connection, rows: dict[bytes, Any], fresh: dict[int, A
     if needing - rows.keys():
         return False
     bases = {fresh[row.id].base for row in rows.values()} - {None}
-    outside = _chunk_rows(connection, list(bases - rows.keys()), lock=True)
+    outside = _chunk_rows(connection, list(bases - rows.keys()))
     return all(
         fresh[rows[b].id].base is None if b in rows else b in outside and outside[b].base is None
         for b in bases
@@ -98,15 +99,10 @@ def _one_deep(connection: Connection, rows: dict[bytes, Any], fresh: dict[int, A
 def _swap_all(connection: Connection, rows: list[Any], fresh: dict[int, Any]) -> None:
     for row in rows:
         swap(connection, row, fresh[row.id])
-    refresh_bands(connection, [row.id for row in rows])
 
 
-def _chunk_rows(
-    connection: Connection, digests: Collection[bytes], *, lock: bool = False
-) -> dict[bytes, Any]:
+def _chunk_rows(connection: Connection, digests: Collection[bytes]) -> dict[bytes, Any]:
     query = select(chunks, packs.c.name.label("pack")).join(packs)
-    if lock:
-        query = query.order_by(chunks.c.id).with_for_update(of=chunks)
     return {row.digest: row for row in by_digest(connection, query, list(digests))}
 
 

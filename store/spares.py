@@ -45,10 +45,10 @@ def keep_spares(
 def settle(connection: Connection, digests: Collection[bytes]) -> int:
     """Lets those of `digests` stand alone again that are deltas although others are deltas on
     them; returns how many. One without a frame of its own stays, for a check to report."""
-    wanted = list(set(digests))
-    # Waits for whoever is making one of them a delta, and makes others wait (PostgreSQL; SQLite
-    # has one writer at a time).
-    held = select(chunks.c.id, chunks.c.digest).with_for_update(read=True)
+    wanted = sorted(set(digests))
+    # Whoever else settles one of them waits (PostgreSQL; SQLite has one writer at a time). All in
+    # one order, so that no two wait for each other.
+    held = select(chunks.c.id, chunks.c.digest).order_by(chunks.c.digest).with_for_update()
     list(by_digest(connection, held, wanted))
     other = chunks.alias("other")
     broken = select(chunks).where(
@@ -57,7 +57,6 @@ def settle(connection: Connection, digests: Collection[bytes]) -> int:
     restored = [
         row.id for row in list(by_digest(connection, broken, wanted)) if _restore(connection, row)
     ]
-    refresh_bands(connection, restored)
     return len(restored)
 
 
@@ -71,10 +70,12 @@ def _restore(connection: Connection, chunk: Any) -> bool:
 
 def swap(connection: Connection, chunk: Any, spare: Any) -> None:
     """Puts a spare frame in use; `chunk` and `spare` are rows, and the frame that was in use
-    becomes a spare one. Bands are for the caller to refresh."""
+    becomes a spare one."""
     place = (spares.c.pack_id == spare.pack_id) & (spares.c.offset == spare.offset)
     connection.execute(delete(spares).where(place))
     old = {name: getattr(chunk, name) for name in _FRAME}
     connection.execute(insert(spares).values(chunk_id=chunk.id, **old))
     new = {name: getattr(spare, name) for name in _FRAME}
     connection.execute(update(chunks).where(chunks.c.id == chunk.id).values(**new))
+    if (chunk.base is None) != (spare.base is None):
+        refresh_bands(connection, [chunk.id])

@@ -1,0 +1,142 @@
+"""New frames for chunks that have some: put in use together, or not at all."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sketch_samples import add_rows, flip_bits, make_entry, make_row
+
+from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.moves import adopt_frames, can_stand_alone, replay_moves
+from weightvault.store.rows import Location, SketchRow
+from weightvault.store.sketches import find_near
+
+OLD = make_row("old centre")
+NEW = flip_bits(OLD, 1, "new centre")
+MEMBER = flip_bits(OLD, 2, "member")
+FAMILY = [OLD, NEW, MEMBER]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+    """A family around OLD, and a pack with frames for it around NEW that nobody uses yet."""
+    if request.param == "sqlite":
+        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    else:
+        opened = open_catalogue(request.getfixturevalue("postgres_url"))
+    add_rows(opened, "first", [OLD])
+    add_rows(opened, "second", [NEW, MEMBER], base=OLD.digest)
+    frames = [
+        make_entry(NEW, 8),
+        make_entry(OLD, 108, NEW.digest),
+        make_entry(MEMBER, 208, NEW.digest),
+    ]
+    opened.add_pack("anew", 1, frames)
+    yield opened
+    opened.close()
+
+
+class Journal:
+    """Stands for the journal: what was published."""
+
+    def __init__(self) -> None:
+        self.entries: list[list[bytes]] = []
+
+    def publish(self, moved: list[bytes]) -> str:
+        self.entries.append(moved)
+        return f"journal/{len(self.entries)}"
+
+
+def places(catalogue: Catalogue, rows: list[SketchRow] = FAMILY) -> list[Location]:
+    found = catalogue.locate([row.digest for row in rows])
+    return [found[row.digest] for row in rows]
+
+
+def bases(catalogue: Catalogue) -> list[bytes | None]:
+    return [place.base for place in places(catalogue)]
+
+
+def searchable(catalogue: Catalogue) -> set[bytes]:
+    return {bits for _, bits in find_near(catalogue, OLD)}
+
+
+def test_frames_of_a_pack_wait_until_they_are_adopted(catalogue: Catalogue):
+    assert bases(catalogue) == [None, OLD.digest, OLD.digest]
+    assert searchable(catalogue) == {OLD.bits}
+
+
+def test_a_family_moves_as_a_whole(catalogue: Catalogue):
+    journal = Journal()
+    moved = adopt_frames(catalogue, "anew", [places(catalogue)], journal.publish)
+    assert set(moved) == {row.digest for row in FAMILY}
+    assert journal.entries == [moved]
+    assert bases(catalogue) == [NEW.digest, None, NEW.digest]
+    assert {place.pack for place in places(catalogue)} == {"anew"}
+    assert searchable(catalogue) == {NEW.bits}
+    assert catalogue.unknown_entries(["journal/1"]) == []
+
+
+def test_half_a_family_does_not_move(catalogue: Catalogue):
+    """OLD cannot become a delta while MEMBER needs it."""
+    journal = Journal()
+    group = places(catalogue, [OLD, NEW])
+    assert adopt_frames(catalogue, "anew", [group], journal.publish) == []
+    assert journal.entries == []
+    assert bases(catalogue) == [None, OLD.digest, OLD.digest]
+
+
+def test_what_changed_since_it_was_planned_does_not_move(catalogue: Catalogue):
+    journal = Journal()
+    planned = places(catalogue)
+    adopt_frames(catalogue, "anew", [planned], journal.publish)
+    assert adopt_frames(catalogue, "anew", [planned], journal.publish) == []
+    assert len(journal.entries) == 1
+
+
+def test_a_delta_that_came_meanwhile_keeps_its_base(catalogue: Catalogue):
+    planned = places(catalogue)
+    add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
+    assert adopt_frames(catalogue, "anew", [planned], Journal().publish) == []
+
+
+def test_a_delta_that_comes_too_late_brings_its_base_back(catalogue: Catalogue):
+    adopt_frames(catalogue, "anew", [places(catalogue)], Journal().publish)
+    assert can_stand_alone(catalogue, [OLD.digest, MEMBER.digest]) == {OLD.digest}
+    add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
+    assert bases(catalogue) == [None, None, NEW.digest]
+    assert searchable(catalogue) == {OLD.bits, NEW.bits}
+
+
+def test_nothing_moves_when_the_entry_cannot_be_written(catalogue: Catalogue):
+    def fail(_: list[bytes]) -> str:
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        adopt_frames(catalogue, "anew", [places(catalogue)], fail)
+    assert bases(catalogue) == [None, OLD.digest, OLD.digest]
+
+
+def test_a_replay_does_the_same_and_once(catalogue: Catalogue):
+    digests = [row.digest for row in FAMILY]
+    for _ in range(2):
+        replay_moves(catalogue, "anew", digests, "journal/1")
+        assert bases(catalogue) == [NEW.digest, None, NEW.digest]
+        assert {place.pack for place in places(catalogue)} == {"anew"}
+
+
+def test_moves_beside_pushes_leave_deltas_one_deep(catalogue: Catalogue):
+    """Half of the writers add deltas on OLD, which the others make a delta and back."""
+    late = [flip_bits(OLD, 3, i) for i in range(30)]
+
+    def push(i: int) -> None:
+        add_rows(catalogue, f"late {i}", [late[i]], base=OLD.digest)
+
+    def move(_: int) -> None:
+        adopt_frames(catalogue, "anew", [places(catalogue)], Journal().publish)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: (push if i % 2 else move)(i // 2), range(60)))
+    found = catalogue.locate([row.digest for row in [*FAMILY, *late]])
+    needed = {place.base for place in found.values() if place.base is not None}
+    assert all(found[base].base is None for base in needed)
