@@ -1,0 +1,289 @@
+"""Every format as its own library writes it: all tensors are found, every byte is covered."""
+
+import io
+import zipfile
+from pathlib import Path
+
+import gguf
+import numpy as np
+import onnx
+import pytest
+from format_samples import (
+    WRITERS,
+    Arrays,
+    gguf_bytes,
+    hdf5_bytes,
+    make_arrays,
+    make_onnx,
+    npy_bytes,
+    npz_bytes,
+    torch_bytes,
+)
+
+from weightvault.dedup.formats import gguf as gguf_format
+from weightvault.dedup.formats.registry import find_format, segment_file
+from weightvault.dedup.progress import Progress
+from weightvault.dedup.scan import scan_files
+from weightvault.dedup.segments import Literal, Segment, Tensor
+
+
+def take_apart(name: str, data: bytes) -> list[Segment]:
+    """The segments of a file, once they were seen to cover it, literals with the right bytes."""
+    segments = segment_file(name, io.BytesIO(data), len(data))
+    offset = 0
+    for part in segments:
+        if isinstance(part, Literal):
+            assert data[offset : offset + part.size] == part.data
+        offset += part.size
+    assert offset == len(data)
+    return segments
+
+
+def tensors(name: str, data: bytes) -> list[tuple[Tensor, bytes]]:
+    """The tensors of a file with their raw bytes."""
+    found, offset = [], 0
+    for part in take_apart(name, data):
+        if isinstance(part, Tensor):
+            found.append((part, data[offset : offset + part.size]))
+        offset += part.size
+    return found
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_tensor_is_found(name: str):
+    arrays = make_arrays()
+    found = {raw: tensor for tensor, raw in tensors(name, WRITERS[name](arrays))}
+    for key, values in arrays.items():
+        tensor = found[values.tobytes()]
+        assert (tensor.dtype, tensor.shape) == ("F32", values.shape)
+        parts = key.split(".")
+        assert tensor.name in ("", key, "/".join(parts))
+
+
+DTYPES = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+}
+
+
+def onnx_of(values: np.ndarray) -> bytes:
+    return make_onnx({"x": values}).SerializeToString()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["x.npy", "x.h5", "x.onnx", "x.pt"])
+def test_element_types_have_one_name_everywhere(name: str, dtype: str):
+    if (name, dtype) == ("x.h5", "BOOL"):
+        pytest.skip("an enumeration in HDF5, kept opaque")
+    values = np.random.default_rng(1).integers(0, 2, (20, 60)).astype(DTYPES[dtype])
+    write = {
+        "x.npy": npy_bytes,
+        "x.h5": lambda values: hdf5_bytes({"x": values}),
+        "x.onnx": onnx_of,
+        "x.pt": lambda values: torch_bytes({"x": values}),
+    }
+    found = [
+        tensor for tensor, raw in tensors(name, write[name](values)) if raw == values.tobytes()
+    ]
+    assert [(tensor.dtype, tensor.shape) for tensor in found] == [(dtype, (20, 60))]
+
+
+# NumPy
+
+
+def test_npy_in_fortran_order_is_named_as_it_lies():
+    values = np.asfortranarray(np.arange(600.0).reshape(20, 30))
+    [(tensor, raw)] = tensors("x.npy", npy_bytes(values))
+    assert tensor.shape == (30, 20)
+    assert raw == values.T.tobytes()
+
+
+@pytest.mark.parametrize("descr", [">f4", "<c8", "<U5", [("a", "<f4"), ("b", "<i2")]])
+def test_npy_of_other_types_is_kept(descr):
+    take_apart("x.npy", npy_bytes(np.zeros(300, descr)))
+
+
+def test_big_endian_is_not_taken_for_little():
+    [(tensor, _)] = tensors("x.npy", npy_bytes(np.zeros(300, ">f4")))
+    assert (tensor.dtype, tensor.coding_dtype) == (">f4", "U8")
+
+
+# zip
+
+
+def test_deflated_members_are_opaque():
+    out = io.BytesIO()
+    np.savez_compressed(out, a=np.random.default_rng(0).normal(0, 1, 5000))
+    assert tensors("x.npz", out.getvalue()) == []
+
+
+def test_archive_of_checkpoints_is_taken_apart_inside():
+    arrays = make_arrays(side=64)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("policy.pth", torch_bytes(arrays))
+        archive.writestr("data", '{"lr": 0.1}')
+        archive.writestr("more.npz", npz_bytes(arrays))
+    found = [raw for _, raw in tensors("agent.zip", out.getvalue())]
+    for values in arrays.values():
+        assert found.count(values.tobytes()) == 2
+
+
+def test_zip64_members_are_found():
+    out = io.BytesIO()
+    values = np.arange(2000.0)
+    with (
+        zipfile.ZipFile(out, "w", allowZip64=True) as archive,
+        archive.open("a.npy", "w", force_zip64=True) as member,
+    ):
+        np.lib.format.write_array(member, values)
+    assert [raw for _, raw in tensors("x.npz", out.getvalue())] == [values.tobytes()]
+
+
+def test_zip_behind_other_bytes_is_opaque_and_whole():
+    take_apart("x.zip", b"#!/bin/sh\n" + npz_bytes(make_arrays()))
+
+
+def test_member_called_safetensors_may_be_anything():
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("x.safetensors", b"not one at all" * 50)
+    assert tensors("x.zip", out.getvalue()) == []
+
+
+# PyTorch
+
+
+def test_views_divide_their_storage():
+    torch = pytest.importorskip("torch")
+    base = torch.arange(1000.0)
+    out = io.BytesIO()
+    state = {
+        "head": base[:300],
+        "tail": base[400:].view(20, 30),
+        "turned": base[:300].view(10, 30).T,
+    }
+    torch.save({"model": state, "epoch": 3}, out)
+    found = [(t.name, t.shape) for t, _ in tensors("x.pt", out.getvalue())]
+    assert found == [("model.head", (300,)), ("storage 0", (100,)), ("model.tail", (20, 30))]
+
+
+def test_optimiser_state_and_modules_have_names():
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Linear(40, 30)
+    optimiser = torch.optim.AdamW(model.parameters())
+    model(torch.ones(2, 40)).sum().backward()
+    optimiser.step()
+    out = io.BytesIO()
+    torch.save({"model": model, "optimiser": optimiser.state_dict()}, out)
+    names = {t.name for t, _ in tensors("x.ckpt", out.getvalue())}
+    assert {"model._parameters.weight", "optimiser.state.0.exp_avg"} <= names
+
+
+def test_float8_and_bfloat16_have_their_names():
+    torch = pytest.importorskip("torch")
+    out = io.BytesIO()
+    kinds = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "uint16")
+    torch.save({kind: torch.ones(500).to(getattr(torch, kind)) for kind in kinds}, out)
+    found = {t.name: t.dtype for t, _ in tensors("x.pt", out.getvalue())}
+    assert found == dict(zip(kinds, ("BF16", "F8_E4M3", "F8_E5M2", "U16"), strict=True))
+
+
+# GGUF
+
+
+def quantised_gguf(tmp_path: Path, **options: int) -> bytes:
+    path = tmp_path / "q.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    if options:
+        writer.add_custom_alignment(options["alignment"])
+    kinds = (gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0)
+    values = np.random.default_rng(3).normal(0, 1, (24, 64)).astype(np.float32)
+    for kind in kinds:
+        writer.add_tensor(kind.name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"alignment": 256}])
+def test_gguf_quantised_tensors(tmp_path: Path, options: dict[str, int]):
+    found = {t.name: t for t, _ in tensors("q.gguf", quantised_gguf(tmp_path, **options))}
+    assert {t.dtype: t.shape for t in found.values()} == {"Q8_0": (24, 64), "Q4_0": (24, 64)}
+
+
+def test_gguf_types_are_those_of_the_library():
+    ours = gguf_format.TYPE_NAMES
+    theirs = {int(kind): kind.name for kind in gguf.GGMLQuantizationType}
+    # One that the library sizes differently from ggml itself, and that no file has.
+    assert ours == {number: name for number, name in theirs.items() if name != "Q8_1"}
+
+
+def test_gguf_vocabulary_is_apart():
+    names = [t.name for t, _ in tensors("m.gguf", gguf_bytes(make_arrays()))]
+    assert "tokenizer.ggml.scores" in names
+
+
+def test_gguf_version_2_is_read_and_1_is_opaque():
+    data = bytearray(gguf_bytes(make_arrays()))
+    data[4] = 2
+    assert tensors("m.gguf", bytes(data))
+    data[4] = 1
+    assert not tensors("m.gguf", bytes(data))
+
+
+# ONNX, HDF5
+
+
+def test_external_data_is_named_by_the_model(tmp_path: Path):
+    arrays: Arrays = make_arrays()
+    path = tmp_path / "deep" / "model.onnx"
+    path.parent.mkdir()
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(make_onnx(arrays), path, **options)
+    files = {f"deep/{p.name}": p for p in sorted(path.parent.iterdir())}
+    entries = {entry.path: entry for entry in scan_files(files, Progress()).files}
+    found = {t.name: t.shape for t in entries["deep/weights.bin"].tensors}
+    assert {name: values.shape for name, values in arrays.items()}.items() <= found.items()
+
+
+def test_external_data_may_not_be_elsewhere(tmp_path: Path):
+    model = make_onnx({})
+    tensor = model.graph.initializer.add(name="x", data_type=1, dims=[4])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", "../../secret"), ("length", "16")):
+        tensor.external_data.add(key=key, value=value)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    entry = scan_files({"m.onnx": path}, Progress()).files[0]
+    assert entry.size == path.stat().st_size
+
+
+@pytest.mark.parametrize("library", ["earliest", "latest"])
+def test_hdf5_old_and_new_groups(library: str):
+    arrays = {f"g.w{i}": np.full(500, i, np.int32) for i in range(6)}
+    found = {t.name: raw for t, raw in tensors("x.h5", hdf5_bytes(arrays, libver=library))}
+    assert found == {f"g/w{i}": arrays[f"g.w{i}"].tobytes() for i in range(6)}
+
+
+def test_hdf5_with_many_datasets_in_a_group():
+    arrays = {f"w{i}": np.full(200, i, np.int32) for i in range(300)}
+    assert len(tensors("x.h5", hdf5_bytes(arrays))) == 300
+
+
+def test_formats_are_told_by_content_before_name():
+    data = npy_bytes(np.zeros(9))
+    assert find_format("x.onnx", io.BytesIO(data)) == "npy"
+    assert find_format("x.txt", io.BytesIO(b"hello")) == "opaque"
