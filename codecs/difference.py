@@ -294,7 +294,7 @@ def decode_words(
         scales.columns,
         scales.length,
         scales.phase,
-        scratch("chunk", 2 * kernels.CHUNK, np.uint8).reshape(2, -1),
+        scratch("chunk", 3 * kernels.CHUNK, np.uint8).reshape(3, -1),
         manner.spec(kind),
         slots,
         states,

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from . import difference_steps
-from .rans_scalar import pull_kernel
+from .rans_scalar import decode_context_kernel
 from .scales import spread_part_kernel
 from .tables import parse_table_kernel, spread_kernel
 
@@ -173,12 +173,12 @@ def restore_kernel(
     lower bytes it took.
 
     ``path``, ``source``, ``states`` and the first result: see ``rans_kernels``; ``at``: where the
-    words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``room``: (2,
+    words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``room``: (3,
     CHUNK) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + 16,) uint8.
     """
     taken = 0
     plain = spec[4] == 0 and spec[8] == 0
-    spread, contexts = room[0], room[1]
+    spread, contexts, symbols = room[0], room[1], room[2]
     for begin in range(0, out.size, CHUNK):
         stop = min(begin + CHUNK, out.size)
         spread_part_kernel(rows, columns, length, phase, begin, stop, spread)
@@ -216,28 +216,25 @@ def restore_kernel(
             piece,
             64 * done,
             contexts,
+            symbols,
         )
     return at, taken
 
 
 @njit(nogil=True, cache=True)
 def _restore_rest_kernel(
-    source, at, base, scales, spec, slots, states, lower, taken, out, begin, contexts
+    source, at, base, scales, spec, slots, states, lower, taken, out, begin, contexts, symbols
 ):
     """Decodes ``out[begin:]`` in three plain loops: contexts, symbols, elements."""
     rest, room = base[begin:], out[begin:]
     contexts_kernel(rest, scales[begin:], spec, contexts)
-    low = np.uint32(4095)
-    for i in range(rest.size):
-        entry = slots[np.uint32(contexts[i]), states[i & 63] & low]
-        states[i & 63], at = pull_kernel(states[i & 63], entry, source, at)
-        contexts[i] = np.uint8(entry >> np.uint32(24))
+    at = decode_context_kernel(source, at, slots, states, contexts, symbols, 0, rest.size)
     limit, xored = np.int32(spec[6]), spec[8] != 0
     first = np.int32(2 * limit + 1)
     lowest = np.int32(-first * 0x8080 - (spec[7] << 8))
     for i in range(rest.size):
         a = np.int32(rest[i])
-        symbol = np.int32(contexts[i])
+        symbol = np.int32(symbols[i])
         near = a ^ symbol if xored else a + symbol - limit
         turned = (a & np.int32(0xFF00)) + symbol * np.int32(0x8080) + lowest
         wide = turned + np.int32(lower[taken])
