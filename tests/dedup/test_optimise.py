@@ -1,0 +1,222 @@
+"""Families coded anew: smaller, the same bytes out, whatever happens on the way."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import make_weights, read_folder, safetensors_bytes, tune, write_model
+from vaults import FailingWrites, open_local
+
+from weightvault.dedup import optimise
+from weightvault.dedup.errors import StorageFull
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.errors import StorageFull as BackendFull
+from weightvault.store.open import open_backend
+
+SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64), "norm.weight": (512,)}
+TUNED = 6
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
+    if request.param == "sqlite":
+        opened = open_local(tmp_path / "vault")
+    else:
+        backend = open_backend(str(tmp_path / "vault" / "objects"))
+        catalogue = open_catalogue(request.getfixturevalue("postgres_url"))
+        opened = LocalVault(backend, catalogue, scratch=tmp_path)
+    yield opened
+    opened.close()
+
+
+def write_family(folder: Path) -> list[Path]:
+    """Models tuned from one, which comes last: the worst order there is."""
+    base = make_weights(1, SHAPES)
+    base["norm.weight"] = 1 + base["norm.weight"]
+    models = [*(tune(base, seed, 3e-4) for seed in range(2, 2 + TUNED)), base]
+    return [write_model(folder / f"m{i}", weights) for i, weights in enumerate(models)]
+
+
+def push_family(vault: LocalVault, models: list[Path]) -> None:
+    for i, model in enumerate(models):
+        push(vault, model, f"org/m{i}")
+
+
+def check_family(vault: LocalVault, models: list[Path], out: Path) -> None:
+    """All bytes come back, and deltas are one deep."""
+    assert vault.check().problems == ()
+    for i, model in enumerate(models):
+        shutil.rmtree(out, ignore_errors=True)
+        pull(vault, f"org/m{i}", out)
+        assert read_folder(out) == read_folder(model)
+
+
+def run_through(vault: LocalVault) -> int:
+    """Optimises until there is nothing left; returns the bytes saved."""
+    cursor: int | None = 0
+    saved = 0
+    while cursor is not None:
+        step = vault.optimise(cursor)
+        assert step.after <= step.before
+        saved += step.before - step.after
+        cursor = step.cursor
+    return saved
+
+
+def test_a_better_centre_that_came_last(vault: LocalVault, tmp_path: Path):
+    models = write_family(tmp_path)
+    push_family(vault, models)
+    before = vault.report()
+    assert before.stages.deltas > 0
+    dry = vault.optimise(dry_run=True)
+    assert vault.report() == before
+    saved = run_through(vault)
+    after = vault.report()
+    assert before.frames - after.frames == saved
+    assert saved > 0.04 * before.frames
+    assert dry.before - dry.after == pytest.approx(saved, rel=0.5)
+    # What was replaced is garbage, and nothing else.
+    assert after.garbage > before.garbage
+    check_family(vault, models, tmp_path / "out")
+    weights = [t for f in vault.resolve(f"org/m{TUNED}").manifest.files for t in f.tensors]
+    places = vault.catalogue.locate([t.chunks[0] for t in weights if t.name == "a.weight"])
+    assert [place.base for place in places.values()] == [None]
+    assert run_through(vault) == 0
+
+
+def test_the_order_of_pushes_does_not_matter_afterwards(tmp_path: Path):
+    models = write_family(tmp_path)
+    totals = []
+    for order in (range(TUNED + 1), range(TUNED, -1, -1), (3, 6, 0, 5, 1, 4, 2)):
+        vault = open_local(tmp_path / f"vault{len(totals)}")
+        for i in order:
+            push(vault, models[i], f"org/m{i}")
+        run_through(vault)
+        totals.append(vault.report().frames)
+        vault.close()
+    assert max(totals) <= 1.02 * min(totals)
+
+
+def test_a_rebuilt_catalogue_has_the_same_plan_and_sketches(tmp_path: Path):
+    models = write_family(tmp_path)
+    vault = open_local(tmp_path / "vault")
+    push_family(vault, models)
+    run_through(vault)
+    report = vault.report()
+    vault.close()
+    for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
+        file.unlink()
+    rebuilt = open_local(tmp_path / "vault")
+    assert rebuilt.report() == report
+    assert run_through(rebuilt) == 0
+    check_family(rebuilt, models, tmp_path / "out")
+    newcomer = write_model(tmp_path / "new", tune(make_weights(1, SHAPES), 99, 3e-4))
+    assert push(rebuilt, newcomer, "org/new").sent < 0.7 * report.unique / (TUNED + 1)
+    rebuilt.close()
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["not done", "done but unanswered"])
+@pytest.mark.parametrize("at", range(3))
+def test_a_crash_anywhere_leaves_a_readable_store(tmp_path: Path, at: int, after: bool):
+    """Writes of a step: sketches, pack, journal entry."""
+    models = write_family(tmp_path)
+    vault = open_local(tmp_path / "vault")
+    push_family(vault, models)
+    frames = vault.report().frames
+    vault.close()
+    failing = open_local(
+        tmp_path / "vault", lambda b: FailingWrites(b, at, BackendFull("no space"), after=after)
+    )
+    with pytest.raises(StorageFull):
+        failing.optimise()
+    assert failing.report().frames == frames
+    failing.close()
+    reopened = open_local(tmp_path / "vault")
+    # An entry that did become durable is carried out by whoever opens the vault next.
+    assert (reopened.report().frames < frames) == ((at, after) == (2, True))
+    check_family(reopened, models, tmp_path / "out")
+    run_through(reopened)
+    assert reopened.report().frames < frames
+    check_family(reopened, models, tmp_path / "out")
+    reopened.close()
+
+
+def test_a_catalogue_of_another_machine_follows(tmp_path: Path):
+    models = write_family(tmp_path)
+    vault = open_local(tmp_path / "vault")
+    push_family(vault, models)
+    other_url = f"sqlite:///{tmp_path / 'other.sqlite'}"
+    objects = str(tmp_path / "vault" / "objects")
+    other = LocalVault(open_backend(objects), open_catalogue(other_url), scratch=tmp_path)
+    run_through(vault)
+    # The other machine does not know yet that its base is to be a delta.
+    late = write_model(tmp_path / "late", tune(make_weights(1, SHAPES), 50, 3e-4))
+    push(other, late, "org/late")
+    other.close()
+    vault.close()
+    for database in (None, other_url):
+        one = (
+            open_local(tmp_path / "vault")
+            if database is None
+            else LocalVault(open_backend(objects), open_catalogue(database), scratch=tmp_path)
+        )
+        check_family(one, models, tmp_path / "out")
+        pull(one, "org/late", tmp_path / "late-out")
+        assert read_folder(tmp_path / "late-out") == read_folder(late)
+        shutil.rmtree(tmp_path / "late-out")
+        one.close()
+
+
+def test_steps_stop_and_go_on(vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    models = write_family(tmp_path)
+    push_family(vault, models)
+    monkeypatch.setattr(optimise, "STEP_BYTES", 1)
+    first = vault.optimise()
+    assert first.changed == 1
+    assert first.cursor is not None
+    check_family(vault, models, tmp_path / "out")
+    assert run_through(vault) > 0
+    check_family(vault, models, tmp_path / "out")
+
+
+def test_plans_that_do_not_pay_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    vault = open_local(tmp_path / "vault")
+    push_family(vault, write_family(tmp_path))
+    monkeypatch.setattr(optimise, "_encode_row", lambda row, raw, *_: bytes(raw) + bytes(64))
+    assert vault.optimise().changed == 0
+    monkeypatch.undo()
+    assert vault.optimise().families < 3
+    vault.close()
+
+
+def test_degenerate_tensors_attach_to_nothing(tmp_path: Path):
+    """Equal shapes, and values that many unrelated tensors have."""
+
+    def make(seed: int) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+        own = np.random.default_rng(seed)
+        row = own.normal(0, 1, 64)
+        arrays = {
+            "zero": np.zeros(4096),
+            "norm": 1 + own.normal(0, 0.01, 4096),
+            "bias": own.normal(0, 1e-3, 4096),
+            "rows": np.tile(row, 64),
+            "sparse": np.where(own.random(4096) < 0.02, own.normal(0, 1, 4096), 0),
+            "mask": (own.random(4096) < 0.5).astype(np.float64),
+        }
+        return {n: ("F32", (64, 64), v.astype(np.float32).tobytes()) for n, v in arrays.items()}
+
+    vault = open_local(tmp_path / "vault")
+    for seed in range(8):
+        folder = tmp_path / f"m{seed}"
+        folder.mkdir()
+        (folder / "model.safetensors").write_bytes(safetensors_bytes(make(seed)))
+        push(vault, folder, f"org/m{seed}")
+    run_through(vault)
+    digests = {d for i in range(8) for d in vault.resolve(f"org/m{i}").manifest.digests()}
+    assert all(place.base is None for place in vault.catalogue.locate(digests).values())
+    vault.close()

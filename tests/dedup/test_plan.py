@@ -1,0 +1,118 @@
+"""Planning: as good as trying every plan, wherever every plan can be tried."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from models import to_bf16
+
+from weightvault.codecs.pipeline import encode_tensor
+from weightvault.dedup.plan import Member, choose_centres, plan_family
+from weightvault.dedup.predict import predict_alone, predict_deltas
+from weightvault.dedup.sketch import make_sketch
+
+
+def best_by_trying(deltas: np.ndarray, alone: np.ndarray) -> float:
+    count = len(alone)
+    plans = (list(c) for size in range(1, count + 1) for c in combinations(range(count), size))
+    return min(alone[p].sum() + deltas[:, p].min(1).sum() for p in plans)
+
+
+def random_family(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes as points on a plane have them: a delta costs the distance, and a little more."""
+    points = rng.normal(0, 1, (count, 2)) + rng.choice(3, count)[:, None] * rng.uniform(0, 4)
+    deltas = 10 + 20 * np.linalg.norm(points[:, None] - points[None], axis=2)
+    np.fill_diagonal(deltas, 0)
+    return deltas, rng.uniform(60, 70, count)
+
+
+def test_plans_are_as_good_as_trying_all():
+    rng = np.random.default_rng(1)
+    losses = []
+    for _ in range(150):
+        deltas, alone = random_family(rng, int(rng.integers(2, 9)))
+        chosen = sorted(choose_centres(deltas, alone, {0}, set()))
+        cost = alone[chosen].sum() + deltas[:, chosen].min(1).sum()
+        losses.append(cost / best_by_trying(deltas, alone) - 1)
+    assert np.mean(losses) < 0.001
+    assert max(losses) < 0.05
+
+
+def test_kept_centres_stay():
+    deltas, alone = random_family(np.random.default_rng(2), 6)
+    assert choose_centres(deltas, alone, {0}, {0, 3}) >= {0, 3}
+
+
+def bf16(values: np.ndarray) -> bytes:
+    return to_bf16(values).tobytes()
+
+
+def star(scale: float, count: int = 6) -> list[bytes]:
+    """A tensor and `count` updates of it."""
+    rng = np.random.default_rng(3)
+    base = rng.normal(0, 0.05, 8192)
+    return [bf16(base), *(bf16(base + rng.normal(0, scale, 8192)) for _ in range(count))]
+
+
+def test_the_middle_becomes_the_centre():
+    raws = star(1e-4)
+    first = raws[1]
+    sizes = [len(encode_tensor(r, "BF16", base=first)) for r in raws]
+    sizes[1] = len(encode_tensor(first, "BF16"))
+    bases = [None if i == 1 else 1 for i in range(len(raws))]
+    sketches = [make_sketch(r, "BF16") for r in raws]
+    members = [Member(s, n, b) for s, n, b in zip(sketches, sizes, bases, strict=True)]
+    plan = plan_family(members)
+    assert plan.bases == (None, *[0] * (len(raws) - 1))
+    assert plan.before == sum(sizes)
+    real = len(encode_tensor(raws[0], "BF16"))
+    real += sum(len(encode_tensor(r, "BF16", base=raws[0])) for r in raws[1:])
+    assert plan.after == pytest.approx(real, rel=0.05)
+
+
+def test_a_fixed_centre_stands_alone_in_every_plan():
+    raws = star(1e-4)
+    members = [
+        Member(make_sketch(r, "BF16"), 5000, 1 if i != 1 else None) for i, r in enumerate(raws)
+    ]
+    members[1] = Member(members[1].sketch, 11000, None, fixed=True)
+    assert plan_family(members).bases[1] is None
+
+
+def test_a_good_plan_is_left_alone():
+    raws = star(1e-4)
+    sizes = [len(encode_tensor(r, "BF16", base=raws[0])) for r in raws]
+    sizes[0] = len(encode_tensor(raws[0], "BF16"))
+    members = [
+        Member(make_sketch(r, "BF16"), n, 0 if i else None)
+        for i, (r, n) in enumerate(zip(raws, sizes, strict=True))
+    ]
+    plan = plan_family(members)
+    assert (plan.after, plan.bases) == (plan.before, (None, *[0] * (len(raws) - 1)))
+
+
+def test_bases_of_deltas_always_stand_alone():
+    rng = np.random.default_rng(5)
+    for _ in range(20):
+        raws = [*star(10 ** rng.uniform(-5, -2), 4), *star(10 ** rng.uniform(-5, -2), 3)]
+        sketches = [make_sketch(r, "BF16") for r in raws]
+        alone = [i for i in range(len(raws)) if i % 3 == 0]
+        bases = [None if i in alone else int(rng.choice(alone)) for i in range(len(raws))]
+        members = [Member(s, 9000, b) for s, b in zip(sketches, bases, strict=True)]
+        plan = plan_family(members)
+        assert all(b is None or plan.bases[b] is None for b in plan.bases)
+
+
+@pytest.mark.parametrize("scale", [3e-5, 1e-4, 5e-4])
+@pytest.mark.parametrize("dtype", ["BF16", "F32"])
+def test_predictions_come_near_real_frames(dtype: str, scale: float):
+    rng = np.random.default_rng(6)
+    base = rng.normal(0, 0.05, 32768).astype(np.float32)
+    tuned = base + rng.normal(0, scale, base.size).astype(np.float32)
+    one, other = (bf16(v) if dtype == "BF16" else v.tobytes() for v in (base, tuned))
+    real = len(encode_tensor(other, dtype, base=one))
+    (predicted,) = predict_deltas(make_sketch(other, dtype), [make_sketch(one, dtype)])
+    assert abs(predicted - real) < 0.05 * len(other)
+    alone = len(encode_tensor(other, dtype))
+    assert abs(predict_alone(make_sketch(other, dtype)) - alone) < 0.04 * len(other)
+    assert predicted < predict_alone(make_sketch(other, dtype))
