@@ -211,7 +211,7 @@ def measure_rows(
     sums = np.zeros(length, np.float32)
     line = scratch("line", length * max(1, _AT_ONCE // length), np.float32)
     measure_kernel(target, base, kind.lift, length, phase, line, means, sums)
-    whole = np.float32(sums.sum(dtype=np.float64) / length)
+    whole = np.float32(_sum_kernel(sums, length) / length)
     lowest_row, rows = _quantise(means, fine + 1, 255)
     lowest_column, columns = _quantise(sums, fine + 1, 255)
     middle = int(_log_steps(np.array([max(whole, np.float32(1e-30))]), fine + 1)[0])
