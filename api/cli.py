@@ -18,7 +18,17 @@ import click
 
 from .. import __version__
 from ..dedup.errors import VaultError
-from . import config, exits, verbs_families, verbs_report, verbs_repos, verbs_serve, verbs_transfer
+from . import (
+    config,
+    exits,
+    verbs_families,
+    verbs_inspect,
+    verbs_report,
+    verbs_repos,
+    verbs_serve,
+    verbs_transfer,
+    verbs_upkeep,
+)
 from .console import Interrupted, Session, print_failure
 from .errors import error_body, from_os_error
 from .options import json_option, verb
@@ -113,6 +123,13 @@ for command in (
     verbs_families.optimise,
     verbs_repos.rm,
     verbs_report.check,
+    verbs_upkeep.gc,
+    verbs_upkeep.undelete,
+    verbs_upkeep.scrub,
+    verbs_upkeep.repair,
+    verbs_upkeep.rebuild_catalogue,
+    verbs_upkeep.migrate,
+    verbs_inspect.inspect,
     version,
 ):
     cli.add_command(command)

@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,6 +24,8 @@ from .errors import from_os_error
 if TYPE_CHECKING:
     from ..dedup.local import LocalVault
     from ..dedup.vault import Vault
+    from ..store.backend import Backend
+    from ..store.catalogue import Catalogue
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
@@ -55,15 +58,30 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
     return open_local_vault(url, catalogue, create=create)
 
 
-def open_local_vault(url: str, catalogue: str | None = None, *, create: bool = True) -> LocalVault:
-    """Opens a vault that this process keeps itself: a folder or S3. See open_vault."""
-    catalogue = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE")
-    scheme = url.partition("://")[0] if "://" in url else "file"
-    if scheme == "s3":
-        return _open_s3_vault(url, catalogue)
-    if scheme != "file":
-        raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
-    return _open_folder(_folder_of(url), catalogue, create)
+def open_local_vault(
+    url: str,
+    catalogue: str | None = None,
+    *,
+    create: bool = True,
+    mend_marker: bool = False,
+) -> LocalVault:
+    """Opens a vault that this process keeps itself: a folder or S3. See open_vault, LocalVault."""
+    from ..dedup.local import LocalVault
+
+    parts = _open_parts(url, catalogue, create)
+    with _os_errors(f"cannot make {parts.scratch}"):
+        parts.scratch.mkdir(parents=True, exist_ok=True)
+    return LocalVault(
+        parts.backend, parts.catalogue, scratch=parts.scratch, mend_marker=mend_marker
+    )
+
+
+def open_parts(url: str, catalogue: str | None = None, *, migrate: bool = False) -> Parts:
+    """Opens store and catalogue of a vault that is there, without bringing them in step.
+
+    `migrate` brings the catalogue's tables up to date first.
+    """
+    return _open_parts(url, catalogue, create=False, migrate=migrate)
 
 
 def is_server(url: str) -> bool:
@@ -71,7 +89,36 @@ def is_server(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _open_folder(folder: Path, catalogue: str | None, create: bool) -> LocalVault:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a vault is made of; `scratch` is a folder that need not be there yet."""
+
+    backend: Backend
+    catalogue: Catalogue
+    scratch: Path
+
+    def close(self) -> None:
+        """Gives back connections and files."""
+        self.catalogue.close()
+        self.backend.close()
+
+
+def _open_parts(url: str, catalogue: str | None, create: bool, *, migrate: bool = False) -> Parts:
+    catalogue = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE")
+    scheme = url.partition("://")[0] if "://" in url else "file"
+    if scheme == "s3":
+        objects, folder = url, _make_remote_folder(url)
+    elif scheme == "file":
+        folder = _folder_of(url)
+        objects = _make_folder(folder, create)
+    else:
+        raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
+    database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
+    backend, index = _connect(objects, database, migrate)
+    return Parts(backend, index, folder / "tmp")
+
+
+def _make_folder(folder: Path, create: bool) -> str:
     with _os_errors(f"cannot open the vault in {folder}"):
         _check_folder(folder, create)
         # The catalogue lists what people keep here: as private as their other data.
@@ -79,8 +126,7 @@ def _open_folder(folder: Path, catalogue: str | None, create: bool) -> LocalVaul
         # Made before anything else is: by it a later run knows the folder for a vault.
         objects = folder / "objects"
         objects.mkdir(exist_ok=True)
-    database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
-    return _open_parts(objects.absolute().as_uri(), database, folder / "tmp")
+    return objects.absolute().as_uri()
 
 
 def _check_folder(folder: Path, create: bool) -> None:
@@ -99,30 +145,24 @@ def _check_folder(folder: Path, create: bool) -> None:
         )
 
 
-def _open_s3_vault(url: str, catalogue: str | None) -> LocalVault:
+def _make_remote_folder(url: str) -> Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
     folder = _user_data() / "remote" / name
     with _os_errors(f"cannot keep local data of {url} in {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
-    return _open_parts(url, database, folder / "tmp")
+    return folder
 
 
-def _open_parts(objects: str, database: str, scratch: Path) -> LocalVault:
-    from ..dedup.local import LocalVault
+def _connect(objects: str, database: str, migrate: bool) -> tuple[Backend, Catalogue]:
     from ..dedup.translate import store_errors
     from ..store.catalogue import open_catalogue
     from ..store.open import open_backend
 
     with store_errors():
         try:
-            backend = open_backend(objects)
-            index = open_catalogue(database)
+            return open_backend(objects), open_catalogue(database, migrate=migrate)
         except ValueError as error:
             raise InvalidInput(str(error), _FORMS) from error
-    with _os_errors(f"cannot make {scratch}"):
-        scratch.mkdir(parents=True, exist_ok=True)
-    return LocalVault(backend, index, scratch=scratch)
 
 
 def _folder_of(url: str) -> Path:

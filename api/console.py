@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..dedup.errors import InvalidInput
 from . import config
 
 if TYPE_CHECKING:
+    from ..dedup.local import LocalVault
     from ..dedup.vault import Vault
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -44,6 +46,27 @@ class Session:
     def open(self, *, create: bool = False) -> Iterator[Vault]:
         """Gives the vault, closed on the way out; makes a new one only with `create`."""
         vault = config.open_vault(self.url, self.catalogue, create=create)
+        try:
+            yield vault
+        finally:
+            vault.close()
+
+    def local_url(self) -> str:
+        """Returns the address of a vault that this process can keep itself."""
+        if config.is_server(self.url):
+            raise InvalidInput(
+                f"this works on the folder or bucket behind {self.url}, not through the server",
+                "run it where the server runs, with the --vault and --catalogue that the server "
+                "has; the server may go on meanwhile",
+            )
+        return self.url
+
+    @contextmanager
+    def open_local(self, *, mend_marker: bool = False) -> Iterator[LocalVault]:
+        """Gives a vault that this process keeps itself, closed on the way out."""
+        vault = config.open_local_vault(
+            self.local_url(), self.catalogue, create=False, mend_marker=mend_marker
+        )
         try:
             yield vault
         finally:

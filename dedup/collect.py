@@ -26,6 +26,7 @@ from ..store.collection import (
 from ..store.pack import pack_key
 from ..store.rows import batches
 from .compact import move_live_frames
+from .copies import copy_bases
 from .journal import Tombs, catch_up, learn_packs, pack_entry, write_entry
 from .manifest import manifest_key
 from .progress import Progress
@@ -47,8 +48,8 @@ class Collected:
     """What a collection did, or with a dry run would do; bytes are those of objects.
 
     `retired` objects got a tombstone, `removed` ones went, and so did `strays`: sketches without
-    their pack. `waiting` are retired ones whose grace has not ended, `compacted` packs whose live
-    frames moved to new packs.
+    their pack. `waiting` are those whose grace has not ended, `compacted` packs whose live
+    frames moved to new packs. `copied_bytes` are frames of bases that were stored a second time.
     """
 
     retired: int = 0
@@ -61,6 +62,7 @@ class Collected:
     waiting_bytes: int = 0
     compacted: int = 0
     moved_bytes: int = 0
+    copied_bytes: int = 0
     dry_run: bool = False
 
 
@@ -96,6 +98,8 @@ class Collector:
         """Collects."""
         found = Collected()
         self._look()
+        if self._copies_from is not None:
+            found.copied_bytes = copy_bases(self._vault, self._copies_from)
         moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
         found.compacted, found.moved_bytes = moved
         self._retire(found)
@@ -146,11 +150,13 @@ class Collector:
 
     def _unneeded(self) -> set[str]:
         """Keys of objects that nothing needs and that are too old for a push under way."""
+        return {key for key in self._all_unneeded() if self._is_old(key)}
+
+    def _all_unneeded(self) -> set[str]:
         uses = pack_uses(self._catalogue, self._copies_from)
         keys = {pack_key(use.name) for use in uses if not use.live_bytes}
         used = {manifest_key(name) for name in used_manifests(self._catalogue)}
-        keys |= {key for key in self._objects if key.startswith("manifests/")} - used
-        return {key for key in keys if self._is_old(key)}
+        return keys | ({key for key in self._objects if key.startswith("manifests/")} - used)
 
     def _is_old(self, key: str) -> bool:
         info = self._objects.get(key)
@@ -228,4 +234,6 @@ class Collector:
                 yield key
 
     def _count_waiting(self, found: Collected, keys: Collection[str]) -> None:
+        """Counts what has a tombstone, and what is still too new for one."""
+        keys = {*keys, *(key for key in self._all_unneeded() if not self._is_old(key))}
         found.waiting, found.waiting_bytes = len(keys), self._bytes_of(keys)

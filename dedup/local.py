@@ -15,6 +15,7 @@ from ..store.moves import can_stand_alone
 from ..store.needs import usable_among
 from ..store.pack import pack_key
 from ..store.rows import CommitRow
+from ..store.scrubbing import get_setting, set_setting
 from ..store.sketches import commit_with
 from . import journal
 from .candidates import find_candidates, sketch_row
@@ -59,6 +60,7 @@ from .vault import (
 
 # A manifest of 10,000 tensors takes about 10 MB.
 _MANIFESTS_KEPT = 8
+_BASE_COPIES = "base_copies"
 
 
 class LocalVault:
@@ -257,6 +259,16 @@ class LocalVault:
         with store_errors():
             read_marker(self.backend)
             self.catalogue.last_entry()
+
+    # Settings
+
+    def base_copies(self) -> int:
+        """Returns from how many deltas on a base are kept twice; 0: none is."""
+        return int(get_setting(self.catalogue, _BASE_COPIES) or 0)
+
+    def keep_base_copies(self, least_deltas: int) -> None:
+        """Sets what base_copies returns; collections make the copies, and give them up."""
+        set_setting(self.catalogue, _BASE_COPIES, str(least_deltas))
 
     # Inside
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .local import LocalVault
 
 
-_ENDED = "{} were collected: its grace has ended"
+_ENDED = "{} have been collected: its grace has ended"
 _HINT = "push the files again"
 
 
@@ -76,7 +76,7 @@ def _load(vault: LocalVault, row: CommitRow) -> Manifest:
     try:
         manifest = load_manifest(vault.backend, row.manifest)
     except NotFound:
-        raise ChunksMissing(f"the manifest of {_ENDED.format(row.repo)}", _HINT) from None
+        raise ChunksMissing(f"manifests of {_ENDED.format(row.repo)}", _HINT) from None
     digests = manifest.digests().keys()
     secure(vault.backend, vault.catalogue, row.manifest, digests)
     gone = vault.find_missing(digests)

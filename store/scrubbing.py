@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, func, insert, select
 
 from .catalogue import Catalogue
-from .needs import hold_store
+from .needs import hold_store, is_live
 from .rows import CommitRow, Location, batches, by_digest, commit_columns, location_columns
 from .schema import chunks, commit_chunks, commits, damage, packs, settings, spares, verified
 
@@ -144,6 +144,20 @@ def copies_of(catalogue: Catalogue, digest: bytes) -> list[Location]:
     )
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query)]
+
+
+def bases_without_copy(catalogue: Catalogue, least_deltas: int) -> list[Location]:
+    """Returns the live bases of at least so many deltas that have no second frame of their own."""
+    many = (
+        select(chunks.c.base)
+        .where(chunks.c.base.is_not(None))
+        .group_by(chunks.c.base)
+        .having(func.count() >= least_deltas)
+    )
+    copy = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None))
+    query = location_columns().where(chunks.c.digest.in_(many), ~copy, is_live())
+    with catalogue.reading() as connection:
+        return [Location(*row) for row in connection.execute(query.order_by(chunks.c.id))]
 
 
 def needing(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, set[bytes]]:

@@ -1,0 +1,53 @@
+"""Keeps bases that many deltas need twice, in packs of their own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..store.pack import PackWriter
+from ..store.rows import Location
+from ..store.scrubbing import bases_without_copy
+from .compact import PACK_BYTES
+from .frames import read_frames
+from .packing import add_frame
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+
+def copy_bases(vault: LocalVault, least_deltas: int) -> int:
+    """Gives each base of at least so many deltas that has no second frame one; returns the bytes
+    of those frames. Collections told of the same number keep them."""
+    places = bases_without_copy(vault.catalogue, least_deltas)
+    total = 0
+    while places:
+        batch = _first_pack(places)
+        places = places[len(batch) :]
+        total += _store_copies(vault, batch)
+    return total
+
+
+def _first_pack(places: list[Location]) -> list[Location]:
+    size = 0
+    for count, place in enumerate(places, 1):
+        size += place.frame_bytes
+        if size >= PACK_BYTES:
+            return places[:count]
+    return places
+
+
+def _store_copies(vault: LocalVault, places: list[Location]) -> int:
+    with tempfile.TemporaryDirectory(prefix="copies-", dir=vault.scratch) as folder:
+        path = Path(folder, "pack")
+        with PackWriter(path) as writer:
+            frames = read_frames(vault.backend, vault.catalogue, [p.digest for p in places])
+            for number, frame in enumerate(frames):
+                add_frame(writer, frame)
+                if number == 0:
+                    # Twice, or a pack of nothing but these frames would be one and the same object.
+                    add_frame(writer, frame)
+            name = writer.finish()
+        vault.add_pack(path, name)
+    return sum(place.frame_bytes for place in places)

@@ -1,0 +1,50 @@
+"""Builds a catalogue anew from nothing but the objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import delete
+
+from ..store.backend import Backend
+from ..store.catalogue import Catalogue
+from ..store.needs import hold_store
+from ..store.schema import metadata, settings
+from .errors import Missing
+from .journal import catch_up, learn_packs
+from .marker import read_marker
+from .translate import store_errors
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a catalogue holds after it was built anew."""
+
+    repos: int
+    commits: int
+    packs: int
+    entries: int
+
+
+def rebuild_catalogue(backend: Backend, catalogue: Catalogue) -> Rebuilt:
+    """Empties the catalogue and fills it from the object store.
+
+    Nobody else may be using it. Stopped half way, the next opening goes on. What only the
+    catalogue knows is lost: what a scrub found, and how long tombstones that were given by no
+    journal entry have stood. Raises Missing where there is no store, which would empty it for good.
+    """
+    with store_errors():
+        marker = read_marker(backend)
+        if marker is None:
+            raise Missing("there are no objects to build a catalogue from", "correct the address")
+        with catalogue.writing() as connection:
+            hold_store(connection, alone=True)
+            for table in reversed(metadata.sorted_tables):
+                if table is not settings:
+                    connection.execute(delete(table))
+        catalogue.set_store_id(marker.store_id)
+        entries = catch_up(backend, catalogue)
+        learn_packs(backend, catalogue)
+        commits = catalogue.all_commits()
+        packs = len(catalogue.pack_names())
+        return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries)
