@@ -9,14 +9,8 @@ for a proper stream, -1 for a bad table, and more than ``source.size`` when word
 from numba import njit
 
 from . import rans_scalar, rans_steps
-from .tables import (
-    SCALE,
-    fold_slots_kernel,
-    fold_starts_kernel,
-    index_starts_kernel,
-    parse_table_kernel,
-    spread_kernel,
-)
+from .folded_tables import fold_slots_kernel, fold_starts_kernel
+from .tables import SCALE, index_starts_kernel, parse_table_kernel, spread_kernel
 
 WRITE_SLACK = 16
 """Words that must be free below the first one an encoder can write: vector stores clobber them."""
