@@ -20,17 +20,17 @@ from .sketch import Sketch, order_words, word_bytes
 # Factors, in bits an element, of: bits below the leading one and sign; entropy of the bit length;
 # share of equal elements; one. Then the bytes of tables and headers. By the bytes of an element
 # kept and the least raw bytes of the chunk. Fitted to the frames of the 629 pairs of tensors of the
-# corpora (`benchmarks/families.py --fit`); off by 2.0 points of the raw size on average, by 1.2
+# corpora (`benchmarks/families.py --fit`); off by 2 points of the raw size on average, by 1.2
 # from 16 KiB on. There were no pairs of one-byte elements: theirs are those of two bytes.
 _FACTORS: dict[int, tuple[tuple[int, tuple[float, ...]], ...]] = {
     2: (
-        (16384, (0.57, 0.90, -1.56, 0.65, 2949)),
-        (2048, (1.09, 0.95, -0.04, 1.70, 88)),
-        (0, (0.16, 1.55, -3.53, 1.94, 226)),
+        (16384, (0.58, 0.88, -2.04, 0.70, 2286)),
+        (2048, (0.48, 1.24, -1.28, 0.00, 488)),
+        (0, (0.21, 2.06, -1.42, -1.91, 320)),
     ),
     4: (
         (2048, (1.05, 2.07, 0.00, -5.34, 400)),
-        (0, (0.93, 0.73, 0.00, 1.46, 304)),
+        (0, (0.90, 0.93, 0.00, 0.00, 371)),
     ),
 }
 _LEAST_BITS = 0.03
@@ -40,20 +40,27 @@ _LENGTHS = 33
 def predict_deltas(sketch: Sketch, bases: Sequence[Sketch]) -> list[int]:
     """Returns the predicted frame bytes of a chunk coded against each of `bases`, which have its
     dtype and size."""
-    words = _ordered(sketch)
-    stacked = np.stack([_ordered(base) for base in bases])
-    return [int(size) for size in delta_sizes(sketch, words, stacked)]
+    sizes = delta_sizes(sketch, _ordered(sketch), ordered_words(bases))
+    return [int(size) for size in sizes]
 
 
 def delta_sizes(
     sketch: Sketch, words: NDArray[np.int64], bases: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """As predict_deltas, for words from `ordered_words`: (m,) and (n, m) int64 give (n,)."""
+    return _frame_bytes(sketch, _features(words, bases))
+
+
+def delta_features(sketch: Sketch, bases: Sequence[Sketch]) -> NDArray[np.float64]:
+    """Returns what predictions are made from, (4, n): see _FACTORS."""
+    return _features(_ordered(sketch), ordered_words(bases))
+
+
+def _features(words: NDArray[np.int64], bases: NDArray[np.int64]) -> NDArray[np.float64]:
     lengths = _bit_lengths(words - bases)
     below = np.maximum(lengths - 1, 0).mean(1) + (lengths > 0).mean(1)
     equal = (lengths == 0).mean(1)
-    features = np.stack([below, _entropies(lengths, _LENGTHS), equal, np.ones_like(equal)])
-    return _frame_bytes(sketch, features)
+    return np.stack([below, _entropies(lengths, _LENGTHS), equal, np.ones_like(equal)])
 
 
 def ordered_words(sketches: Sequence[Sketch]) -> NDArray[np.int64]:
@@ -67,7 +74,8 @@ def predict_alone(sketch: Sketch) -> int:
     words = np.frombuffer(sketch.words, f"<u{word_bytes(sketch.dtype)}")
     high = (words >> (8 * words.itemsize - 8 - int(dtype.is_float))) & 255
     bits = 8 * (dtype.item_bytes - 1) + _entropies(high[None].astype(np.int64), 256)[0]
-    return int(min(sketch.size, sketch.size * bits / (8 * dtype.item_bytes) + 200)) + 64
+    tables = min(200, sketch.size // 8)
+    return int(min(sketch.size, sketch.size * bits / (8 * dtype.item_bytes) + tables)) + 64
 
 
 def _ordered(sketch: Sketch) -> NDArray[np.int64]:
