@@ -9,8 +9,8 @@ installed (the extra ``bench``; ZipNN also needs torch). --save writes results/c
 results/codecs.png.
 
 Speeds are raw MB per second, one call on the whole. "memcpy" copies into a new array, which is
-what a decoder must fill; the ratio is to the fastest of its turns. Hashing of the tensor is left
-out on both ways (a caller hashes once for many purposes), checksums are not.
+what a decoder must fill; the ratio is one of medians. Hashing of the tensor is left out on both
+ways (a caller hashes once for many purposes), checksums are not.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import argparse
 import csv
 import ctypes
 import gc
-import json
 import os
 import random
 import statistics
@@ -35,6 +34,7 @@ from ..codecs import paths
 from ..codecs.pipeline import LEVELS, decode_tensor, encode_tensor
 from .codec_peers import PEERS, Contestant
 from .machine import describe_machine
+from .weights import read_f32, round_to_bf16
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
@@ -50,28 +50,14 @@ COLUMNS = (
 _UNHASHED = bytes(32)
 
 
-def read_f32(path: Path) -> Iterator[np.ndarray]:
-    """Yields the F32 tensors of a safetensors file, flat."""
-    data = path.read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    entries = json.loads(data[8:start])
-    for name, entry in entries.items():
-        if name != "__metadata__" and entry["dtype"] == "F32":
-            begin, end = entry["data_offsets"]
-            yield np.frombuffer(data[start + begin : start + end], np.float32)
-
-
 def read_corpus(folder: Path) -> dict[str, np.ndarray]:
     """Returns the weights under ``folder`` as bytes, by dtype."""
     files = sorted(folder.rglob("*.safetensors"))
-    tensors = [tensor for path in files for tensor in read_f32(path)]
+    tensors = [tensor.ravel() for path in files for tensor in read_f32(path).values()]
     if not tensors:
         raise SystemExit(f"no F32 tensors in safetensors files under {folder}")
     values = np.concatenate(tensors)
-    bits = values.view(np.uint32)
-    # To the nearest, ties to even, as frameworks round.
-    bf16 = ((bits + ((bits >> 16 & 1) + 0x7FFF)) >> 16).astype(np.uint16)
-    kinds = {"BF16": bf16, "F32": values, "F16": values.astype(np.float16)}
+    kinds = {"BF16": round_to_bf16(values), "F32": values, "F16": values.astype(np.float16)}
     return {dtype: kind.view(np.uint8) for dtype, kind in kinds.items()}
 
 
@@ -151,7 +137,7 @@ def measure(
                 times[one.name][0].append(encoding)
                 times[one.name][1].append(decoding)
             del coded, back
-    copying = min(min(way) for way in times["memcpy"])
+    copying = statistics.median(times["memcpy"][1])
     for name, (encoding, decoding) in times.items():
         yield {
             "dtype": dtype,
