@@ -1,0 +1,124 @@
+"""families and optimise, on a vault in a folder and through a server."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from models import make_weights, tune, write_model
+
+from weightvault.api.client import HttpVault
+from weightvault.dedup import optimise
+from weightvault.dedup.errors import InvalidInput
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.push import push
+from weightvault.dedup.sketch import make_sketch
+
+SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64)}
+
+
+@pytest.fixture
+def family(local: LocalVault, tmp_path: Path) -> LocalVault:
+    """A vault with a family whose best centre came last."""
+    base = make_weights(1, SHAPES)
+    models = [*(tune(base, seed, 3e-4) for seed in range(2, 7)), base]
+    for i, weights in enumerate(models):
+        push(local, write_model(tmp_path / f"m{i}", weights), f"org/m{i}")
+    return local
+
+
+@pytest.fixture(params=["folder", "http"])
+def url(request: pytest.FixtureRequest, family: LocalVault, tmp_path: Path) -> str:
+    if request.param == "http":
+        return request.getfixturevalue("live")
+    return str(tmp_path / "served")
+
+
+def test_families_as_tree_json_and_picture(run, url: str, tmp_path: Path) -> None:
+    picture = tmp_path / "families.svg"
+    shown = run("--vault", url, "families", "--svg", picture)
+    assert shown.exit_code == 0, shown.output
+    lines = shown.stdout.splitlines()
+    assert lines[0].startswith("org/m0: 6 models")
+    assert sum(line.startswith("├── ") for line in lines) == 4
+    assert lines[-1].startswith("└── org/m")
+    assert picture.read_text().count("<circle") == 6
+    (found,) = json.loads(run("--vault", url, "--json", "families").stdout)["families"]
+    assert found["centre"] == "org/m0"
+    assert len(found["members"]) == 6
+
+
+def test_optimise_says_what_it_saves(run, url: str, family: LocalVault) -> None:
+    before = family.report().frames
+    dry = json.loads(run("--vault", url, "optimise", "--dry-run", "--json").stdout)
+    assert family.report().frames == before
+    assert (dry["dry_run"], dry["changed"]) == (True, 2)
+    done = json.loads(run("--vault", url, "optimise", "--json").stdout)
+    assert done["saved"] == before - family.report().frames > 0
+    assert dry["saved"] == pytest.approx(done["saved"], rel=0.5)
+    again = run("--vault", url, "optimise")
+    assert "nothing to save" in again.stdout
+
+
+def test_optimise_goes_on_until_all_is_done(
+    run, url: str, family: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "STEP_BYTES", 1)
+    monkeypatch.setattr(optimise, "STEP_CENTRES", 1)
+    done = json.loads(run("--vault", url, "optimise", "--json").stdout)
+    assert done["changed"] == 2
+
+
+def test_a_picture_that_cannot_be_written(run, url: str, tmp_path: Path) -> None:
+    shown = run("--vault", url, "families", "--svg", tmp_path / "none" / "f.svg")
+    assert shown.exit_code != 0
+    assert "cannot write" in shown.stderr
+
+
+def test_bases_are_the_same_through_a_server(live: str, family: LocalVault) -> None:
+    remote = HttpVault(live)
+    raws = [make_weights(seed, SHAPES)["a.weight"].tobytes() for seed in (1, 8)]
+    raws += [bytes(4096), b""]
+    sketches = [make_sketch(raw, "F32") for raw in raws]
+    (entry,) = [f for f in family.resolve("org/m5").manifest.files if f.path == "model.safetensors"]
+    tensor = next(entry.tensors)
+    _, _, pieces = family.read_tensor("org/m5", "main", tensor.name)
+    sketches.append(make_sketch(b"".join(pieces), "BF16"))
+    expected = family.find_bases(sketches)
+    assert [len(found) > 0 for found in expected] == [False, False, False, False, True]
+    assert remote.find_bases(sketches) == expected
+    assert remote.find_bases([]) == []
+    assert remote.list_families() == family.list_families()
+    remote.close()
+
+
+@pytest.mark.parametrize(
+    "sketch",
+    [
+        {"dtype": "F3", "size": 8, "bits": "00" * 32, "words": ""},
+        {"dtype": "BF16", "size": 4096, "bits": "00" * 32, "words": "00"},
+        {"dtype": "BF16", "size": 0, "bits": "00" * 31, "words": ""},
+        {"dtype": "BF16", "size": -1, "bits": "00" * 32, "words": ""},
+        {"dtype": "BF16", "size": 0, "bits": "zz" * 32, "words": ""},
+        {"dtype": "BF16", "size": 0, "bits": "00" * 32, "words": "00" * 600},
+    ],
+)
+def test_sketches_that_are_none(web: httpx.Client, sketch: dict[str, object]) -> None:
+    answer = web.post("/v1/bases", json={"sketches": [sketch]})
+    assert answer.status_code in (400, 422)
+    assert answer.json()["error"]["code"] in ("invalid_input", "invalid_request")
+
+
+def test_too_many_sketches(web: httpx.Client) -> None:
+    one = {"dtype": "U8", "size": 0, "bits": "00" * 32, "words": ""}
+    assert web.post("/v1/bases", json={"sketches": [one] * 501}).status_code == 422
+    assert web.post("/v1/optimise", params={"cursor": -1}).status_code == 422
+
+
+def test_errors_of_sketches_are_those_of_the_vault(live: str) -> None:
+    remote = HttpVault(live)
+    sound = make_sketch(bytes(range(256)) * 8, "U8")
+    broken = type(sound)("U8", sound.size, sound.bits, b"")
+    with pytest.raises(InvalidInput):
+        remote.find_bases([broken])
+    remote.close()
