@@ -16,10 +16,14 @@ _MAGIC = b"\x93NUMPY"
 # NumPy refuses longer ones; those of plain arrays have 54 to 118 bytes.
 _MAX_HEADER_BYTES = 10_000
 
-# As NumPy writes it, keys in this order. Reading it as Python could be made to take any depth.
+# More than any length that fits 64 bits, which is then refused.
+_MAX_DIGITS = 20
+
+# As NumPy writes it, keys in this order. Reading it as Python could be made to take any depth;
+# and nothing here can match in two ways, or a hostile header would make it try all of them.
 _HEADER = re.compile(
     rb"\{'descr': '([<>|=]?)(\?|[a-zA-Z])(\d{0,9})', 'fortran_order': (False|True), "
-    rb"'shape': \(((?:\d{1,19}L?,? ?)*)\),? ?\}\s*"
+    rb"'shape': \(([\d, L]*)\),? ?\}\s*"
 )
 
 DTYPES = {
@@ -56,7 +60,7 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     if match is None:
         raise Unreadable("the header is not that of a plain array")
     order, kind, width, fortran, dimensions = (group.decode() for group in match.groups())
-    shape = [int(n) for n in re.findall(r"\d+", dimensions)]
+    shape = [int(n[:_MAX_DIGITS]) for n in re.findall(r"\d+", dimensions)]
     if fortran == "True":
         shape.reverse()
     count = prod(shape) * int(width or 1)

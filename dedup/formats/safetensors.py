@@ -91,6 +91,8 @@ def _tensor(name: str, fields: Any, data_bytes: int) -> tuple[int, Tensor]:
         begin, end = fields["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidFile(f"tensor {name!r} lacks a dtype, shape or offsets") from error
+    if not _has_utf8(name) or (isinstance(dtype, str) and not _has_utf8(dtype)):
+        raise InvalidFile(f"tensor {name!r} has a name or dtype that is not UTF-8")
     if not isinstance(dtype, str) or not isinstance(shape, list) or len(shape) > MAX_DIMENSIONS:
         raise InvalidFile(f"tensor {name!r} has no proper dtype and shape")
     if not all(_is_natural(n) for n in (begin, end, *shape)):
@@ -105,6 +107,11 @@ def _tensor(name: str, fields: Any, data_bytes: int) -> tuple[int, Tensor]:
     except InvalidManifest as error:
         raise InvalidFile(error.message) from error
     return begin, tensor
+
+
+def _has_utf8(text: str) -> bool:
+    # JSON can spell halves of surrogate pairs, which no encoding has.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_natural(value: Any) -> bool:

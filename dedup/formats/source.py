@@ -86,12 +86,12 @@ class Cursor:
     """Reads a file of `size` bytes from `position` on; raises Unreadable past its end.
 
     Small reads are served from a buffer, because headers are read a few bytes at a time. Raises
-    Unreadable, too, after more reads than the header of any model takes: some 3 s of them, however
+    Unreadable, too, after more reads than the header of any model takes: some 2 s of them, however
     a hostile file makes a reader walk.
     """
 
     _BUFFER_BYTES = 1 << 16
-    _READS = 4_000_000
+    _READS = 1_500_000
     # What filling the buffer takes, counted in reads from it.
     _FILL_READS = 16
 

@@ -1,0 +1,189 @@
+"""Coverage-guided fuzzing of the parsers of files.
+
+    python -m weightvault.benchmarks.fuzz_formats PARSER FOLDER [-runs=N]     one parser, for ever
+    python -m weightvault.benchmarks.fuzz_formats --record [--runs 1000000]   all, into results
+
+Needs `atheris` and the extra `test`. FOLDER gathers inputs; it starts with small files that the
+formats' own libraries write. A finding is any exception but a parser's typed one, segments that do
+not cover the input exactly, or facts that no manifest could hold.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
+
+with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: ignore[reportAttributeAccessIssue]
+    from weightvault.dedup.errors import InvalidFile
+    from weightvault.dedup.formats import (
+        gguf,
+        hdf5,
+        msgpack,
+        npy,
+        onnx,
+        pickles,
+        registry,
+        safetensors,
+        torch_legacy,
+    )
+    from weightvault.dedup.formats.source import Cursor, ReadableFile, Unreadable
+    from weightvault.dedup.manifest import check_tensor_size
+    from weightvault.dedup.segments import Literal, Segment, Tensor
+
+RESULTS = Path(__file__).parent / "results" / "fuzz_formats.csv"
+MAX_BYTES = 12_000
+RSS_LIMIT_MIB = 512
+"""Where libFuzzer stops a run: its own tables take some 150 MiB on top of the parser."""
+
+Segmenter = Callable[[ReadableFile, int], list[Segment]]
+
+
+def check_cover(data: bytes, segments: list[Segment]) -> None:
+    """Raises AssertionError unless the segments make up `data` and fit a manifest."""
+    offset = 0
+    for part in segments:
+        assert part.size >= 0
+        if isinstance(part, Literal):
+            assert part.data == data[offset : offset + part.size]
+        elif isinstance(part, Tensor):
+            part.name.encode()
+            part.dtype.encode()
+            check_tensor_size(part)
+        offset += part.size
+    assert offset == len(data)
+
+
+def fuzz_segmenter(segment: Segmenter, data: bytes) -> None:
+    """Takes `data` apart with one parser."""
+    with suppress(Unreadable, InvalidFile):
+        check_cover(data, segment(io.BytesIO(data), len(data)))
+
+
+def fuzz_pickle(data: bytes) -> None:
+    """Follows `data` as a pickle."""
+    with suppress(Unreadable):
+        cursor = Cursor(io.BytesIO(data), len(data))
+        for name, _ in pickles.list_views(pickles.read_value(pickles.PickleFile(cursor))):
+            assert isinstance(name, str)
+
+
+def fuzz_zip(data: bytes) -> None:
+    """Takes `data` apart as an archive, and whatever lies in it."""
+    check_cover(data, registry.segment_file("x.zip", io.BytesIO(data), len(data)))
+
+
+PARSERS: dict[str, Callable[[bytes], None]] = {
+    "safetensors": partial(fuzz_segmenter, safetensors.segment),
+    "gguf": partial(fuzz_segmenter, gguf.segment),
+    "npy": partial(fuzz_segmenter, npy.segment),
+    "hdf5": partial(fuzz_segmenter, hdf5.segment),
+    "onnx": partial(fuzz_segmenter, onnx.segment),
+    "msgpack": partial(fuzz_segmenter, msgpack.segment),
+    "torch_legacy": partial(fuzz_segmenter, torch_legacy.segment),
+    "pickles": fuzz_pickle,
+    "zips": fuzz_zip,
+}
+
+
+def write_seeds(parser: str, folder: Path) -> None:
+    """Writes small real files of a parser's format."""
+    from .model_files import (
+        WRITERS,
+        gguf_bytes,
+        make_arrays,
+        npy_bytes,
+        torch_bytes,
+    )
+
+    arrays = dict(list(make_arrays(side=6).items())[:3])
+    names = {
+        "safetensors": ["model.safetensors"],
+        "hdf5": ["model.h5"],
+        "onnx": ["model.onnx"],
+        "msgpack": ["flax_model.msgpack"],
+        "torch_legacy": ["legacy.bin"],
+        "zips": ["model.npz", "model.pt"],
+    }
+    for name in names.get(parser, []):
+        (folder / name).write_bytes(WRITERS[name](arrays))
+    if parser == "gguf":
+        (folder / "gguf").write_bytes(gguf_bytes(arrays, tokens=12))
+    elif parser == "npy":
+        (folder / "npy").write_bytes(npy_bytes(arrays["layer.0.weight"]))
+    elif parser == "pickles":
+        legacy = torch_bytes(arrays, legacy=True)
+        (folder / "pickle").write_bytes(legacy[legacy.index(b"ccollections") - 2 :])
+
+
+def fuzz(parser: str, folder: Path, options: list[str]) -> None:
+    """Fuzzes one parser until libFuzzer's options say to end; does not return."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not any(folder.iterdir()):
+        write_seeds(parser, folder)
+    limits = [f"-max_len={MAX_BYTES}", f"-rss_limit_mb={RSS_LIMIT_MIB}", "-timeout=10"]
+    limits.append(f"-artifact_prefix={folder}.")
+    atheris.Setup([sys.argv[0], str(folder), *limits, *options], PARSERS[parser])
+    atheris.Fuzz()
+
+
+def record(runs: int) -> None:
+    """Fuzzes every parser `runs` times in a process of its own; appends to the results."""
+    from .machine import describe_machine
+
+    rows = []
+    for parser in PARSERS:
+        with tempfile.TemporaryDirectory(prefix="weightvault-fuzz-") as folder:
+            # Here, so that the libraries that write them do not count as memory of the parser.
+            write_seeds(parser, Path(folder))
+            command = [sys.executable, "-m", "weightvault.benchmarks.fuzz_formats", parser, folder]
+            started = time.monotonic()
+            done = subprocess.run(
+                [*command, f"-runs={runs}", "-print_final_stats=1"], capture_output=True, text=True
+            )
+        stats = dict(
+            line.removeprefix("stat::").split(":", 1)
+            for line in done.stderr.splitlines()
+            if line.startswith("stat::")
+        )
+        rows.append(
+            {
+                "parser": parser,
+                "inputs": int(stats["number_of_executed_units"]),
+                "findings": int(done.returncode != 0),
+                "seconds": round(time.monotonic() - started),
+                "peak_mib": int(stats["peak_rss_mb"]),
+                **describe_machine(),
+            }
+        )
+        print(rows[-1], flush=True)
+        if done.returncode:
+            print(done.stderr[-3000:], file=sys.stderr)
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    """Fuzzes one parser, or all with --record."""
+    if "--record" in sys.argv:
+        runs = sys.argv[sys.argv.index("--runs") + 1] if "--runs" in sys.argv else 1_000_000
+        record(int(runs))
+    elif len(sys.argv) > 2 and sys.argv[1] in PARSERS:
+        fuzz(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    else:
+        raise SystemExit(f"{__doc__}\nPARSER is one of {', '.join(PARSERS)}")
+
+
+if __name__ == "__main__":
+    main()

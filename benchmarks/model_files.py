@@ -1,0 +1,130 @@
+"""The same named arrays in every file format, written by the libraries that own the formats.
+
+They are those of the extra `test`, and PyTorch.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gguf
+import h5py
+import msgpack
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from safetensors.numpy import save
+
+Arrays = dict[str, np.ndarray]
+
+
+def make_arrays(seed: int = 0, side: int = 128) -> Arrays:
+    """Eight float32 tensors of some 64 KiB, and a small one."""
+    rng = np.random.default_rng(seed)
+    arrays = {
+        f"layer.{i}.weight": rng.normal(0, 0.05, (side, side)).astype(np.float32) for i in range(8)
+    }
+    return arrays | {"head.bias": rng.normal(0, 1, 300).astype(np.float32)}
+
+
+def torch_bytes(arrays: Arrays, *, legacy: bool = False) -> bytes:
+    """A PyTorch checkpoint of a state dictionary; raises ImportError where torch is missing."""
+    import torch
+
+    state = {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
+    out = io.BytesIO()
+    torch.save(state, out, _use_new_zipfile_serialization=not legacy)
+    return out.getvalue()
+
+
+def npz_bytes(arrays: Arrays) -> bytes:
+    """An archive of arrays as NumPy writes it."""
+    out = io.BytesIO()
+    np.savez(out, **arrays)  # pyright: ignore[reportArgumentType]
+    return out.getvalue()
+
+
+def npy_bytes(values: np.ndarray) -> bytes:
+    """One array as NumPy writes it."""
+    out = io.BytesIO()
+    np.save(out, values)
+    return out.getvalue()
+
+
+def make_onnx(arrays: Arrays) -> onnx.ModelProto:
+    """A model with the arrays as initializers, and one constant inside a node."""
+    constant = numpy_helper.from_array(np.arange(500, dtype=np.float32), "constant")
+    nodes = [
+        helper.make_node("Constant", [], ["c"], value=constant),
+        helper.make_node("Identity", ["c"], ["out"]),
+    ]
+    outputs = [helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, [500])]
+    initial = [numpy_helper.from_array(values, name) for name, values in arrays.items()]
+    return helper.make_model(helper.make_graph(nodes, "g", [], outputs, initializer=initial))
+
+
+def onnx_bytes(arrays: Arrays) -> bytes:
+    """Such a model in one file."""
+    return make_onnx(arrays).SerializeToString()
+
+
+def gguf_bytes(arrays: Arrays, tokens: int = 400) -> bytes:
+    """A GGUF file with F32 tensors and a vocabulary."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.gguf")
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_token_list([f"token {i}" for i in range(tokens)])
+        writer.add_token_scores([-float(i) for i in range(tokens)])
+        for name, values in arrays.items():
+            writer.add_tensor(name, values)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
+def hdf5_bytes(arrays: Arrays, libver: str = "earliest") -> bytes:
+    """An HDF5 file with the arrays in nested groups, and a dataset in chunks."""
+    out = io.BytesIO()
+    with h5py.File(out, "w", libver=libver) as file:
+        for name, values in arrays.items():
+            file.create_dataset(name.replace(".", "/"), data=values)
+        file.create_dataset("chunked", data=np.zeros((20, 20)), chunks=(10, 10))
+        file["text"] = "hello"
+    return out.getvalue()
+
+
+def flax_bytes(arrays: Arrays) -> bytes:
+    """A checkpoint as flax.serialization packs it: nested maps, arrays as extensions."""
+    tree: dict[str, Any] = {}
+    for name, values in arrays.items():
+        *folders, leaf = name.split(".")
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+        packed = msgpack.packb((values.shape, values.dtype.name, values.tobytes()))
+        branch[leaf] = msgpack.ExtType(1, packed)
+    return bytes(msgpack.packb(tree) or b"")
+
+
+def safetensors_of(arrays: Arrays) -> bytes:
+    """The arrays as the safetensors library writes them."""
+    return save(arrays, metadata={"format": "pt"})
+
+
+WRITERS: dict[str, Callable[[Arrays], bytes]] = {
+    "model.safetensors": safetensors_of,
+    "model.pt": torch_bytes,
+    "legacy.bin": lambda arrays: torch_bytes(arrays, legacy=True),
+    "model.npz": npz_bytes,
+    "model.onnx": onnx_bytes,
+    "model.gguf": gguf_bytes,
+    "model.h5": hdf5_bytes,
+    "flax_model.msgpack": flax_bytes,
+}
+"""Every format that holds several tensors, by a file name that it goes by."""

@@ -1,0 +1,66 @@
+"""`inspect`: what a file is made of, without any vault."""
+
+import json
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+from format_samples import gguf_bytes, make_arrays
+from models import bf16_file, make_weights, to_bf16
+
+
+@pytest.fixture
+def model_file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bf16_file(make_weights(1)))
+    return path
+
+
+def test_document_says_what_a_push_would_store(run, model_file: Path):
+    found = json.loads(run("inspect", model_file, "--json").stdout)
+    data = model_file.read_bytes()
+    assert (found["format"], found["size"]) == ("safetensors", len(data))
+    assert found["blake3"] == blake3(data).hexdigest()
+    parts = {part["name"]: part for part in found["parts"] if part["kind"] == "tensor"}
+    for name, values in make_weights(1).items():
+        raw = to_bf16(values).tobytes()
+        part = parts[name]
+        assert (part["dtype"], part["shape"]) == ("BF16", list(values.shape))
+        assert part["digests"] == [blake3(raw).hexdigest()]
+        assert data[part["offset"] : part["offset"] + part["size"]] == raw
+    assert len(parts["embed.weight"]["sketch"]) == 64
+    assert sum(part["size"] for part in found["parts"]) == len(data)
+
+
+def test_table_names_tensors_dtypes_and_shares(run, tmp_path: Path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(gguf_bytes(make_arrays(side=64)))
+    text = run("inspect", path).stdout
+    for word in ("gguf", "layer.0.weight", "64x64", "F32", "opaque", "%", "blake3"):
+        assert word in text
+
+
+def test_no_vault_is_opened_or_made(run, model_file: Path, tmp_path: Path):
+    assert run("--vault", tmp_path / "vault", "inspect", model_file).exit_code == 0
+    assert not (tmp_path / "vault").exists()
+
+
+def test_an_empty_file_has_no_parts(run, tmp_path: Path):
+    (tmp_path / "empty").touch()
+    result = run("inspect", tmp_path / "empty", "--json")
+    assert json.loads(result.stdout)["parts"] == []
+    assert run("inspect", tmp_path / "empty").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["nothing", ""])
+def test_what_is_no_file_is_refused(run, tmp_path: Path, name: str):
+    result = run("inspect", tmp_path / name)
+    assert result.exit_code != 0
+    assert "is not a file" in result.stderr
+
+
+def test_a_broken_safetensors_file_is_refused_by_reason(run, model_file: Path):
+    model_file.write_bytes(model_file.read_bytes()[:-1])
+    result = run("inspect", model_file)
+    assert result.exit_code != 0
+    assert "lies at" in result.stderr
