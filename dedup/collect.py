@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..store.collection import (
     PackUse,
     Tombstone,
+    catalogue_id,
     delete_removed,
     list_tombstones,
     pack_uses,
@@ -134,6 +135,7 @@ class Collector:
         store holds."""
         catch_up(self._backend, self._catalogue)
         learn_packs(self._backend, self._catalogue)
+        self._id = catalogue_id(self._catalogue)
         self._objects = {info.key: info for info in self._backend.list()}
 
     def _mostly_dead(self) -> list[PackUse]:
@@ -177,7 +179,7 @@ class Collector:
         keys = sorted(self._unneeded() - list_tombstones(self._catalogue).keys())
         for batch in batches(keys):
             now = self._now()
-            entry, data = pack_entry(Tombs("retire", tuple(batch), now))
+            entry, data = pack_entry(Tombs("retire", tuple(batch), now, self._id))
 
             def publish(entry: str = entry, data: bytes = data) -> None:
                 self._backend.put(entry, data)
@@ -200,7 +202,7 @@ class Collector:
         started = self._now()
 
         def publish(dead: list[str]) -> str:
-            return write_entry(self._backend, Tombs("remove", tuple(dead), started))
+            return write_entry(self._backend, Tombs("remove", tuple(dead), started, self._id))
 
         dead = remove_dead(self._catalogue, keys, started, publish, self._copies_from)
         # Whoever began to rely on one of them before that entry was there has said so by now, and

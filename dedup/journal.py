@@ -19,6 +19,7 @@ from blake3 import blake3
 from ..store.backend import Backend, check_key
 from ..store.catalogue import Catalogue
 from ..store.collection import (
+    catalogue_id,
     lift_tombstones,
     list_tombstones,
     replay_removal,
@@ -65,11 +66,13 @@ class Moves:
 @dataclass(frozen=True, slots=True)
 class Tombs:
     """Objects that shall disappear (ARCHITECTURE.md, "Collection"). `stage` is "retire" when they
-    get their tombstones, "restore" when those are taken away again, "remove" when they go."""
+    get their tombstones, "restore" when those are taken away again, "remove" when they go. `by` is
+    the identity of the catalogue whose collection it is."""
 
     stage: str
     keys: tuple[str, ...]
     created: float
+    by: str = ""
 
 
 AnyEntry = Entry | Moves | Tombs
@@ -166,7 +169,8 @@ def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
     elif entry.stage == "restore":
         lift_tombstones(catalogue, entry.keys, key, lambda: None)
     else:
-        replay_removal(catalogue, entry.keys, entry.created, key)
+        foreign = entry.by != catalogue_id(catalogue)
+        replay_removal(catalogue, entry.keys, entry.created, key, foreign=foreign)
 
 
 def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitRow) -> None:
@@ -255,6 +259,7 @@ def _pack_entry(entry: AnyEntry) -> bytes:
         outline = {"version": VERSION, "created": entry.created, "moves": moves}
     elif isinstance(entry, Tombs):
         outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
+        outline["by"] = entry.by
     else:
         outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
         if entry.commit is not None:
@@ -286,7 +291,8 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
         return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)
     for stage in STAGES:
         if stage in outline:
-            return Tombs(stage, tuple(map(check_key, outline[stage])), created)
+            keys = tuple(map(check_key, outline[stage]))
+            return Tombs(stage, keys, created, str(outline["by"]))
     commit = CommitRow(**outline["commit"]) if "commit" in outline else None
     return Entry(check_repo(outline["repo"]), created, commit)
 

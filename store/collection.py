@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, case, delete, exists, func, select, update
 
@@ -17,7 +18,7 @@ from .bands import refresh_bands
 from .catalogue import Catalogue
 from .needs import hold_store, is_live
 from .rows import Location, batches, location_columns
-from .schema import chunks, commits, packs, sketches, spares, tombstones
+from .schema import chunks, commits, packs, settings, sketches, spares, tombstones
 from .spares import swap
 
 
@@ -40,6 +41,16 @@ class Tombstone:
     since: float
     removed: float | None
     foreign: bool
+
+
+def catalogue_id(catalogue: Catalogue) -> str:
+    """Returns the identity of the catalogue, drawn when it is first asked for: by it a collection
+    knows its own entries of the journal."""
+    query = select(settings.c.value).where(settings.c.name == "catalogue_id")
+    with catalogue.writing() as connection:
+        row = {"name": "catalogue_id", "value": uuid4().hex}
+        catalogue.add_once(connection, settings, [row])
+        return str(connection.scalar(query))
 
 
 def pack_uses(catalogue: Catalogue, copies_from: int | None = None) -> list[PackUse]:
@@ -146,10 +157,13 @@ def remove_dead(
     return dead
 
 
-def replay_removal(catalogue: Catalogue, keys: Collection[str], now: float, entry: str) -> None:
-    """Does what the journal entry `entry` of another catalogue says: `keys` are going, since `now`.
+def replay_removal(
+    catalogue: Catalogue, keys: Collection[str], now: float, entry: str, *, foreign: bool
+) -> None:
+    """Does what the journal entry `entry` says: `keys` are going, since `now`.
 
-    A pack that is needed here all the same stays recorded, for a check to report.
+    It is one of another catalogue (`foreign`), or one of this that died before it did so. A pack
+    that is needed here all the same stays recorded, for a check to report.
     """
     with catalogue.writing() as connection:
         hold_store(connection, alone=True)
@@ -158,7 +172,7 @@ def replay_removal(catalogue: Catalogue, keys: Collection[str], now: float, entr
         dead = _unneeded(connection, set(keys), None)
         _drop_packs(connection, [_pack_name(key) for key in dead])
         _delete_tombstones(connection, keys)
-        rows = [{"key": k, "since": now, "removed": now, "foreign": True} for k in dead]
+        rows = [{"key": k, "since": now, "removed": now, "foreign": foreign} for k in dead]
         catalogue.add_once(connection, tombstones, rows)
 
 

@@ -1,0 +1,334 @@
+"""Kills processes at their writes, over and over, and looks at what is left each time.
+
+    python -m weightvault.benchmarks.kill_loop --kills 500 out.csv
+    python -m weightvault.benchmarks.kill_loop --kills 200 --services out.csv
+
+The first keeps SQLite and a folder, the second PostgreSQL and an S3 server, both real processes on
+this machine that are not killed themselves.
+
+Each turn a process of its own pushes, deletes, brings back, optimises or collects, and is killed
+(SIGKILL) at one of its write calls: an object put or deleted, a statement of the catalogue or the
+end of a transaction, before or after it was carried out; or at any moment. Which write comes next
+is counted through for each kind of work. Then the vault is opened anew: every file that was
+committed must read back, and `check` must find nothing. Every `--look` kills a scrub must find
+nothing either, and one collection without grace must leave no garbage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import event
+
+from ..dedup.collect import Collector
+from ..dedup.errors import VaultError
+from ..dedup.local import LocalVault
+from ..dedup.push import push
+from ..dedup.scrub import Scrubber
+from ..dedup.undelete import undelete
+from ..store.backend import Backend
+from ..store.catalogue import open_catalogue
+from ..store.open import open_backend
+from .services import running_services
+from .tiny_models import write_tiny_model
+
+REPOS = [f"org/m{i}" for i in range(4)]
+# Pushed before anything is killed, so that nothing compiles in a child.
+WARM, WARM_SEED = "org/warm", 1000
+# The child waits for the parent's kill in the "any moment" turns no longer than this.
+MOST_SECONDS = 1.0
+
+
+@dataclass
+class Counter:
+    """Counts write calls and kills this process at the one numbered `at`."""
+
+    at: int | None
+    after: bool
+    seen: int = 0
+
+    def call(self, carry_out: Callable[[], object]) -> object:
+        mine = self.seen == self.at
+        self.seen += 1
+        if mine and not self.after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = carry_out()
+        if mine:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+def count_writes(backend: Backend, counter: Counter) -> None:
+    """Makes the writes of a backend go through a counter."""
+    for name in ("put", "put_file", "delete"):
+        real = getattr(backend, name)
+
+        def counted(*args: object, real: Callable[..., object] = real) -> object:
+            return counter.call(lambda: real(*args))
+
+        setattr(backend, name, counted)
+
+
+def count_statements(vault_engine: object, counter: Counter) -> None:
+    """Makes every statement that writes, and every commit, go through a counter."""
+
+    def statement(_c: object, _u: object, text: str, *_: object) -> None:
+        if text.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
+            counter.call(lambda: None)
+
+    event.listen(vault_engine, "before_cursor_execute", statement)
+    event.listen(vault_engine, "commit", lambda _: counter.call(lambda: None))
+
+
+@dataclass
+class World:
+    """What should be there: for each repo the seed of its model, None where there is none, and
+    the seeds it had when it was deleted."""
+
+    vault: str
+    catalogue: str
+    scratch: Path
+    sources: Path
+    state: dict[str, int | None] = field(default_factory=dict)
+    deleted: dict[str, int] = field(default_factory=dict)
+
+    def open(self, counter: Counter | None = None) -> LocalVault:
+        backend = open_backend(self.vault)
+        catalogue = open_catalogue(self.catalogue)
+        if counter is not None:
+            count_writes(backend, counter)
+            count_statements(catalogue.engine, counter)
+        return LocalVault(backend, catalogue, scratch=self.scratch)
+
+    def source(self, seed: int) -> Path:
+        return write_tiny_model(self.sources / str(seed), seed)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work, and the state of its repo that it leads to."""
+
+    kind: str
+    repo: str
+    seed: int | None
+    base: str | None = None
+
+    def do(self, world: World, vault: LocalVault) -> None:
+        if self.kind == "push" and self.seed is not None:
+            push(vault, world.source(self.seed), self.repo, base=self.base)
+        elif self.kind == "delete":
+            vault.delete_repo(self.repo)
+        elif self.kind == "undelete":
+            undelete(vault, self.repo)
+        elif self.kind == "collect":
+            Collector(vault, grace_seconds=0, dead_share=0.01).run()
+        elif self.kind == "optimise":
+            cursor: int | None = 0
+            while cursor is not None:
+                cursor = vault.optimise(cursor).cursor
+
+
+def choose_work(world: World, rng: random.Random) -> Work:
+    """Returns some work that can be done now."""
+    repo = rng.choice(REPOS)
+    present = [name for name, seed in world.state.items() if seed is not None]
+    kinds = ["push", "push", "collect", "optimise"]
+    if repo in present:
+        kinds += ["delete", "delete"]
+    elif repo in world.deleted:
+        kinds += ["undelete", "undelete"]
+    kind = rng.choice(kinds)
+    if kind == "push":
+        others = [name for name in present if name != repo]
+        base = rng.choice(others) if others and rng.random() < 0.5 else None
+        return Work(kind, repo, rng.randrange(40), base)
+    if kind == "delete":
+        return Work(kind, repo, None)
+    if kind == "undelete":
+        return Work(kind, repo, world.deleted[repo])
+    return Work(kind, repo, world.state.get(repo))
+
+
+def run_child(world: World, work: Work, counter: Counter, seconds: float | None) -> str:
+    """Does the work in a process of its own; returns how that ended."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(reading)
+            vault = world.open(counter)
+            work.do(world, vault)
+            os.write(writing, b"done")
+            status = 0
+        except VaultError as error:
+            os.write(writing, f"refused {type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(status)
+    os.close(writing)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    if os.WIFSIGNALED(status) and not said:
+        return "killed"
+    if work.kind == "undelete" and said.startswith("refused ChunksMissing"):
+        # A collection without grace was there first.
+        return "refused"
+    return "done" if said == "done" else f"failed: {said or status}"
+
+
+def read_repo(vault: LocalVault, repo: str) -> dict[str, bytes] | None:
+    """Returns a repo's files, None where there is no such repo."""
+    if repo not in [r.name for r in vault.list_repos()]:
+        return None
+    files = vault.resolve(repo).manifest.files
+    return {f.path: b"".join(vault.read_file(repo, "main", f.path)[2]) for f in files}
+
+
+def files_of(world: World, seed: int | None) -> dict[str, bytes] | None:
+    if seed is None:
+        return None
+    folder = world.source(seed)
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> list[str]:
+    """Compares the vault with what should be there, and takes over what the killed work did."""
+    problems: list[str] = []
+    for repo in REPOS:
+        found = read_repo(vault, repo)
+        before = world.state.get(repo)
+        after = work.seed if repo == work.repo else before
+        allowed = {"done": [after], "refused": [before]}.get(ended, [before, after])
+        match = next((s for s in allowed if files_of(world, s) == found), "none")
+        if match == "none":
+            problems.append(f"{repo} is none of {allowed} after {ended} {work}")
+            continue
+        if before is not None and match is None:
+            world.deleted[repo] = before
+        # A deletion that was pushed over cannot be brought back.
+        if match is not None:
+            world.deleted.pop(repo, None)
+        world.state[repo] = match if isinstance(match, int) else None
+    problems += vault.check().problems
+    return problems
+
+
+def look_closely(vault: LocalVault) -> tuple[list[str], int]:
+    """Scrubs, collects without grace, scrubs again; returns problems and the garbage left."""
+    problems = Scrubber(vault).run().problems
+    Collector(vault, grace_seconds=0, dead_share=0.001).run()
+    # Packs emptied by the first have no live frames since; the second takes what the first moved.
+    report = vault.report()
+    problems += Scrubber(vault).run().problems
+    return problems + list(vault.check().problems), report.garbage
+
+
+def fresh_bytes(world: World) -> int:
+    """Bytes of packs and manifests of a new store with the same repos."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = f"sqlite:///{folder}/c.sqlite"
+        fresh = World(f"{folder}/objects", database, Path(folder), world.sources)
+        vault = fresh.open()
+        for repo, seed in {WARM: WARM_SEED, **world.state}.items():
+            if seed is not None:
+                push(vault, world.source(seed), repo)
+        size = stored_bytes(vault)
+        vault.close()
+    return size
+
+
+def stored_bytes(vault: LocalVault) -> int:
+    """Bytes of everything but the journal, which keeps a few hundred for every change."""
+    return sum(i.size for i in vault.backend.list() if not i.key.startswith("journal/"))
+
+
+def main() -> int:
+    """Runs the loop; returns 1 if anything was lost, damaged or left behind."""
+    parser = argparse.ArgumentParser(description="Kills processes at their writes.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--look", type=int, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--services", action="store_true", help="PostgreSQL and S3")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kill-loop-")))
+        vault, catalogue = str(root / "objects"), f"sqlite:///{root / 'catalogue.sqlite'}"
+        if options.services:
+            services = stack.enter_context(running_services())
+            vault, catalogue = services.vault, services.catalogue
+        world = World(vault, catalogue, root, root / "sources")
+        rng = random.Random(options.seed)
+        return run_loop(world, options.kills, options.look, rng, options.out)
+
+
+def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path) -> int:
+    """Kills so many times; writes a row for each kill and each close look."""
+    rows: list[dict[str, object]] = []
+    next_write: dict[str, int] = {}
+    killed = failures = 0
+    vault = world.open()
+    push(vault, world.source(WARM_SEED), WARM)
+    vault.close()
+    started = time.monotonic()
+    while killed < kills:
+        work = choose_work(world, rng)
+        number = next_write.get(work.kind, 0)
+        by_time = rng.random() < 0.2
+        counter = Counter(None if by_time else number // 2, bool(number % 2))
+        seconds = rng.uniform(0.0, MOST_SECONDS) if by_time else None
+        ended = run_child(world, work, counter, seconds)
+        killed += ended == "killed"
+        if not by_time:
+            # Past the last write of this kind of work, its count starts again.
+            next_write[work.kind] = number + 1 if ended == "killed" else 0
+        vault = world.open()
+        problems = settle_world(world, work, ended, vault)
+        if ended.startswith("failed"):
+            problems.append(ended)
+        row = {"kill": killed, "work": work.kind, "write": "any" if by_time else number // 2}
+        row |= {"after": counter.after, "ended": ended, "problems": len(problems)}
+        if ended == "killed" and killed % look == 0:
+            close, garbage = look_closely(vault)
+            problems += close
+            row |= {"garbage": garbage, "stored": stored_bytes(vault), "fresh": fresh_bytes(world)}
+            row["problems"] = len(problems)
+        vault.close()
+        rows.append(row)
+        failures += bool(problems)
+        for problem in problems:
+            print(problem, file=sys.stderr, flush=True)
+    columns = ["kill", "work", "write", "after", "ended", "problems", "garbage", "stored", "fresh"]
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    looks = [r for r in rows if "fresh" in r]
+    left = max((int(str(r["garbage"])) for r in looks), default=0)
+    sizes = [int(str(r["stored"])) / max(1, int(str(r["fresh"]))) for r in looks]
+    print(
+        f"{killed} kills in {time.monotonic() - started:.0f} s, {failures} turns with problems, "
+        f"{len(looks)} close looks: at most {left} bytes of garbage after one collection, "
+        f"{np.median(sizes):.3f} (at most {max(sizes):.3f}) times the bytes of a fresh store"
+    )
+    return int(failures > 0 or left > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
