@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from ..codecs.frame import FrameHeader, parse_header
 from ..codecs.pipeline import decode_range, decode_tensor
 from .errors import Corrupt
 from .manifest import ChunkUse
+from .segments import CHUNK_BYTES
 
 Buffer = bytes | bytearray | memoryview
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
@@ -64,7 +65,7 @@ class ChunkReader:
             for part in batch:
                 header, frame = frames[part.use.digest]
                 if header.base_digest is None:
-                    yield part.use.digest, _decode_whole(frame, None, part.use.digest)
+                    yield part.use.digest, _decode_whole(frame, None, header)
                 else:
                     yield header.base_digest, bases[header.base_digest]
 
@@ -94,7 +95,7 @@ class ChunkReader:
         sizes = {s.use.digest: s.use.size for s in slices}
         return _Fetched(slices, self._fetch_frames(sizes))
 
-    def _fetch_frames(self, sizes: dict[bytes, int]) -> Frames:
+    def _fetch_frames(self, sizes: Mapping[bytes, int | None]) -> Frames:
         frames: Frames = {}
         for (digest, size), frame in zip(sizes.items(), self._fetch(list(sizes)), strict=True):
             self.received += len(frame)
@@ -108,7 +109,7 @@ class ChunkReader:
             base = bases[header.base_digest] if header.base_digest is not None else None
             yield _decode_slice(frame, header, base, part)
 
-    def _load_bases(self, sizes: dict[bytes, int]) -> dict[bytes, Buffer]:
+    def _load_bases(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
         """Returns the raw bytes of bases by digest, fetching those that are not cached."""
         found = {digest: self._bases.get(digest) for digest in sizes}
         absent = {digest: sizes[digest] for digest, raw in found.items() if raw is None}
@@ -121,7 +122,7 @@ class ChunkReader:
     def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
         if header.base_digest is not None:
             raise Corrupt(f"base {digest.hex()} is itself stored as a delta")
-        raw = _decode_whole(frame, None, digest)
+        raw = _decode_whole(frame, None, header)
         self._bases.put(digest, raw)
         return raw
 
@@ -161,33 +162,39 @@ def _batches(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
         yield batch
 
 
-def _bases_needed(frames: Frames) -> dict[bytes, int]:
-    """The bases of the deltas among `frames`, with their sizes."""
+def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
+    """The bases of the deltas among `frames`, with their sizes; None where only some rows of the
+    base are used, so that it may have any."""
     headers = (header for header, _ in frames.values())
-    return {h.base_digest: h.raw_bytes for h in headers if h.base_digest is not None}
+    return {
+        h.base_digest: None if h.rows else h.raw_bytes for h in headers if h.base_digest is not None
+    }
 
 
-def _checked_header(frame: bytes, digest: bytes, size: int) -> FrameHeader:
+def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:
     try:
         header = parse_header(frame)
     except FrameError as error:
         raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
-    if header.digest != digest or header.raw_bytes != size:
+    fits = header.raw_bytes <= CHUNK_BYTES if size is None else header.raw_bytes == size
+    if header.digest != digest or not fits:
         raise Corrupt(f"frame of chunk {digest.hex()} holds another chunk")
     return header
 
 
 def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: Slice) -> Buffer:
     if part.start == 0 and part.stop == header.raw_bytes:
-        return _decode_whole(frame, base, part.use.digest)
+        return _decode_whole(frame, base, header)
     try:
-        return decode_range(frame, part.start, part.stop, base=base)
+        # Bases were verified when they were decoded, so their digest need not be taken again.
+        known = header.base_digest
+        return decode_range(frame, part.start, part.stop, base=base, base_digest=known)
     except FrameError as error:
         raise Corrupt(f"chunk {part.use.digest.hex()} does not decode: {error}") from error
 
 
-def _decode_whole(frame: bytes, base: Buffer | None, digest: bytes) -> Buffer:
+def _decode_whole(frame: bytes, base: Buffer | None, header: FrameHeader) -> Buffer:
     try:
-        return decode_tensor(frame, base=base)
+        return decode_tensor(frame, base=base, base_digest=header.base_digest)
     except FrameError as error:
-        raise Corrupt(f"chunk {digest.hex()} does not decode: {error}") from error
+        raise Corrupt(f"chunk {header.digest.hex()} does not decode: {error}") from error

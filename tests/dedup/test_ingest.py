@@ -134,6 +134,18 @@ def test_delta_on_a_delta_is_refused(vault: LocalVault, tmp_path: Path):
         vault.add_pack(tmp_path / "p", name)
 
 
+def test_base_of_another_length_is_refused(vault: LocalVault, tmp_path: Path):
+    """The codec can map rows of a longer base; the vault's readers do not expect it."""
+    name = write_pack(tmp_path / "base", encode_tensor(RAW, "BF16"))
+    vault.add_pack(tmp_path / "base", name)
+    half = len(RAW) // 2
+    frame = encode_tensor(RAW[:half], "BF16", base=RAW, rows=[(0, 0, half)])
+    assert parse_header(frame).base_digest is not None
+    name = write_pack(tmp_path / "p", frame)
+    with pytest.raises(InvalidFrame, match="another length"):
+        vault.add_pack(tmp_path / "p", name)
+
+
 def test_file_that_changes_between_hashing_and_encoding(
     vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
