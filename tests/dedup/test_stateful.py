@@ -1,0 +1,174 @@
+"""A vault against a plain dict, with crashes, collections, scrubs and lost catalogues as steps."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from crashes import Crash, Faults, open_faulty
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from models import make_weights, read_folder, tune, write_model
+from vaults import open_local
+
+from weightvault.dedup.collect import Collector
+from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.scrub import Scrubber
+from weightvault.dedup.undelete import undelete
+
+SHAPES = {"w": (24, 32), "b": (64,)}
+REPO = st.sampled_from(["org/a", "org/b", "org/c"])
+SEED = st.integers(0, 7)
+
+
+class VaultMachine(RuleBasedStateMachine):
+    """`held` is what the vault should hold: for each repo the seed of its model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.root = Path(tempfile.mkdtemp(prefix="stateful-"))
+        (self.root / "vault").mkdir()
+        self.held: dict[str, int] = {}
+        self.deleted: dict[str, int] = {}
+        self.vault = open_local(self.root / "vault")
+
+    def teardown(self) -> None:
+        self.vault.close()
+        shutil.rmtree(self.root)
+
+    def source(self, seed: int) -> Path:
+        folder = self.root / "sources" / str(seed)
+        weights = make_weights(seed // 4, SHAPES)
+        weights = {**weights, "w": tune(weights, seed)["w"]}
+        return folder if folder.exists() else write_model(folder, weights)
+
+    def hold(self, repo: str, seed: int) -> None:
+        self.held[repo] = seed
+        self.deleted.pop(repo, None)
+
+    def reopen(self) -> None:
+        self.vault.close()
+        self.vault = open_local(self.root / "vault")
+
+    @rule(repo=REPO, seed=SEED)
+    def push(self, repo: str, seed: int) -> None:
+        push(self.vault, self.source(seed), repo)
+        self.hold(repo, seed)
+
+    @rule(repo=REPO, seed=SEED, base=REPO)
+    def push_on_base(self, repo: str, seed: int, base: str) -> None:
+        if base in self.held:
+            push(self.vault, self.source(seed), repo, base=base)
+            self.hold(repo, seed)
+
+    @rule(repo=REPO)
+    def delete(self, repo: str) -> None:
+        if repo in self.held:
+            self.vault.delete_repo(repo)
+            self.deleted[repo] = self.held.pop(repo)
+
+    @rule(repo=REPO)
+    def undelete(self, repo: str) -> None:
+        try:
+            undelete(self.vault, repo)
+        except (ChunksMissing, Conflict, RepoNotFound):
+            # Collected, pushed again since, or never deleted.
+            return
+        if repo in self.deleted:
+            self.hold(repo, self.deleted[repo])
+
+    @rule(repo=REPO, seed=SEED, at=st.integers(0, 40), statements=st.booleans())
+    def crash_in_push(self, repo: str, seed: int, at: int, statements: bool) -> None:
+        self.vault.close()
+        vault = open_faulty(
+            self.root / "vault", Faults(at, after=at % 2 == 0), statements=statements
+        )
+        try:
+            push(vault, self.source(seed), repo)
+            self.hold(repo, seed)
+        except Crash:
+            pass
+        finally:
+            vault.close()
+        self.vault = open_local(self.root / "vault")
+        # It happened or it did not.
+        if self.read(repo) == read_folder(self.source(seed)):
+            self.hold(repo, seed)
+
+    @rule(at=st.integers(0, 30), statements=st.booleans())
+    def crash_in_collection(self, at: int, statements: bool) -> None:
+        self.vault.close()
+        vault = open_faulty(
+            self.root / "vault", Faults(at, after=at % 2 == 0), statements=statements
+        )
+        try:
+            Collector(vault, grace_seconds=0, dead_share=0.01).run()
+        except Crash:
+            pass
+        finally:
+            vault.close()
+        self.vault = open_local(self.root / "vault")
+
+    @rule()
+    def collect(self) -> None:
+        Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
+        assert self.vault.report().garbage == 0
+
+    @rule()
+    def optimise(self) -> None:
+        cursor: int | None = 0
+        while cursor is not None:
+            cursor = self.vault.optimise(cursor).cursor
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def lose_the_catalogue(self) -> None:
+        before = self.vault.report().by_repo
+        self.vault.close()
+        for file in (self.root / "vault").glob("catalogue.sqlite*"):
+            file.unlink()
+        self.vault = open_local(self.root / "vault")
+        assert [r.name for r in self.vault.report().by_repo] == [r.name for r in before]
+
+    @precondition(lambda self: self.held)
+    @rule()
+    def rebuild_the_catalogue(self) -> None:
+        rebuild_catalogue(self.vault.backend, self.vault.catalogue)
+
+    @rule()
+    def scrub(self) -> None:
+        assert Scrubber(self.vault).run().problems == []
+
+    @invariant()
+    def holds_what_it_should(self) -> None:
+        assert {r.name for r in self.vault.list_repos()} == set(self.held)
+        for repo, seed in self.held.items():
+            assert self.read(repo) == read_folder(self.source(seed))
+        assert self.vault.check().problems == ()
+
+    def read(self, repo: str) -> dict[str, bytes] | None:
+        if repo not in {r.name for r in self.vault.list_repos()}:
+            return None
+        with tempfile.TemporaryDirectory(dir=self.root) as out:
+            pull(self.vault, repo, Path(out))
+            return read_folder(Path(out))
+
+
+class LongMachine(VaultMachine):
+    """The same for longer."""
+
+
+BRIEF = settings(
+    max_examples=8,
+    stateful_step_count=12,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+VaultMachine.TestCase.settings = BRIEF
+LongMachine.TestCase.settings = settings(BRIEF, max_examples=200, stateful_step_count=30)
+TestVault = VaultMachine.TestCase
+TestVaultForLong = pytest.mark.slow(pytest.mark.timeout(3600)(LongMachine.TestCase))
