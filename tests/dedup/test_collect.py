@@ -1,7 +1,7 @@
 """Collection: what goes, what stays, and that a push beside it never loses anything."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -196,7 +196,7 @@ class Pausing(Wrapper):
     def __init__(self, inner, prefix: str) -> None:
         super().__init__(inner)
         self.prefix = prefix
-        self.action = lambda: None
+        self.action: Callable[[], object] = lambda: None
 
     def put(self, key: str, data) -> None:
         self._pause(key)
