@@ -6,6 +6,7 @@ relative) on a storage named by a persistent id, an offset, a shape and strides.
 
 from __future__ import annotations
 
+import io
 import pickletools
 import struct
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from .source import MAX_NAME_CHARACTERS, Cursor, Unreadable
 # A state dictionary takes about 40 opcodes and 300 bytes a tensor. Half a million opcodes take
 # 1.5 s and 150 MB to follow at worst.
 _MAX_OPCODES = 500_000
-_MAX_BYTES = 32 * 1024 * 1024
+MAX_PICKLE_BYTES = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class PickleFile:
 
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
-        self._end = min(cursor.size, cursor.position + _MAX_BYTES)
+        self._end = min(cursor.size, cursor.position + MAX_PICKLE_BYTES)
 
     def tell(self) -> int:
         """Returns where the next byte lies in the file."""
@@ -84,8 +85,9 @@ class PickleFile:
         return bytes(line)
 
 
-def read_value(file: PickleFile) -> Any:
-    """Follows one pickle to its end; returns what it leaves: plain values, nodes and views.
+def read_value(file: PickleFile | io.BytesIO) -> Any:
+    """Follows one pickle from where `file` stands to its end; returns what it leaves: plain values,
+    nodes and views.
 
     Raises Unreadable for bytes that are no pickle, or one beyond the bounds.
     """

@@ -6,12 +6,13 @@ perhaps `NAME/byteorder`. Source: PyTorch, "Serialization semantics", and what `
 
 from __future__ import annotations
 
+import io
 from collections import defaultdict
 from collections.abc import Sequence
 
 from ..segments import Segment
-from .pickles import PickleFile, Storage, View, list_views, read_value
-from .source import Cursor, Member, ReadableFile, Unreadable, read_at
+from .pickles import MAX_PICKLE_BYTES, Storage, View, list_views, read_value
+from .source import Member, ReadableFile, Unreadable, read_at
 from .storages import segment_storage, storage_dtype
 
 _PICKLE = "data.pkl"
@@ -37,8 +38,10 @@ def _segment_storages(
 ) -> dict[str, list[Segment]]:
     if _is_big_endian(file, by_name.get(folder + "byteorder")):
         return {}
-    cursor = Cursor(file, member.start + member.size, member.start)
-    views = group_views(read_value(PickleFile(cursor)))
+    if member.size > MAX_PICKLE_BYTES:
+        raise Unreadable(f"a pickle of {member.size} bytes")
+    data = read_at(file, member.start, member.size)
+    views = group_views(read_value(io.BytesIO(data)))
     found: dict[str, list[Segment]] = {}
     for storage, tensors in views.items():
         place = by_name.get(f"{folder}data/{storage.key}")

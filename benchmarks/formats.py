@@ -1,0 +1,245 @@
+"""Measures what taking files apart is worth, and what it costs.
+
+    python -m weightvault.benchmarks.formats --corpus DIR [--gib 1]
+
+DIR/llama holds a base model and its GGUF files. Four tables, each a CSV in benchmarks/results:
+formats_model (all-MiniLM-L6-v2 in every format in one vault), formats_gguf (quantised files beside
+zstd-19, and what each type takes), formats_shards, formats_speed (segmenting a file of --gib beside
+hashing it). Every file is pulled back and compared by SHA-256. Needs PyTorch and the extra `test`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+
+from ..codecs.pipeline import encode_tensor
+from ..dedup.chunking import cut_opaque
+from ..dedup.formats.registry import segment_file
+from ..dedup.local import LocalVault
+from ..dedup.pull import pull
+from ..dedup.push import push
+from ..dedup.segments import Literal, Tensor
+from ..store.catalogue import open_catalogue
+from ..store.open import open_backend
+from .demo import compare
+from .machine import describe_machine
+from .model_files import WRITERS, Arrays, npy_bytes, safetensors_of
+from .weights import find_minilm, read_f32
+
+RESULTS = Path(__file__).parent / "results"
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Runs the benchmarks and records them."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, required=True, help="folder with llama in it")
+    parser.add_argument("--gib", type=float, default=1.0, help="size of the files for speed")
+    arguments = parser.parse_args()
+    weights = read_f32(find_minilm() / "model.safetensors")
+    llama = arguments.corpus / "llama"
+    record("formats_model", list(measure_model(weights)))
+    record("formats_shards", list(measure_shards(weights)))
+    record("formats_gguf", [*measure_gguf(llama), *measure_types(llama)])
+    record("formats_speed", list(measure_speed(int(arguments.gib * 2**30))))
+
+
+@contextmanager
+def empty_vault() -> Iterator[tuple[LocalVault, Path]]:
+    """Gives a vault in a temporary folder, and the folder."""
+    with tempfile.TemporaryDirectory(prefix="weightvault-formats-") as temporary:
+        root = Path(temporary)
+        catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
+        vault = LocalVault(open_backend(str(root / "objects")), catalogue, scratch=root)
+        try:
+            yield vault, root
+        finally:
+            vault.close()
+
+
+def push_pull(vault: LocalVault, folder: Path, repo: str, out: Path) -> tuple[int, int]:
+    """Pushes a folder, compares what comes back, and returns the bytes that the store grew by and
+    those of them that are packs: frames with their index. The others are manifest, journal and
+    sketches."""
+    before = vault.report().stored
+    sent = push(vault, folder, repo).sent
+    pull(vault, repo, out)
+    compare(folder, out)
+    return vault.report().stored - before, sent
+
+
+def push_files(
+    vault: LocalVault, root: Path, name: str, files: dict[str, bytes]
+) -> tuple[int, int]:
+    """As `push_pull`, of a new folder with these files."""
+    folder = root / "in" / name
+    folder.mkdir(parents=True)
+    for path, data in files.items():
+        (folder / path).write_bytes(data)
+    return push_pull(vault, folder, f"bench/{name}", root / "out" / name)
+
+
+def measure_model(weights: Arrays) -> Iterator[Row]:
+    """Yields what each further format of one model adds to a vault."""
+    with empty_vault() as (vault, root):
+        total = first = 0
+        for name, write in WRITERS.items():
+            data = write(weights)
+            added, _ = push_files(vault, root, name, {name: data})
+            total += added
+            first = first or added
+            yield {
+                "file": name,
+                "logical": len(data),
+                "stored": added,
+                "of_safetensors_alone": round(total / first, 5),
+            }
+
+
+def measure_shards(weights: Arrays) -> Iterator[Row]:
+    """Yields what other shardings of one checkpoint add to a vault."""
+    names = list(weights)
+    with empty_vault() as (vault, root):
+        total = first = 0
+        for count in (1, 2, 5):
+            files = {
+                f"model-{i:05}.safetensors": safetensors_of(
+                    {name: weights[name] for name in names[i::count]}
+                )
+                for i in range(count)
+            }
+            added, _ = push_files(vault, root, f"shards-{count}", files)
+            total += added
+            first = first or added
+            yield {"shards": count, "stored": added, "of_one_file": round(total / first, 5)}
+
+
+def measure_gguf(llama: Path) -> Iterator[Row]:
+    """Yields each GGUF file alone in a vault and beside the model it was made from."""
+    with empty_vault() as (shared, root):
+        push_pull(shared, llama / "base", "bench/base", root / "base")
+        for path in sorted((llama / "gguf").glob("*.gguf")):
+            data = path.read_bytes()
+            with empty_vault() as (vault, alone):
+                stored, packs = push_files(vault, alone, path.stem, {path.name: data})
+            peer = len(zstandard.ZstdCompressor(level=19).compress(data))
+            added, _ = push_files(shared, root, path.stem, {path.name: data})
+            yield {
+                "file": path.name,
+                "logical": len(data),
+                "stored_alone": stored,
+                "packs_alone": packs,
+                "zstd_19": peer,
+                "of_zstd_19": round(stored / peer, 4),
+                "packs_of_zstd_19": round(packs / peer, 4),
+                "added_beside_base": added,
+                "added_of_zstd_19": round(added / peer, 4),
+            }
+
+
+def measure_types(llama: Path) -> Iterator[Row]:
+    """Yields bytes per tensor type over all GGUF files: raw, in frames, as zstd-19 of each."""
+    sizes: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for path in sorted((llama / "gguf").glob("*.gguf")):
+        data = path.read_bytes()
+        offset = 0
+        for part in segment_file(path.name, io.BytesIO(data), len(data)):
+            raw = data[offset : offset + part.size]
+            offset += part.size
+            if isinstance(part, Tensor):
+                peer = len(zstandard.ZstdCompressor(level=19).compress(raw))
+                taken = len(raw), len(encode_tensor(raw, part.coding_dtype)), peer
+                sizes[part.dtype] = [a + b for a, b in zip(sizes[part.dtype], taken, strict=True)]
+    for dtype, (raw_bytes, stored, peer) in sorted(sizes.items()):
+        yield {
+            "file": f"type {dtype}",
+            "logical": raw_bytes,
+            "packs_alone": stored,
+            "zstd_19": peer,
+            "packs_of_zstd_19": round(stored / peer, 4),
+        }
+
+
+def measure_speed(size: int) -> Iterator[Row]:
+    """Yields for each format the seconds to segment a file of some `size` bytes, and to hash it."""
+    side = 2048
+    count = size // (4 * side * side)
+    block = np.random.default_rng(0).normal(0, 0.02, (side, side)).astype(np.float32)
+    # Distinct names over equal bytes: a segmenter reads headers, not weights.
+    arrays = {f"layer.{i}.weight": block for i in range(count)}
+    writers: dict[str, Callable[[Arrays], bytes]] = {**WRITERS, "array.npy": _one_array}
+    for name, write in writers.items():
+        with tempfile.NamedTemporaryFile(suffix=f"-{name}") as file:
+            file.write(write(arrays))
+            file.flush()
+            yield _time_file(
+                name, Path(file.name), lambda f, n, name=name: segment_file(name, f, n)
+            )
+            if name == "model.safetensors":
+                yield _time_file("unknown", Path(file.name), lambda f, n: cut_opaque(f, 0, n))
+
+
+def _one_array(arrays: Arrays) -> bytes:
+    return npy_bytes(np.concatenate(list(arrays.values())))
+
+
+def _time_file(name: str, path: Path, segment: Callable[[Any, int], list[Any]]) -> Row:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        segments = segment(file, size)
+        seconds = min(_time(lambda: segment(file, size)) for _ in range(3))
+    hashing = min(_time(lambda: _hash_file(path)) for _ in range(2))
+    return {
+        "file": name,
+        "bytes": size,
+        "tensors": sum(isinstance(part, Tensor) for part in segments),
+        "others": sum(not isinstance(part, Tensor | Literal) for part in segments),
+        "segment_seconds": round(seconds, 5),
+        "hash_seconds": round(hashing, 3),
+        "percent_of_hashing": round(100 * seconds / hashing, 2),
+        "gb_per_second": round(size / seconds / 1e9, 2),
+    }
+
+
+def _time(action: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+def _hash_file(path: Path) -> None:
+    """Reads and hashes a file once, on all cores, as a push does twice (whole and by chunk)."""
+    hasher = blake3(max_threads=blake3.AUTO)
+    with path.open("rb") as file:
+        while data := file.read(1 << 25):
+            hasher.update(data)
+
+
+def record(name: str, rows: list[Row]) -> None:
+    """Writes rows with the machine they were measured on, and prints them."""
+    columns = {key: "" for row in rows for key in row} | describe_machine()
+    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(columns))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({**columns, **row})
+            print(name, row, flush=True)
+
+
+if __name__ == "__main__":
+    main()
