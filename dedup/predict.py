@@ -39,9 +39,10 @@ _LENGTHS = 33
 
 def predict_deltas(sketch: Sketch, bases: Sequence[Sketch]) -> list[int]:
     """Returns the predicted frame bytes of a chunk coded against each of `bases`, which have its
-    dtype and size."""
+    dtype; what goes beyond the end of a shorter one stands alone."""
     sizes = delta_sizes(sketch, _ordered(sketch), ordered_words(bases))
-    return [int(size) for size in sizes]
+    shares = np.array([min(1.0, base.size / max(1, sketch.size)) for base in bases])
+    return [int(size) for size in sizes * shares + predict_alone(sketch) * (1 - shares)]
 
 
 def delta_sizes(

@@ -216,10 +216,21 @@ def _encode(job: _Job, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> b
     """Returns the smallest frame: alone, or against one of the bases."""
     encode = partial(encode_tensor, raw, job.use.dtype, level=level, digest=job.use.digest)
     frames = [
-        encode(base=base, base_digest=digest, columns=job.use.columns)
+        encode(
+            base=base,
+            base_digest=digest,
+            columns=job.use.columns,
+            rows=_common_rows(len(raw), len(base)),
+        )
         for digest, base in bases.items()
     ]
     return min(frames, key=len) if frames else encode()
+
+
+def _common_rows(size: int, base_size: int) -> list[tuple[int, int, int]] | None:
+    """What a tensor has in common with a base that has fewer rows or more: what both begin with,
+    as vocabularies grow at the end. None for a base of the same size."""
+    return None if size == base_size else [(0, 0, min(size, base_size))]
 
 
 class _PackSender:

@@ -29,13 +29,13 @@ class Centre:
 
 
 def find_near(catalogue: Catalogue, row: SketchRow) -> list[tuple[int, bytes]]:
-    """Returns chunks that stand alone, have the size and dtype of `row` and share a band with it,
-    as chunk id and bits. Whether they are related is for the caller to see."""
+    """Returns chunks that stand alone, have the dtype of `row` and share a band with it, as chunk
+    id and bits. Whether they are related is for the caller to see."""
     if row.kind is None:
         return []
     given = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
     with catalogue.reading() as connection:
-        values = {**given, "raw_bytes": row.raw_bytes, "dtype": row.dtype}
+        values = {**given, "dtype": row.dtype}
         found = {near.chunk_id: near.bits for near in connection.execute(_NEAR, values)}
     return list(found.items())
 
@@ -49,7 +49,6 @@ def _near_query() -> Any:
             select(sketches.c.chunk_id, sketches.c.bits)
             .where(
                 band == bindparam(f"vband{i}"),
-                sketches.c.raw_bytes == bindparam("raw_bytes"),
                 sketches.c.dtype == bindparam("dtype"),
             )
             .limit(_ROWS_PER_BAND)

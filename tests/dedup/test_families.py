@@ -56,6 +56,34 @@ def test_renamed_resharded_tensors_find_their_bases(vault: LocalVault, tmp_path:
     assert read_folder(tmp_path / "out") == read_folder(shards)
 
 
+@pytest.mark.parametrize("rows", [800, 600], ids=["rows appended", "rows left out"])
+def test_vocabularies_of_other_lengths_share_their_rows(
+    vault: LocalVault, tmp_path: Path, rows: int
+):
+    embedding = make_weights(1, {"embed.weight": (700, 32)})
+    tuned = tune(embedding, 2)["embed.weight"]
+    more = make_weights(3, {"x": (100, 32)})["x"]
+    changed = np.concatenate([tuned, more])[:rows]
+    first = push(vault, write_model(tmp_path / "base", embedding), "org/base")
+    model = write_model(tmp_path / "tuned", {"wte": changed})
+    result = push(vault, model, "org/tuned")
+    assert list(tensor_bases(vault, "org/tuned").values()) == list(
+        tensor_digests(vault, "org/base").values()
+    )
+    assert result.sent < 0.65 * first.sent
+    pull(vault, "org/tuned", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(model)
+    _, tensor, pieces = vault.read_tensor("org/tuned", "main", "wte")
+    assert b"".join(pieces) in (model / "model.safetensors").read_bytes()
+    assert tensor.shape == (rows, 32)
+    # A base that another size needs is not given up, whatever else its family gains by it.
+    push(vault, write_model(tmp_path / "t2", tune(embedding, 4, 3e-4)), "org/t2")
+    vault.optimise()
+    assert vault.check().problems == ()
+    pull(vault, "org/tuned", tmp_path / "again")
+    assert read_folder(tmp_path / "again") == read_folder(model)
+
+
 def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(vault: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
     far, near = tune(weights, 2, 2e-3), tune(weights, 3, 1e-5)

@@ -12,8 +12,11 @@ from vaults import open_local
 from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.frame import CODEC_IDS, parse_header
 from weightvault.codecs.pipeline import encode_tensor
+from weightvault.dedup.chunks import ChunkReader
 from weightvault.dedup.errors import InvalidFrame
+from weightvault.dedup.frames import read_frames
 from weightvault.dedup.local import LocalVault
+from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.push import push
 from weightvault.store.pack import PackWriter
 
@@ -134,16 +137,18 @@ def test_delta_on_a_delta_is_refused(vault: LocalVault, tmp_path: Path):
         vault.add_pack(tmp_path / "p", name)
 
 
-def test_base_of_another_length_is_refused(vault: LocalVault, tmp_path: Path):
-    """The codec can map rows of a longer base; the vault's readers do not expect it."""
+def test_rows_of_a_longer_base_are_taken_in_and_read(vault: LocalVault, tmp_path: Path):
     name = write_pack(tmp_path / "base", encode_tensor(RAW, "BF16"))
     vault.add_pack(tmp_path / "base", name)
     half = len(RAW) // 2
     frame = encode_tensor(RAW[:half], "BF16", base=RAW, rows=[(0, 0, half)])
     assert parse_header(frame).base_digest is not None
     name = write_pack(tmp_path / "p", frame)
-    with pytest.raises(InvalidFrame, match="another length"):
-        vault.add_pack(tmp_path / "p", name)
+    assert vault.add_pack(tmp_path / "p", name) == 1
+    digest = blake3(RAW[:half]).digest()
+    reader = ChunkReader(lambda digests: read_frames(vault.backend, vault.catalogue, digests))
+    (raw,) = reader.read([ChunkUse(digest, 0, half, "BF16")])
+    assert raw == RAW[:half]
 
 
 def test_file_that_changes_between_hashing_and_encoding(
