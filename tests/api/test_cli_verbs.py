@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from models import make_weights, read_folder, tune, write_model
 
-VERBS = ["serve", "push", "pull", "ls", "info", "report", "rm", "check", "version"]
+VERBS = ["serve", "push", "pull", "ls", "info", "report", "rm", "check", "inspect", "version"]
 
 
 @pytest.fixture(params=["directory", "http", "s3"])
