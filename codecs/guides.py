@@ -58,8 +58,10 @@ def find_places(layout: Layout, quants: Bytes) -> Bytes | None:
     layouts without peaks."""
     if not isinstance(layout.guide, Scale) or not layout.guide.peaks:
         return None
-    runs = np.isin(quants, layout.guide.peaks).reshape(-1, layout.guide.elements)
-    return runs.argmax(axis=1).astype(np.uint8)
+    peaks = quants == layout.guide.peaks[0]
+    for value in layout.guide.peaks[1:]:
+        peaks |= quants == value
+    return peaks.reshape(-1, layout.guide.elements).argmax(axis=1).astype(np.uint8)
 
 
 def pack_places(places: Bytes) -> Bytes:
