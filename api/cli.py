@@ -37,6 +37,8 @@ _EPILOG = f"""\b
 Environment:
   WEIGHTVAULT_URL        the vault, unless --vault names it
   WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue does
+  WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
+  WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
   WEIGHTVAULT_DEBUG      1: show tracebacks
 
 \b

@@ -4,6 +4,8 @@ The only module that reads the environment:
 
     WEIGHTVAULT_URL        the vault, unless --vault names it
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
+    WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
+    WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
 """
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
+# The bases of some ten families of 7B models.
+_CACHE_BYTES = 20 << 30
 
 
 def debug() -> bool:
@@ -146,8 +150,7 @@ def _check_folder(folder: Path, create: bool) -> None:
 
 
 def _make_remote_folder(url: str) -> Path:
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    folder = _user_data() / "remote" / name
+    folder = _user_data() / "remote" / _short_name(url)
     with _os_errors(f"cannot keep local data of {url} in {folder}"):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
@@ -160,9 +163,29 @@ def _connect(objects: str, database: str, migrate: bool) -> tuple[Backend, Catal
 
     with store_errors():
         try:
-            return open_backend(objects), open_catalogue(database, migrate=migrate)
+            backend = _with_cache(open_backend(objects), objects)
+            return backend, open_catalogue(database, migrate=migrate)
         except ValueError as error:
             raise InvalidInput(str(error), _FORMS) from error
+
+
+def _with_cache(backend: Backend, url: str) -> Backend:
+    """Puts the cache in front of a far store that WEIGHTVAULT_CACHE and _CACHE_BYTES configure."""
+    folder = os.environ.get("WEIGHTVAULT_CACHE")
+    if not folder or not url.startswith("s3://"):
+        return backend
+    from ..store.cache import CachedBackend
+
+    wanted = os.environ.get("WEIGHTVAULT_CACHE_BYTES", str(_CACHE_BYTES))
+    try:
+        limit = int(wanted)
+    except ValueError as error:
+        raise InvalidInput(f"WEIGHTVAULT_CACHE_BYTES is no number: {wanted!r}") from error
+    return CachedBackend(backend, Path(folder) / _short_name(url), limit)
+
+
+def _short_name(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _folder_of(url: str) -> Path:

@@ -69,12 +69,12 @@ class Repairer:
         self, vault: LocalVault, *, dry_run: bool = False, progress: Progress | None = None
     ) -> None:
         self._vault = vault
-        self._backend, self._catalogue = vault.backend, vault.catalogue
+        self._backend, self._catalogue = vault.backend.uncached(), vault.catalogue
         self._done = Repaired(dry_run=dry_run)
         self._dry_run = dry_run
         self._restored: set[bytes] = set()
         self._progress = progress or Progress()
-        self._bases = ChunkReader(partial(read_frames, vault.backend, vault.catalogue))
+        self._bases = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
 
     def run(self) -> Repaired:
         """Repairs. Raises VaultError when too much looks damaged to believe it."""

@@ -71,12 +71,12 @@ class Scrubber:
         progress: Progress | None = None,
     ) -> None:
         self._vault = vault
-        self._backend, self._catalogue = vault.backend, vault.catalogue
+        self._backend, self._catalogue = vault.backend.uncached(), vault.catalogue
         self._sample = sample
         self._pace = _Pace(rate)
         self._progress = progress or Progress()
         self._found = Scrubbed()
-        self._bases = ChunkReader(partial(read_frames, vault.backend, vault.catalogue))
+        self._bases = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
 
     def run(self) -> Scrubbed:
         """Scrubs. Raises VaultError kinds for what says nothing about the stored bytes."""
@@ -144,7 +144,7 @@ def judge_object(vault: LocalVault, key: str) -> str | None:
     """Says what is wrong with an object that is no pack, and what that means."""
     folder, _, name = key.rpartition("/")
     try:
-        data = vault.backend.get(key)
+        data = vault.backend.uncached().get(key)
         if key.startswith("manifests/"):
             if manifest_name(data) != name:
                 return f"manifest {key} is damaged; {_files_of_manifest(vault, name)}"

@@ -92,6 +92,10 @@ class Backend(ABC):
     def delete(self, key: str) -> None:
         """Removes an object; does nothing where there is none."""
 
+    def uncached(self) -> "Backend":
+        """Returns what reads from where the objects really are: this, unless it is a cache."""
+        return self
+
     def close(self) -> None:
         """Releases connections and the like. The backend is not used afterwards."""
         return
