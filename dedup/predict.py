@@ -33,7 +33,9 @@ _FACTORS: dict[int, tuple[tuple[int, tuple[float, ...]], ...]] = {
         (0, (0.90, 0.93, 0.00, 0.00, 371)),
     ),
 }
-_LEAST_BITS = 0.03
+# Header with a base, and what a frame takes of a tensor that is nearly the same.
+_LEAST_BYTES = 100
+_LEAST_SHARE = 0.002
 _LENGTHS = 33
 
 
@@ -89,8 +91,9 @@ def _frame_bytes(sketch: Sketch, features: NDArray[np.float64]) -> NDArray[np.fl
     steps = _FACTORS[max(2, word_bytes(sketch.dtype))]
     factors, overhead = next((f[:4], f[4]) for least, f in steps if sketch.size >= least)
     # What is not kept of wide elements is noise.
-    bits = np.maximum(_LEAST_BITS, np.array(factors) @ features) + 8 * max(0, width - 4)
-    return np.minimum(sketch.size, sketch.size / width * bits / 8) + min(overhead, sketch.size)
+    bits = np.array(factors) @ features + 8 * max(0, width - 4)
+    size = sketch.size / width * bits / 8 + overhead
+    return np.clip(size, _LEAST_BYTES + _LEAST_SHARE * sketch.size, sketch.size + _LEAST_BYTES)
 
 
 def _bit_lengths(differences: NDArray[np.int64]) -> NDArray[np.int64]:
