@@ -173,12 +173,12 @@ class Repairer:
             self._done.lost.append(f"{problem}; {outcome.hint}")
 
     def _name_lost(self) -> None:
-        """Names what is still on record as damaged and in use."""
+        """Names what is still on record as damaged and that some file needs."""
         left = [f for f in list_findings(self._catalogue) if f.in_use]
         if self._dry_run:
             left = [f for f in left if f.digest not in self._restored]
         files = affected_files(self._backend, self._catalogue, {f.digest for f in left})
-        for finding in left:
+        for finding in (f for f in left if files[f.digest]):
             means = name_files(files[finding.digest])
             self._done.lost.append(
                 f"chunk {finding.digest.hex()} has no whole copy; {means}; "

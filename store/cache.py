@@ -1,7 +1,7 @@
 """A folder on the local disk in front of a far object store: what was read once is read from there.
 
-Packs are cached in blocks of a fixed size, so it does not matter in which ranges they are read. They
-never change, so nothing in the folder is ever out of date; it may be deleted at any time.
+Packs are cached in blocks of a fixed size, so it does not matter in which ranges they are read.
+They never change, so nothing in the folder is ever out of date; it may be deleted at any time.
 """
 
 from __future__ import annotations

@@ -1,0 +1,200 @@
+"""Copies of bases, catalogues built anew, and what many small tensors cost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import make_weights, read_folder, safetensors_bytes, tune, write_model
+from sqlalchemy import select
+from vaults import Wrapper, open_local
+
+from weightvault.dedup.collect import Collected, Collector
+from weightvault.dedup.errors import Missing, VaultError
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.repair import Repairer
+from weightvault.dedup.scrub import Scrubber
+from weightvault.store.pack import read_index
+from weightvault.store.schema import chunks, commit_chunks, commits, files, packs, refs, repos
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalVault]:
+    vault = open_local(tmp_path / "vault")
+    yield vault
+    vault.close()
+
+
+def gc(vault: LocalVault, **options) -> Collected:
+    return Collector(vault, grace_seconds=0, **options).run()
+
+
+def push_family(vault: LocalVault, tmp_path: Path, members: int) -> None:
+    push(vault, write_model(tmp_path / "base", make_weights(1)), "org/base")
+    for i in range(members):
+        tuned = write_model(tmp_path / f"t{i}", tune(make_weights(1), i))
+        push(vault, tuned, f"org/t{i}", base="org/base")
+
+
+# Copies
+
+
+def test_bases_with_many_deltas_are_kept_twice(local: LocalVault, tmp_path: Path):
+    push_family(local, tmp_path, 3)
+    assert gc(local, copies_from=4).copied_bytes == 0
+    assert gc(local, copies_from=3).copied_bytes > 0
+    assert gc(local, copies_from=3).copied_bytes == 0
+    digests = local.resolve("org/base").manifest.digests()
+    used = {place.pack for place in local.catalogue.locate(list(digests)).values()}
+    for name in used:
+        path = tmp_path / "vault/objects/packs" / name[:2] / name
+        size = path.stat().st_size
+        for entry in read_index(lambda a, b, p=path: p.read_bytes()[a:b], size):
+            if entry.frame_bytes > 1000 and entry.base_digest is None:
+                data = bytearray(path.read_bytes())
+                data[entry.offset + entry.frame_bytes // 2] ^= 1
+                path.write_bytes(data)
+    assert Scrubber(local).run().problems != []
+    assert Repairer(local).run().lost == []
+    for i in range(3):
+        pull(local, f"org/t{i}", tmp_path / f"out{i}")
+        assert read_folder(tmp_path / f"out{i}") == read_folder(tmp_path / f"t{i}")
+
+
+def test_copies_go_when_they_are_no_longer_wanted(local: LocalVault, tmp_path: Path):
+    push_family(local, tmp_path, 3)
+    gc(local)
+    before = sum(info.size for info in local.backend.list("packs/"))
+    gc(local, copies_from=3)
+    assert sum(info.size for info in local.backend.list("packs/")) > before
+    gc(local)
+    assert sum(info.size for info in local.backend.list("packs/")) == before
+
+
+# Catalogues built anew
+
+
+def contents(vault: LocalVault) -> dict[str, list]:
+    """All rows, without the numbers by which they refer to each other."""
+    queries = {
+        "chunks": select(
+            chunks.c.digest, packs.c.name, chunks.c.offset, chunks.c.frame_bytes, chunks.c.base
+        ).join(packs),
+        "packs": select(packs.c.name, packs.c.bytes, packs.c.frame_bytes),
+        "commits": select(repos.c.name, commits.c.oid, commits.c.branch, commits.c.created).join(
+            commits
+        ),
+        "refs": select(repos.c.name, refs.c.name, commits.c.oid)
+        .join(refs, refs.c.repo_id == repos.c.id)
+        .join(commits, commits.c.id == refs.c.commit_id),
+        "files": select(commits.c.oid, files.c.path, files.c.digest, files.c.recipe).join(files),
+        "uses": select(commits.c.oid, chunks.c.digest)
+        .select_from(commit_chunks)
+        .join(commits)
+        .join(chunks),
+    }
+    with vault.catalogue.reading() as connection:
+        return {n: sorted(map(tuple, connection.execute(q))) for n, q in queries.items()}
+
+
+def build_many(vault: LocalVault, tmp_path: Path, count: int) -> None:
+    """Models of families of ten, some pushed twice, some deleted, the rest collected."""
+    for i in range(count):
+        weights = tune(make_weights(i // 10, {"w": (16, 32)}), i)
+        push(vault, write_model(tmp_path / "m" / str(i), weights), f"org/m{i}")
+    for i in range(0, count, 7):
+        vault.delete_repo(f"org/m{i}")
+    gc(vault)
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.slow)])
+def test_a_catalogue_built_anew_equals_the_old_one(local: LocalVault, tmp_path: Path, count: int):
+    build_many(local, tmp_path, count)
+    before, report = contents(local), local.report()
+    found = rebuild_catalogue(local.backend, local.catalogue)
+    assert found.repos == count - len(range(0, count, 7))
+    assert contents(local) == before
+    assert local.report() == report
+    assert local.check().problems == ()
+
+
+def test_nothing_is_built_from_nothing(local: LocalVault):
+    with pytest.raises(Missing, match="no objects"):
+        rebuild_catalogue(local.backend, local.catalogue)
+
+
+def test_an_interrupted_rebuild_goes_on(local: LocalVault, tmp_path: Path, monkeypatch):
+    build_many(local, tmp_path, 12)
+    before = contents(local)
+    add, calls = local.catalogue.add_commit, []
+
+    def stop_at_third(*args, **options) -> None:
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        add(*args, **options)
+
+    monkeypatch.setattr(local.catalogue, "add_commit", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        rebuild_catalogue(local.backend, local.catalogue)
+    reopened = open_local(tmp_path / "vault")
+    assert contents(reopened) == before
+    reopened.close()
+
+
+def test_a_newer_store_is_refused(local: LocalVault, tmp_path: Path):
+    push(local, write_model(tmp_path / "m", make_weights(1)), "org/m")
+    marker = tmp_path / "vault/objects/weightvault.json"
+    marker.write_text(marker.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(VaultError, match="format 2"):
+        open_local(tmp_path / "vault")
+
+
+# Many small tensors
+
+
+class CountingAll(Wrapper):
+    """Counts requests by kind."""
+
+    def __init__(self, inner) -> None:
+        super().__init__(inner)
+        self.requests: dict[str, int] = {}
+
+    def __getattribute__(self, name: str):
+        if name in ("put", "put_file", "get", "size", "exists", "list", "delete"):
+            self.requests[name] = self.requests.get(name, 0) + 1
+        return super().__getattribute__(name)
+
+
+def test_ten_thousand_small_tensors_cost_few_requests(tmp_path: Path):
+    rng = np.random.default_rng(1)
+    tensors = {f"t.{i}": ("U8", (1024,), rng.bytes(1024)) for i in range(10_000)}
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.safetensors").write_bytes(safetensors_bytes(tensors))
+    counting: list[CountingAll] = []
+
+    def wrap(backend):
+        counting.append(CountingAll(backend))
+        return counting[0]
+
+    vault = open_local(tmp_path / "vault", wrap)
+    counting[0].requests.clear()
+    push(vault, tmp_path / "m", "org/m")
+    asked = dict(counting[0].requests)
+    # Marker, sketches, pack, manifest and journal entry.
+    assert asked["put"] + asked["put_file"] == 5
+    # To verify the file, a read for each thousand of its chunks.
+    assert asked["get"] <= 11
+    assert sum(asked.values()) <= 20, asked
+    added = {
+        kind: sum(info.size for info in vault.backend.list(kind)) / 10_000
+        for kind in ("packs/", "manifests/")
+    }
+    # Bytes a tensor: what a frame and the pack's index say of it, 97, and its name in the file's
+    # header; its digest and place in the manifest.
+    assert added["packs/"] - 1024 < 110
+    assert added["manifests/"] < 40
+    vault.close()
