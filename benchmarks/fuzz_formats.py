@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of the parsers of files.
 
     python -m weightvault.benchmarks.fuzz_formats PARSER FOLDER [-runs=N]     one parser, for ever
-    python -m weightvault.benchmarks.fuzz_formats --record [--runs 1000000]   all, into results
+    python -m weightvault.benchmarks.fuzz_formats --record [PARSER ...]       into results, each
+                                                                              a million inputs
 
 Needs `atheris` and the extra `test`. FOLDER gathers inputs; it starts with small files that the
 formats' own libraries write. A finding is any exception but a parser's typed one, segments that do
@@ -41,6 +42,7 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
     from weightvault.dedup.segments import Literal, Segment, Tensor
 
 RESULTS = Path(__file__).parent / "results" / "fuzz_formats.csv"
+RUNS = 1_000_000
 MAX_BYTES = 12_000
 RSS_LIMIT_MIB = 512
 """Where libFuzzer stops a run: its own tables take some 150 MiB on top of the parser."""
@@ -136,49 +138,59 @@ def fuzz(parser: str, folder: Path, options: list[str]) -> None:
     atheris.Fuzz()
 
 
-def record(runs: int) -> None:
-    """Fuzzes every parser `runs` times in a process of its own; appends to the results."""
+def record(parsers: list[str]) -> None:
+    """Fuzzes parsers RUNS times, each in a process of its own, and replaces their results."""
+    for parser in parsers:
+        row = measure(parser)
+        print(row, flush=True)
+        # Read only now: another process may record other parsers meanwhile.
+        rows = read_results() | {parser: row}
+        with RESULTS.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(row))
+            writer.writeheader()
+            writer.writerows(rows[name] for name in PARSERS if name in rows)
+
+
+def read_results() -> dict[str, dict[str, object]]:
+    """Returns the recorded rows by parser."""
+    if not RESULTS.exists():
+        return {}
+    with RESULTS.open(newline="") as file:
+        return {row["parser"]: dict(row) for row in csv.DictReader(file)}
+
+
+def measure(parser: str) -> dict[str, object]:
+    """Fuzzes one parser RUNS times and returns what came of it."""
     from .machine import describe_machine
 
-    rows = []
-    for parser in PARSERS:
-        with tempfile.TemporaryDirectory(prefix="weightvault-fuzz-") as folder:
-            # Here, so that the libraries that write them do not count as memory of the parser.
-            write_seeds(parser, Path(folder))
-            command = [sys.executable, "-m", "weightvault.benchmarks.fuzz_formats", parser, folder]
-            started = time.monotonic()
-            done = subprocess.run(
-                [*command, f"-runs={runs}", "-print_final_stats=1"], capture_output=True, text=True
-            )
-        stats = dict(
-            line.removeprefix("stat::").split(":", 1)
-            for line in done.stderr.splitlines()
-            if line.startswith("stat::")
+    with tempfile.TemporaryDirectory(prefix="weightvault-fuzz-") as folder:
+        # Here, so that the libraries that write them do not count as memory of the parser.
+        write_seeds(parser, Path(folder))
+        command = [sys.executable, "-m", "weightvault.benchmarks.fuzz_formats", parser, folder]
+        started = time.monotonic()
+        done = subprocess.run(
+            [*command, f"-runs={RUNS}", "-print_final_stats=1"], capture_output=True, text=True
         )
-        rows.append(
-            {
-                "parser": parser,
-                "inputs": int(stats["number_of_executed_units"]),
-                "findings": int(done.returncode != 0),
-                "seconds": round(time.monotonic() - started),
-                "peak_mib": int(stats["peak_rss_mb"]),
-                **describe_machine(),
-            }
-        )
-        print(rows[-1], flush=True)
-        if done.returncode:
-            print(done.stderr[-3000:], file=sys.stderr)
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        seconds = time.monotonic() - started
+    if done.returncode:
+        print(done.stderr[-3000:], file=sys.stderr)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("stat::")]
+    stats = dict(line.removeprefix("stat::").split(":", 1) for line in lines)
+    return {
+        "parser": parser,
+        "inputs": int(stats["number_of_executed_units"]),
+        "findings": int(done.returncode != 0),
+        "seconds": round(seconds),
+        "peak_mib": int(stats["peak_rss_mb"]),
+        **describe_machine(),
+    }
 
 
 def main() -> None:
-    """Fuzzes one parser, or all with --record."""
+    """Fuzzes one parser, or those named with --record."""
     if "--record" in sys.argv:
-        runs = sys.argv[sys.argv.index("--runs") + 1] if "--runs" in sys.argv else 1_000_000
-        record(int(runs))
+        chosen = [name for name in sys.argv[1:] if name != "--record"]
+        record(chosen or list(PARSERS))
     elif len(sys.argv) > 2 and sys.argv[1] in PARSERS:
         fuzz(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
     else:
