@@ -74,7 +74,7 @@ class PostgresServer:
             options |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         return options
 
-    def _start(self) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[Any]:
         settings = [part for setting in _SETTINGS for part in ("-c", setting)]
         command = [self._programs / "postgres", "-D", self._folder / "data", "-k", self._folder]
         process = subprocess.Popen(
