@@ -33,7 +33,7 @@ def make_arrays(seed: int = 0, side: int = 128) -> Arrays:
 
 def torch_bytes(arrays: Arrays, *, legacy: bool = False) -> bytes:
     """A PyTorch checkpoint of a state dictionary; raises ImportError where torch is missing."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     state = {name: torch.from_numpy(values.copy()) for name, values in arrays.items()}
     out = io.BytesIO()
