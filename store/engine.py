@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
-from .errors import CorruptObject, StorageFull, StoreError, Unavailable
+from .errors import AccessDenied, CorruptObject, StorageFull, StoreError, Unavailable
 from .migrate import prepare_schema
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
@@ -45,6 +45,12 @@ def store_error(error: DBAPIError) -> StoreError:
         return StorageFull(f"the catalogue's disk is full: {text}")
     if "malformed" in text or "not a database" in text:
         return CorruptObject(f"the catalogue is damaged: {text}")
+    if "readonly" in text:
+        return AccessDenied(f"the catalogue cannot be written to: {text}")
+    if "disk I/O" in text:
+        # What SQLite says of a disk that fails, and of a full one that has no room for its index
+        # of the log.
+        return Unavailable(f"the catalogue's disk fails or is full: {text}")
     if isinstance(error, OperationalError):
         return Unavailable(f"the catalogue does not answer: {text}")
     return StoreError(f"the catalogue refused: {text}")
