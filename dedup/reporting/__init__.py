@@ -1,0 +1,1 @@
+"""Reports: where the bytes go, what they cost, and what a decision would change."""
