@@ -15,7 +15,9 @@ from sqlalchemy import (
     SmallInteger,
     String,
     Table,
+    Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -90,6 +92,8 @@ repos = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
+    # Whether those without a token may read it, where the server lets them read public repos.
+    Column("public", Boolean, nullable=False, server_default=false()),
 )
 
 commits = Table(
@@ -103,6 +107,9 @@ commits = Table(
     Column("manifest", String(64), nullable=False, index=True),
     Column("base", String(200), nullable=True),
     Column("created", Float, nullable=False),
+    Column("title", Text, nullable=True),
+    Column("message", Text, nullable=True),
+    Column("author", Text, nullable=True),
     UniqueConstraint("repo_id", "oid"),
 )
 
@@ -112,6 +119,15 @@ refs = Table(
     Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), primary_key=True),
     Column("name", String(255), primary_key=True),
     Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("message", Text, nullable=True),
 )
 
 # `recipe` identifies the segments a file is made of: a (digest, recipe) pair that is here was
@@ -134,6 +150,60 @@ commit_chunks = Table(
     metadata,
     Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), primary_key=True),
     Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
+)
+
+# By what names other systems know a file: its BLAKE3-256, SHA-256 and hash as a git blob.
+hashes = Table(
+    "hashes",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("sha256", _Digest, nullable=False, index=True),
+    Column("git_sha1", LargeBinary(20), nullable=False),
+)
+
+# Whole files that were uploaded for a repo and that no commit need name yet (dedup/incoming.py).
+# Their chunks are kept until `expires`; `manifest` is one that has but this file.
+loose_files = Table(
+    "loose_files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("sha256", _Digest, nullable=False),
+    Column("repo", String(200), nullable=False),
+    Column("digest", _Digest, nullable=False, index=True),
+    Column("recipe", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("manifest", String(64), nullable=False, index=True),
+    Column("expires", Float, nullable=False),
+    UniqueConstraint("sha256", "repo"),
+)
+
+loose_chunks = Table(
+    "loose_chunks",
+    metadata,
+    Column("loose_id", ForeignKey("loose_files.id", ondelete="CASCADE"), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
+)
+
+# Chunks stored as they came, which wait to be coded (dedup/recode.py); `claimed` is until when
+# somebody is at it.
+uncoded = Table(
+    "uncoded",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("claimed", Float, nullable=False),
+)
+
+# Who may come in over HTTP: `hash` is the SHA-256 of the token itself, which is kept nowhere.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("hash", _Digest, nullable=False, unique=True),
+    Column("role", String(10), nullable=False),
+    Column("namespace", String(100), nullable=True),
+    Column("created", Float, nullable=False),
+    Column("revoked", Float, nullable=True),
 )
 
 # Which journal entries this catalogue has taken in.
