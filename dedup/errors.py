@@ -5,7 +5,8 @@
     │   ├── InvalidFile        a weight file breaks its own format
     │   ├── InvalidName        a repo, revision or path that is not allowed
     │   ├── InvalidManifest    a manifest that does not add up
-    │   └── InvalidFrame       a frame that does not decode to its digest
+    │   ├── InvalidFrame       a frame that does not decode to its digest
+    │   └── InvalidUpload      what a client of another protocol sent does not add up
     ├── Missing            what was asked for is not here
     │   ├── RepoNotFound, RevisionNotFound, EntryNotFound, TensorNotFound
     │   └── ChunksMissing      a commit names chunks that were never uploaded: push again
@@ -61,6 +62,12 @@ class InvalidFrame(InvalidInput):
     """A frame or pack that does not decode to the digest it is stored under."""
 
     code = "invalid_frame"
+
+
+class InvalidUpload(InvalidInput):
+    """Bytes of another protocol that are malformed or do not hash to what they are said to."""
+
+    code = "invalid_upload"
 
 
 class Missing(VaultError):
