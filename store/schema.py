@@ -161,7 +161,7 @@ hashes = Table(
     Column("git_sha1", LargeBinary(20), nullable=False),
 )
 
-# Whole files that were uploaded for a repo and that no commit need name yet (dedup/incoming.py).
+# Whole files that were uploaded for a repo and that no commit need name (dedup/incoming.py).
 # Their chunks are kept until `expires`; `manifest` is one that has but this file.
 loose_files = Table(
     "loose_files",
@@ -184,7 +184,7 @@ loose_chunks = Table(
     Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
 )
 
-# Chunks stored as they came, which wait to be coded (dedup/recode.py); `claimed` is until when
+# Chunks stored as they came, which wait to be coded (dedup/uncoded.py); `claimed` is until when
 # somebody is at it.
 uncoded = Table(
     "uncoded",
@@ -204,6 +204,62 @@ tokens = Table(
     Column("namespace", String(100), nullable=True),
     Column("created", Float, nullable=False),
     Column("revoked", Float, nullable=True),
+)
+
+# What Xet clients uploaded (dedup/xet, ARCHITECTURE.md "Xet"). Clients remember for weeks which
+# xorbs they sent to an address; that of an owner, a namespace of repos, holds the name of its
+# generation, so a new one makes them forget.
+xet_generations = Table(
+    "xet_generations",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(32), nullable=False, unique=True),
+    Column("owner", String(100), nullable=False, unique=True),
+)
+
+# `kept`: its chunks are an object of their own. Otherwise they are read from files it was used in.
+xet_xorbs = Table(
+    "xet_xorbs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
+    Column("hash", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Column("used", Float, nullable=False),
+    UniqueConstraint("generation_id", "hash"),
+)
+
+# Files by the hash that the protocol gives them.
+xet_files = Table(
+    "xet_files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
+    Column("hash", _Digest, nullable=False),
+    Column("sha256", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("generation_id", "hash"),
+)
+
+# The chunks [first, stop) of a xorb are the bytes of a file from `offset` on.
+xet_places = Table(
+    "xet_places",
+    metadata,
+    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True),
+    Column("first", Integer, primary_key=True),
+    Column("file_id", ForeignKey("xet_files.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("stop", Integer, nullable=False),
+)
+
+# Chunks by which a client that remembers nothing may ask for a xorb.
+xet_marks = Table(
+    "xet_marks",
+    metadata,
+    Column("hash", _Digest, primary_key=True),
+    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True, index=True),
 )
 
 # Which journal entries this catalogue has taken in.
