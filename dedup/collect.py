@@ -24,6 +24,7 @@ from ..store.collection import (
     set_tombstones,
     used_manifests,
 )
+from ..store.loose import expire_loose
 from ..store.pack import pack_key
 from ..store.rows import batches
 from .compact import move_live_frames
@@ -135,6 +136,7 @@ class Collector:
         store holds."""
         catch_up(self._backend, self._catalogue)
         learn_packs(self._backend, self._catalogue)
+        expire_loose(self._catalogue, self._now())
         self._id = catalogue_id(self._catalogue)
         self._objects = {info.key: info for info in self._backend.list()}
 

@@ -26,6 +26,7 @@ from ..store.collection import (
     set_tombstones,
 )
 from ..store.errors import CorruptObject, NotFound
+from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
 from ..store.rows import CommitRow, FileRow, SketchRow, batches
@@ -75,7 +76,25 @@ class Tombs:
     by: str = ""
 
 
-AnyEntry = Entry | Moves | Tombs
+@dataclass(frozen=True, slots=True)
+class Loose:
+    """A file was uploaded for a repo (dedup/incoming.py): its hashes as raw bytes, the manifest
+    that has but this file, and for how long it is kept."""
+
+    repo: str
+    sha256: bytes
+    git_sha1: bytes
+    manifest: str
+    keep_seconds: float
+    created: float
+
+    @property
+    def expires(self) -> float:
+        """Until when it is kept, Unix seconds."""
+        return self.created + self.keep_seconds
+
+
+AnyEntry = Entry | Moves | Tombs | Loose
 STAGES = ("retire", "restore", "remove")
 
 
@@ -158,6 +177,8 @@ def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntr
     elif isinstance(entry, Tombs):
         _apply_tombs(catalogue, key, entry)
     elif entry.commit is None:
+    elif isinstance(entry, Loose):
+        _apply_loose(backend, catalogue, key, entry)
         catalogue.delete_repo(entry.repo, key)
     else:
         _apply_commit(backend, catalogue, key, entry.commit)
@@ -186,6 +207,28 @@ def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitR
 
 
 def load_manifest(backend: Backend, name: str) -> Manifest:
+def _apply_loose(backend: Backend, catalogue: Catalogue, key: str, entry: Loose) -> None:
+    """What has expired may be gone, and it is gone for good where a repo was deleted since."""
+    if entry.expires > time.time():
+        try:
+            manifest = load_manifest(backend, entry.manifest)
+            row = loose_row(entry, manifest)
+            add_loose(catalogue, row, entry.git_sha1, list(manifest.digests()), key)
+            return
+        except NotFound:
+            pass
+    catalogue.pass_entry(key)
+
+
+def loose_row(entry: Loose, manifest: Manifest) -> LooseRow:
+    """Returns what the catalogue keeps of an upload. Raises Corrupt unless it is one file."""
+    if len(manifest.files) != 1:
+        raise Corrupt(f"manifest {entry.manifest} is not that of one file")
+    (file,) = manifest.files
+    found = (file.digest, file.recipe(), file.size)
+    return LooseRow(entry.sha256, entry.repo, *found, entry.manifest, entry.expires)
+
+
     """Reads the manifest called `name`. Raises Corrupt unless its bytes hash to its name."""
     data = backend.get(manifest_key(name))
     if manifest_name(data) != name:
@@ -250,6 +293,10 @@ def _resume_key(catalogue: Catalogue) -> str:
 
 
 def _time_part(seconds: float) -> str:
+    elif isinstance(entry, Loose):
+        loose = asdict(entry)
+        loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
+        outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
     return f"{round(seconds * 1e6):016x}"
 
 
@@ -286,6 +333,10 @@ def parse_entry(key: str, data: bytes) -> AnyEntry:
 def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     created = float(outline["created"])
     if "moves" in outline:
+    if "loose" in outline:
+        loose = dict(outline["loose"])
+        hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
+        return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
         moves = outline["moves"]
         pack_key(moves["pack"])
         return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)

@@ -11,6 +11,7 @@ from blake3 import blake3
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.errors import NotFound
+from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
 from ..store.needs import usable_among
 from ..store.pack import pack_key
@@ -36,7 +37,7 @@ from .ingest import check_pack
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo, check_revision
-from .optimise import optimise_step
+from .optimise import optimise_step, recentre_step
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
@@ -212,6 +213,17 @@ class LocalVault:
         return snapshot, tensor, pieces
 
     # Looking
+    def load_manifest(self, name: str) -> Manifest:
+        """Returns the manifest of that name. Raises Corrupt."""
+        with store_errors():
+            return self._load_manifest(name)
+
+    def read_entry(
+        self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
+        return read_parts(ChunkReader(self._fetch_any), file_parts(entry, chunk_bytes, start, stop))
+
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
@@ -250,6 +262,12 @@ class LocalVault:
             return optimise_step(self, cursor, dry_run=dry_run)
 
     def check(self) -> CheckResult:
+    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
+        """See Vault.recentre."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            return recentre_step(self, repo, row.oid, cursor)
+
         """See Vault.check."""
         with store_errors():
             return check_vault(self.backend, self.catalogue)
@@ -335,8 +353,7 @@ class LocalVault:
     def _read(
         self, entry: FileEntry, manifest: Manifest, start: int, stop: int
     ) -> Iterator[Buffer]:
-        parts = file_parts(entry, manifest.chunk_bytes, start, stop)
-        return read_parts(ChunkReader(self._fetch_any), parts)
+        return self.read_entry(entry, manifest.chunk_bytes, start, stop)
 
     def _check_chunks(self, manifest: Manifest) -> None:
         wanted = manifest.digests()
@@ -353,7 +370,8 @@ class LocalVault:
     def _check_files(self, manifest: Manifest) -> None:
         """Rebuilds and hashes every file that was not before: nobody's word is taken for it."""
         for entry in manifest.files:
-            if self.catalogue.knows_file(entry.digest, entry.recipe()):
+            known = (entry.digest, entry.recipe())
+            if self.catalogue.knows_file(*known) or knows_loose(self.catalogue, *known):
                 continue
             hasher = blake3(max_threads=blake3.AUTO)
             for piece in self._read(entry, manifest, 0, entry.size):

@@ -6,6 +6,9 @@ import re
 
 from .errors import InvalidName
 
+KINDS = ("datasets", "spaces")
+"""What the names of repos that hold no model begin with; no namespace is called so."""
+
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REVISION = 255
@@ -13,9 +16,16 @@ _MAX_PATH_BYTES = 1024
 
 
 def check_repo(repo: str) -> str:
-    """Returns `repo` if it is `namespace/name`; raises InvalidName otherwise."""
+    """Returns `repo` if it is `namespace/name`, of a model, or such a name after `datasets/` or
+    `spaces/`; raises InvalidName otherwise."""
     parts = repo.split("/")
-    if len(parts) != 2 or not all(_PART.fullmatch(p) and ".." not in p for p in parts):
+    if len(parts) == 3 and parts[0] in KINDS:
+        del parts[0]
+    if (
+        len(parts) != 2
+        or parts[0] in KINDS
+        or not all(_PART.fullmatch(p) and ".." not in p for p in parts)
+    ):
         raise InvalidName(
             f"repo name {repo!r} is not allowed",
             "a repo is namespace/name: letters, digits, '.', '_' and '-', "

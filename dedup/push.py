@@ -15,9 +15,9 @@ from typing import BinaryIO
 from ..codecs.frame import parse_header
 from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
-from .bases import choose_bases, find_base
+from .bases import Base, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
-from .errors import ChunksMissing, Corrupt, InvalidFile, Missing
+from .errors import ChunksMissing, Corrupt, InvalidFile, Missing, VaultError
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .packing import add_frame
@@ -32,13 +32,19 @@ from .vault import Candidate, Commit, Vault
 PACK_BYTES = 64 * 1024 * 1024
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
+# Coding relatives anew takes as long as the push itself at most, or one step; the rest is for
+# optimise.
+_RECENTRE_SHARE = 1.0
+# A level besides those of codecs: chunks are stored raw, to be coded later.
+AS_IT_IS = "as it is"
 # Bases that vanish twice while they are read are no coincidence.
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known."""
+    """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
+    `saved` by coding stored relatives anew."""
 
     commit: Commit
     files: int
@@ -46,6 +52,7 @@ class PushResult:
     new_chunks: int
     known_chunks: int
     sent: int
+    saved: int
     seconds: float
 
 
@@ -88,20 +95,19 @@ def push(
     base_name, lineage = find_base(vault, files, repo, branch, base)
     sketches: Sketches = {}
     manifest = scan_files(files, progress, chunk_bytes, sketches)
-    new = _ask_missing(vault, manifest)
 
-    def choose(missing: set[bytes]) -> list[_Job]:
-        bases = choose_bases(vault, manifest, missing, sketches, lineage)
-        return list(_jobs(manifest, files, missing, bases))
+    def send(missing: set[bytes]) -> int:
+        return send_missing(vault, manifest, files, missing, sketches, lineage, level, progress)
 
-    sent = _send_all(vault, manifest, new, choose, level, progress)
+    new = ask_missing(vault, manifest)
+    sent = send(new)
     try:
         commit = vault.commit(repo, branch, manifest, base=base_name)
     except ChunksMissing:
         # A collection took what was there when this began.
-        gone = _ask_missing(vault, manifest)
-        sent += _send_all(vault, manifest, gone, choose, level, progress)
+        sent += send(ask_missing(vault, manifest))
         commit = vault.commit(repo, branch, manifest, base=base_name)
+    saved = _recentre(vault, commit, time.monotonic() - started) if new else 0
     return PushResult(
         commit=commit,
         files=len(manifest.files),
@@ -109,11 +115,31 @@ def push(
         new_chunks=len(new),
         known_chunks=len(manifest.digests()) - len(new),
         sent=sent,
+        saved=saved,
         seconds=time.monotonic() - started,
     )
 
 
-def _ask_missing(vault: Vault, manifest: Manifest) -> set[bytes]:
+def _recentre(vault: Vault, commit: Commit, push_seconds: float) -> int:
+    """Lets the vault code families anew that have doubled; returns the bytes saved.
+
+    The commit is made, and nothing depends on this: what fails here is left to optimise.
+    """
+    saved = 0
+    stop = time.monotonic() + _RECENTRE_SHARE * push_seconds
+    cursor: int | None = 0
+    try:
+        while cursor is not None:
+            step = vault.recentre(commit.repo, commit.id, cursor)
+            saved += step.before - step.after
+            cursor = step.cursor if time.monotonic() < stop else None
+    except VaultError:
+        pass
+    return saved
+
+
+def ask_missing(vault: Vault, manifest: Manifest) -> set[bytes]:
+    """Returns the chunks of `manifest` that the vault lacks."""
     digests = list(manifest.digests())
     missing: set[bytes] = set()
     for start in range(0, len(digests), _ASK_DIGESTS):
@@ -136,35 +162,53 @@ def _jobs(
                 yield _Job(files[entry.path], use, bases.get(use.digest, ()))
 
 
-def _send_all(
+def send_missing(
     vault: Vault,
     manifest: Manifest,
+    files: dict[str, Path],
     missing: set[bytes],
-    choose: Callable[[set[bytes]], list[_Job]],
+    sketches: Sketches,
+    lineage: Base | None,
     level: str,
     progress: Progress,
+    scratch: Path | None = None,
 ) -> int:
-    """Sends the missing chunks; chooses bases again when one vanished meanwhile, because its repo
-    was deleted or its family coded anew. Returns the bytes of packs sent."""
+    """Sends the missing chunks of `files`, coded against the best bases, or raw if `level` is
+    AS_IT_IS; packs wait in the folder `scratch`. Returns the bytes of packs sent.
+
+    Chooses bases again when one vanished meanwhile, because its repo was deleted or its family
+    coded anew.
+    """
+
+    def choose(missing: set[bytes]) -> list[_Job]:
+        wanted = set() if level == AS_IT_IS else missing
+        bases = choose_bases(vault, manifest, wanted, sketches, lineage)
+        return list(_jobs(manifest, files, missing, bases))
+
+    def send(jobs: list[_Job]) -> int:
+        return _send(vault, jobs, level, progress, scratch)
+
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _send(vault, choose(missing), level, progress)
+            return send(choose(missing))
         except Missing:
-            missing = _ask_missing(vault, manifest)
+            missing = ask_missing(vault, manifest)
         except Corrupt:
             # A base cannot be read. Pushing again may be what mends it, so it goes without.
-            jobs = choose(_ask_missing(vault, manifest))
-            return _send(vault, [replace(job, bases=()) for job in jobs], level, progress)
-    return _send(vault, choose(missing), level, progress)
+            jobs = choose(ask_missing(vault, manifest))
+            return send([replace(job, bases=()) for job in jobs])
+    return send(choose(missing))
 
 
-def _send(vault: Vault, jobs: list[_Job], level: str, progress: Progress) -> int:
+def _send(
+    vault: Vault, jobs: list[_Job], level: str, progress: Progress, scratch: Path | None
+) -> int:
     """Encodes and sends the chunks; returns the bytes of packs sent."""
     progress.begin("storing", sum(job.use.size for job in jobs))
     try:
         with (
             store_errors(),
-            tempfile.TemporaryDirectory(prefix="weightvault-") as folder,
+            tempfile.TemporaryDirectory(prefix="weightvault-", dir=scratch) as folder,
             _PackSender(vault, Path(folder)) as sender,
         ):
             for job, raw, bases in _load(vault, jobs):
@@ -214,6 +258,8 @@ def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
 
 def _encode(job: _Job, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
     """Returns the smallest frame: alone, or against one of the bases."""
+    if level == AS_IT_IS:
+        return encode_tensor(raw, job.use.dtype, codec="raw", digest=job.use.digest)
     encode = partial(encode_tensor, raw, job.use.dtype, level=level, digest=job.use.digest)
     frames = [
         encode(

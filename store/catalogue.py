@@ -7,7 +7,7 @@ transaction and raises only StoreError kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,6 +38,7 @@ from .schema import (
     commits,
     files,
     journal,
+    loose_files,
     packs,
     refs,
     repos,
@@ -199,6 +200,7 @@ class Catalogue:
             if self.take_entry(connection, key):
                 connection.execute(delete(repos).where(repos.c.name == repo))
 
+                connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
         """Returns the commit that a branch or commit id of `repo` names."""
         by_branch = (
@@ -371,6 +373,9 @@ def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow
             "recipe": e.recipe,
             "tensors": e.tensors,
         }
+            "format": e.format,
+            "tensor_bytes": e.tensor_bytes,
+            "inlined_bytes": e.inlined_bytes,
         for e in entries
     ]
     if rows:
@@ -396,3 +401,4 @@ def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
         "codec": entry.codec,
         "base": entry.base_digest,
     }
+        "dtype": entry.dtype,

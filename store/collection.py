@@ -18,7 +18,16 @@ from .bands import refresh_bands
 from .catalogue import Catalogue
 from .needs import hold_store, is_live
 from .rows import Location, batches, location_columns
-from .schema import chunks, commits, packs, settings, sketches, spares, tombstones
+from .schema import (
+    chunks,
+    commits,
+    loose_files,
+    packs,
+    settings,
+    sketches,
+    spares,
+    tombstones,
+)
 from .spares import swap
 
 
@@ -79,9 +88,10 @@ def tombstones_among(catalogue: Catalogue, keys: Collection[str]) -> list[Tombst
 
 
 def used_manifests(catalogue: Catalogue) -> set[str]:
-    """Returns the names of all manifests that commits have."""
+    """Returns the names of all manifests that commits or uploads have."""
     with catalogue.reading() as connection:
-        return set(connection.scalars(select(commits.c.manifest).distinct()))
+        tables = (commits, loose_files)
+        return {n for t in tables for n in connection.scalars(select(t.c.manifest).distinct())}
 
 
 def packs_holding(catalogue: Catalogue, digests: Collection[bytes]) -> set[str]:
@@ -237,8 +247,9 @@ def _unneeded(connection: Connection, keys: Collection[str], copies_from: int | 
     needed = {use.name for use in uses if use.live_bytes}
     manifests = [n for n, k in names.items() if not _is_pack(k)]
     for batch in batches(manifests):
-        query = select(commits.c.manifest).where(commits.c.manifest.in_(batch))
-        needed.update(connection.scalars(query.distinct()))
+        for table in (commits, loose_files):
+            query = select(table.c.manifest).where(table.c.manifest.in_(batch))
+            needed.update(connection.scalars(query.distinct()))
     return sorted(key for name, key in names.items() if name not in needed)
 
 

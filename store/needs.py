@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, select
 
 from .rows import by_digest
-from .schema import chunks, commit_chunks, damage, spares, tombstones
+from .schema import chunks, commit_chunks, damage, loose_chunks, spares, tombstones
 from .spares import swap
 
 # Transactions that come to rely on what is stored hold this lock together, those that take
@@ -39,7 +39,9 @@ def is_live(rows: Any = chunks) -> Any:
     delta = chunks.alias("needing")
     used = exists().where(commit_chunks.c.chunk_id == rows.c.id)
     holding = exists().where(delta.c.base == rows.c.digest, commit_chunks.c.chunk_id == delta.c.id)
-    return used | holding
+    loose = exists().where(loose_chunks.c.chunk_id == rows.c.id)
+    under = exists().where(delta.c.base == rows.c.digest, loose_chunks.c.chunk_id == delta.c.id)
+    return used | holding | loose | under
 
 
 def is_usable(frames: Any = chunks) -> Any:

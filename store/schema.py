@@ -51,6 +51,8 @@ chunks = Table(
     Column("raw_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
     Column("base", _Digest, nullable=True, index=True),
+    # As the frame names it. NULL where a catalogue from before it was kept does not know.
+    Column("dtype", SmallInteger, nullable=True),
 )
 
 # Frames of chunks that have another one in `chunks`: written at the same time by somebody else, or
@@ -65,6 +67,7 @@ spares = Table(
     Column("frame_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
     Column("base", _Digest, nullable=True),
+    Column("dtype", SmallInteger, nullable=True),
 )
 
 # What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is NULL where nothing can be
@@ -142,6 +145,11 @@ files = Table(
     Column("digest", _Digest, nullable=False),
     Column("recipe", _Digest, nullable=False),
     Column("tensors", Integer, nullable=False),
+    # For reports: a number for the format, as the name has it, and how many of the bytes are tensors'
+    # and how many are kept in the manifest. All 0 where an older catalogue does not know.
+    Column("format", SmallInteger, nullable=False, server_default="0"),
+    Column("tensor_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("inlined_bytes", BigInteger, nullable=False, server_default="0"),
     Index("files_digest_recipe", "digest", "recipe"),
 )
 
@@ -299,6 +307,20 @@ verified = Table(
 
 # One row per fact about the catalogue itself, such as its schema version.
 settings = Table(
+# What the vault came to on a day (UTC), by the last record of that day.
+days = Table(
+    "days",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("repos", Integer, nullable=False),
+    Column("commits", Integer, nullable=False),
+    Column("logical", BigInteger, nullable=False),
+    Column("unique", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+)
+
     "settings",
     metadata,
     Column("name", String(60), primary_key=True),

@@ -1,0 +1,91 @@
+"""The queue of chunks that were stored as they came and wait to be coded (dedup/uncoded.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, delete, exists, func, select, update
+
+from .catalogue import Catalogue
+from .rows import batches, by_digest
+from .schema import chunks, commit_chunks, uncoded
+from .sketches import FamilyRow, read_family
+
+
+def queue_chunks(catalogue: Catalogue, digests: Collection[bytes]) -> None:
+    """Lets chunks wait to be coded."""
+    with catalogue.writing() as connection:
+        query = select(chunks.c.id)
+        rows = [{"chunk_id": r.id, "claimed": 0.0} for r in by_digest(connection, query, digests)]
+        catalogue.add_once(connection, uncoded, rows)
+
+
+def queue_codec(catalogue: Catalogue, codec: int) -> None:
+    """Lets all chunks whose frame in use is of that codec wait to be coded: for a catalogue built
+    anew, which does not know what had been tried."""
+    with catalogue.writing() as connection:
+        found = connection.scalars(select(chunks.c.id).where(chunks.c.codec == codec))
+        rows = [{"chunk_id": i, "claimed": 0.0} for i in found]
+        for batch in batches(rows):
+            catalogue.add_once(connection, uncoded, batch)
+
+
+def count_uncoded(catalogue: Catalogue) -> int:
+    """Returns how many chunks that a commit needs wait."""
+    with catalogue.reading() as connection:
+        query = select(func.count()).select_from(uncoded).where(_committed())
+        return int(connection.scalar(query) or 0)
+
+
+def claim_chunks(
+    catalogue: Catalogue, now: float, until: float, limit: int, most_bytes: int
+) -> list[FamilyRow]:
+    """Returns the chunks that have waited longest, at most `limit` and `most_bytes` raw bytes of
+    them but for a single one; nobody else is given them before `until` (Unix seconds).
+
+    Only chunks that a commit needs: what else there is may never be.
+    """
+    query = (
+        select(uncoded.c.chunk_id, chunks.c.raw_bytes)
+        .join(chunks, chunks.c.id == uncoded.c.chunk_id)
+        .where(uncoded.c.claimed <= now, _committed())
+        .order_by(uncoded.c.chunk_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=uncoded)
+    )
+    with catalogue.writing() as connection:
+        ids: list[int] = []
+        total = 0
+        for row in connection.execute(query):
+            total += row.raw_bytes
+            if ids and total > most_bytes:
+                break
+            ids.append(row.chunk_id)
+        _claim(connection, ids, until)
+    rows = {row.chunk_id: row for row in read_family(catalogue, ids)}
+    return [rows[i] for i in ids if i in rows]
+
+
+def release_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
+    """Takes chunks out of the queue."""
+    with catalogue.writing() as connection:
+        for batch in batches(list(chunk_ids)):
+            connection.execute(delete(uncoded).where(uncoded.c.chunk_id.in_(batch)))
+
+
+def waiting_among(catalogue: Catalogue, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that wait to be coded."""
+    waits = exists().where(uncoded.c.chunk_id == chunks.c.id)
+    with catalogue.reading() as connection:
+        query = select(chunks.c.digest).where(waits)
+        return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def _committed() -> object:
+    return exists().where(commit_chunks.c.chunk_id == uncoded.c.chunk_id)
+
+
+def _claim(connection: Connection, ids: list[int], until: float) -> None:
+    for batch in batches(list(ids)):
+        mine = uncoded.c.chunk_id.in_(batch)
+        connection.execute(update(uncoded).where(mine).values(claimed=until))

@@ -1,0 +1,192 @@
+"""Foreign uploads: verified, durable, found again by those who may, kept from collections."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import bf16_file, make_weights
+from vaults import FailingWrites, open_local
+
+from weightvault.codecs.frame import parse_header
+from weightvault.dedup.collect import Collector
+from weightvault.dedup.errors import InvalidUpload, VaultError
+from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.segments import Tensor
+from weightvault.store.errors import Unavailable
+
+REPO = "org/model"
+DAY = 24 * 3600.0
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def pieces(data: bytes, length: int = 1000) -> Iterator[bytes]:
+    return (data[i : i + length] for i in range(0, len(data), length))
+
+
+def content(incoming: IncomingFiles, file, start: int = 0, stop: int | None = None) -> bytes:
+    return b"".join(bytes(piece) for piece in incoming.read(file, start, stop))
+
+
+WEIGHTS = bf16_file(make_weights(1))
+SAMPLES = {
+    "weights": WEIGHTS,
+    "empty": b"",
+    "text": b"a small file\n" * 3,
+    "opaque": np.random.default_rng(5).bytes(300_000),
+    "looks like weights": (9).to_bytes(8, "little") + b"{not json" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES.keys())
+def test_bytes_come_back(vault: LocalVault, data: bytes):
+    incoming = IncomingFiles(vault)
+    made = incoming.add(pieces(data), REPO, sha256=sha256(data), size=len(data))
+    assert made.size == len(data)
+    git = hashlib.sha1(b"blob %d\0" % len(data) + data)
+    assert (made.sha256, made.git_sha1) == (sha256(data), git.digest())
+    assert content(incoming, made) == data
+    assert content(incoming, made, 10, 30) == data[10:30]
+    assert content(incoming, made, 10, 10**9) == data[10:]
+
+
+def test_safetensors_are_recognised_without_a_name_and_stored_raw(vault: LocalVault):
+    made = IncomingFiles(vault).add([WEIGHTS], REPO)
+    tensors = [s for s in made.entry.segments if isinstance(s, Tensor)]
+    assert {t.name for t in tensors} == set(make_weights(1))
+    digests = [digest for tensor in tensors for digest in tensor.chunks]
+    frames = vault._fetch_any(digests)
+    assert {parse_header(frame).codec for frame in frames} == {"raw"}
+
+
+def test_inline_codes_at_once(vault: LocalVault):
+    made = IncomingFiles(vault, inline=True).add([WEIGHTS], REPO)
+    largest = max(made.entry.segments, key=lambda segment: segment.size)
+    assert isinstance(largest, Tensor)
+    frames = vault._fetch_any(largest.chunks)
+    assert {parse_header(frame).codec for frame in frames} == {"planes"}
+
+
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        ({"sha256": sha256(b"other")}, b"content"),
+        ({"size": 6}, b"content"),
+        ({"size": 8}, b"content"),
+        ({"sha256": sha256(b"content"), "size": 100}, b"content"),
+    ],
+)
+def test_what_does_not_add_up_leaves_nothing(vault: LocalVault, said: dict, sent: bytes):
+    with pytest.raises(InvalidUpload):
+        IncomingFiles(vault).add(pieces(sent, 3), REPO, **said)
+    assert list(vault.backend.list("packs/")) == []
+    assert [path.name for path in vault.scratch.glob("incoming-*")] == []
+
+
+def test_found_only_by_those_who_may(vault: LocalVault):
+    incoming = IncomingFiles(vault)
+    incoming.add([WEIGHTS], REPO)
+    assert incoming.get(sha256(WEIGHTS), REPO)
+    assert incoming.get(sha256(WEIGHTS), "org/other") is None
+    assert incoming.find(sha256(WEIGHTS), lambda repo: repo == REPO)
+    assert incoming.find(sha256(WEIGHTS), lambda repo: False) is None
+    assert incoming.find(sha256(b"never seen"), lambda repo: True) is None
+
+
+def test_found_in_commits_too(vault: LocalVault):
+    incoming = IncomingFiles(vault)
+    made = incoming.add([WEIGHTS], REPO)
+    vault.commit("org/holder", "main", Manifest((made.entry,), made.chunk_bytes))
+    found = incoming.get(sha256(WEIGHTS), "org/holder")
+    assert found is not None
+    assert content(incoming, found) == WEIGHTS
+
+
+def test_another_server_and_a_new_catalogue_see_it(vault: LocalVault, tmp_path: Path):
+    IncomingFiles(vault).add([WEIGHTS], REPO)
+    other = open_local(tmp_path / "vault")
+    second = IncomingFiles(other)
+    found = second.get(sha256(WEIGHTS), REPO)
+    assert found
+    assert content(second, found) == WEIGHTS
+    rebuild_catalogue(other.backend, other.catalogue)
+    found = second.get(sha256(WEIGHTS), REPO)
+    assert found
+    assert content(second, found) == WEIGHTS
+    other.close()
+
+
+def test_again_changes_nothing(vault: LocalVault):
+    incoming = IncomingFiles(vault)
+    incoming.add([WEIGHTS], REPO)
+    before = [info.key for info in vault.backend.list()]
+    assert incoming.add([WEIGHTS], REPO) == incoming.get(sha256(WEIGHTS), REPO)
+    assert [info.key for info in vault.backend.list()] == before
+
+
+def test_kept_from_collections_until_it_expires(vault: LocalVault):
+    incoming = IncomingFiles(vault, keep_seconds=20 * DAY)
+    made = incoming.add([WEIGHTS], REPO)
+    import time
+
+    start = time.time()
+    for days in (0, 10, 19):
+        Collector(vault, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
+        assert content(incoming, made) == WEIGHTS
+    for days in (21, 40):
+        Collector(vault, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
+    assert incoming.get(sha256(WEIGHTS), REPO) is None
+    assert list(vault.backend.list("packs/")) == []
+    assert list(vault.backend.list("manifests/")) == []
+    # And what has expired in the journal does not come back, nor stop anything.
+    rebuild_catalogue(vault.backend, vault.catalogue)
+    assert content(incoming, incoming.add([WEIGHTS], REPO)) == WEIGHTS
+
+
+def test_uploads_of_a_deleted_repo_go_with_it(vault: LocalVault):
+    incoming = IncomingFiles(vault)
+    made = incoming.add([WEIGHTS], REPO)
+    vault.commit(REPO, "main", Manifest((made.entry,), made.chunk_bytes))
+    vault.delete_repo(REPO)
+    assert incoming.get(sha256(WEIGHTS), REPO) is None
+
+
+def test_a_write_that_fails_leaves_what_a_second_try_mends(tmp_path: Path):
+    at = 0
+    while True:
+        failing: list[FailingWrites] = []
+
+        def wrap(inner, at=at, failing=failing):
+            failing.append(FailingWrites(inner, at, Unavailable("no")))
+            return failing[0]
+
+        broken = open_local(tmp_path / str(at), wrap)
+        try:
+            IncomingFiles(broken).add([WEIGHTS], REPO)
+            broken.close()
+            break
+        except VaultError:
+            broken.close()
+        again = open_local(tmp_path / str(at))
+        incoming = IncomingFiles(again)
+        assert incoming.get(sha256(WEIGHTS), REPO) is None
+        assert content(incoming, incoming.add([WEIGHTS], REPO)) == WEIGHTS
+        again.close()
+        at += 1
+    assert at >= 4
