@@ -1,7 +1,8 @@
 """What needs what: the conditions by which frames are kept, sent again or given up.
 
-A frame is *live* while a commit uses its chunk, or uses a delta whose base it is. It is *unusable*
-while a scrub has it on record as damaged, or its base has no frame or an unusable one.
+A frame is *live* while a commit or an upload that has not expired uses its chunk, or uses a delta
+whose base it is. It is *unusable* while a scrub has it on record as damaged, or its base has no
+frame or an unusable one.
 """
 
 from __future__ import annotations
