@@ -29,12 +29,13 @@ from ..store.errors import CorruptObject, NotFound
 from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
-from ..store.rows import CommitRow, FileRow, SketchRow, batches
+from ..store.rows import CommitRow, SketchRow, batches
 from .candidates import sketch_row
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
 from .names import check_branch, check_repo, is_commit_id
 from .sketchfile import parse_sketches, sketches_key
+from .uses import chunk_uses, file_row
 
 VERSION = 1
 _PREFIX = "journal/"
@@ -196,7 +197,7 @@ def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
 
 def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitRow) -> None:
     manifest = load_manifest(backend, row.manifest)
-    values = row, file_rows(manifest), list(manifest.digests()), key
+    values = row, list(map(file_row, manifest.files)), chunk_uses(manifest), key
     try:
         catalogue.add_commit(*values)
     except NotFound:
@@ -234,14 +235,6 @@ def loose_row(entry: Loose, manifest: Manifest) -> LooseRow:
     if manifest_name(data) != name:
         raise Corrupt(f"manifest {name} is damaged", "run `weightvault check`")
     return parse_manifest(data)
-
-
-def file_rows(manifest: Manifest) -> list[FileRow]:
-    """Returns what the catalogue keeps of each file."""
-    return [
-        FileRow(e.path, e.size, e.digest, e.recipe(), sum(1 for _ in e.tensors))
-        for e in manifest.files
-    ]
 
 
 def learn_packs(backend: Backend, catalogue: Catalogue, *, removed_too: bool = False) -> None:

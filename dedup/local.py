@@ -45,6 +45,7 @@ from .segments import Tensor
 from .sketch import Sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
+from .uses import chunk_uses, file_row
 from .vault import (
     S3_STANDARD_PRICE,
     Candidate,
@@ -309,9 +310,9 @@ class LocalVault:
             self.backend.put(manifest_key(row.manifest), data)
             self.backend.put(key, entry)
 
-        files, digests = journal.file_rows(manifest), list(manifest.digests())
+        files, uses = list(map(file_row, manifest.files)), chunk_uses(manifest)
         try:
-            self.catalogue.add_commit(row, files, digests, key, publish)
+            self.catalogue.add_commit(row, files, uses, key, publish)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
 

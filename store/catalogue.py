@@ -162,12 +162,13 @@ class Catalogue:
         self,
         row: CommitRow,
         entries: Sequence[FileRow],
-        digests: Collection[bytes],
+        uses: Mapping[bytes, int],
         key: str,
         publish: Callable[[], Any] = lambda: None,
     ) -> None:
         """Records a commit, what it needs and the journal entry `key`, and moves its branch.
 
+        `uses`: the digests of its chunks, with what commit_chunks.uses says of each.
         `publish` stores manifest and entry, inside the transaction: what it stores is relied on by
         nobody else before, and never stored for what does not happen. Raises NotFound when a chunk,
         or a base of one, is gone.
@@ -178,7 +179,7 @@ class Catalogue:
                 return
             self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = connection.scalar(select(repos.c.id).where(repos.c.name == row.repo))
-            commit_id = self._commit_id(connection, repo_id, row, entries, digests)
+            commit_id = self._commit_id(connection, repo_id, row, entries, uses)
             branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
             moved = connection.execute(
                 update(refs)
@@ -199,8 +200,8 @@ class Catalogue:
         with self.writing() as connection:
             if self.take_entry(connection, key):
                 connection.execute(delete(repos).where(repos.c.name == repo))
-
                 connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
         """Returns the commit that a branch or commit id of `repo` names."""
         by_branch = (
@@ -330,7 +331,7 @@ class Catalogue:
         repo_id: int | None,
         row: CommitRow,
         entries: Sequence[FileRow],
-        digests: Collection[bytes],
+        uses: Mapping[bytes, int],
     ) -> int:
         """Returns the id of the commit's row, written now unless it is there."""
         same = select(commits.c.id).where(commits.c.repo_id == repo_id, commits.c.oid == row.oid)
@@ -350,7 +351,7 @@ class Catalogue:
         assert key is not None
         commit_id = key[0]
         _add_files(connection, commit_id, entries)
-        _add_uses(connection, commit_id, digests)
+        _add_uses(connection, commit_id, uses)
         return commit_id
 
 
@@ -372,20 +373,23 @@ def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow
             "digest": e.digest,
             "recipe": e.recipe,
             "tensors": e.tensors,
-        }
             "format": e.format,
             "tensor_bytes": e.tensor_bytes,
             "inlined_bytes": e.inlined_bytes,
+        }
         for e in entries
     ]
     if rows:
         connection.execute(insert(files), rows)
 
 
-def _add_uses(connection: Connection, commit_id: int, digests: Collection[bytes]) -> None:
-    for batch in batches(list(digests)):
-        used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
-        rows = [{"commit_id": commit_id, "chunk_id": i} for i in connection.scalars(used)]
+def _add_uses(connection: Connection, commit_id: int, uses: Mapping[bytes, int]) -> None:
+    for batch in batches(list(uses)):
+        used = select(chunks.c.id, chunks.c.digest).where(chunks.c.digest.in_(batch))
+        rows = [
+            {"commit_id": commit_id, "chunk_id": row.id, "uses": uses[row.digest]}
+            for row in connection.execute(used)
+        ]
         if len(rows) != len(batch) or missing_bases(connection, batch):
             raise NotFound("a chunk that this commit needs has no frame in the catalogue")
         connection.execute(insert(commit_chunks), rows)
@@ -400,5 +404,5 @@ def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
         "raw_bytes": entry.raw_bytes,
         "codec": entry.codec,
         "base": entry.base_digest,
-    }
         "dtype": entry.dtype,
+    }

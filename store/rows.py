@@ -41,13 +41,17 @@ class CommitRow:
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A file of a commit: path, bytes, digest, digest of its recipe, number of tensors."""
+    """A file of a commit: path, bytes, digest, digest of its recipe, number of tensors; for
+    reports the number of its format, and which of its bytes are tensors' or in the manifest."""
 
     path: str
     bytes: int
     digest: bytes
     recipe: bytes
     tensors: int
+    format: int = 0
+    tensor_bytes: int = 0
+    inlined_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

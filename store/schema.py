@@ -145,19 +145,21 @@ files = Table(
     Column("digest", _Digest, nullable=False),
     Column("recipe", _Digest, nullable=False),
     Column("tensors", Integer, nullable=False),
-    # For reports: a number for the format, as the name has it, and how many of the bytes are tensors'
-    # and how many are kept in the manifest. All 0 where an older catalogue does not know.
+    # For reports: a number for the format, as the name has it, and how many of the bytes are those
+    # of tensors, and how many the manifest keeps. All 0 where an older catalogue does not know.
     Column("format", SmallInteger, nullable=False, server_default="0"),
     Column("tensor_bytes", BigInteger, nullable=False, server_default="0"),
     Column("inlined_bytes", BigInteger, nullable=False, server_default="0"),
     Index("files_digest_recipe", "digest", "recipe"),
 )
 
+# `uses`: bit 0 if a tensor of the commit has the chunk, bit n if a file of format n does.
 commit_chunks = Table(
     "commit_chunks",
     metadata,
     Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), primary_key=True),
     Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
+    Column("uses", Integer, nullable=False, server_default="0"),
 )
 
 # By what names other systems know a file: its BLAKE3-256, SHA-256 and hash as a git blob.
@@ -305,8 +307,6 @@ verified = Table(
     Column("at", Float, nullable=False),
 )
 
-# One row per fact about the catalogue itself, such as its schema version.
-settings = Table(
 # What the vault came to on a day (UTC), by the last record of that day.
 days = Table(
     "days",
@@ -321,6 +321,8 @@ days = Table(
     Column("stored", BigInteger, nullable=False),
 )
 
+# One row per fact about the catalogue itself, such as its schema version.
+settings = Table(
     "settings",
     metadata,
     Column("name", String(60), primary_key=True),

@@ -17,7 +17,7 @@ from .pack import PackEntry
 from .rows import by_digest
 from .schema import chunks, spares
 
-_FRAME = ("pack_id", "offset", "frame_bytes", "codec", "base")
+_FRAME = ("pack_id", "offset", "frame_bytes", "codec", "base", "dtype")
 
 
 def keep_spares(
@@ -35,6 +35,7 @@ def keep_spares(
             "frame_bytes": e.frame_bytes,
             "codec": e.codec,
             "base": e.base_digest,
+            "dtype": e.dtype,
         }
         for e in entries
         if (rows[e.digest].pack_id, rows[e.digest].offset) != (pack_id, e.offset)

@@ -29,7 +29,8 @@ def commit(oid: str, repo: str = "org/m", branch: str = "main", created: float =
 
 def add(catalogue: Catalogue, row: CommitRow, *names: object) -> None:
     files = [FileRow("f", 200 * len(names), digest("file", names), digest("recipe", names), 1)]
-    catalogue.add_commit(row, files, [digest(n) for n in names], f"journal/{row.oid}{row.repo}")
+    uses = {digest(n): 0 for n in names}
+    catalogue.add_commit(row, files, uses, f"journal/{row.oid}{row.repo}")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -62,7 +63,7 @@ def test_more_digests_than_a_statement_takes(catalogue: Catalogue):
     assert catalogue.add_pack("p", 1, entries) == 2500
     wanted = [digest(i) for i in range(5000)]
     assert len(catalogue.known(wanted)) == 2500
-    catalogue.add_commit(commit("1"), [], wanted[:2500], "journal/1")
+    catalogue.add_commit(commit("1"), [], dict.fromkeys(wanted[:2500], 0), "journal/1")
     assert catalogue.chunks_of("org/m", "1" * 40, wanted) == set(wanted[:2500])
 
 
@@ -152,7 +153,7 @@ def test_writers_at_once_all_get_in(catalogue: Catalogue):
 def test_journal_keys_seen_and_not(catalogue: Catalogue):
     catalogue.add_pack("p", 1000, [entry("a")])
     assert catalogue.last_entry() is None
-    catalogue.add_commit(commit("1"), [], [digest("a")], "journal/5")
+    catalogue.add_commit(commit("1"), [], {digest("a"): 0}, "journal/5")
     assert catalogue.last_entry() == "journal/5"
     assert catalogue.unknown_entries(["journal/7", "journal/5", "journal/4"]) == [
         "journal/4",

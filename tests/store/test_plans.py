@@ -48,7 +48,7 @@ def fill(made: Catalogue, number: int) -> None:
         key = f"journal/{number:04}{part:04}"
         oid = digest(key).hex()[:40]
         row = CommitRow(oid, f"org/{number}-{part}", "main", None, name, None, 1.0)
-        made.add_commit(row, [FileRow("f", 1, mine[0], mine[1], 1)], mine, key)
+        made.add_commit(row, [FileRow("f", 1, mine[0], mine[1], 1)], dict.fromkeys(mine, 0), key)
 
 
 def plans(made: Catalogue, work) -> list[str]:
@@ -131,7 +131,8 @@ def test_a_commit_finds_what_it_needs_by_index(catalogue: Catalogue, oid: str):
     used = [digest(3, i) for i in range(5)]
 
     def commit() -> None:
-        catalogue.add_commit(row, [FileRow("f", 1, used[0], used[1], 1)], used, "journal/new")
+        uses = dict.fromkeys(used, 0)
+        catalogue.add_commit(row, [FileRow("f", 1, used[0], used[1], 1)], uses, "journal/new")
 
     for plan in plans(catalogue, commit):
         for line in plan.splitlines():
