@@ -177,9 +177,9 @@ def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntr
         replay_moves(catalogue, entry.pack, entry.chunks, key)
     elif isinstance(entry, Tombs):
         _apply_tombs(catalogue, key, entry)
-    elif entry.commit is None:
     elif isinstance(entry, Loose):
         _apply_loose(backend, catalogue, key, entry)
+    elif entry.commit is None:
         catalogue.delete_repo(entry.repo, key)
     else:
         _apply_commit(backend, catalogue, key, entry.commit)
@@ -207,7 +207,6 @@ def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitR
         catalogue.add_commit(*values)
 
 
-def load_manifest(backend: Backend, name: str) -> Manifest:
 def _apply_loose(backend: Backend, catalogue: Catalogue, key: str, entry: Loose) -> None:
     """What has expired may be gone, and it is gone for good where a repo was deleted since."""
     if entry.expires > time.time():
@@ -230,6 +229,7 @@ def loose_row(entry: Loose, manifest: Manifest) -> LooseRow:
     return LooseRow(entry.sha256, entry.repo, *found, entry.manifest, entry.expires)
 
 
+def load_manifest(backend: Backend, name: str) -> Manifest:
     """Reads the manifest called `name`. Raises Corrupt unless its bytes hash to its name."""
     data = backend.get(manifest_key(name))
     if manifest_name(data) != name:
@@ -286,10 +286,6 @@ def _resume_key(catalogue: Catalogue) -> str:
 
 
 def _time_part(seconds: float) -> str:
-    elif isinstance(entry, Loose):
-        loose = asdict(entry)
-        loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
-        outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
     return f"{round(seconds * 1e6):016x}"
 
 
@@ -297,6 +293,10 @@ def _pack_entry(entry: AnyEntry) -> bytes:
     if isinstance(entry, Moves):
         moves = {"pack": entry.pack, "chunks": [digest.hex() for digest in entry.chunks]}
         outline = {"version": VERSION, "created": entry.created, "moves": moves}
+    elif isinstance(entry, Loose):
+        loose = asdict(entry)
+        loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
+        outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
     elif isinstance(entry, Tombs):
         outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
         outline["by"] = entry.by
@@ -326,10 +326,6 @@ def parse_entry(key: str, data: bytes) -> AnyEntry:
 def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     created = float(outline["created"])
     if "moves" in outline:
-    if "loose" in outline:
-        loose = dict(outline["loose"])
-        hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
-        return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
         moves = outline["moves"]
         pack_key(moves["pack"])
         return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)
@@ -337,6 +333,10 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
         if stage in outline:
             keys = tuple(map(check_key, outline[stage]))
             return Tombs(stage, keys, created, str(outline["by"]))
+    if "loose" in outline:
+        loose = dict(outline["loose"])
+        hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
+        return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
     commit = CommitRow(**outline["commit"]) if "commit" in outline else None
     return Entry(check_repo(outline["repo"]), created, commit)
 
