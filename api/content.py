@@ -11,9 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
 from ..dedup.chunks import Buffer
-from ..dedup.errors import TensorNotFound
-from ..dedup.manifest import FileEntry, pack_manifest
-from ..dedup.segments import Tensor
+from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
 from ..dedup.vault import Snapshot
 from .ranges import parse_range
 from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
@@ -105,16 +103,15 @@ def read_tensor(
     commas between the numbers and empty for a scalar.
     """
     snapshot, found, pieces = vault.read_tensor(repo, revision, tensor, file)
-    headers = _tensor_headers(snapshot, found)
+    headers, size = _tensor_headers(snapshot, found), found.tensor.size
 
     def read(first: int, stop: int) -> Iterator[Buffer]:
-        if (first, stop) == (0, found.size):
+        if (first, stop) == (0, size):
             return pieces
-        path, offset = _place_of(snapshot, found)
-        commit = snapshot.commit.id
-        return vault.read_file(repo, commit, path, offset + first, offset + stop)[2]
+        commit, offset = snapshot.commit.id, found.offset
+        return vault.read_file(repo, commit, found.path, offset + first, offset + stop)[2]
 
-    return _ranged(request.headers, found.size, headers, read)
+    return _ranged(request.headers, size, headers, read)
 
 
 def _ranged(
@@ -146,26 +143,17 @@ def _file_headers(snapshot: Snapshot, entry: FileEntry) -> dict[str, str]:
     }
 
 
-def _tensor_headers(snapshot: Snapshot, tensor: Tensor) -> dict[str, str]:
+def _tensor_headers(snapshot: Snapshot, found: TensorPlace) -> dict[str, str]:
+    tensor = found.tensor
+    held = [*found.chunks, f"{found.start}+{tensor.size}".encode()]
     return {
-        "ETag": f'"{blake3(b"".join(tensor.chunks)).hexdigest()}"',
+        "ETag": f'"{blake3(b"".join(held)).hexdigest()}"',
         "Accept-Ranges": "bytes",
         COMMIT_ID_HEADER: snapshot.commit.id,
         # Both come from an uploaded file, so they may hold what no header may.
         DTYPE_HEADER: quote(tensor.dtype),
         SHAPE_HEADER: ",".join(map(str, tensor.shape)),
     }
-
-
-def _place_of(snapshot: Snapshot, tensor: Tensor) -> tuple[str, int]:
-    """Returns a file that holds the tensor and the tensor's first byte in it."""
-    for entry in snapshot.manifest.files:
-        offset = 0
-        for segment in entry.segments:
-            if segment == tensor:
-                return entry.path, offset
-            offset += segment.size
-    raise TensorNotFound(f"no tensor {tensor.name!r} in {snapshot.commit.repo}")
 
 
 def _commit_json(snapshot: Snapshot) -> str:

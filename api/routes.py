@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
-from ..dedup.segments import Literal, Opaque, Tensor
+from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
 from ..dedup.vault import S3_STANDARD_PRICE, Candidate, Snapshot
 from .schemas import (
@@ -260,12 +260,12 @@ def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> Revi
         segments=SegmentsSchema(
             literal=_sum_sizes(entry, Literal),
             opaque=_sum_sizes(entry, Opaque),
-            tensors=_sum_sizes(entry, Tensor),
+            tensors=_sum_sizes(entry, Tensor) + _sum_sizes(entry, Bundle),
             chunks=sum(1 for _ in entry.chunks(chunk_bytes)),
         ),
         tensor_list=[TensorSchema.model_validate(t) for t in tensors] if with_tensors else [],
     )
 
 
-def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor]) -> int:
+def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor | Bundle]) -> int:
     return sum(s.size for s in entry.segments if isinstance(s, kind))

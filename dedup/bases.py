@@ -18,7 +18,7 @@ import yaml
 from .errors import Corrupt, InvalidName, Missing
 from .manifest import ChunkUse, FileEntry, Manifest
 from .names import check_repo
-from .segments import Tensor
+from .segments import Bundle, Tensor
 from .sketchfile import Sketches
 from .vault import Candidate, Snapshot, Vault
 
@@ -175,3 +175,6 @@ def _tensor_chunks(
             use = next(uses)
             if isinstance(segment, Tensor):
                 yield (segment.name, segment.dtype, segment.shape, index), use
+            elif isinstance(segment, Bundle):
+                names = tuple((tensor.name, tensor.shape) for tensor in segment.tensors)
+                yield (names, segment.dtype, index), use

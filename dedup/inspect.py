@@ -11,7 +11,7 @@ from .formats.registry import find_format
 from .manifest import FileEntry
 from .progress import Progress
 from .scan import scan_files
-from .segments import Literal, Tensor
+from .segments import Bundle, Literal, Tensor
 from .sketchfile import Sketches
 
 
@@ -19,7 +19,8 @@ from .sketchfile import Sketches
 class Part:
     """One segment: where it lies, what it is, and what it would be stored as.
 
-    `kind` is "tensor", "opaque" or "literal". `digests` are those of its chunks, in hexadecimal.
+    `kind` is "tensor", "opaque" or "literal". `digests` are those of its chunks, in hexadecimal;
+    many small tensors in a row are one chunk, and have its digest.
     `sketch` are the bits that related tensors share nearly all of, in hexadecimal, of its first
     chunk; None where they say nothing (dedup.sketch).
     """
@@ -74,6 +75,12 @@ def _parts(entry: FileEntry, sketches: Sketches) -> Iterator[Part]:
                 bits = sketch.bits.hex() if sketch.kind is not None else None
                 facts = segment.name, segment.dtype, segment.shape, bits
                 yield Part("tensor", offset, segment.size, digests, *facts)
+            elif isinstance(segment, Bundle):
+                at = offset
+                for tensor in segment.tensors:
+                    facts = tensor.name, tensor.dtype, tensor.shape
+                    yield Part("tensor", at, tensor.size, digests, *facts)
+                    at += tensor.size
             else:
                 yield Part("opaque", offset, segment.size, digests)
         offset += segment.size

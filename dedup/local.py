@@ -34,14 +34,13 @@ from .errors import (
 from .families import find_families
 from .frames import read_frames
 from .ingest import check_pack
-from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
+from .manifest import FileEntry, Manifest, TensorPlace, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .optimise import optimise_step, recentre_step
 from .rebuild import file_parts, read_parts
 from .report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
-from .segments import Tensor
 from .sketch import Sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
@@ -190,28 +189,29 @@ class LocalVault:
 
     def read_tensor(
         self, repo: str, revision: str, name: str, file: str | None = None
-    ) -> tuple[Snapshot, Tensor, Iterator[Buffer]]:
-        """Returns a revision, its tensor called `name` and the tensor's raw bytes, piece by piece.
+    ) -> tuple[Snapshot, TensorPlace, Iterator[Buffer]]:
+        """Returns a revision, where its tensor called `name` is, and the tensor's raw bytes, piece
+        by piece.
 
         `file` says which file's, where several have one of that name; without it that raises
         InvalidInput. Raises TensorNotFound.
         """
         snapshot = self.resolve(repo, revision)
         found = [
-            (entry, tensor, offset)
+            (entry, place)
             for entry in snapshot.manifest.files
             if file in (None, entry.path)
-            for tensor, offset in _tensors_at(entry)
-            if tensor.name == name
+            for place in entry.places()
+            if place.tensor.name == name
         ]
         if not found:
             raise TensorNotFound(f"{repo} at {revision} has no tensor {name!r}")
         if len(found) > 1:
-            paths = ", ".join(entry.path for entry, _, _ in found)
+            paths = ", ".join(place.path for _, place in found)
             raise InvalidInput(f"several files have a tensor {name!r}: {paths}", "name the file")
-        entry, tensor, offset = found[0]
-        pieces = self._read(entry, snapshot.manifest, offset, offset + tensor.size)
-        return snapshot, tensor, pieces
+        entry, place = found[0]
+        end = place.offset + place.tensor.size
+        return snapshot, place, self._read(entry, snapshot.manifest, place.offset, end)
 
     # Looking
     def load_manifest(self, name: str) -> Manifest:
@@ -383,11 +383,3 @@ class LocalVault:
 
 def _commit(row: CommitRow) -> Commit:
     return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, row.parent, row.base)
-
-
-def _tensors_at(entry: FileEntry) -> Iterator[tuple[Tensor, int]]:
-    offset = 0
-    for segment in entry.segments:
-        if isinstance(segment, Tensor):
-            yield segment, offset
-        offset += segment.size

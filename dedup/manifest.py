@@ -11,7 +11,6 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import zstandard
@@ -21,16 +20,17 @@ from .errors import InvalidManifest, InvalidName
 from .names import check_path
 from .segments import (
     CHUNK_BYTES,
-    GROUPS,
-    ITEM_BYTES,
     MAX_LITERAL_BYTES,
+    Bundle,
     Literal,
     Opaque,
     Segment,
     Tensor,
     chunk_sizes,
+    coding_facts,
     count_chunks,
     cut_bytes,
+    tensor_bytes,
 )
 
 MAGIC = b"\x89WVM"
@@ -53,7 +53,20 @@ class FileEntry:
     @property
     def tensors(self) -> Iterator[Tensor]:
         """The file's tensors, in file order."""
-        return (s for s in self.segments if isinstance(s, Tensor))
+        return (place.tensor for place in self.places())
+
+    def places(self) -> Iterator[TensorPlace]:
+        """Yields each tensor with its place in the file, in file order."""
+        offset = 0
+        for segment in self.segments:
+            if isinstance(segment, Tensor):
+                yield TensorPlace(segment, self.path, offset, segment.chunks, 0)
+            elif isinstance(segment, Bundle):
+                start = 0
+                for tensor in segment.tensors:
+                    yield TensorPlace(tensor, self.path, offset + start, segment.chunks, start)
+                    start += tensor.size
+            offset += segment.size
 
     def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[ChunkUse]:
         """Yields each chunk with its place in the file, in file order."""
@@ -67,6 +80,18 @@ class FileEntry:
         """BLAKE3-256 over the file's segments: equal recipes rebuild equal bytes."""
         outline = json.dumps([_segment_key(s) for s in self.segments], separators=(",", ":"))
         return blake3(outline.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """A tensor, the file it is in, its first byte there, the chunks that hold it, and its first
+    byte in these."""
+
+    tensor: Tensor
+    path: str
+    offset: int
+    chunks: tuple[bytes, ...]
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +166,9 @@ def manifest_key(name: str) -> str:
     return f"manifests/{name[:2]}/{name}"
 
 
-def _uses(segment: Opaque | Tensor, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
-    dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
+def _uses(segment: Opaque | Tensor | Bundle, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
+    dtype, columns = coding_facts(segment)
     sizes = chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes))
-    columns = segment.columns if isinstance(segment, Tensor) else None
     for digest, size in zip(segment.chunks, sizes, strict=True):
         yield ChunkUse(digest, offset, size, dtype, columns)
         offset += size
@@ -171,6 +195,9 @@ def _pack_segment(segment: Segment, index: dict[bytes, int]) -> dict[str, Any]:
     common = {"size": segment.size, "chunks": [index[d] for d in segment.chunks]}
     if isinstance(segment, Opaque):
         return common
+    if isinstance(segment, Bundle):
+        tensors = [[tensor.name, tensor.shape] for tensor in segment.tensors]
+        return {"bundle": tensors, "dtype": segment.dtype, **common}
     return {"tensor": segment.name, "dtype": segment.dtype, "shape": segment.shape, **common}
 
 
@@ -225,8 +252,10 @@ def _parse_segment(outline: dict[str, Any], digests: list[bytes], chunk_bytes: i
         return Literal(data)
     size = _natural(outline["size"])
     chunks = tuple(digests[_natural(i)] for i in outline["chunks"])
-    segment: Opaque | Tensor = Opaque(size, chunks)
-    if "tensor" in outline:
+    segment: Opaque | Tensor | Bundle = Opaque(size, chunks)
+    if "bundle" in outline:
+        segment = _parse_bundle(outline, size, chunks)
+    elif "tensor" in outline:
         shape = tuple(_natural(n) for n in outline["shape"])
         segment = Tensor(_text(outline["tensor"]), _text(outline["dtype"]), shape, size, chunks)
         check_tensor_size(segment)
@@ -235,13 +264,27 @@ def _parse_segment(outline: dict[str, Any], digests: list[bytes], chunk_bytes: i
     return segment
 
 
+def _parse_bundle(outline: dict[str, Any], size: int, chunks: tuple[bytes, ...]) -> Bundle:
+    dtype = _text(outline["dtype"])
+    tensors = []
+    for name, shape in outline["bundle"]:
+        dimensions = tuple(_natural(n) for n in shape)
+        taken = tensor_bytes(dtype, dimensions)
+        if taken is None:
+            raise InvalidManifest(f"bundle of tensors of dtype {dtype!r}")
+        tensors.append(Tensor(_text(name), dtype, dimensions, taken))
+    if not tensors:
+        raise InvalidManifest("bundle without tensors")
+    bundle = Bundle(tuple(tensors), chunks)
+    if bundle.size != size:
+        raise InvalidManifest(f"tensors of a bundle take {bundle.size} bytes, not {size}")
+    return bundle
+
+
 def check_tensor_size(tensor: Tensor) -> None:
     """Raises InvalidManifest if a tensor of a known dtype has not the bytes its shape takes."""
-    elements, group_bytes = GROUPS.get(tensor.dtype) or (1, ITEM_BYTES.get(tensor.dtype))
-    if group_bytes is None:
-        return
-    expected = prod(tensor.shape) * group_bytes // elements
-    if expected != tensor.size:
+    expected = tensor_bytes(tensor.dtype, tensor.shape)
+    if expected is not None and expected != tensor.size:
         raise InvalidManifest(
             f"tensor {tensor.name!r} of shape {list(tensor.shape)} and dtype {tensor.dtype} "
             f"takes {expected} bytes, not {tensor.size}"

@@ -10,13 +10,14 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
+from .bundles import bundle_small
 from .errors import InvalidFile, VaultError
 from .formats.companions import Places, find_companions, segment_companion
 from .formats.registry import segment_file
 from .manifest import FileEntry, Manifest
 from .names import check_path
 from .progress import Progress
-from .segments import CHUNK_BYTES, Literal, Segment, Tensor, chunk_sizes, cut_bytes
+from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts, cut_bytes
 from .sketch import make_sketch
 from .sketchfile import Sketches
 
@@ -80,6 +81,7 @@ def _scan_file(
                 segments = segment_companion(file, before.st_size, places)
             else:
                 segments = segment_file(name, file, before.st_size)
+            segments = bundle_small(segments, chunk_bytes)
             entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
             _check_unchanged(before, os.fstat(file.fileno()))
             return entry
@@ -119,8 +121,7 @@ def _hash_file(
             whole.update(data)
             digests.append(_hash(data))
             if sketches is not None and not isinstance(segment, Literal):
-                dtype = segment.coding_dtype if isinstance(segment, Tensor) else "U8"
-                sketches[digests[-1]] = make_sketch(data, dtype)
+                sketches[digests[-1]] = make_sketch(data, coding_facts(segment)[0])
             progress.advance(n)
         if not isinstance(segment, Literal):
             segment = replace(segment, chunks=tuple(digests))

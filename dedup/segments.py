@@ -1,9 +1,9 @@
 """What a file is made of: segments that cover it exactly, in order.
 
-A segment is a run of literal bytes (short: padding, a trailer), a tensor, or opaque bytes.
-Tensors and opaque runs are stored as *chunks*: the unit that a frame holds and that a digest
-names. A chunk is the whole tensor, unless the tensor is larger than CHUNK_BYTES: then it is cut
-into slices of CHUNK_BYTES, so that memory is bounded by a setting and not by a model
+A segment is a run of literal bytes (short: padding, a trailer), a tensor, a bundle of small
+tensors, or opaque bytes. All but the first are stored as *chunks*: the unit that a frame holds and
+that a digest names. A chunk is the whole segment, unless that is larger than CHUNK_BYTES: then it
+is cut into slices of CHUNK_BYTES, so that memory is bounded by a setting and not by a model
 (ARCHITECTURE.md, "Chunks").
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 # 32 MiB: a push or pull holds a handful of chunks per thread, so this keeps both sides well under
 # 1 GiB, while a frame's header stays under one part in 10^5. A multiple of every element size.
@@ -93,7 +94,7 @@ class Tensor:
     """One tensor: its name, its dtype as the file calls it, its shape, and its raw bytes.
 
     `chunks` are the digests of its slices once they are hashed, one for a tensor of up to
-    CHUNK_BYTES.
+    CHUNK_BYTES; a tensor of a bundle has none of its own.
     """
 
     name: str
@@ -116,13 +117,48 @@ class Tensor:
         return self.shape[-1] if len(self.shape) > 1 and self.shape[-1] > 1 else None
 
 
-Segment = Literal | Opaque | Tensor
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Small tensors of one dtype, known to the codecs, side by side in a file (bundles.py).
+
+    `chunks` is their one digest, of all their bytes, once they are hashed.
+    """
+
+    tensors: tuple[Tensor, ...]
+    chunks: tuple[bytes, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that this segment covers."""
+        return sum(tensor.size for tensor in self.tensors)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of all its tensors."""
+        return self.tensors[0].dtype
+
+
+Segment = Literal | Opaque | Tensor | Bundle
+
+
+def coding_facts(segment: Opaque | Tensor | Bundle) -> tuple[str, int | None]:
+    """Returns the dtype to code a segment's bytes as, and how many elements a row has if it has
+    rows."""
+    if isinstance(segment, Tensor):
+        return segment.coding_dtype, segment.columns
+    return (segment.dtype if isinstance(segment, Bundle) else "U8"), None
+
+
+def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int | None:
+    """Returns the bytes that a tensor takes, None where the dtype is not known."""
+    elements, group_bytes = GROUPS.get(dtype) or (1, ITEM_BYTES.get(dtype))
+    return None if group_bytes is None else prod(shape) * group_bytes // elements
 
 
 def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Returns the length that `segment` is cut at: `chunk_bytes`, or a little less so that no
     group of a quantised tensor is cut in two."""
-    dtype = segment.dtype if isinstance(segment, Tensor) else ""
+    dtype = segment.dtype if isinstance(segment, Tensor | Bundle) else ""
     return chunk_bytes - chunk_bytes % GROUPS.get(dtype, (1, 1))[1]
 
 

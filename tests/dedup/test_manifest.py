@@ -18,7 +18,7 @@ from weightvault.dedup.manifest import (
     pack_manifest,
     parse_manifest,
 )
-from weightvault.dedup.segments import Literal, Opaque, Tensor
+from weightvault.dedup.segments import Bundle, Literal, Opaque, Tensor
 
 CHUNK = 1 << 16
 
@@ -29,9 +29,13 @@ def digest(*parts: object) -> bytes:
 
 @st.composite
 def segments(draw: st.DrawFn):
-    kind = draw(st.sampled_from(["literal", "opaque", "tensor"]))
+    kind = draw(st.sampled_from(["literal", "opaque", "tensor", "bundle"]))
     if kind == "literal":
         return Literal(draw(st.binary(max_size=64)))
+    if kind == "bundle":
+        shapes = draw(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), min_size=1))
+        parts = [Tensor(draw(st.text(max_size=9)), "BF16", s, 2 * s[0] * s[1]) for s in shapes]
+        return Bundle(tuple(parts), (digest("bundle", sum(part.size for part in parts)),))
     size = draw(st.integers(0, 3 * CHUNK))
     n_chunks = max(1, -(-size // CHUNK))
     # Every chunk digest stands for one size, as real ones do.
@@ -63,14 +67,24 @@ def test_round_trip(manifest: Manifest):
 
 def small_manifest() -> Manifest:
     tensor = Tensor("w", "BF16", (3, 2), 12, (digest(1),))
-    parts = (Opaque(40, (digest(2),)), tensor, Literal(b"\0\0"))
-    return Manifest((FileEntry("m.safetensors", 54, digest(3), parts),))
+    parts = (Opaque(40, (digest(2),)), tensor, Literal(b"\0\0"), small_bundle())
+    return Manifest((FileEntry("m.safetensors", 66, digest(3), parts),))
+
+
+def small_bundle() -> Bundle:
+    return Bundle((Tensor("a", "F32", (2,), 8), Tensor("b", "F32", (), 4)), (digest(4),))
 
 
 def test_chunks_have_their_places():
     manifest = small_manifest()
     uses = list(manifest.files[0].chunks())
-    assert [(u.offset, u.size, u.dtype) for u in uses] == [(0, 40, "U8"), (40, 12, "BF16")]
+    assert [(u.offset, u.size, u.dtype) for u in uses] == [
+        (0, 40, "U8"),
+        (40, 12, "BF16"),
+        (54, 12, "F32"),
+    ]
+    places = [(p.tensor.name, p.offset, p.start) for p in manifest.files[0].places()]
+    assert places == [("w", 40, 0), ("a", 54, 0), ("b", 62, 8)]
 
 
 def test_name_is_the_hash_of_the_bytes():
@@ -120,9 +134,9 @@ BAD = {
     "path escapes": set_file(path="../x"),
     "path absolute": set_file(path="/etc/x"),
     "path of wrong type": set_file(path=["m"]),
-    "size too large": set_file(size=55),
+    "size too large": set_file(size=67),
     "size negative": set_file(size=-1),
-    "size not a number": set_file(size="54"),
+    "size not a number": set_file(size="66"),
     "digest short": set_file(blake3="ab"),
     "chunk out of table": set_segment(0, chunks=[7]),
     "chunk negative": set_segment(0, chunks=[-1]),
@@ -130,6 +144,11 @@ BAD = {
     "no chunks": set_segment(0, chunks=[]),
     "shape and size differ": set_segment(1, shape=[3, 3]),
     "shape not numbers": set_segment(1, shape=["3"]),
+    "bundle of another size": set_segment(3, bundle=[["a", [2]]]),
+    "bundle of nothing": set_segment(3, bundle=[], size=0),
+    "bundle of no shapes": set_segment(3, bundle=["ab", "cd"]),
+    "bundle of a dtype of no size": set_segment(3, dtype="F3"),
+    "bundle of two chunks": set_segment(3, chunks=[2, 2]),
     "literal too long": set_segment(2, literal="A" * 400),
     "literal not base64": set_segment(2, literal="%"),
     "no files": lambda outline: outline.pop("files"),

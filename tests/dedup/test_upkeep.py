@@ -1,13 +1,12 @@
-"""Copies of bases, catalogues built anew, and what many small tensors cost."""
+"""Copies of bases, and catalogues built anew."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from models import make_weights, read_folder, safetensors_bytes, tune, write_model
+from models import make_weights, read_folder, tune, write_model
 from sqlalchemy import select
-from vaults import Wrapper, open_local
+from vaults import open_local
 
 from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import Missing, VaultError
@@ -151,50 +150,3 @@ def test_a_newer_store_is_refused(local: LocalVault, tmp_path: Path):
     marker.write_text(marker.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(VaultError, match="format 2"):
         open_local(tmp_path / "vault")
-
-
-# Many small tensors
-
-
-class CountingAll(Wrapper):
-    """Counts requests by kind."""
-
-    def __init__(self, inner) -> None:
-        super().__init__(inner)
-        self.requests: dict[str, int] = {}
-
-    def __getattribute__(self, name: str):
-        if name in ("put", "put_file", "get", "size", "exists", "list", "delete"):
-            self.requests[name] = self.requests.get(name, 0) + 1
-        return super().__getattribute__(name)
-
-
-def test_ten_thousand_small_tensors_cost_few_requests(tmp_path: Path):
-    rng = np.random.default_rng(1)
-    tensors = {f"t.{i}": ("U8", (1024,), rng.bytes(1024)) for i in range(10_000)}
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "model.safetensors").write_bytes(safetensors_bytes(tensors))
-    counting: list[CountingAll] = []
-
-    def wrap(backend):
-        counting.append(CountingAll(backend))
-        return counting[0]
-
-    vault = open_local(tmp_path / "vault", wrap)
-    counting[0].requests.clear()
-    push(vault, tmp_path / "m", "org/m")
-    asked = dict(counting[0].requests)
-    # Marker, sketches, pack, manifest and journal entry.
-    assert asked["put"] + asked["put_file"] == 5
-    # To verify the file, a read for each thousand of its chunks.
-    assert asked["get"] <= 11
-    assert sum(asked.values()) <= 20, asked
-    added = {
-        kind: sum(info.size for info in vault.backend.list(kind)) / 10_000
-        for kind in ("packs/", "manifests/")
-    }
-    # Bytes a tensor: what a frame and the pack's index say of it, 97, and its name in the file's
-    # header; its digest and place in the manifest.
-    assert added["packs/"] - 1024 < 110
-    assert added["manifests/"] < 40
-    vault.close()

@@ -178,9 +178,9 @@ def test_ranges_and_tensors_are_read_alone(local: LocalVault, tmp_path: Path):
         _, _, pieces = local.read_file("org/m", "main", "model.safetensors", start, stop)
         assert b"".join(pieces) == data[start:stop]
     for name, values in weights.items():
-        _, tensor, pieces = local.read_tensor("org/m", "main", name)
+        _, place, pieces = local.read_tensor("org/m", "main", name)
         raw = b"".join(pieces)
-        assert tensor.shape == values.shape
+        assert place.tensor.shape == values.shape
         assert raw in data
         assert len(raw) == values.size * 2
 

@@ -1,0 +1,180 @@
+"""Small tensors in a row are stored together; those between large ones are not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models import read_folder, safetensors_bytes
+from vaults import open_local
+
+from weightvault.dedup.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
+from weightvault.dedup.inspect import inspect_file
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+from weightvault.dedup.segments import CHUNK_BYTES, Bundle, Literal, Opaque, Segment, Tensor
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
+from weightvault.store.s3 import S3Backend
+
+Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]
+COUNT, EACH = 10_000, 1024
+
+
+def small(count: int, seed: int = 1, nbytes: int = EACH) -> Tensors:
+    """Tensors of bytes that nothing compresses."""
+    rng = np.random.default_rng(seed)
+    return {f"layer.{i}.norm": ("U8", (nbytes,), rng.bytes(nbytes)) for i in range(count)}
+
+
+def write(folder: Path, **files: Tensors) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, tensors in files.items():
+        (folder / f"{name}.safetensors").write_bytes(safetensors_bytes(tensors))
+    return folder
+
+
+def stored(vault: LocalVault) -> int:
+    return sum(info.size for info in vault.backend.list())
+
+
+@pytest.fixture
+def vault(tmp_path: Path):
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+# What is put together
+
+
+def tensor(name: str, nbytes: int, dtype: str = "U8") -> Tensor:
+    return Tensor(name, dtype, (nbytes,), nbytes)
+
+
+SEGMENTS = st.lists(
+    st.one_of(
+        st.builds(Literal, st.binary(max_size=64)),
+        st.builds(Opaque, st.integers(1, 10**6)),
+        st.builds(
+            tensor,
+            st.text(max_size=8),
+            st.sampled_from([0, 1, 1024, SMALL_BYTES - 1, SMALL_BYTES, 10**6]),
+            st.sampled_from(["U8", "I8", "of no codec"]),
+        ),
+        st.integers(1, 40).map(
+            lambda n: [tensor(f"t{i}", 100 * i % SMALL_BYTES) for i in range(n)]
+        ),
+    ),
+    max_size=30,
+).map(lambda parts: [s for part in parts for s in (part if isinstance(part, list) else [part])])
+
+
+def unbundle(segments: list[Segment]) -> list[Segment]:
+    return [t for s in segments for t in (s.tensors if isinstance(s, Bundle) else (s,))]
+
+
+@given(SEGMENTS, st.sampled_from([1 << 16, CHUNK_BYTES]))
+def test_nothing_is_lost_or_moved(segments: list[Segment], chunk_bytes: int):
+    found = bundle_small(segments, chunk_bytes)
+    assert unbundle(found) == segments
+    for bundle in (s for s in found if isinstance(s, Bundle)):
+        assert bundle.size <= chunk_bytes
+        assert len({t.dtype for t in bundle.tensors}) == 1
+        assert all(t.size < SMALL_BYTES for t in bundle.tensors)
+
+
+@pytest.mark.parametrize(("count", "together"), [(LEAST_TENSORS - 1, False), (LEAST_TENSORS, True)])
+def test_a_few_stay_apart(count: int, together: bool):
+    large = tensor("large", SMALL_BYTES)
+    run = [tensor(f"t{i}", 8) for i in range(count)]
+    found = bundle_small([large, *run, large], CHUNK_BYTES)
+    assert any(isinstance(s, Bundle) for s in found) == together
+
+
+def test_tunes_are_cut_alike_and_shards_fall_into_step():
+    run = [tensor(f"layer.{i}.norm", EACH) for i in range(COUNT)]
+
+    def names(segments: list[Segment]) -> set[tuple[str, ...]]:
+        bundles = bundle_small(segments, CHUNK_BYTES)
+        return {tuple(t.name for t in b.tensors) for b in bundles if isinstance(b, Bundle)}
+
+    whole = names(list(run))
+    shards = names(run[:3333]) | names(run[3333:7777]) | names(run[7777:])
+    # Each of the two cuts makes two bundles of one.
+    assert len(shards - whole) <= 4
+    assert len(whole & shards) >= len(whole) - 2
+
+
+# What becomes of them
+
+
+def test_each_is_read_alone(vault: LocalVault, tmp_path: Path):
+    tensors = small(100)
+    push(vault, write(tmp_path / "m", model=tensors), "org/m")
+    assert any(isinstance(s, Bundle) for s in manifest(vault, "org/m").files[0].segments)
+    etags = set()
+    for name, (dtype, shape, raw) in tensors.items():
+        _, place, pieces = vault.read_tensor("org/m", "main", name)
+        assert b"".join(pieces) == raw
+        assert (place.tensor.dtype, place.tensor.shape) == (dtype, shape)
+        etags.add((place.chunks, place.start))
+    assert len(etags) == 100
+    listed = [p for p in inspect_file(tmp_path / "m/model.safetensors").parts if p.name]
+    assert [(p.name, p.size) for p in listed] == [(n, EACH) for n in tensors]
+    assert vault.describe_repo("org/m").files[0].tensors == 100
+
+
+def manifest(vault: LocalVault, repo: str) -> Manifest:
+    return vault.resolve(repo).manifest
+
+
+def test_a_tune_is_coded_against_its_base(vault: LocalVault, tmp_path: Path):
+    rng = np.random.default_rng(1)
+    base = rng.normal(0, 0.05, (200, 256)).astype(np.float32)
+    tuned = base + rng.normal(0, 1e-5, base.shape).astype(np.float32)
+    sizes = []
+    for repo, weights in (("base", base), ("tuned", tuned)):
+        tensors = {f"t.{i}": ("F32", (256,), row.tobytes()) for i, row in enumerate(weights)}
+        sizes.append(push(vault, write(tmp_path / repo, model=tensors), f"org/{repo}").sent)
+    assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_shards_of_small_tensors_share_their_bundles(vault: LocalVault, tmp_path: Path):
+    tensors = small(4000)
+    push(vault, write(tmp_path / "whole", model=tensors), "org/whole")
+    before = stored(vault)
+    parts = dict(list(tensors.items())[:1500]), dict(list(tensors.items())[1500:])
+    push(vault, write(tmp_path / "shards", a=parts[0], b=parts[1]), "org/shards")
+    # One bundle is cut in two, and each shard's header is another.
+    assert stored(vault) - before < 0.25 * before
+
+
+# What they cost
+
+
+def test_ten_thousand_add_less_than_two_percent(tmp_path: Path, s3_url: str):
+    backend = open_backend(s3_url)
+    assert isinstance(backend, S3Backend)
+    requests: list[str] = []
+    events = backend._client.meta.events
+    events.register("before-send.s3", lambda request, **_: requests.append(request.method))
+    catalogue = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    vault = LocalVault(backend, catalogue, scratch=tmp_path)
+    source = write(tmp_path / "m", model=small(COUNT))
+    requests.clear()
+    push(vault, source, "org/m")
+    # Marker, sketches, pack, manifest and journal entry are put; looked at is what is there, what
+    # of it is to be removed, and the pack once more to verify the file.
+    assert requests.count("PUT") == 5
+    assert len(requests) <= 12, requests
+    requests.clear()
+    pull(vault, "org/m", tmp_path / "out")
+    assert len(requests) <= 2, requests
+    assert read_folder(tmp_path / "out") == read_folder(source)
+    # All there is in the bucket, the file's own header of 1 MB included.
+    assert stored(vault) <= 1.02 * COUNT * EACH
+    vault.close()
