@@ -77,7 +77,7 @@ def choose_bases(
     for digest in missing:
         match = matches.get(digest)
         if digest in found:
-            chosen[digest] = _take_best(found[digest], match.digest if match else None)
+            chosen[digest] = take_best(found[digest], match.digest if match else None)
         elif match is not None and lineage is not None:
             named = Candidate(match.digest, match.size, 0, lineage.repo, lineage.revision)
             chosen[digest] = (named,)
@@ -96,7 +96,7 @@ def _ask_candidates(
     return found
 
 
-def _take_best(candidates: tuple[Candidate, ...], named: bytes | None) -> tuple[Candidate, ...]:
+def take_best(candidates: tuple[Candidate, ...], named: bytes | None) -> tuple[Candidate, ...]:
     """Returns the best, and the next where it comes close; the tensor of the same name of the
     base is preferred among those that are as good."""
     limit = _CLOSE * min(c.predicted for c in candidates)

@@ -213,7 +213,10 @@ class LocalVault:
         end = place.offset + place.tensor.size
         return snapshot, place, self._read(entry, snapshot.manifest, place.offset, end)
 
-    # Looking
+    def fetch_frames(self, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """Yields the frames of any chunks, in that order. Raises ChunksMissing."""
+        return self._fetch_any(digests)
+
     def load_manifest(self, name: str) -> Manifest:
         """Returns the manifest of that name. Raises Corrupt."""
         with store_errors():
@@ -225,6 +228,7 @@ class LocalVault:
         """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
         return read_parts(ChunkReader(self._fetch_any), file_parts(entry, chunk_bytes, start, stop))
 
+    # Looking
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
@@ -262,13 +266,13 @@ class LocalVault:
         with store_errors():
             return optimise_step(self, cursor, dry_run=dry_run)
 
-    def check(self) -> CheckResult:
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
         row = self._find_commit(repo, revision)
         with store_errors():
             return recentre_step(self, repo, row.oid, cursor)
 
+    def check(self) -> CheckResult:
         """See Vault.check."""
         with store_errors():
             return check_vault(self.backend, self.catalogue)

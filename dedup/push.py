@@ -212,7 +212,7 @@ def _send(
             _PackSender(vault, Path(folder)) as sender,
         ):
             for job, raw, bases in _load(vault, jobs):
-                sender.add(_encode(job, raw, bases, level))
+                sender.add(encode_best(job.use, raw, bases, level))
                 progress.advance(job.use.size)
             return sender.finish()
     finally:
@@ -256,16 +256,17 @@ def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
     return raw
 
 
-def _encode(job: _Job, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
-    """Returns the smallest frame: alone, or against one of the bases."""
+def encode_best(use: ChunkUse, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
+    """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
+    bases."""
     if level == AS_IT_IS:
-        return encode_tensor(raw, job.use.dtype, codec="raw", digest=job.use.digest)
-    encode = partial(encode_tensor, raw, job.use.dtype, level=level, digest=job.use.digest)
+        return encode_tensor(raw, use.dtype, codec="raw", digest=use.digest)
+    encode = partial(encode_tensor, raw, use.dtype, level=level, digest=use.digest)
     frames = [
         encode(
             base=base,
             base_digest=digest,
-            columns=job.use.columns,
+            columns=use.columns,
             rows=_common_rows(len(raw), len(base)),
         )
         for digest, base in bases.items()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from models import bf16_file, make_weights
+from models import bf16_file, make_weights, tune
 from vaults import FailingWrites, open_local
 
 from weightvault.codecs.frame import parse_header
@@ -17,9 +18,12 @@ from weightvault.dedup.errors import InvalidUpload, VaultError
 from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.segments import Tensor
+from weightvault.dedup.uncoded import code_some
 from weightvault.store.errors import Unavailable
+from weightvault.store.uncoded import claim_chunks, count_uncoded
 
 REPO = "org/model"
 DAY = 24 * 3600.0
@@ -190,3 +194,58 @@ def test_a_write_that_fails_leaves_what_a_second_try_mends(tmp_path: Path):
         again.close()
         at += 1
     assert at >= 4
+
+
+def commit_upload(vault: LocalVault, repo: str, data: bytes) -> None:
+    made = IncomingFiles(vault).add([data], repo)
+    entry = replace(made.entry, path="model.safetensors")
+    vault.commit(repo, "main", Manifest((entry,), made.chunk_bytes))
+
+
+def test_what_waits_is_coded_as_by_a_push(tmp_path: Path):
+    shapes = {"a": (256, 96), "b": (256, 64), "c": (64,)}
+    base = make_weights(1, shapes)
+    files = {"org/base": bf16_file(base), "org/tune": bf16_file(tune(base, 2))}
+    pushed, uploaded = open_local(tmp_path / "pushed"), open_local(tmp_path / "uploaded")
+    for repo, data in files.items():
+        path = tmp_path / repo / "model.safetensors"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+        push(pushed, path, repo)
+        commit_upload(uploaded, repo, data)
+    assert count_uncoded(uploaded.catalogue) > 0
+    before = uploaded.report().frames
+    while code_some(uploaded):
+        pass
+    assert count_uncoded(uploaded.catalogue) == 0
+    assert uploaded.report().frames == pushed.report().frames < before
+    for repo, data in files.items():
+        read = uploaded.read_file(repo, "main", "model.safetensors")[2]
+        assert b"".join(map(bytes, read)) == data
+    assert uploaded.check().problems == ()
+    rebuild_catalogue(uploaded.backend, uploaded.catalogue)
+    assert uploaded.report().frames == pushed.report().frames
+    pushed.close()
+    uploaded.close()
+
+
+def test_what_no_commit_has_waits(vault: LocalVault):
+    IncomingFiles(vault).add([WEIGHTS], REPO)
+    assert code_some(vault) == 0
+    commit_upload(vault, REPO, WEIGHTS)
+    assert code_some(vault) > 0
+
+
+def test_what_somebody_is_at_is_not_given_twice(vault: LocalVault):
+    commit_upload(vault, REPO, WEIGHTS)
+    assert claim_chunks(vault.catalogue, 100.0, 200.0, 10, 1 << 30)
+    assert claim_chunks(vault.catalogue, 150.0, 250.0, 10, 1 << 30) == []
+    assert claim_chunks(vault.catalogue, 201.0, 300.0, 10, 1 << 30)
+
+
+def test_bytes_that_no_codec_makes_smaller_stay_as_they_are(vault: LocalVault):
+    data = np.random.default_rng(3).bytes(200_000)
+    commit_upload(vault, REPO, data)
+    assert code_some(vault) > 0
+    assert code_some(vault) == 0
+    assert b"".join(map(bytes, vault.read_file(REPO, "main", "model.safetensors")[2])) == data
