@@ -164,6 +164,13 @@ class HttpVault:
         answer = self._transport.request("POST", "/v1/optimise", params=params, slow=True)
         return self._parse(OptimiseStep, answer)
 
+    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
+        """See Vault.recentre."""
+        params = {"revision": revision, "cursor": cursor}
+        path = f"{_repo_path(repo)}/recentre"
+        answer = self._transport.request("POST", path, params=params, slow=True)
+        return self._parse(OptimiseStep, answer)
+
     def check(self) -> CheckResult:
         """See Vault.check."""
         answer = self._transport.request("GET", "/v1/check", slow=True)

@@ -88,6 +88,7 @@ RepoParam = Annotated[str, Depends(repo_of)]
 DigestsParam = Annotated[list[bytes], Depends(digests_of)]
 SketchesParam = Annotated[list[Sketch], Depends(sketches_of)]
 RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
+CursorParam = Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")]
 BINARY_BODY = _describe_body("application/octet-stream", {"type": "string", "format": "binary"})
 DIGESTS_BODY = _describe_body("application/json", DigestsSchema.model_json_schema())
 SKETCHES_BODY = _describe_body("application/json", SketchesSchema.model_json_schema())
@@ -193,6 +194,30 @@ def resolve(
     return _revision_schema(vault.resolve(repo, revision), tensors)
 
 
+@router.post(
+    "/repos/{namespace}/{name}/recentre",
+    tags=["repos"],
+    summary="Code families anew that a commit has made twice as large",
+)
+async def recentre(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    revision: RevisionParam = "main",
+    cursor: CursorParam = 0,
+) -> OptimiseStepSchema:
+    """Does one step of what keeps the plan good between two runs of optimise; for whoever made
+    the commit to ask for, or not.
+
+    Ask again with the cursor that it answers with until that is null.
+    """
+
+    def step() -> OptimiseStepSchema:
+        return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
+
+    return await to_thread.run_sync(step, limiter=request.app.state.checking)
+
+
 @router.get("/report", tags=["vault"], summary="Report where the bytes go")
 def report(
     vault: VaultParam,
@@ -212,7 +237,7 @@ def list_families(vault: VaultParam) -> list[FamilySchema]:
 async def optimise(
     request: Request,
     vault: VaultParam,
-    cursor: Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")] = 0,
+    cursor: CursorParam = 0,
     dry_run: Annotated[bool, Query(description="only predict")] = False,
 ) -> OptimiseStepSchema:
     """Does one step of finding better bases for what is stored; takes some tens of seconds.

@@ -91,19 +91,25 @@ class CommitWatch:
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
         self.asked = False
+        self.made = False
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
     ) -> Commit:
         """See Vault.commit."""
         self.asked = True
-        return self._vault.commit(repo, branch, manifest, base=base)
+        commit = self._vault.commit(repo, branch, manifest, base=base)
+        self.made = True
+        return commit
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._vault, name)
 
 
 def _explain_push(watch: CommitWatch, repo: str) -> tuple[str, str]:
+    if watch.made:
+        message = "interrupted after the commit was made, while relatives were coded anew"
+        return message, "`weightvault optimise` does the rest"
     if watch.asked:
         message = "interrupted while committing; the commit may have been made"
         return message, f"`weightvault info {repo}` tells; pushing again is safe"
@@ -112,11 +118,13 @@ def _explain_push(watch: CommitWatch, repo: str) -> tuple[str, str]:
 
 def _describe_push(result: PushResult) -> str:
     rate = format_rate(result.logical, result.seconds)
+    saved = f"\n{format_bytes(result.saved)} saved by coding its relatives anew"
     chunks = f"{format_count(result.new_chunks, 'new chunk')}, {result.known_chunks} known"
     return (
         f"pushed {result.commit.repo} {result.commit.branch} {result.commit.id}\n"
         f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}: {chunks}; "
         f"{format_bytes(result.sent)} sent in {result.seconds:.1f} s ({rate})"
+        f"{saved if result.saved else ''}"
     )
 
 

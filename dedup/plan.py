@@ -29,12 +29,14 @@ _ROUNDS = 20
 @dataclass(frozen=True, slots=True)
 class Member:
     """A chunk of a family: its sketch, its present frame's bytes, and its base as a position in
-    the family, None where it stands alone. `fixed` ones must go on to stand alone."""
+    the family, None where it stands alone. `fixed` ones must go on to stand alone. One that is
+    not `coded` is stored as it is, whatever a codec could make of it."""
 
     sketch: Sketch
     frame_bytes: int
     base: int | None
     fixed: bool = False
+    coded: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,10 @@ def _search(
 
 
 def _possible_centres(members: Sequence[Member]) -> list[int]:
-    present = [i for i, member in enumerate(members) if member.base is None]
-    others = [i for i, member in enumerate(members) if member.base is not None]
+    # Of chunks that are not coded yet all stand alone: too many, and none of them for a reason.
+    chosen = {m.base for m in members} | {i for i, m in enumerate(members) if m.coded or m.fixed}
+    present = [i for i, m in enumerate(members) if m.base is None and i in chosen]
+    others = sorted(set(range(len(members))) - set(present))
     room = max(0, MOST_CENTRES - len(present))
     step = max(1, -(-len(others) // room)) if room else len(others) + 1
     return sorted(present + others[::step])
@@ -140,7 +144,7 @@ def _delta_matrix(members: Sequence[Member], centres: list[int]) -> NDArray[np.f
 def _standalone_sizes(members: Sequence[Member]) -> NDArray[np.float64]:
     """Bytes of each member without a base: known for those that have none."""
     guesses = np.array([predict_alone(member.sketch) for member in members], np.float64)
-    known = [i for i, member in enumerate(members) if member.base is None]
+    known = [i for i, member in enumerate(members) if member.base is None and member.coded]
     scale = np.median([members[i].frame_bytes / guesses[i] for i in known]) if known else 1.0
     sizes = guesses * scale
     for i in known:
@@ -171,6 +175,6 @@ def _size_of(
     alone: NDArray[np.float64],
     centres: list[int],
 ) -> float:
-    if base == members[i].base:
+    if base == members[i].base and members[i].coded:
         return members[i].frame_bytes
     return alone[i] if base is None else deltas[i, centres.index(base)]

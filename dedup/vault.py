@@ -27,7 +27,8 @@ class Commit:
     """One immutable state of a repo.
 
     `id` is 40 hexadecimal digits, `parent` the commit that the branch pointed to before,
-    `manifest` the manifest's name, `created` Unix seconds, `base` the repo declared as base.
+    `manifest` the manifest's name, `created` Unix seconds, `base` the repo declared as base. Who
+    made it may have given a `title`, a longer `message` and an `author`.
     """
 
     id: str
@@ -37,6 +38,9 @@ class Commit:
     created: float
     parent: str | None = None
     base: str | None = None
+    title: str | None = None
+    message: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +292,12 @@ class Vault(Protocol):
         Beside live traffic, and at any moment to be stopped: a step's changes are visible
         together or not at all. With `dry_run` it only predicts.
         """
+        ...
+
+    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
+        """Does as optimise, but only for families that have doubled with this commit, and only
+        where much is saved: what a push does after its commit, so that the store stays near the
+        best plan between two runs of optimise. Raises Repo-/RevisionNotFound."""
         ...
 
     def close(self) -> None:

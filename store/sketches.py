@@ -6,11 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, union_all, update
+from sqlalchemy import Connection, bindparam, exists, func, select, union_all, update
 
 from .bands import band_values
 from .catalogue import Catalogue
-from .rows import Location, SketchRow, batches
+from .rows import Location, SketchRow, batches, by_digest
 from .schema import BANDS, chunks, commit_chunks, commits, packs, repos, sketches
 
 # Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
@@ -122,24 +122,75 @@ def commit_with(catalogue: Catalogue, chunk_id: int) -> tuple[bytes, str] | None
 
 @dataclass(frozen=True, slots=True)
 class FamilyRow:
-    """A chunk with all that planning needs: its sketch (None where it is lost), and its frame."""
+    """A chunk with all that planning needs: its sketch (None where it is lost), its frame, and
+    whether some commit needs it."""
 
     chunk_id: int
     sketch: SketchRow | None
     place: Location
+    codec: int
     planned: int | None
+    live: bool
 
 
-def list_centres(catalogue: Catalogue, after: int, limit: int) -> list[FamilyRow]:
-    """Returns chunks that stand alone and have a telling sketch, by chunk id from `after` on."""
+def list_centres(catalogue: Catalogue, after: int, limit: int, *, uncoded: int) -> list[FamilyRow]:
+    """Returns chunks that stand alone and have a telling sketch or a frame of the codec `uncoded`,
+    by chunk id from `after` on."""
+    worth = sketches.c.kind.is_not(None) | (chunks.c.codec == uncoded)
+    known = sketches.c.chunk_id.is_not(None)
+    query = _family_query().where(known, worth, chunks.c.base.is_(None))
+    return _list_rows(catalogue, query, after, limit)
+
+
+def list_newcomers(
+    catalogue: Catalogue, repo: str, oid: str, after: int, limit: int
+) -> list[FamilyRow]:
+    """Returns the chunks with a telling sketch that no commit had before the one of this id, by
+    chunk id from `after` on."""
+    earlier = commit_chunks.alias("earlier")
+    before = (
+        exists()
+        .where(earlier.c.chunk_id == chunks.c.id, earlier.c.commit_id < commit_chunks.c.commit_id)
+        .correlate(chunks, commit_chunks)
+    )
     query = (
         _family_query()
-        .where(chunks.c.id > after, sketches.c.kind.is_not(None), chunks.c.base.is_(None))
-        .order_by(chunks.c.id)
-        .limit(limit)
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(repos.c.name == repo, commits.c.oid == oid)
+        .where(sketches.c.kind.is_not(None), ~before)
     )
+    return _list_rows(catalogue, query, after, limit)
+
+
+def _list_rows(catalogue: Catalogue, query: Any, after: int, limit: int) -> list[FamilyRow]:
+    page = query.where(chunks.c.id > after).order_by(chunks.c.id).limit(limit)
     with catalogue.reading() as connection:
-        return [_family_row(row) for row in connection.execute(query)]
+        return [_family_row(row) for row in connection.execute(page)]
+
+
+def find_ids(catalogue: Catalogue, digests: Collection[bytes]) -> set[int]:
+    """Returns the ids of the chunks of these digests that are recorded."""
+    with catalogue.reading() as connection:
+        query = select(chunks.c.id, chunks.c.digest)
+        return {row.id for row in by_digest(connection, query, digests)}
+
+
+def count_arrived(catalogue: Catalogue, centres: Collection[int], until: int) -> int:
+    """Returns how many of a family's chunks, `centres` and the deltas on them, were recorded up to
+    the one of the id `until`, itself included."""
+    with catalogue.reading() as connection:
+        counts = (
+            connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar()
+            for batch in batches(list(centres))
+            for condition in (
+                chunks.c.id.in_(batch) & (chunks.c.id <= until),
+                chunks.c.base.in_(select(chunks.c.digest).where(chunks.c.id.in_(batch)))
+                & (chunks.c.id <= until),
+            )
+        )
+        return sum(count or 0 for count in counts)
 
 
 def read_family(catalogue: Catalogue, chunk_ids: Collection[int]) -> list[FamilyRow]:
@@ -162,11 +213,17 @@ def mark_planned(catalogue: Catalogue, chunk_id: int, fingerprint: int) -> None:
         connection.execute(update(sketches).where(mine).values(planned=fingerprint))
 
 
+def _is_live() -> Any:
+    using = commit_chunks.alias("using")
+    return exists().where(using.c.chunk_id == chunks.c.id).correlate(chunks)
+
+
 def _family_query() -> Any:
     known = sketches.c
     place = (chunks.c.offset, chunks.c.frame_bytes, chunks.c.raw_bytes, chunks.c.base)
     return select(
         *(chunks.c.id.label("chunk_id"), chunks.c.digest, packs.c.name.label("pack"), *place),
+        *(chunks.c.codec, _is_live().label("live")),
         *(known.kind, known.dtype, known.bits, known.words, known.planned),
     ).select_from(
         chunks.join(packs).outerjoin(sketches, known.chunk_id == chunks.c.id),
@@ -176,7 +233,7 @@ def _family_query() -> Any:
 def _family_row(row: Any) -> FamilyRow:
     place = Location(row.digest, row.pack, row.offset, row.frame_bytes, row.raw_bytes, row.base)
     sketch = None if row.bits is None else _sketch_row(row)
-    return FamilyRow(row.chunk_id, sketch, place, row.planned)
+    return FamilyRow(row.chunk_id, sketch, place, row.codec, row.planned, row.live)
 
 
 def _sketch_row(row: Any) -> SketchRow:

@@ -64,7 +64,7 @@ def test_optimise_goes_on_until_all_is_done(
     run, url: str, family: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(optimise, "STEP_BYTES", 1)
-    monkeypatch.setattr(optimise, "STEP_CENTRES", 1)
+    monkeypatch.setattr(optimise, "STEP_CHUNKS", 1)
     done = json.loads(run("--vault", url, "optimise", "--json").stdout)
     assert done["changed"] == 2
 

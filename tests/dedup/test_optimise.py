@@ -9,7 +9,7 @@ import pytest
 from models import make_weights, read_folder, safetensors_bytes, tune, write_model
 from vaults import FailingWrites, open_local
 
-from weightvault.dedup import optimise
+from weightvault.dedup import optimise, recode
 from weightvault.dedup.errors import StorageFull
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
@@ -187,7 +187,7 @@ def test_steps_stop_and_go_on(vault: LocalVault, tmp_path: Path, monkeypatch: py
 def test_plans_that_do_not_pay_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     vault = open_local(tmp_path / "vault")
     push_family(vault, write_family(tmp_path))
-    monkeypatch.setattr(optimise, "_encode_row", lambda row, raw, *_: bytes(raw) + bytes(64))
+    monkeypatch.setattr(recode, "_encode_row", lambda row, raw, *_: bytes(raw) + bytes(64))
     assert vault.optimise().changed == 0
     monkeypatch.undo()
     assert vault.optimise().families < 3

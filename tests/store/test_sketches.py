@@ -108,13 +108,13 @@ def test_families_are_listed_with_their_deltas(catalogue: Catalogue):
     deltas = [flip_bits(one, 1, i) for i in range(3)]
     add_rows(catalogue, "p1", [one, other])
     add_rows(catalogue, "p2", deltas, base=one.digest)
-    first, second = search.list_centres(catalogue, 0, 10)
+    first, second = search.list_centres(catalogue, 0, 10, uncoded=0)
     assert (first.sketch, second.sketch) == (one, other)
-    assert search.list_centres(catalogue, first.chunk_id, 10) == [second]
+    assert search.list_centres(catalogue, first.chunk_id, 10, uncoded=0) == [second]
     family = search.read_family(catalogue, [first.chunk_id])
     assert {row.place.digest for row in family} == {one.digest, *(d.digest for d in deltas)}
     search.mark_planned(catalogue, first.chunk_id, 7)
-    assert [row.planned for row in search.list_centres(catalogue, 0, 10)] == [7, None]
+    assert [row.planned for row in search.list_centres(catalogue, 0, 10, uncoded=0)] == [7, None]
 
 
 def plan_lines(catalogue: Catalogue, statement: Any, values: dict[str, Any]) -> list[str]:
@@ -161,7 +161,7 @@ def test_deltas_are_one_deep_whatever_order_packs_come_in(tmp_path_factory, data
     places = catalogue.locate([row.digest for row in rows])
     bases = {p.base for p in places.values() if p.base is not None}
     assert all(places[base].base is None for base in bases)
-    found = {row.chunk_id for row in search.list_centres(catalogue, 0, 10)}
+    found = {row.chunk_id for row in search.list_centres(catalogue, 0, 10, uncoded=0)}
     near = {row.digest for row in rows if search.find_near(catalogue, row)}
     assert near == {d for d, p in places.items() if p.base is None}
     assert len(found) == len(near)
