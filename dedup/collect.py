@@ -34,6 +34,7 @@ from .manifest import manifest_key
 from .progress import Progress
 from .securing import REMOVAL_SECONDS
 from .sketchfile import sketches_key
+from .xet.collect import find_dead, forget_unused
 
 if TYPE_CHECKING:
     from .local import LocalVault
@@ -50,8 +51,9 @@ class Collected:
     """What a collection did, or with a dry run would do; bytes are those of objects.
 
     `retired` objects got a tombstone, `removed` ones went, and so did `strays`: sketches without
-    their pack. `waiting` are those whose grace has not ended, `compacted` packs whose live
-    frames moved to new packs. `copied_bytes` are frames of bases that were stored a second time.
+    their pack, and xorbs that no client counts on. `waiting` are those whose grace has not ended,
+    `compacted` packs whose live frames moved to new packs. `copied_bytes` are frames of bases that
+    were stored a second time.
     """
 
     retired: int = 0
@@ -100,6 +102,7 @@ class Collector:
         """Collects."""
         found = Collected()
         self._look()
+        forget_unused(self._catalogue, self._objects, self._now(), self._grace)
         if self._copies_from is not None:
             found.copied_bytes = copy_bases(self._vault, self._copies_from)
         moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
@@ -231,7 +234,10 @@ class Collector:
             self._backend.delete(key)
 
     def _find_strays(self) -> Iterator[str]:
-        """Sketches whose pack is not there, nor on its way: they are stored just before it."""
+        """Sketches whose pack is not there, nor on its way: they are stored just before it. Xorbs
+        that no client counts on."""
+        dead = find_dead(self._catalogue, self._objects, self._now())
+        yield from filter(self._is_old, dead)
         for key in self._objects:
             pack = pack_key(key.rpartition("/")[2]) if key.startswith("sketches/") else ""
             if pack and pack not in self._objects and self._is_old(key):

@@ -34,6 +34,16 @@ def check_repo(repo: str) -> str:
     return repo
 
 
+def namespace_of(repo: str) -> str:
+    """Returns the namespace of a repo, whatever its kind."""
+    return repo.split("/")[-2]
+
+
+def namespace_prefixes(namespace: str) -> list[str]:
+    """Returns what the names of all repos of a namespace begin with, kind by kind."""
+    return [f"{namespace}/", *(f"{kind}/{namespace}/" for kind in KINDS)]
+
+
 def check_branch(name: str) -> str:
     """Returns `name` if a branch may be called so; raises InvalidName otherwise."""
     check_revision(name)

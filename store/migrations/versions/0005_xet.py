@@ -16,7 +16,7 @@ def upgrade() -> None:
         "xet_generations",
         sa.Column("id", _ID, nullable=False),
         sa.Column("name", sa.String(length=32), nullable=False),
-        sa.Column("owner", sa.String(length=100), nullable=False),
+        sa.Column("owner", sa.String(length=100), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
         sa.UniqueConstraint("owner"),
