@@ -144,7 +144,7 @@ class IncomingFiles:
         for attempt in range(_ATTEMPTS):
             (staged,) = self.stage({name or _guess_name(path): path}, expected=sha256)
             try:
-                return self._record(staged, repo)
+                return self.keep(staged, repo)
             except ChunksMissing:
                 # A collection without grace took what was there when this began.
                 if attempt == _ATTEMPTS - 1:
@@ -202,22 +202,11 @@ class IncomingFiles:
         stop = file.size if stop is None else min(stop, file.size)
         return self._vault.read_entry(file.entry, file.chunk_bytes, start, stop)
 
-    # Inside
+    def keep(self, staged: StagedFile, repo: str) -> LooseFile:
+        """Puts a file that is stored on record for a repo, unless it is and will be for a while.
 
-    def _send(self, manifest: Manifest, files: dict[str, Path], sketches: Sketches) -> None:
-        missing = ask_missing(self._vault, manifest)
-        if not missing:
-            return
-        level = "default" if self._inline else AS_IT_IS
-        scratch = self._vault.scratch
-        send_missing(
-            self._vault, manifest, files, missing, sketches, None, level, Progress(), scratch
-        )
-        if not self._inline:
-            queue_chunks(self._vault.catalogue, missing)
-
-    def _record(self, staged: StagedFile, repo: str) -> LooseFile:
-        """Puts a staged file on record, unless it is and will be for a while."""
+        Raises ChunksMissing where something of it has been collected since.
+        """
         loose = LooseFile(
             replace(staged.entry, path=_NAME),
             staged.chunk_bytes,
@@ -249,6 +238,20 @@ class IncomingFiles:
             except NotFound as error:
                 raise ChunksMissing(f"{repo}: {error}", "send the file again") from error
         return loose
+
+    # Inside
+
+    def _send(self, manifest: Manifest, files: dict[str, Path], sketches: Sketches) -> None:
+        missing = ask_missing(self._vault, manifest)
+        if not missing:
+            return
+        level = "default" if self._inline else AS_IT_IS
+        scratch = self._vault.scratch
+        send_missing(
+            self._vault, manifest, files, missing, sketches, None, level, Progress(), scratch
+        )
+        if not self._inline:
+            queue_chunks(self._vault.catalogue, missing)
 
     def _is_kept(self, row: LooseRow, now: float) -> bool:
         kept = find_loose(self._vault.catalogue, row.sha256, now + self._keep_seconds / 2)
