@@ -25,6 +25,7 @@ from ..dedup.local import LocalVault
 from . import content, health, routes
 from .errors import HTTP_CODES, RangeNotSatisfiable, error_body, http_status
 from .uploads import sweep_uploads
+from .web.site import add_pages
 from .wire import VERSION_HEADER
 
 _log = logging.getLogger("weightvault.api")
@@ -53,6 +54,7 @@ def create_app(vault: LocalVault) -> FastAPI:
     app.include_router(health.router)
     app.include_router(routes.router)
     app.include_router(content.router)
+    add_pages(app)
     app.add_middleware(VersionHeader)
     _install_error_handlers(app)
     return app

@@ -94,7 +94,7 @@ def test_other_bodies_are_no_errors_of_ours(body: object) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "code"),
     [
-        ("GET", "/", "unknown_endpoint"),
+        ("GET", "/nothing", "unknown_endpoint"),
         ("GET", "/v1/nothing", "unknown_endpoint"),
         ("DELETE", "/v1/report", "method_not_allowed"),
         ("GET", "/v1/report?price=much", "invalid_request"),

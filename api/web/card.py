@@ -1,0 +1,172 @@
+"""Model cards: somebody's Markdown becomes HTML that does nothing but stand there.
+
+The text comes from whoever pushed it. markdown-it renders it, nh3 (ammonia) keeps only the tags and
+attributes named here, and the pages' Content-Security-Policy stands behind both: nothing of a card
+runs, and nothing is fetched but raster images of the repo itself.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import nh3
+import yaml
+from markdown_it import MarkdownIt
+
+from .addresses import repo_url
+
+CARD = "README.md"
+MAX_CARD_BYTES = 256 * 1024
+"""What is rendered of a card; the longest that people write are a tenth of it."""
+IMAGE_TYPES = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "gif": "image/gif",
+    "webp": "image/webp",
+}
+"""Images of a repo that its card may show. SVG is not among them: it can hold scripts."""
+
+_MAX_FACTS_BYTES = 32 * 1024
+_MAX_VALUES = 24
+_MAX_VALUE_CHARACTERS = 80
+_FACTS = (
+    "license",
+    "pipeline_tag",
+    "library_name",
+    "language",
+    "base_model",
+    "datasets",
+    "tags",
+)
+
+# Landmarks are the page's own, and maps of images have areas that are links.
+_TAGS = nh3.ALLOWED_TAGS - {"area", "article", "aside", "footer", "header", "map", "nav"}
+_ATTRIBUTES = {
+    "a": {"href", "title"},
+    "img": {"src", "alt", "title", "width", "height"},
+    "td": {"align", "colspan", "rowspan"},
+    "th": {"align", "colspan", "rowspan"},
+    "ol": {"start"},
+    "details": {"open"},
+}
+# With what is in them: their text is not meant to be read.
+_DROPPED = {"iframe", "math", "noscript", "object", "script", "style", "svg", "template", "title"}
+_SCHEMES = {"http", "https", "mailto"}
+
+_markdown = MarkdownIt("gfm-like")
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A card: its front matter's facts as name and values, its HTML, and whether that is all."""
+
+    facts: tuple[tuple[str, tuple[str, ...]], ...]
+    html: str
+    cut: bool
+
+
+def render_card(text: bytes, repo: str, revision: str) -> Card:
+    """Returns the card whose file begins with the bytes `text`, for the pages of a revision."""
+    return _render(text[:MAX_CARD_BYTES], len(text) > MAX_CARD_BYTES, repo, revision)
+
+
+@lru_cache(64)
+def _render(text: bytes, cut: bool, repo: str, revision: str) -> Card:
+    body = text.decode(errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
+    facts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    if body.startswith("---\n"):
+        matter, end, rest = body[4:].partition("\n---")
+        if end:
+            facts, body = _read_facts(matter), rest.partition("\n")[2]
+    return Card(facts, _sanitise(_markdown.render(body), repo, revision), cut)
+
+
+def _read_facts(matter: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """What people look for in the front matter, as plain texts; whatever else it is, nothing."""
+    if len(matter) > _MAX_FACTS_BYTES:
+        return ()
+    try:
+        found = yaml.safe_load(matter)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return ()
+    if not isinstance(found, dict):
+        return ()
+    facts = ((name, _texts(found.get(name))) for name in _FACTS)
+    return tuple((name, values) for name, values in facts if values)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    # A flag is no text, though Python counts it among the numbers.
+    plain = (v for v in listed if isinstance(v, str | int | float) and not isinstance(v, bool))
+    return tuple(str(v)[:_MAX_VALUE_CHARACTERS] for v in plain)[:_MAX_VALUES]
+
+
+def _sanitise(html: str, repo: str, revision: str) -> str:
+    # Styles do not get through; the renderer's own say how columns are aligned.
+    aligned = re.sub(r' style="text-align:(left|center|right)"', r' align="\1"', html)
+    clean = nh3.clean(
+        aligned,
+        tags=_TAGS,
+        clean_content_tags=_DROPPED,
+        attributes=_ATTRIBUTES,
+        attribute_filter=_filter_addresses(repo, revision),
+        url_schemes=_SCHEMES,
+        link_rel="nofollow noopener noreferrer",
+    )
+    return _fit(clean)
+
+
+def _filter_addresses(repo: str, revision: str) -> Callable[[str, str, str], str | None]:
+    """Makes links to files of the repo lead to their pages, and lets only its images through."""
+
+    def keep(tag: str, attribute: str, value: str) -> str | None:
+        if (tag, attribute) == ("a", "href"):
+            return _link(value.strip(), repo, revision)
+        if (tag, attribute) == ("img", "src"):
+            path = _path_in_repo(value.strip())
+            known = path is not None and path.rpartition(".")[2].lower() in IMAGE_TYPES
+            return repo_url(repo, "image", revision, path or "") if known else None
+        return value
+
+    return keep
+
+
+def _link(href: str, repo: str, revision: str) -> str | None:
+    if href.startswith("#"):
+        return href
+    try:
+        target = urlsplit(href)
+    except ValueError:
+        return None
+    if target.scheme or target.netloc:
+        return href if target.scheme in _SCHEMES else None
+    path = _path_in_repo(href)
+    return None if path is None else repo_url(repo, "blob", revision, path)
+
+
+def _path_in_repo(address: str) -> str | None:
+    """Returns the path of a file that an address names relative to the card, None for others."""
+    try:
+        target = urlsplit(address)
+    except ValueError:
+        return None
+    path = posixpath.normpath(unquote(target.path))
+    outside = path.startswith(("/", "..")) or path == "." or "\\" in path
+    return None if target.scheme or target.netloc or outside else path
+
+
+def _fit(html: str) -> str:
+    """Fits sanitised HTML into the page: headings below the page's own, and what may be wider than
+    the page in a frame that can be scrolled, by keyboard too. Tags have no other form here."""
+    html = re.sub(r"<(/?)h([1-5])>", lambda m: f"<{m[1]}h{int(m[2]) + 1}>", html)
+    html = html.replace("<pre>", '<pre tabindex="0">')
+    frame = '<div class="scroll" role="group" aria-label="Table" tabindex="0">'
+    return html.replace("<table>", f"{frame}<table>").replace("</table>", "</table></div>")

@@ -1,0 +1,65 @@
+"""The pages about the whole vault: the list of repos and the storage dashboard."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from ...dedup.errors import InvalidInput
+from ...dedup.translate import store_errors
+from ...store.browse import Order, count_repos, list_page
+from ..routes import VaultParam
+from .figures import DASHBOARD, draw_all
+from .paging import PageRoute
+from .rendering import render
+
+PAGE = 30
+_MAX_SEARCH = 200
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/")
+def list_repos(
+    request: Request,
+    vault: VaultParam,
+    q: Annotated[str, Query(max_length=_MAX_SEARCH)] = "",
+    order: Order = "updated",
+    after: str | None = None,
+    before: str | None = None,
+) -> Response:
+    """The front page: repos, searched, in an order, a page at a time."""
+    search, cursor = q.strip(), before or after
+    with store_errors():
+        total = count_repos(vault.catalogue, search)
+        try:
+            lines = list_page(
+                vault.catalogue,
+                order=order,
+                search=search,
+                cursor=cursor,
+                backwards=before is not None,
+                limit=PAGE + 1,
+            )
+        except ValueError as error:
+            raise InvalidInput("there is no such page of the list") from error
+    more = len(lines) > PAGE
+    lines = lines[-PAGE:] if before else lines[:PAGE]
+    return render(
+        request,
+        "front.html",
+        search=search,
+        order=order,
+        lines=lines,
+        total=total,
+        newer=lines[0].cursor if lines and (after or (before and more)) else None,
+        older=lines[-1].cursor if lines and (more or before) else None,
+    )
+
+
+@router.get("/-/storage")
+def show_storage(request: Request, vault: VaultParam) -> Response:
+    """The dashboard: what everything takes, by what, and how that grew."""
+    report = vault.report(DASHBOARD)
+    return render(request, "storage.html", report=report, figures=draw_all(report))

@@ -1,0 +1,240 @@
+"""The pages of one repo: card, files, tensors, family, commits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from ...dedup.browse import (
+    describe_tensors,
+    list_folder,
+    list_tensors,
+    split_bytes,
+    sum_revision,
+)
+from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
+from ...dedup.lineage import find_lineage
+from ...dedup.local import LocalVault
+from ...dedup.manifest import FileEntry
+from ...dedup.names import check_repo
+from ...dedup.translate import store_errors
+from ...dedup.vault import Snapshot
+from ...store.browse import list_history
+from ...store.rows import CommitRow
+from ..routes import RepoParam, VaultParam
+from ..streams import BytesStream, start
+from .addresses import split_address
+from .card import CARD, IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
+from .paging import PageRoute, cut_page
+from .rendering import HEADERS, render
+
+TENSORS_A_PAGE = 100
+_COMMITS_A_PAGE = 50
+_MAIN = "main"
+# Of a text file, this much is shown; of an image of a card, no more is sent.
+_MAX_TEXT_BYTES = 64 * 1024
+_MAX_IMAGE_BYTES = 8 << 20
+
+router = APIRouter(
+    prefix="/{namespace:namespace}/{name}", include_in_schema=False, route_class=PageRoute
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RepoView:
+    """What every page of a repo needs: its name, branches with their commits, the revision that
+    the page is about, as the address names it, and the path in it."""
+
+    repo: str
+    branches: dict[str, CommitRow]
+    revision: str
+    path: str
+    vault: LocalVault
+
+    def snapshot(self) -> Snapshot:
+        """The commit and files of the revision."""
+        return self.vault.resolve(self.repo, self.revision)
+
+
+def view_of(request: Request, vault: VaultParam, repo: RepoParam) -> RepoView:
+    """Returns the view that the address asks for; without a revision, that of `main`, or of the
+    newest branch where there is no `main`."""
+    with store_errors():
+        branches = vault.catalogue.branches(check_repo(repo))
+    if not branches:
+        raise RepoNotFound(f"there is no repo {repo}", "the list has all there are")
+    newest = max(branches, key=lambda name: (name == _MAIN, branches[name].created))
+    revision, path = split_address(request)
+    return RepoView(repo, branches, revision or newest, path, vault)
+
+
+ViewParam = Annotated[RepoView, Depends(view_of)]
+
+
+@router.get("")
+def show_card(request: Request, view: ViewParam) -> Response:
+    """The model card, and what the repo takes."""
+    snapshot = view.snapshot()
+    return render(
+        request,
+        "repo_card.html",
+        view=view,
+        page="",
+        commit=snapshot.commit,
+        sums=sum_revision(view.vault.catalogue, snapshot),
+        card=_card(view, snapshot),
+    )
+
+
+@router.get("/tree/{rest:path}")
+def show_files(request: Request, view: ViewParam) -> Response:
+    """The files of a folder, with what each takes."""
+    snapshot = view.snapshot()
+    listed = list_folder(view.vault.catalogue, snapshot, view.path)
+    if not listed and view.path:
+        raise EntryNotFound(f"{view.repo} at {view.revision} has no folder {view.path!r}")
+    return render(
+        request,
+        "repo_files.html",
+        view=view,
+        page="tree",
+        commit=snapshot.commit,
+        listed=listed,
+        crumbs=list(_crumbs(view.path)),
+    )
+
+
+@router.get("/blob/{rest:path}")
+def show_file(request: Request, view: ViewParam) -> Response:
+    """One file: what it is made of, and its text if it is a short one."""
+    snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
+    folder = view.path.rpartition("/")[0]
+    listed = list_folder(view.vault.catalogue, snapshot, folder)
+    return render(
+        request,
+        "repo_file.html",
+        view=view,
+        page="tree",
+        commit=snapshot.commit,
+        entry=entry,
+        line=next(line for line in listed if line.path == entry.path),
+        parts=split_bytes(entry),
+        chunks=sum(1 for _ in entry.chunks(snapshot.manifest.chunk_bytes)),
+        text=_text(view, entry),
+        crumbs=list(_crumbs(view.path)),
+    )
+
+
+@router.get("/tensors/{rest:path}")
+@router.get("/tensors")
+def show_tensors(
+    request: Request,
+    view: ViewParam,
+    q: Annotated[str, Query(max_length=200)] = "",
+    file: str | None = None,
+    page: int = 1,
+) -> Response:
+    """The tensors of a revision, a page at a time."""
+    snapshot = view.snapshot()
+    found = cut_page(list_tensors(snapshot, file or None, q.strip()), page, TENSORS_A_PAGE)
+    return render(
+        request,
+        "repo_tensors.html",
+        view=view,
+        page="tensors",
+        commit=snapshot.commit,
+        search=q.strip(),
+        file=file or None,
+        files=[entry.path for entry in snapshot.manifest.files if any(entry.tensors)],
+        found=found,
+        tensors=describe_tensors(view.vault.catalogue, found.items),
+    )
+
+
+@router.get("/family")
+def show_family(request: Request, view: ViewParam) -> Response:
+    """What the repo comes from and what comes from it."""
+    with store_errors():
+        root = find_lineage(view.vault.catalogue, view.repo)
+    return render(request, "repo_family.html", view=view, page="family", root=root)
+
+
+@router.get("/commits/{rest:path}")
+@router.get("/commits")
+def show_commits(request: Request, view: ViewParam, start: str | None = None) -> Response:
+    """The commits of a branch, newest first; `start` is the id to begin with."""
+    with store_errors():
+        first = start or view.snapshot().commit.id
+        rows = list_history(view.vault.catalogue, view.repo, first, _COMMITS_A_PAGE + 1)
+    return render(
+        request,
+        "repo_commits.html",
+        view=view,
+        page="commits",
+        rows=rows[:_COMMITS_A_PAGE],
+        older=rows[_COMMITS_A_PAGE].oid if len(rows) > _COMMITS_A_PAGE else None,
+        start=start,
+    )
+
+
+@router.get("/download/{rest:path}")
+def download(view: ViewParam) -> Response:
+    """A file, to be saved."""
+    snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
+    pieces = view.vault.read_file(view.repo, snapshot.commit.id, view.path)[2]
+    name = quote(view.path.rpartition("/")[2], safe="")
+    headers = {
+        **HEADERS,
+        "Content-Length": str(entry.size),
+        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
+    }
+    return BytesStream(start(pieces), 200, headers)
+
+
+@router.get("/image/{rest:path}")
+def show_image(view: ViewParam) -> Response:
+    """A raster image of the repo, for its card."""
+    media_type = IMAGE_TYPES.get(view.path.rpartition(".")[2].lower())
+    _, entry = view.vault.stat_file(view.repo, view.revision, view.path)
+    if media_type is None or entry.size > _MAX_IMAGE_BYTES:
+        raise EntryNotFound(f"{view.path!r} is no image that cards can show")
+    _, _, pieces = view.vault.read_file(view.repo, view.revision, view.path)
+    headers = {**HEADERS, "Content-Length": str(entry.size), "Content-Type": media_type}
+    return BytesStream(start(pieces), 200, headers)
+
+
+def _card(view: RepoView, snapshot: Snapshot) -> Card | None:
+    """The model card of a revision; None where there is none or it cannot be read."""
+    if snapshot.manifest.file(CARD) is None:
+        return None
+    commit = snapshot.commit.id
+    try:
+        pieces = view.vault.read_file(view.repo, commit, CARD, 0, MAX_CARD_BYTES + 1)[2]
+        text = b"".join(pieces)
+    except (Missing, Corrupt):
+        return None
+    return render_card(text, view.repo, view.revision)
+
+
+def _text(view: RepoView, entry: FileEntry) -> str | None:
+    """The beginning of a text file; None for other files and for what cannot be read."""
+    if any(entry.tensors):
+        return None
+    try:
+        pieces = view.vault.read_file(view.repo, view.revision, entry.path, 0, _MAX_TEXT_BYTES)[2]
+        data = b"".join(pieces)
+        text = data.decode(errors="strict" if entry.size <= _MAX_TEXT_BYTES else "ignore")
+    except (Missing, Corrupt, UnicodeDecodeError):
+        return None
+    return None if "\0" in text else text
+
+
+def _crumbs(path: str) -> Iterator[tuple[str, str]]:
+    """The folders on the way to `path` and itself, as name and path."""
+    parts = path.split("/") if path else []
+    for depth, part in enumerate(parts):
+        yield part, "/".join(parts[: depth + 1])

@@ -1,0 +1,172 @@
+// Draws every figure of the page from the JSON beside its canvas, in the colours of the style sheet.
+(function () {
+  "use strict";
+  const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  const drawn = new Map();
+
+  function formatBytes(count) {
+    let size = Math.abs(count);
+    let unit = 0;
+    while (size >= 1023.95 && unit < UNITS.length - 1) {
+      size /= 1024;
+      unit += 1;
+    }
+    const sign = count < 0 ? "−" : "";
+    return sign + (unit ? size.toFixed(1) : size.toFixed(0)) + " " + UNITS[unit];
+  }
+
+  // Round numbers of a binary unit, where Chart.js would take decimal ones.
+  function stepBytes(most) {
+    const unit = 1024 ** Math.max(0, Math.floor(Math.log(Math.max(1, most)) / Math.log(1024)));
+    const wanted = most / unit / 5;
+    const steps = [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500];
+    return unit * (steps.find((step) => step >= wanted) || 500);
+  }
+
+  // As an element has it: the property itself still holds the colours of both themes.
+  function colour(name) {
+    const probe = document.createElement("span");
+    probe.style.color = "var(--chart-" + name + ")";
+    document.body.append(probe);
+    const found = getComputedStyle(probe).color;
+    probe.remove();
+    return found;
+  }
+
+  function largest(data) {
+    const ends = data.labels.map((_, i) => {
+      const values = data.series.map((series) => Math.max(...[series.values[i] || 0].flat()));
+      return data.kind === "stacked" ? values.reduce((a, b) => a + b, 0) : Math.max(...values);
+    });
+    return Math.max(1, ...ends);
+  }
+
+  function datasets(data) {
+    return data.series.map((series) => {
+      const own = colour(series.colour);
+      const each = data.colours.length ? data.colours.map(colour) : own;
+      return data.kind === "lines"
+        ? {
+            label: series.name,
+            data: series.values,
+            borderColor: own,
+            backgroundColor: own,
+            borderWidth: 2,
+            pointRadius: data.labels.length > 40 ? 0 : 2,
+            tension: 0,
+            spanGaps: false,
+          }
+        : {
+            label: series.name,
+            data: series.values,
+            backgroundColor: each,
+            borderWidth: 0,
+            borderRadius: 2,
+            maxBarThickness: 22,
+            barPercentage: 0.85,
+            categoryPercentage: 0.8,
+            minBarLength: 2,
+          };
+    });
+  }
+
+  function describe(data, item) {
+    const value = data.series[item.datasetIndex].values[item.dataIndex];
+    if (!Array.isArray(value)) return data.series[item.datasetIndex].name + ": " + formatBytes(value);
+    const change = value[1] - value[0];
+    const plus = data.colours[item.dataIndex] === "total" || change < 0 ? "" : "+";
+    return plus + formatBytes(change);
+  }
+
+  function options(data) {
+    const most = largest(data);
+    const stacked = data.kind === "stacked";
+    const bytes = {
+      beginAtZero: true,
+      stacked: stacked,
+      ticks: { color: colour("text"), callback: formatBytes, stepSize: stepBytes(most) },
+      grid: { color: colour("grid") },
+      border: { display: false },
+    };
+    const names = {
+      stacked: stacked,
+      ticks: { color: colour("text"), autoSkip: data.kind === "lines", maxRotation: 0 },
+      grid: { display: false },
+      border: { color: colour("grid") },
+    };
+    const sideways = data.kind !== "lines";
+    return {
+      indexAxis: sideways ? "y" : "x",
+      animation: false,
+      responsive: true,
+      maintainAspectRatio: false,
+      scales: sideways ? { x: bytes, y: names } : { x: names, y: bytes },
+      plugins: {
+        legend: {
+          display: data.series.length > 1,
+          position: "bottom",
+          labels: { color: colour("text"), boxWidth: 12, boxHeight: 12 },
+        },
+        tooltip: { callbacks: { label: (item) => describe(data, item) } },
+      },
+    };
+  }
+
+  function draw(figure) {
+    const data = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
+    const canvas = figure.querySelector("canvas");
+    if (data.kind !== "lines") {
+      const bars = data.labels.length * (data.kind === "bars" ? 1.6 : 1);
+      figure.style.setProperty("--bars", bars.toFixed(1));
+    }
+    if (drawn.has(figure)) drawn.get(figure).destroy();
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+    Chart.defaults.font.size = 12;
+    const type = data.kind === "lines" ? "line" : "bar";
+    const chart = new Chart(canvas, {
+      type: type,
+      data: { labels: data.labels, datasets: datasets(data) },
+      options: options(data),
+    });
+    drawn.set(figure, chart);
+    offerImage(figure, data.title);
+  }
+
+  function offerImage(figure, title) {
+    if (figure.querySelector(".save")) return;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "save";
+    button.textContent = "Save as PNG";
+    button.setAttribute("aria-label", "Save as PNG: " + title);
+    button.addEventListener("click", () => saveImage(figure));
+    figure.append(button);
+  }
+
+  // On the colour of the page: a transparent picture is unreadable on another ground.
+  function saveImage(figure) {
+    const canvas = figure.querySelector("canvas");
+    const picture = document.createElement("canvas");
+    picture.width = canvas.width;
+    picture.height = canvas.height;
+    const context = picture.getContext("2d");
+    context.fillStyle = getComputedStyle(figure).backgroundColor;
+    context.fillRect(0, 0, picture.width, picture.height);
+    context.drawImage(canvas, 0, 0);
+    const link = document.createElement("a");
+    link.href = picture.toDataURL("image/png");
+    link.download = figure.id + ".png";
+    link.click();
+  }
+
+  function drawAll() {
+    document.querySelectorAll("figure.chart").forEach(draw);
+    document.documentElement.dataset.charts = String(drawn.size);
+  }
+
+  document.addEventListener("DOMContentLoaded", function () {
+    drawAll();
+    document.documentElement.addEventListener("themechange", drawAll);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  });
+})();

@@ -1,0 +1,116 @@
+"""Which repos rest on which: who came first with a base, and who uses it now."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, union_all
+
+from .browse import newest_commit
+from .catalogue import Catalogue
+from .rows import batches
+from .schema import chunks, commit_chunks, commits, repos, sketches
+
+
+@dataclass(frozen=True, slots=True)
+class CentreRow:
+    """A chunk of a commit by what it stands on: the digest of its base, or its own where it stands
+    alone, and its raw bytes."""
+
+    centre: bytes
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A repo whose newest commit uses some of the centres asked for, with the raw bytes of the
+    chunks that do."""
+
+    repo: str
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """Raw and frame bytes of the newest commit of a repo, each chunk once."""
+
+    raw_bytes: int
+    frame_bytes: int
+
+
+def centres_of(catalogue: Catalogue, repo: str) -> list[CentreRow]:
+    """Returns the chunks with a telling sketch of a repo's newest commit."""
+    query = (
+        select(func.coalesce(chunks.c.base, chunks.c.digest), chunks.c.raw_bytes)
+        .select_from(repos)
+        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .join(sketches, sketches.c.chunk_id == chunks.c.id)
+        .where(repos.c.name == repo, sketches.c.kind.is_not(None))
+    )
+    with catalogue.reading() as connection:
+        return [CentreRow(*row) for row in connection.execute(query)]
+
+
+def first_repos(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, str]:
+    """Returns which repo's commit, of those still there, was the first to hold each chunk; those
+    that no commit holds are left out."""
+    first = (
+        select(chunks.c.digest, func.min(commit_chunks.c.commit_id).label("commit_id"))
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .where(chunks.c.digest.in_(digests))
+        .group_by(chunks.c.digest)
+        .subquery()
+    )
+    query = (
+        select(first.c.digest, repos.c.name)
+        .join(commits, commits.c.id == first.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+    )
+    with catalogue.reading() as connection:
+        return {row.digest: row.name for row in connection.execute(query)}
+
+
+def users_of(catalogue: Catalogue, centres: Collection[bytes]) -> list[UserRow]:
+    """Returns the repos whose newest commits hold `centres` or deltas on them, most bytes first."""
+    holding = select(commit_chunks.c.commit_id, chunks.c.raw_bytes).join(
+        chunks, chunks.c.id == commit_chunks.c.chunk_id
+    )
+    uses = union_all(
+        holding.where(chunks.c.base.in_(centres)), holding.where(chunks.c.digest.in_(centres))
+    ).subquery()
+    raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
+    sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery()
+    query = (
+        select(repos.c.name, sums.c.raw_bytes)
+        .join(commits, commits.c.id == sums.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commits.c.id == newest_commit())
+        .order_by(sums.c.raw_bytes.desc(), repos.c.id)
+    )
+    with catalogue.reading() as connection:
+        return [UserRow(name, int(size)) for name, size in connection.execute(query)]
+
+
+def sizes_of(catalogue: Catalogue, names: Collection[str]) -> dict[str, SizeRow]:
+    """Returns the sizes of the newest commits of repos."""
+    sums = (func.sum(chunks.c.raw_bytes), func.sum(chunks.c.frame_bytes))
+    query = (
+        select(repos.c.name, *sums)
+        .select_from(repos)
+        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .group_by(repos.c.name)
+    )
+    with catalogue.reading() as connection:
+        return {
+            name: SizeRow(int(raw), int(frames))
+            for name, raw, frames in _by_name(connection, query, names)
+        }
+
+
+def _by_name(connection: Any, query: Any, names: Collection[str]) -> Iterator[Any]:
+    for batch in batches(list(names)):
+        yield from connection.execute(query.where(repos.c.name.in_(batch)))
