@@ -37,6 +37,7 @@ from ..store.loose import LooseRow, add_loose, find_loose
 from ..store.uncoded import queue_chunks
 from .chunks import Buffer
 from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
+from .hashing import git_hasher
 from .journal import Loose, load_manifest, loose_row, pack_entry
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import write_marker
@@ -268,13 +269,6 @@ class IncomingFiles:
     def _known(self, entry: FileEntry, chunk_bytes: int, repo: str) -> LooseFile:
         found = hashes_of(self._vault.catalogue, [entry.digest])[entry.digest]
         return LooseFile(entry, chunk_bytes, found.sha256, found.git_sha1, repo)
-
-
-def git_hasher(size: int) -> hashlib._Hash:
-    """Returns a SHA-1 that becomes that of a git blob once its `size` bytes have been added."""
-    hasher = hashlib.sha1(usedforsecurity=False)
-    hasher.update(b"blob %d\0" % size)
-    return hasher
 
 
 def _spool(stream: Iterable[Buffer], path: Path, size: int | None) -> None:

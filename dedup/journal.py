@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -26,10 +26,13 @@ from ..store.collection import (
     set_tombstones,
 )
 from ..store.errors import CorruptObject, NotFound
+from ..store.hashes import HashRow
 from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
+from ..store.refs import change_ref, set_public
 from ..store.rows import CommitRow, SketchRow, batches
+from ..store.tokens import TokenRow, put_token
 from .candidates import sketch_row
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
@@ -49,11 +52,43 @@ _READERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A change of refs: a commit, or, with no commit, the deletion of the repo."""
+    """A change of refs: a commit, with the hashes of files new with it, or, with no commit, the
+    deletion of the repo."""
 
     repo: str
     created: float
     commit: CommitRow | None = None
+    hashes: tuple[HashRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RefChange:
+    """A ref was made, moved, or with no target taken away, without a commit of its own. `kind` is
+    "branch" or "tag", `target` the id of a commit; a tag may have a message."""
+
+    repo: str
+    kind: str
+    name: str
+    target: str | None
+    created: float
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Visibility:
+    """A repo became public, or private."""
+
+    repo: str
+    public: bool
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChange:
+    """A token was made, or revoked if `row` says when."""
+
+    row: TokenRow
+    created: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +130,24 @@ class Loose:
         return self.created + self.keep_seconds
 
 
-AnyEntry = Entry | Moves | Tombs | Loose
+AnyEntry = Entry | Moves | Tombs | Loose | RefChange | Visibility | TokenChange
 STAGES = ("retire", "restore", "remove")
 
 
 def commit_row(
-    repo: str, branch: str, manifest: str, parent: str | None, base: str | None
+    repo: str,
+    branch: str,
+    manifest: str,
+    parent: str | None,
+    base: str | None,
+    *told: str | None,
 ) -> CommitRow:
-    """Returns the row of a new commit, its id the hash of what it is made of."""
+    """Returns the row of a new commit, its id the hash of what it is made of; `told` are title,
+    message and author."""
     created = time.time()
-    identity = json.dumps([repo, branch, manifest, parent, base, created])
+    identity = json.dumps([repo, branch, manifest, parent, base, created, *told])
     oid = blake3(identity.encode()).hexdigest()[:40]
-    return CommitRow(oid, repo, branch, parent, manifest, base, created)
+    return CommitRow(oid, repo, branch, parent, manifest, base, created, *told)
 
 
 def deletion(repo: str) -> Entry:
@@ -179,10 +220,16 @@ def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntr
         _apply_tombs(catalogue, key, entry)
     elif isinstance(entry, Loose):
         _apply_loose(backend, catalogue, key, entry)
+    elif isinstance(entry, RefChange):
+        change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
+    elif isinstance(entry, Visibility):
+        set_public(catalogue, entry.repo, entry.public, key)
+    elif isinstance(entry, TokenChange):
+        put_token(catalogue, entry.row, key)
     elif entry.commit is None:
         catalogue.delete_repo(entry.repo, key)
     else:
-        _apply_commit(backend, catalogue, key, entry.commit)
+        _apply_commit(backend, catalogue, key, entry.commit, entry.hashes)
 
 
 def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
@@ -195,16 +242,22 @@ def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
         replay_removal(catalogue, entry.keys, entry.created, key, foreign=foreign)
 
 
-def _apply_commit(backend: Backend, catalogue: Catalogue, key: str, row: CommitRow) -> None:
+def _apply_commit(
+    backend: Backend,
+    catalogue: Catalogue,
+    key: str,
+    row: CommitRow,
+    hashes: Collection[HashRow],
+) -> None:
     manifest = load_manifest(backend, row.manifest)
     values = row, list(map(file_row, manifest.files)), chunk_uses(manifest), key
     try:
-        catalogue.add_commit(*values)
+        catalogue.add_commit(*values, hashes=hashes)
     except NotFound:
         # Its packs were being removed when it was made, and are still there: whoever removes
         # them looks at the journal once more before deleting anything.
         learn_packs(backend, catalogue, removed_too=True)
-        catalogue.add_commit(*values)
+        catalogue.add_commit(*values, hashes=hashes)
 
 
 def _apply_loose(backend: Backend, catalogue: Catalogue, key: str, entry: Loose) -> None:
@@ -297,14 +350,29 @@ def _pack_entry(entry: AnyEntry) -> bytes:
         loose = asdict(entry)
         loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
         outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
+    elif isinstance(entry, TokenChange):
+        token = asdict(entry.row) | {"hash": entry.row.hash.hex()}
+        outline = {"version": VERSION, "created": entry.created, "token": token}
     elif isinstance(entry, Tombs):
         outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
         outline["by"] = entry.by
     else:
         outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
-        if entry.commit is not None:
-            outline["commit"] = asdict(entry.commit)
+        outline |= _pack_change(entry)
     return json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _pack_change(entry: Entry | RefChange | Visibility) -> dict[str, Any]:
+    if isinstance(entry, Visibility):
+        return {"public": entry.public}
+    if isinstance(entry, RefChange):
+        named = {"kind": entry.kind, "name": entry.name}
+        return {"ref": {**named, "target": entry.target, "message": entry.message}}
+    if entry.commit is None:
+        return {}
+    commit = {name: value for name, value in asdict(entry.commit).items() if value is not None}
+    hashes = {h.digest.hex(): [h.sha256.hex(), h.git_sha1.hex()] for h in entry.hashes}
+    return {"commit": commit, **({"hashes": hashes} if hashes else {})}
 
 
 def parse_entry(key: str, data: bytes) -> AnyEntry:
@@ -337,8 +405,20 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
         loose = dict(outline["loose"])
         hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
         return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
-    commit = CommitRow(**outline["commit"]) if "commit" in outline else None
-    return Entry(check_repo(outline["repo"]), created, commit)
+    if "token" in outline:
+        token = dict(outline["token"])
+        return TokenChange(TokenRow(hash=bytes.fromhex(token.pop("hash")), **token), created)
+    repo = check_repo(outline["repo"])
+    if "public" in outline:
+        return Visibility(repo, bool(outline["public"]), created)
+    if "ref" in outline:
+        return RefChange(repo, created=created, **outline["ref"])
+    if "commit" not in outline:
+        return Entry(repo, created)
+    commit = CommitRow(**({"parent": None, "base": None} | outline["commit"]))
+    hashes = outline.get("hashes", {}).items()
+    rows = (HashRow(bytes.fromhex(d), *map(bytes.fromhex, others)) for d, others in hashes)
+    return Entry(repo, created, commit, tuple(rows))
 
 
 def _check_commit(key: str, commit: CommitRow) -> None:

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
-from blake3 import blake3
-
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.errors import NotFound
+from ..store.hashes import HashRow
 from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
 from ..store.needs import usable_among
@@ -33,6 +32,7 @@ from .errors import (
 )
 from .families import find_families
 from .frames import read_frames
+from .hashing import hash_file
 from .ingest import check_pack
 from .manifest import FileEntry, Manifest, TensorPlace, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
@@ -46,7 +46,6 @@ from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
 from .uses import chunk_uses, file_row
 from .vault import (
-    S3_STANDARD_PRICE,
     Candidate,
     CheckResult,
     Commit,
@@ -134,19 +133,44 @@ class LocalVault:
             head = self.catalogue.find_commit(repo, branch)
             # A push that finds its manifest gone or quarantined puts it back.
             if head and head.manifest == name and self.backend.exists(manifest_key(name)):
-                return _commit(head)
+                return make_commit(head)
             self._check_chunks(manifest)
-            self._check_files(manifest)
+            hashes = self._check_files(manifest)
             secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = journal.commit_row(repo, branch, name, head.oid if head else None, base)
-            self.record_commit(row, manifest, data, row.created)
-        return _commit(row)
+            self.record_commit(row, manifest, data, row.created, hashes)
+        return make_commit(row)
+
+    def commit_staged(
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        parent: str | None,
+        hashes: Collection[HashRow],
+        *told: str | None,
+    ) -> Commit:
+        """Makes `manifest` the newest commit of `branch`, if that is at the commit `parent` still.
+
+        All its files were staged or committed before (dedup/incoming.py), which is what their
+        `hashes` come from; `told` are title, message and author. Raises Conflict, ChunksMissing.
+        """
+        check_repo(repo)
+        check_branch(branch)
+        data = pack_manifest(manifest)
+        name = manifest_name(data)
+        with store_errors():
+            self._check_chunks(manifest)
+            secure(self.backend, self.catalogue, name, manifest.digests().keys())
+            row = journal.commit_row(repo, branch, name, parent, None, *told)
+            self.record_commit(row, manifest, data, row.created, hashes, exact=True)
+        return make_commit(row)
 
     def delete_repo(self, repo: str) -> None:
         """See Vault.delete_repo."""
         self._require_repo(repo)
         with store_errors():
-            self._record(journal.deletion(repo))
+            self.record(journal.deletion(repo))
 
     # The way out
 
@@ -154,7 +178,7 @@ class LocalVault:
         """See Vault.resolve."""
         row = self._find_commit(repo, revision)
         with store_errors():
-            return Snapshot(_commit(row), self._load_manifest(row.manifest))
+            return Snapshot(make_commit(row), self._load_manifest(row.manifest))
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""
@@ -301,14 +325,24 @@ class LocalVault:
         self.backend.put_file(pack_key(name), path)
 
     def record_commit(
-        self, row: CommitRow, manifest: Manifest, data: bytes, created: float
+        self,
+        row: CommitRow,
+        manifest: Manifest,
+        data: bytes,
+        created: float,
+        hashes: Collection[HashRow] = (),
+        *,
+        exact: bool = False,
     ) -> None:
         """Makes a commit the newest of its branch, with a journal entry of the time `created`.
 
-        `data` is the manifest's bytes. Raises ChunksMissing when something it needs is gone.
+        `data` is the manifest's bytes, `hashes` those of its new files. With `exact` raises
+        Conflict unless the branch is at the commit's parent. Raises ChunksMissing when something it
+        needs is gone.
         """
         write_marker(self.backend, self.catalogue)
-        key, entry = journal.pack_entry(journal.Entry(row.repo, created, row))
+        made = journal.Entry(row.repo, created, row, tuple(hashes))
+        key, entry = journal.pack_entry(made)
 
         def publish() -> None:
             self.backend.put(manifest_key(row.manifest), data)
@@ -316,11 +350,12 @@ class LocalVault:
 
         files, uses = list(map(file_row, manifest.files)), chunk_uses(manifest)
         try:
-            self.catalogue.add_commit(row, files, uses, key, publish)
+            self.catalogue.add_commit(row, files, uses, key, publish, hashes=hashes, exact=exact)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
 
-    def _record(self, entry: journal.Entry) -> None:
+    def record(self, entry: journal.AnyEntry) -> None:
+        """Writes a journal entry and does what it says."""
         write_marker(self.backend, self.catalogue)
         key = journal.write_entry(self.backend, entry)
         journal.apply_entry(self.backend, self.catalogue, key, entry)
@@ -372,18 +407,22 @@ class LocalVault:
         if wrong:
             raise InvalidManifest(f"chunk {wrong[0].hex()} has another size than stated")
 
-    def _check_files(self, manifest: Manifest) -> None:
-        """Rebuilds and hashes every file that was not before: nobody's word is taken for it."""
+    def _check_files(self, manifest: Manifest) -> list[HashRow]:
+        """Rebuilds and hashes every file that was not before: nobody's word is taken for it.
+        Returns what else they hash to."""
+        found: list[HashRow] = []
         for entry in manifest.files:
             known = (entry.digest, entry.recipe())
             if self.catalogue.knows_file(*known) or knows_loose(self.catalogue, *known):
                 continue
-            hasher = blake3(max_threads=blake3.AUTO)
-            for piece in self._read(entry, manifest, 0, entry.size):
-                hasher.update(piece)
-            if hasher.digest() != entry.digest:
+            hashes = hash_file(self._read(entry, manifest, 0, entry.size), entry.size)
+            if hashes.digest != entry.digest:
                 raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
 
 
-def _commit(row: CommitRow) -> Commit:
-    return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, row.parent, row.base)
+def make_commit(row: CommitRow) -> Commit:
+    """Returns a commit as a vault tells of it."""
+    who = (row.parent, row.base, row.title, row.message, row.author)
+    return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, *who)
+            found.append(hashes)
+        return found

@@ -152,7 +152,7 @@ def parse_manifest(data: bytes) -> Manifest:
         files = tuple(_parse_file(f, digests, chunk_bytes) for f in outline["files"])
     except (KeyError, TypeError, IndexError, ValueError, RecursionError, InvalidName) as error:
         raise InvalidManifest(f"manifest is malformed: {error}") from error
-    _check_paths([f.path for f in files])
+    check_paths([f.path for f in files])
     return Manifest(files, chunk_bytes)
 
 
@@ -291,8 +291,8 @@ def check_tensor_size(tensor: Tensor) -> None:
         )
 
 
-def _check_paths(paths: Iterable[str]) -> None:
-    """Paths must be distinct, sorted, and no file may be another file's folder."""
+def check_paths(paths: Iterable[str]) -> None:
+    """Raises InvalidManifest unless paths are distinct, sorted, and none is another's folder."""
     seen = list(paths)
     files = set(seen)
     if seen != sorted(files):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ..codecs.errors import FrameError, UnsupportedFrame
 from ..store import errors as store
-from .errors import AccessRefused, Corrupt, StorageFull, Unreachable, VaultError
+from .errors import AccessRefused, Conflict, Corrupt, StorageFull, Unreachable, VaultError
 
 _KINDS: tuple[tuple[type[store.StoreError], type[VaultError], str | None], ...] = (
     (store.StorageFull, StorageFull, "free some space and run the same command again"),
@@ -17,6 +17,7 @@ _KINDS: tuple[tuple[type[store.StoreError], type[VaultError], str | None], ...] 
     (store.NoSuchStore, AccessRefused, "make it, or correct the vault's address"),
     (store.NotFound, Corrupt, "run `weightvault check` to see what is affected"),
     (store.CorruptObject, Corrupt, "run `weightvault check` to see what is affected"),
+    (store.Superseded, Conflict, "look at what is there now, then try again"),
     (store.UnsupportedFormat, VaultError, "upgrade weightvault"),
     (store.StoreError, VaultError, None),
 )

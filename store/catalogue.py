@@ -18,9 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from .bands import add_sketches
 from .engine import open_engine, store_error
 from .errors import NotFound
+from .hashes import HashRow, add_hashes
 from .listing import file_totals, repo_rows
 from .needs import hold_store, lift_pack, missing_bases, replace_unusable
 from .pack import PackEntry
+from .refs import check_head, tagged_commit
 from .rows import (
     CommitRow,
     FileRow,
@@ -165,13 +167,17 @@ class Catalogue:
         uses: Mapping[bytes, int],
         key: str,
         publish: Callable[[], Any] = lambda: None,
+        *,
+        hashes: Collection[HashRow] = (),
+        exact: bool = False,
     ) -> None:
         """Records a commit, what it needs and the journal entry `key`, and moves its branch.
 
         `uses`: the digests of its chunks, with what commit_chunks.uses says of each.
         `publish` stores manifest and entry, inside the transaction: what it stores is relied on by
-        nobody else before, and never stored for what does not happen. Raises NotFound when a chunk,
-        or a base of one, is gone.
+        nobody else before, and never stored for what does not happen. `hashes` are those of files.
+        Raises NotFound when a chunk, or a base of one, is gone, and with `exact` Superseded unless
+        the branch is where the commit's parent says.
         """
         with self.writing() as connection:
             hold_store(connection)
@@ -179,6 +185,9 @@ class Catalogue:
                 return
             self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = connection.scalar(select(repos.c.id).where(repos.c.name == row.repo))
+            if exact:
+                check_head(connection, repo_id, row.branch, row.parent)
+            add_hashes(connection, self.add_once, hashes)
             commit_id = self._commit_id(connection, repo_id, row, entries, uses)
             branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
             moved = connection.execute(
@@ -203,7 +212,7 @@ class Catalogue:
                 connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
-        """Returns the commit that a branch or commit id of `repo` names."""
+        """Returns the commit that a branch, commit id or tag of `repo` names, in this order."""
         by_branch = (
             select(refs.c.commit_id)
             .join(repos, refs.c.repo_id == repos.c.id)
@@ -212,6 +221,8 @@ class Catalogue:
         wanted = or_(commits.c.oid == revision, commits.c.id.in_(by_branch))
         with self.reading() as connection:
             row = connection.execute(commit_columns().where(repos.c.name == repo, wanted)).first()
+            if row is None:
+                row = connection.execute(tagged_commit(repo, revision)).first()
             return CommitRow(*row) if row else None
 
     def has_repo(self, repo: str) -> bool:
@@ -346,6 +357,9 @@ class Catalogue:
             "manifest": row.manifest,
             "base": row.base,
             "created": row.created,
+            "title": row.title,
+            "message": row.message,
+            "author": row.author,
         }
         key = connection.execute(insert(commits).values(values)).inserted_primary_key
         assert key is not None

@@ -15,6 +15,7 @@ class StoreError(Exception):
         ├── AccessDenied       change credentials or permissions, then try again
         ├── NoSuchStore        make the bucket or folder, or correct the address
         ├── CorruptObject      repair: what is stored is not what was written
+        ├── Superseded         look at what is there now, then decide anew
         ├── UnsupportedFormat  upgrade weightvault: a newer one wrote this
         └── InvalidKey         correct the caller (also a ValueError)
 
@@ -47,6 +48,10 @@ class NoSuchStore(StoreError):
 
 class CorruptObject(StoreError):
     """Fewer bytes, other bytes or another structure than was written."""
+
+
+class Superseded(StoreError):
+    """Somebody else changed what the caller went by."""
 
 
 class UnsupportedFormat(StoreError):

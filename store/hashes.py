@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Table, select
 
-from .catalogue import Catalogue
 from .rows import batches
 from .schema import commits, files, hashes, repos
+
+if TYPE_CHECKING:
+    from .catalogue import Catalogue
 
 AddOnce = Callable[[Connection, Table, list[dict[str, Any]]], int]
 

@@ -28,7 +28,8 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class CommitRow:
-    """A commit as the catalogue keeps it; `oid` is its id of 40 hexadecimal digits."""
+    """A commit as the catalogue keeps it; `oid` is its id of 40 hexadecimal digits. Who made it
+    may have given a title, a longer message and a name."""
 
     oid: str
     repo: str
@@ -37,6 +38,9 @@ class CommitRow:
     manifest: str
     base: str | None
     created: float
+    title: str | None = None
+    message: str | None = None
+    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,9 @@ def commit_columns(*extra: Any) -> Any:
         commits.c.manifest,
         commits.c.base,
         commits.c.created,
+        commits.c.title,
+        commits.c.message,
+        commits.c.author,
         *extra,
     ).join(repos, commits.c.repo_id == repos.c.id)
 
