@@ -33,10 +33,13 @@ CODEC_IDS = {
     "sparse": 6,
     "identical": 7,
     "xor-context": 8,
+    "zstd-dictionary": 9,
+    "zstd-patch": 10,
 }
 CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
-FLAT_CODECS = frozenset({"raw", "constant", "identical"})
-BASE_CODECS = frozenset({"bitx", "difference", "sparse", "identical", "xor-context"})
+TEXT_CODECS = frozenset({"zstd-dictionary", "zstd-patch"})
+FLAT_CODECS = frozenset({"raw", "constant", "identical"}) | TEXT_CODECS
+BASE_CODECS = frozenset({"bitx", "difference", "sparse", "identical", "xor-context", "zstd-patch"})
 """Those whose frames name a base."""
 RAW_OVERHEAD_BYTES = 64
 """What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
@@ -86,6 +89,12 @@ class FrameHeader:
     body_checksum: int = 0
     block_table: bytes = b""
     rows: Rows = ()
+
+    @property
+    def base_bytes(self) -> int | None:
+        """The length that the base must have; None where it may have any, or there is none."""
+        free = self.base_digest is None or self.rows or self.codec == "zstd-patch"
+        return None if free else self.raw_bytes
 
     def spans(self, start: int = 0, stop: int | None = None) -> Iterator[BlockSpan]:
         """Yields the blocks that hold any of the raw bytes from ``start`` to ``stop``, in order."""
@@ -257,6 +266,8 @@ def _check_body_length(header: FrameHeader) -> None:
         promised = there if 0 < there <= 8 and header.raw_bytes else 1
     elif header.codec == "identical":
         promised = 0
+    elif header.codec in TEXT_CODECS:
+        promised = max(1, there)
     else:
         promised = sum(stored for stored, _ in _ENTRY.iter_unpack(header.block_table))
     if there != promised:
@@ -265,6 +276,8 @@ def _check_body_length(header: FrameHeader) -> None:
         raise CorruptFrame(f"codec {header.codec} does not go with the base flag")
     if header.rows and header.base_digest is None:
         raise CorruptFrame("a row map in a frame without a base")
+    if header.rows and header.codec == "zstd-patch":
+        raise CorruptFrame("a row map in a patch")
     copied = sum(count for _, _, count in header.rows)
     if header.codec == "identical" and header.rows and copied != header.raw_bytes:
         raise CorruptFrame("a copy of the base has bytes that are not in it")

@@ -48,11 +48,12 @@ def encode_tensor(
     only parts of the tensor stand in the base, which may then have any length: runs of bytes
     (start in the tensor, start in the base, length), ascending in the tensor and apart; all else
     stands alone. ``columns``: elements in a row of the tensor (its last dimension), where known:
-    tensors with a base turn out smaller. ``level``: "fast", "default" or "max". ``codec``: forces
-    one of ``CODECS`` (the frame is "raw" where that one would break the bound, and does without
-    the base where that is of no use to it). ``digest``, ``base_digest``: BLAKE3-256 of ``raw``
-    and ``base``, where the caller already knows them. ``threads``: at most that many, None for
-    every core.
+    tensors with a base turn out smaller. Short opaque bytes are also tried against a
+    dictionary, and against all of the base, whatever ``rows`` says.
+    ``level``: "fast", "default" or "max". ``codec``: forces one of ``CODECS`` (the frame is "raw"
+    where that one would break the bound, and does without the base where that is of no use to it).
+    ``digest``, ``base_digest``: BLAKE3-256 of ``raw`` and ``base``, where the caller already knows
+    them. ``threads``: at most that many, None for every core.
 
     The result depends on the arguments alone: not on ``threads``, and not on the processor.
     Raises ValueError for an unknown dtype, level or codec, and for buffers that do not fit each
@@ -72,7 +73,10 @@ def encode_tensor(
         delta = None
         if against is not None and codec in (None, *frames.BASE_CODECS):
             delta = against, _hash(against, width) if base_digest is None else base_digest
-        packed = _encode_blocks(data, kind, delta, where, codec, level, columns, digest, width)
+        small = _encode_texts(data, kind, delta, codec, level, digest)
+        if codec not in frames.TEXT_CODECS:
+            packed = _encode_blocks(data, kind, delta, where, codec, level, columns, digest, width)
+        packed = min([*small, *filter(None, [packed])], key=len, default=None)
     if packed is None:
         packed = frames.pack_flat("raw", kind.name, data.size, digest, data.data)
         packed = join_parts([packed, data], width)
@@ -127,6 +131,21 @@ def _encode_blocks(
         return packed
     name = codec if codec == "zstd" or (codec == "bitx" and not rows) else "planes"
     return encode_blocked(data, dtype, base, name, level, digest, threads)
+
+
+def _encode_texts(
+    data: Bytes,
+    dtype: Dtype,
+    base: tuple[Bytes, bytes] | None,
+    codec: str | None,
+    level: str,
+    digest: bytes,
+) -> list[bytes]:
+    if dtype.name != "U8":
+        return []
+    from .texts import encode_texts
+
+    return encode_texts(data, base, codec, level, digest)
 
 
 def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
@@ -203,7 +222,7 @@ def _check_base(
     if base is None:
         raise WrongBase(f"the frame needs the base {header.base_digest.hex()}")
     against = view_bytes(base)
-    if not header.rows and against.size != header.raw_bytes:
+    if header.base_bytes not in (None, against.size):
         raise WrongBase(f"the base has {against.size} bytes, the tensor {header.raw_bytes}")
     if against.size < base_extent(header.rows):
         raise WrongBase(f"the row map reaches beyond the {against.size} bytes of the base")
@@ -217,6 +236,10 @@ def _check_base(
 def _decode_span(
     header: FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes | None, threads: int
 ) -> Bytes:
+    if header.codec in frames.TEXT_CODECS:
+        from .texts import decode_text
+
+        return decode_text(header, frame, base)[start:stop]
     if base is not None:
         from .deltas import decode_delta
 

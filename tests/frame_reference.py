@@ -4,11 +4,13 @@ the first.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import zstandard
 
 CODECS = ("raw", "constant", "zstd", "planes", "bitx", "difference", "sparse", "identical")
-CODECS += ("xor-context",)
+CODECS += ("xor-context", "zstd-dictionary", "zstd-patch")
+DICTIONARY = Path(__file__).parents[1] / "codecs" / "dictionary-0.zdict"
 ITEM_BYTES = (1, 1, 1, 2, 2, 4, 4, 8, 8, 1, 1, 2, 2, 4, 8)
 FIRST_FLOAT, LAST_FLOAT = 11, 14
 
@@ -40,6 +42,9 @@ def decode_frame(frame: bytes, base: bytes = b"") -> bytes:
     codec, dtype, flags = CODECS[reader.number(1)], reader.number(1), reader.number(1)
     length = reader.number(8)
     reader.take(32 + 32 * (flags & 1))
+    if codec in ("zstd-dictionary", "zstd-patch"):
+        reader.take(16)
+        return decode_text(reader, codec, base)
     if flags & 1:
         return decode_with_base(reader, codec, dtype, length, flags, base)
     if codec in ("raw", "constant"):
@@ -56,6 +61,15 @@ def decode_frame(frame: bytes, base: bytes = b"") -> bytes:
         out += decode_block(reader.take(size), dtype, base[len(out) : len(out) + count], count)
     assert reader.rest() == b""
     return bytes(out)
+
+
+def decode_text(reader: Reader, codec: str, base: bytes) -> bytes:
+    kind = zstandard.DICT_TYPE_RAWCONTENT
+    if codec == "zstd-dictionary":
+        assert reader.number(1) == 0
+        base, kind = DICTIONARY.read_bytes(), zstandard.DICT_TYPE_FULLDICT
+    known = zstandard.ZstdCompressionDict(base, kind)
+    return zstandard.ZstdDecompressor(dict_data=known).decompress(reader.rest())
 
 
 def decode_with_base(

@@ -28,7 +28,7 @@ def _bf16(values: np.ndarray) -> np.ndarray:
 
 def codec_of(name: str) -> str:
     """Returns the codec that a golden frame's name begins with, after its version."""
-    return next(codec for codec in CODEC_IDS if name.startswith(f"{codec}-"))
+    return max((codec for codec in CODEC_IDS if name.startswith(f"{codec}-")), key=len)
 
 
 def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
@@ -89,6 +89,15 @@ def _deltas() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     yield "sparse-bf16", _bf16(rare), "BF16", against
     yield "identical-bf16", _bf16(values), "BF16", against
     yield "xor-context-bf16", _bf16(moved), "BF16", against
+    yield from _texts()
+
+
+def _texts() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
+    config = b'{\n  "architectures": [\n    "BertModel"\n  ],\n  "hidden_size": 384\n}\n'
+    edited = b"weights, and " + b"weights and measures; " * 40 + b"the end"
+    yield "zstd-dictionary-config", np.frombuffer(config, np.uint8), "U8", {}
+    base = {"base": "v1-zstd-text.frame", "rows": [(0, 0, 880)]}
+    yield "zstd-patch-longer", np.frombuffer(edited, np.uint8), "U8", base
 
 
 def write_missing() -> list[str]:

@@ -27,7 +27,7 @@ def _base_of(frame: bytes) -> bytes | None:
 
 
 def _codec_of(name: str) -> str:
-    return next(codec for codec in CODEC_IDS if name.startswith(f"v1-{codec}-"))
+    return max((codec for codec in CODEC_IDS if name.startswith(f"v1-{codec}-")), key=len)
 
 
 @pytest.mark.parametrize("name", FRAMES)
