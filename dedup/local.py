@@ -46,6 +46,7 @@ from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
 from .uses import chunk_uses, file_row
 from .vault import (
+    S3_STANDARD_PRICE,
     Candidate,
     CheckResult,
     Commit,
@@ -273,7 +274,7 @@ class LocalVault:
             for f in manifest.files
         )
         ids = {name: row.oid for name, row in branches.items()}
-        return RepoInfo(repo, ids, _commit(newest), files, cost)
+        return RepoInfo(repo, ids, make_commit(newest), files, cost)
 
     def report(self, price: float = S3_STANDARD_PRICE) -> Report:
         """See Vault.report."""
@@ -418,11 +419,11 @@ class LocalVault:
             hashes = hash_file(self._read(entry, manifest, 0, entry.size), entry.size)
             if hashes.digest != entry.digest:
                 raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
+            found.append(hashes)
+        return found
 
 
 def make_commit(row: CommitRow) -> Commit:
     """Returns a commit as a vault tells of it."""
     who = (row.parent, row.base, row.title, row.message, row.author)
     return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, *who)
-            found.append(hashes)
-        return found
