@@ -191,6 +191,14 @@ def get_setting(catalogue: Catalogue, name: str) -> str | None:
         return connection.scalar(select(settings.c.value).where(settings.c.name == name))
 
 
+def default_setting(catalogue: Catalogue, name: str, value: str) -> str:
+    """Returns a fact about the catalogue itself; `value` becomes it where there is none."""
+    with catalogue.writing() as connection:
+        catalogue.add_once(connection, settings, [{"name": name, "value": value}])
+        query = select(settings.c.value).where(settings.c.name == name)
+        return str(connection.scalar(query))
+
+
 def set_setting(catalogue: Catalogue, name: str, value: str | None) -> None:
     """Records a fact about the catalogue itself; None forgets it."""
     with catalogue.writing() as connection:

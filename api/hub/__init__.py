@@ -1,0 +1,1 @@
+"""The API of Hugging Face hubs, as their clients speak it."""
