@@ -88,7 +88,14 @@ sketches = Table(
 )
 for _band in (sketches.c[f"band{i}"] for i in range(BANDS)):
     _filled = _band.is_not(None)
-    Index(f"sketches_{_band.name}", _band, sqlite_where=_filled, postgresql_where=_filled)
+    Index(
+        f"sketches_{_band.name}",
+        _band,
+        sqlite_where=_filled,
+        postgresql_where=_filled,
+        # So that a search reads the indexes alone (SQLite's hold the row's id anyway).
+        postgresql_include=["chunk_id"],
+    )
 
 repos = Table(
     "repos",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -29,35 +30,43 @@ class Centre:
 
 
 def find_near(catalogue: Catalogue, row: SketchRow) -> list[tuple[int, bytes]]:
-    """Returns chunks that stand alone, have the dtype of `row` and share a band with it, as chunk
-    id and bits. Whether they are related is for the caller to see."""
+    """Returns chunks that stand alone, have the dtype of `row` and share bands with it, as chunk id
+    and bits. Whether they are related is for the caller to see.
+
+    Those that share but one band are left out where others share more: chance makes them, and
+    their rows, unlike the indexes of the bands, lie anywhere on the disk.
+    """
     if row.kind is None:
         return []
-    given = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
+    values = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
     with catalogue.reading() as connection:
-        values = {**given, "dtype": row.dtype}
-        found = {near.chunk_id: near.bits for near in connection.execute(_NEAR, values)}
-    return list(found.items())
+        bands = Counter(connection.execute(_SHARING, values).scalars())
+        several = [chunk_id for chunk_id, count in bands.items() if count > 1]
+        once = [chunk_id for chunk_id, count in bands.items() if count == 1]
+        return _read_bits(connection, several, row.dtype) or _read_bits(connection, once, row.dtype)
 
 
-def _near_query() -> Any:
-    """One look-up for each band, so that no planner can mistake them for a scan."""
+def _sharing_query() -> Any:
+    """One look-up for each band, so that no planner can mistake them for a scan; all they read are
+    the indexes."""
     parts = []
     for i in range(BANDS):
-        band = sketches.c[f"band{i}"]
-        part = (
-            select(sketches.c.chunk_id, sketches.c.bits)
-            .where(
-                band == bindparam(f"vband{i}"),
-                sketches.c.dtype == bindparam("dtype"),
-            )
-            .limit(_ROWS_PER_BAND)
-        )
+        wanted = sketches.c[f"band{i}"] == bindparam(f"vband{i}")
+        part = select(sketches.c.chunk_id).where(wanted).limit(_ROWS_PER_BAND)
         parts.append(select(part.subquery(f"part{i}")))
     return union_all(*parts)
 
 
-_NEAR = _near_query()
+_SHARING = _sharing_query()
+
+
+def _read_bits(connection: Connection, chunk_ids: list[int], dtype: int) -> list[tuple[int, bytes]]:
+    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype == dtype)
+    return [
+        (row.chunk_id, row.bits)
+        for batch in batches(chunk_ids)
+        for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
+    ]
 
 
 def read_centres(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int, Centre]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from weightvault.store import collection, scrubbing
+from weightvault.store import collection, scrubbing, sketches
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.needs import usable_among
 from weightvault.store.pack import PackEntry
@@ -108,6 +108,9 @@ HOT = {
     "live_places": lambda c: collection.live_places(c, digest("pack", 3).hex()),
     "copies_of": lambda c: scrubbing.copies_of(c, one()[0]),
     "frames_in": lambda c: scrubbing.frames_in(c, 4),
+    "list_newcomers": lambda c: sketches.list_newcomers(c, "org/3-0", oid(), 0, 100),
+    "read_family": lambda c: sketches.read_family(c, [1, 2]),
+    "count_arrived": lambda c: sketches.count_arrived(c, [1, 2], 400),
     "commits_using": lambda c: scrubbing.commits_using(c, one()),
 }
 # Tables of a few rows: one for each pack, repo or fact, or of what is wrong.

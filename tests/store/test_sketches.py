@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +135,14 @@ def test_the_search_scans_nothing(catalogue: Catalogue):
     rows = [make_row(i) for i in range(3000)]
     add_rows(catalogue, "p", rows)
     if catalogue.engine.dialect.name == "postgresql":
-        with catalogue.writing() as connection:
-            connection.execute(text("ANALYZE"))
-    bands = {f"vband{i}": v for i, v in enumerate(band_values(17, rows[0].bits).values())}
-    values = {**bands, "dtype": 12}
-    lines = plan_lines(catalogue, search._NEAR, values)
-    used = {name for line in lines for name in re.findall(r"sketches_band\d+", line)}
+        # Which pages only hold rows that all may see is what VACUUM notes.
+        with catalogue.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            connection.execute(text("VACUUM ANALYZE sketches"))
+    values = {f"vband{i}": v for i, v in enumerate(band_values(17, rows[0].bits).values())}
+    lines = plan_lines(catalogue, search._SHARING, values)
+    alone = [line for line in lines if re.search(r"COVERING INDEX|Index Only Scan", line)]
+    used = {name for line in alone for name in re.findall(r"sketches_band\d+", line)}
     assert len(used) == 16
     assert not [line for line in lines if re.search(r"SCAN sketches|Seq Scan on sketches", line)]
 
@@ -166,3 +169,32 @@ def test_deltas_are_one_deep_whatever_order_packs_come_in(tmp_path_factory, data
     assert near == {d for d, p in places.items() if p.base is None}
     assert len(found) == len(near)
     catalogue.close()
+
+
+def test_those_that_share_one_band_count_where_none_shares_more(catalogue: Catalogue):
+    row = make_row("asked")
+    number = int.from_bytes(row.bits, "little")
+    # Bits 0-19 are the first band; all others are taken from an unrelated sketch, or are its own.
+    first = (1 << 20) - 1
+    by_chance = int.from_bytes(make_row("other").bits, "little") & ~first | number & first
+    chance = replace(make_row("chance"), bits=by_chance.to_bytes(32, "little"))
+    relative = flip_bits(row, 3, "relative")
+    add_rows(catalogue, "p1", [chance])
+    assert found_bits(catalogue, row) == {chance.bits}
+    add_rows(catalogue, "p2", [relative])
+    assert found_bits(catalogue, row) == {relative.bits}
+
+
+def test_newcomers_and_how_many_came_before(catalogue: Catalogue):
+    rows = [make_row(i) for i in range(4)]
+    add_rows(catalogue, "p1", rows[:2])
+    add_rows(catalogue, "p2", rows[2:], base=rows[0].digest)
+    add_commit(catalogue, "org/old", [rows[0].digest, rows[1].digest])
+    oid = add_commit(catalogue, "org/new", [row.digest for row in rows[1:]])
+    found = search.list_newcomers(catalogue, "org/new", oid, 0, 10)
+    assert {row.place.digest for row in found} == {rows[2].digest, rows[3].digest}
+    ids = [row.chunk_id for row in found]
+    assert search.list_newcomers(catalogue, "org/new", oid, ids[0], 10) == found[1:]
+    centre = search.find_ids(catalogue, [rows[0].digest])
+    assert [search.count_arrived(catalogue, centre, i) for i in ids] == [2, 3]
+    assert search.count_arrived(catalogue, centre, min(centre)) == 1
