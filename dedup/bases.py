@@ -3,7 +3,8 @@
 Content decides: the vault is asked for chunks with a related sketch, whatever they are called and
 wherever they lie. Where it knows none, because a tensor says too little (zeros, a few elements) or
 changed too much (an optimiser's momentum), the declared base, or else the commit that the branch
-points to now, is matched by tensor name, dtype and size. Whether a delta pays is measured when it
+points to now, is matched by tensor name, dtype and size. Opaque bytes are matched by their place in
+the file that they were edited in (edits.py). Whether a delta pays is measured when it
 is encoded: the smaller of delta and standalone frame wins.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from .edits import match_edits
 from .errors import Corrupt, InvalidName, Missing
 from .manifest import ChunkUse, FileEntry, Manifest
 from .names import check_repo
@@ -36,30 +38,47 @@ _CLOSE = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A revision to code against, and its chunks by what they are part of."""
+    """A revision to code against, and the chunks of its tensors by what they are part of."""
 
     repo: str
     revision: str
+    manifest: Manifest
     chunks: dict[tuple[object, ...], ChunkUse]
+
+    def name(self, use: ChunkUse) -> Candidate:
+        """Returns one of its chunks as a candidate that nothing was predicted of."""
+        return Candidate(use.digest, use.size, 0, self.repo, self.revision)
+
+
+Lineage = tuple[Base, ...]
+"""What a push is declared or assumed to be from: tensors are matched with the first, edited files
+with the last that has them, which is the commit before on the branch if there is one."""
 
 
 def find_base(
     vault: Vault, files: dict[str, Path], repo: str, branch: str, declared: str | None
-) -> tuple[str | None, Base | None]:
+) -> tuple[str | None, Lineage]:
     """Returns the declared base's name, if any, and what to code against.
 
     `declared` is a repo named by the user, and must exist; without it the model card's
     `base_model` counts where the vault holds such a repo. Raises Repo- or RevisionNotFound.
     """
+    name, base = _find_declared(vault, files, declared)
+    found = (base, _try_resolve(vault, repo, branch))
+    return name, tuple(_index(snapshot) for snapshot in found if snapshot)
+
+
+def _find_declared(
+    vault: Vault, files: dict[str, Path], declared: str | None
+) -> tuple[str | None, Snapshot | None]:
     if declared is not None:
         check_repo(declared)
-        return declared, _index(vault.resolve(declared))
+        return declared, vault.resolve(declared)
     for name in card_bases(files):
         snapshot = _try_resolve(vault, name, "main")
         if snapshot:
-            return name, _index(snapshot)
-    previous = _try_resolve(vault, repo, branch)
-    return None, _index(previous) if previous else None
+            return name, snapshot
+    return None, None
 
 
 def choose_bases(
@@ -67,21 +86,40 @@ def choose_bases(
     manifest: Manifest,
     missing: Collection[bytes],
     sketches: Sketches,
-    lineage: Base | None,
+    lineage: Lineage,
 ) -> dict[bytes, tuple[Candidate, ...]]:
     """Returns for each of the `missing` chunks of `manifest` the one or two stored chunks to
-    encode it against, if there are any; `lineage` is what it is declared or assumed to be from."""
-    matches = match_chunks(manifest, lineage) if lineage else {}
+    encode it against, if there are any."""
+    named = _match_tensors(manifest, lineage)
     found = _ask_candidates(vault, missing, sketches)
+    edited = _match_edited(manifest, lineage)
     chosen: dict[bytes, tuple[Candidate, ...]] = {}
     for digest in missing:
-        match = matches.get(digest)
+        candidates = (edited[digest],) if digest in edited else ()
         if digest in found:
-            chosen[digest] = take_best(found[digest], match.digest if match else None)
-        elif match is not None and lineage is not None:
-            named = Candidate(match.digest, match.size, 0, lineage.repo, lineage.revision)
-            chosen[digest] = (named,)
+            match = named.get(digest)
+            candidates += take_best(found[digest], match.digest if match else None)
+        elif digest in named:
+            candidates += (named[digest],)
+        if candidates:
+            # Twice the same base would be read but once.
+            chosen[digest] = tuple({c.digest: c for c in candidates}.values())[:2]
     return chosen
+
+
+def _match_tensors(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate]:
+    if not lineage:
+        return {}
+    matches = match_chunks(manifest, lineage[0])
+    return {digest: lineage[0].name(use) for digest, use in matches.items()}
+
+
+def _match_edited(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate]:
+    matches: dict[bytes, Candidate] = {}
+    for base in lineage:
+        edits = match_edits(manifest, base.manifest)
+        matches.update((digest, base.name(use)) for digest, use in edits.items())
+    return matches
 
 
 def _ask_candidates(
@@ -162,7 +200,7 @@ def _index(snapshot: Snapshot) -> Base:
         for entry in manifest.files
         for key, use in _tensor_chunks(entry, manifest.chunk_bytes)
     }
-    return Base(snapshot.commit.repo, snapshot.commit.id, chunks)
+    return Base(snapshot.commit.repo, snapshot.commit.id, manifest, chunks)
 
 
 def _tensor_chunks(

@@ -163,12 +163,9 @@ def _batches(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
 
 
 def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
-    """The bases of the deltas among `frames`, with their sizes; None where only some rows of the
-    base are used, so that it may have any."""
+    """The bases of the deltas among `frames`, with their sizes; None where a base may have any."""
     headers = (header for header, _ in frames.values())
-    return {
-        h.base_digest: None if h.rows else h.raw_bytes for h in headers if h.base_digest is not None
-    }
+    return {h.base_digest: h.base_bytes for h in headers if h.base_digest is not None}
 
 
 def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:

@@ -249,7 +249,7 @@ class IncomingFiles:
         level = "default" if self._inline else AS_IT_IS
         scratch = self._vault.scratch
         send_missing(
-            self._vault, manifest, files, missing, sketches, None, level, Progress(), scratch
+            self._vault, manifest, files, missing, sketches, (), level, Progress(), scratch
         )
         if not self._inline:
             queue_chunks(self._vault.catalogue, missing)

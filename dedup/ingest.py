@@ -98,8 +98,8 @@ def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> memor
         header = parse_header(frame)
         if _facts(header) != _entry_facts(entry):
             raise InvalidFrame(f"frame of chunk {entry.digest.hex()} is not what the index says")
-        if base is not None and not header.rows and len(base) != header.raw_bytes:
-            # Who reads a delta without a row map asks for a base of its own length.
+        if base is not None and header.base_bytes not in (None, len(base)):
+            # Who reads such a delta asks for a base of its own length.
             raise InvalidFrame(f"the base of chunk {entry.digest.hex()} has another length")
         return decode_tensor(frame, base=base, base_digest=header.base_digest)
     except FrameError as error:

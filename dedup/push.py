@@ -15,7 +15,7 @@ from typing import BinaryIO
 from ..codecs.frame import parse_header
 from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
-from .bases import Base, choose_bases, find_base
+from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
 from .errors import ChunksMissing, Corrupt, InvalidFile, Missing, VaultError
 from .manifest import ChunkUse, Manifest
@@ -168,7 +168,7 @@ def send_missing(
     files: dict[str, Path],
     missing: set[bytes],
     sketches: Sketches,
-    lineage: Base | None,
+    lineage: Lineage,
     level: str,
     progress: Progress,
     scratch: Path | None = None,
