@@ -62,7 +62,7 @@ def first_repos(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes,
         .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
         .where(chunks.c.digest.in_(digests))
         .group_by(chunks.c.digest)
-        .subquery()
+        .subquery("first_use")
     )
     query = (
         select(first.c.digest, repos.c.name)
@@ -80,9 +80,9 @@ def users_of(catalogue: Catalogue, centres: Collection[bytes]) -> list[UserRow]:
     )
     uses = union_all(
         holding.where(chunks.c.base.in_(centres)), holding.where(chunks.c.digest.in_(centres))
-    ).subquery()
+    ).subquery("its_uses")
     raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
-    sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery()
+    sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery("its_sums")
     query = (
         select(repos.c.name, sums.c.raw_bytes)
         .join(commits, commits.c.id == sums.c.commit_id)

@@ -84,7 +84,7 @@
     const bytes = {
       beginAtZero: true,
       stacked: stacked,
-      ticks: { color: colour("text"), callback: formatBytes, stepSize: stepBytes(most) },
+      ticks: { color: colour("text"), callback: formatBytes, stepSize: stepBytes(most), maxRotation: 0 },
       grid: { color: colour("grid") },
       border: { display: false },
     };

@@ -15,7 +15,7 @@
   function apply(theme) {
     if (theme === "auto") root.removeAttribute("data-theme");
     else root.setAttribute("data-theme", theme);
-    for (const label of document.querySelectorAll("[data-theme-button] span")) {
+    for (const label of document.querySelectorAll("[data-theme-name]")) {
       label.textContent = theme;
     }
     root.dispatchEvent(new CustomEvent("themechange"));

@@ -1,0 +1,91 @@
+"""The tree around a model: from what its tensors are coded against, not from what it is called."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from models import make_weights, tune, write_model
+from vaults import open_local
+
+from weightvault.dedup.lineage import Relative, find_lineage
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.push import push
+
+SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(6)}
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVault]:
+    """A base, two tunes of it, one of them with a second branch, and a stranger."""
+    tmp_path = tmp_path_factory.mktemp("family")
+    vault = open_local(tmp_path / "vault")
+    weights = make_weights(1, SHAPES)
+    models = {"org/base": weights, "a/tune": tune(weights, 2), "b/tune": tune(weights, 3)}
+    for repo, values in (models | {"c/other": make_weights(9, SHAPES)}).items():
+        push(vault, write_model(tmp_path / repo, values), repo)
+    push(vault, write_model(tmp_path / "dev", tune(weights, 4)), "a/tune", "dev")
+    yield vault
+    vault.close()
+
+
+def names(tree: Relative) -> dict:
+    """The tree as names within names."""
+    return {tree.repo: [names(child) for child in tree.children]}
+
+
+@pytest.mark.parametrize("repo", ["org/base", "a/tune", "b/tune"])
+def test_members_of_a_family_hang_below_their_base(family: LocalVault, repo: str):
+    tree = find_lineage(family.catalogue, repo)
+    assert tree.repo == "org/base"
+    assert {child.repo for child in tree.children} == {"a/tune", "b/tune"}
+    assert all(not child.children for child in tree.children)
+
+
+def test_sizes_are_those_of_the_newest_commit(family: LocalVault):
+    tree = find_lineage(family.catalogue, "org/base")
+    raw = {r.name: r.size for r in family.list_repos()}
+    for node in (tree, *tree.children):
+        assert 0 < node.stored <= node.raw
+        # Headers of files are chunks, too; nothing in these models is there twice.
+        assert node.raw == raw[node.repo]
+    assert tree.stored > max(child.stored for child in tree.children)
+
+
+def test_a_stranger_stands_alone(family: LocalVault):
+    tree = find_lineage(family.catalogue, "c/other")
+    assert names(tree) == {"c/other": []}
+
+
+def test_who_must_not_be_seen_is_left_out(family: LocalVault):
+    tree = find_lineage(family.catalogue, "a/tune", lambda repo: repo != "b/tune")
+    assert names(tree) == {"org/base": [{"a/tune": []}]}
+    tree = find_lineage(family.catalogue, "a/tune", lambda repo: repo != "org/base")
+    assert "org/base" not in str(names(tree))
+
+
+def test_a_child_of_a_child_is_on_the_way(vault: LocalVault, tmp_path: Path):
+    base = make_weights(1, SHAPES)
+    # Most of the second is new; the third is a tune of the new part alone.
+    second = make_weights(2, SHAPES) | dict(list(tune(base, 3).items())[:2])
+    third = tune(dict(list(second.items())[2:]), 4)
+    for repo, values in (("o/first", base), ("o/second", second), ("o/third", third)):
+        push(vault, write_model(tmp_path / repo, values), repo)
+    tree = find_lineage(vault.catalogue, "o/third")
+    assert names(tree) == {"o/first": [{"o/second": [{"o/third": []}]}]}
+    assert names(find_lineage(vault.catalogue, "o/first")) == {"o/first": [{"o/second": []}]}
+
+
+def test_a_repo_without_tensors_is_a_tree_of_one(vault: LocalVault, tmp_path: Path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("nothing to relate")
+    push(vault, folder, "org/texts")
+    tree = find_lineage(vault.catalogue, "org/texts")
+    assert (names(tree), tree.more) == ({"org/texts": []}, 0)
