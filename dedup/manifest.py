@@ -29,7 +29,6 @@ from .segments import (
     chunk_sizes,
     coding_facts,
     count_chunks,
-    cut_bytes,
     tensor_bytes,
 )
 
@@ -168,7 +167,7 @@ def manifest_key(name: str) -> str:
 
 def _uses(segment: Opaque | Tensor | Bundle, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
     dtype, columns = coding_facts(segment)
-    sizes = chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes))
+    sizes = chunk_sizes(segment, chunk_bytes)
     for digest, size in zip(segment.chunks, sizes, strict=True):
         yield ChunkUse(digest, offset, size, dtype, columns)
         offset += size
@@ -198,7 +197,9 @@ def _pack_segment(segment: Segment, index: dict[bytes, int]) -> dict[str, Any]:
     if isinstance(segment, Bundle):
         tensors = [[tensor.name, tensor.shape] for tensor in segment.tensors]
         return {"bundle": tensors, "dtype": segment.dtype, **common}
-    return {"tensor": segment.name, "dtype": segment.dtype, "shape": segment.shape, **common}
+    parts = {"parts": segment.parts} if segment.parts else {}
+    named = {"tensor": segment.name, "dtype": segment.dtype, "shape": segment.shape}
+    return {**named, **parts, **common}
 
 
 def _open_envelope(data: bytes) -> tuple[list[bytes], bytes]:
@@ -257,9 +258,11 @@ def _parse_segment(outline: dict[str, Any], digests: list[bytes], chunk_bytes: i
         segment = _parse_bundle(outline, size, chunks)
     elif "tensor" in outline:
         shape = tuple(_natural(n) for n in outline["shape"])
-        segment = Tensor(_text(outline["tensor"]), _text(outline["dtype"]), shape, size, chunks)
+        parts = tuple(_natural(n) for n in outline.get("parts", ()))
+        named = _text(outline["tensor"]), _text(outline["dtype"])
+        segment = Tensor(*named, shape, size, chunks, parts)
         check_tensor_size(segment)
-    if len(chunks) != count_chunks(size, cut_bytes(segment, chunk_bytes)):
+    if len(chunks) != count_chunks(segment, chunk_bytes):
         raise InvalidManifest(f"{len(chunks)} chunks cannot make up {size} bytes")
     return segment
 
@@ -282,13 +285,16 @@ def _parse_bundle(outline: dict[str, Any], size: int, chunks: tuple[bytes, ...])
 
 
 def check_tensor_size(tensor: Tensor) -> None:
-    """Raises InvalidManifest if a tensor of a known dtype has not the bytes its shape takes."""
+    """Raises InvalidManifest if a tensor of a known dtype has not the bytes its shape takes, or one
+    of parts not theirs."""
     expected = tensor_bytes(tensor.dtype, tensor.shape)
     if expected is not None and expected != tensor.size:
         raise InvalidManifest(
             f"tensor {tensor.name!r} of shape {list(tensor.shape)} and dtype {tensor.dtype} "
             f"takes {expected} bytes, not {tensor.size}"
         )
+    if tensor.parts and (0 in tensor.parts or sum(tensor.parts) != tensor.size):
+        raise InvalidManifest(f"the parts of tensor {tensor.name!r} do not make up its bytes")
 
 
 def check_paths(paths: Iterable[str]) -> None:

@@ -14,10 +14,11 @@ from .bundles import bundle_small
 from .errors import InvalidFile, VaultError
 from .formats.companions import Places, find_companions, segment_companion
 from .formats.registry import segment_file
+from .fused import cut_fused
 from .manifest import FileEntry, Manifest
 from .names import check_path
 from .progress import Progress
-from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts, cut_bytes
+from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
 from .sketch import make_sketch
 from .sketchfile import Sketches
 
@@ -81,7 +82,7 @@ def _scan_file(
                 segments = segment_companion(file, before.st_size, places)
             else:
                 segments = segment_file(name, file, before.st_size)
-            segments = bundle_small(segments, chunk_bytes)
+            segments = bundle_small(cut_fused(segments), chunk_bytes)
             entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
             _check_unchanged(before, os.fstat(file.fileno()))
             return entry
@@ -116,7 +117,7 @@ def _hash_file(
     hashed: list[Segment] = []
     for segment in segments:
         digests: list[bytes] = []
-        for n in chunk_sizes(segment.size, cut_bytes(segment, chunk_bytes)):
+        for n in chunk_sizes(segment, chunk_bytes):
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
             digests.append(_hash(data))

@@ -94,7 +94,8 @@ class Tensor:
     """One tensor: its name, its dtype as the file calls it, its shape, and its raw bytes.
 
     `chunks` are the digests of its slices once they are hashed, one for a tensor of up to
-    CHUNK_BYTES; a tensor of a bundle has none of its own.
+    CHUNK_BYTES; a tensor of a bundle has none of its own. `parts` are the bytes of the tensors
+    that it was joined from (fused.py): no chunk reaches from one into the next.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Tensor:
     shape: tuple[int, ...]
     size: int
     chunks: tuple[bytes, ...] = ()
+    parts: tuple[int, ...] = ()
 
     @property
     def coding_dtype(self) -> str:
@@ -162,14 +164,22 @@ def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
     return chunk_bytes - chunk_bytes % GROUPS.get(dtype, (1, 1))[1]
 
 
-def chunk_sizes(size: int, chunk_bytes: int = CHUNK_BYTES) -> Iterator[int]:
-    """Yields the byte lengths of the chunks of a run of `size` bytes; one empty chunk for 0."""
-    if size == 0:
-        yield 0
-    for start in range(0, size, chunk_bytes):
-        yield min(chunk_bytes, size - start)
+def chunk_sizes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> Iterator[int]:
+    """Yields the byte lengths of a segment's chunks; one empty chunk for an empty one."""
+    cut = cut_bytes(segment, chunk_bytes)
+    for size in _runs(segment):
+        if size == 0:
+            yield 0
+        for start in range(0, size, cut):
+            yield min(cut, size - start)
 
 
-def count_chunks(size: int, chunk_bytes: int = CHUNK_BYTES) -> int:
+def count_chunks(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Returns how many chunks `chunk_sizes` yields."""
-    return max(1, -(-size // chunk_bytes))
+    cut = cut_bytes(segment, chunk_bytes)
+    return sum(max(1, -(-size // cut)) for size in _runs(segment))
+
+
+def _runs(segment: Segment) -> tuple[int, ...]:
+    parts = segment.parts if isinstance(segment, Tensor) else ()
+    return parts or (segment.size,)

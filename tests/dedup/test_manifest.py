@@ -3,6 +3,7 @@
 import contextlib
 import json
 import struct
+from itertools import pairwise
 
 import pytest
 import zstandard
@@ -37,14 +38,20 @@ def segments(draw: st.DrawFn):
         parts = [Tensor(draw(st.text(max_size=9)), "BF16", s, 2 * s[0] * s[1]) for s in shapes]
         return Bundle(tuple(parts), (digest("bundle", sum(part.size for part in parts)),))
     size = draw(st.integers(0, 3 * CHUNK))
-    n_chunks = max(1, -(-size // CHUNK))
+    cuts = (
+        draw(st.sets(st.integers(1, size - 1), max_size=3)) if kind == "tensor" and size > 1 else ()
+    )
+    edges = [0, *sorted(cuts), size]
+    parts = tuple(stop - start for start, stop in pairwise(edges)) if cuts else ()
     # Every chunk digest stands for one size, as real ones do.
-    sizes = [min(CHUNK, size - i * CHUNK) for i in range(n_chunks)]
-    chunks = tuple(digest(n, draw(st.integers(0, 3))) for n in sizes)
+    sizes = [
+        min(CHUNK, run - i * CHUNK) for run in parts or (size,) for i in range(-(-run // CHUNK))
+    ]
+    chunks = tuple(digest(n, draw(st.integers(0, 3))) for n in sizes or [0])
     if kind == "opaque":
         return Opaque(size, chunks)
     name = draw(st.text(max_size=12))
-    return Tensor(name, "U8", (size,), size, chunks)
+    return Tensor(name, "U8", (size,), size, chunks, parts)
 
 
 @st.composite
@@ -144,6 +151,10 @@ BAD = {
     "no chunks": set_segment(0, chunks=[]),
     "shape and size differ": set_segment(1, shape=[3, 3]),
     "shape not numbers": set_segment(1, shape=["3"]),
+    "parts of another size": set_segment(1, parts=[4, 4], chunks=[1, 1]),
+    "part of nothing": set_segment(1, parts=[0, 12], chunks=[1, 1]),
+    "parts not lengths": set_segment(1, parts=["12"]),
+    "fewer chunks than parts": set_segment(1, parts=[4, 8]),
     "bundle of another size": set_segment(3, bundle=[["a", [2]]]),
     "bundle of nothing": set_segment(3, bundle=[], size=0),
     "bundle of no shapes": set_segment(3, bundle=["ab", "cd"]),
