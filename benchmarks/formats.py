@@ -2,10 +2,11 @@
 
     python -m weightvault.benchmarks.formats --corpus DIR [--gib 1]
 
-DIR/llama holds a base model and its GGUF files. Four tables, each a CSV in benchmarks/results:
+DIR/llama holds a base model and its GGUF files. Five tables, each a CSV in benchmarks/results:
 formats_model (all-MiniLM-L6-v2 in every format in one vault), formats_gguf (quantised files beside
-zstd-19, and what each type takes), formats_shards, formats_speed (segmenting a file of --gib beside
-hashing it). Every file is pulled back and compared by SHA-256. Needs PyTorch and the extra `test`.
+zstd-19, and what each type takes), formats_shards, formats_texts (the small files of MiniLM, and
+edits of them, beside zstd-19), formats_speed (segmenting a file of --gib beside hashing it). Every
+file is pulled back and compared by SHA-256. Needs PyTorch and the extra `test`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +52,19 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, required=True, help="folder with llama in it")
     parser.add_argument("--gib", type=float, default=1.0, help="size of the files for speed")
+    parser.add_argument("tables", nargs="*", help="of them only these, such as formats_speed")
     arguments = parser.parse_args()
     weights = read_f32(find_minilm() / "model.safetensors")
     llama = arguments.corpus / "llama"
-    record("formats_model", list(measure_model(weights)))
-    record("formats_shards", list(measure_shards(weights)))
-    record("formats_gguf", [*measure_gguf(llama), *measure_types(llama)])
-    record("formats_speed", list(measure_speed(int(arguments.gib * 2**30))))
+    tables: dict[str, Callable[[], Iterator[Row]]] = {
+        "formats_model": lambda: measure_model(weights),
+        "formats_shards": lambda: measure_shards(weights),
+        "formats_gguf": lambda: chain(measure_gguf(llama), measure_types(llama)),
+        "formats_texts": measure_texts,
+        "formats_speed": lambda: measure_speed(int(arguments.gib * 2**30)),
+    }
+    for name in arguments.tables or tables:
+        record(name, list(tables[name]()))
 
 
 @contextmanager
@@ -84,14 +92,14 @@ def push_pull(vault: LocalVault, folder: Path, repo: str, out: Path) -> tuple[in
 
 
 def push_files(
-    vault: LocalVault, root: Path, name: str, files: dict[str, bytes]
+    vault: LocalVault, root: Path, name: str, files: dict[str, bytes], repo: str | None = None
 ) -> tuple[int, int]:
-    """As `push_pull`, of a new folder with these files."""
+    """As `push_pull`, of a new folder with these files; into a repo of its name, or `repo`."""
     folder = root / "in" / name
     folder.mkdir(parents=True)
     for path, data in files.items():
         (folder / path).write_bytes(data)
-    return push_pull(vault, folder, f"bench/{name}", root / "out" / name)
+    return push_pull(vault, folder, repo or f"bench/{name}", root / "out" / name)
 
 
 def measure_model(weights: Arrays) -> Iterator[Row]:
@@ -173,6 +181,44 @@ def measure_types(llama: Path) -> Iterator[Row]:
             "zstd_19": peer,
             "packs_of_zstd_19": round(stored / peer, 4),
         }
+
+
+def measure_texts() -> Iterator[Row]:
+    """Yields what the small files of MiniLM take in packs: all together, each alone, and each
+    again once it was edited."""
+    folder = find_minilm()
+    texts = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix in (".json", ".md") and path.stat().st_size < 1 << 20
+    }
+    small = {name.replace("/", " "): t for name, t in texts.items() if len(t) < 16 << 10}
+    with empty_vault() as (vault, root):
+        _, sent = push_files(vault, root, "texts", small)
+        yield _text_row(f"{len(small)} below 16 KiB", list(small.values()), sent)
+    for name, text in texts.items():
+        yield from _measure_edit(name, text)
+
+
+def _measure_edit(name: str, data: bytes) -> Iterator[Row]:
+    """Yields a text pushed alone, and again with a word replaced by a longer one in its middle."""
+    middle = len(data) // 2
+    edited = data[:middle] + b"and these words" + data[middle + 4 :]
+    with empty_vault() as (vault, root):
+        for what, text in (("", data), (" edited", edited)):
+            _, sent = push_files(vault, root, "texts" + what, {"text": text}, repo="bench/texts")
+            yield _text_row(name + what, [text], sent)
+
+
+def _text_row(name: str, texts: list[bytes], sent: int) -> Row:
+    peer = sum(len(zstandard.ZstdCompressor(level=19).compress(text)) for text in texts)
+    return {
+        "file": name,
+        "logical": sum(map(len, texts)),
+        "sent": sent,
+        "zstd_19": peer,
+        "sent_of_zstd_19": round(sent / peer, 3),
+    }
 
 
 def measure_speed(size: int) -> Iterator[Row]:

@@ -74,6 +74,13 @@ def test_an_edit_takes_little_more_than_its_own_bytes(level: str):
     assert bytes(decode_tensor(frame, base=LONG)) == decode_frame(frame, LONG) == EDITED
 
 
+def test_a_long_text_is_worth_more_effort_than_weights():
+    frame = encode_tensor(LONG, "U8")
+    assert frame[5] == 2
+    assert len(frame) < 0.95 * len(encode_tensor(LONG, "U8", level="fast"))
+    assert bytes(decode_tensor(frame)) == decode_frame(frame) == LONG
+
+
 @given(
     data=st.binary(min_size=1, max_size=300),
     base=st.binary(min_size=1, max_size=300),
