@@ -1,5 +1,6 @@
-"""The object that says what a store is: its format, so that a newer one is refused and not
-misread, and its identity, so that a catalogue is never used with another store than its own."""
+"""The object that says what a store is: its format and the features it uses, so that a newer one is
+refused and not misread, and its identity, so that a catalogue is never used with another store than
+its own."""
 
 from __future__ import annotations
 
@@ -13,41 +14,58 @@ from ..store.errors import NotFound
 from .errors import Corrupt, VaultError
 
 FORMAT_VERSION = 1
+# Names of what a store may use beyond its format and whoever opens it must know: a newer
+# weightvault adds one to the marker before it first writes what an older one would misread.
+FEATURES: frozenset[str] = frozenset()
 _KEY = "weightvault.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What the object says: the store's identity, 32 hexadecimal digits."""
+    """What the object says: the store's identity, 32 hexadecimal digits, and its features."""
 
     store_id: str
+    features: frozenset[str] = frozenset()
 
 
 def read_marker(backend: Backend) -> Marker | None:
     """Returns the store's marker, None where it has none yet: nothing was ever put there.
 
-    Raises VaultError for a store of a newer format, Corrupt for a marker that is none.
+    Raises VaultError for a store of a newer format or with unknown features, Corrupt for a marker
+    that is none.
     """
     try:
-        data = backend.get(_KEY)
+        return parse_marker(backend.get(_KEY))
     except NotFound:
         return None
+
+
+def parse_marker(data: bytes) -> Marker:
+    """Reads a marker; raises as `read_marker` does."""
     try:
         outline = json.loads(data)
         version, store_id = outline["format"], str(outline["id"])
-    except (ValueError, KeyError, TypeError) as error:
+        features = frozenset(map(str, outline.get("features", [])))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt(f"{_KEY} is damaged; this may be no weightvault store") from error
     if version != FORMAT_VERSION:
         raise VaultError(
             f"this store has format {version}; this weightvault reads {FORMAT_VERSION}",
             "upgrade weightvault",
         )
-    return Marker(store_id)
+    if features - FEATURES:
+        raise VaultError(
+            f"this store uses what this weightvault does not know: {', '.join(sorted(features))}",
+            "upgrade weightvault",
+        )
+    return Marker(store_id, features)
 
 
 def check_marker(data: bytes, store_id: str | None) -> None:
-    """Raises Corrupt unless `data` is what write_marker wrote for that store."""
-    if data != _marker_bytes(store_id):
+    """Raises Corrupt unless `data` is what write_marker wrote for that store, or did before there
+    were features."""
+    before = json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode()
+    if data not in (_marker_bytes(store_id), before):
         raise Corrupt("the store's marker is damaged")
 
 
@@ -71,10 +89,13 @@ def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
 
 
 def write_marker(backend: Backend, catalogue: Catalogue) -> None:
-    """Marks a new store. Everybody who shares the catalogue writes the same identity."""
-    if not backend.exists(_KEY):
-        store_id = catalogue.store_id(default=uuid4().hex)
-        backend.put(_KEY, _marker_bytes(store_id))
+    """Marks a new store. Everybody who shares the catalogue writes the same identity; of several
+    with catalogues of their own the first one's counts, and the others take it over."""
+    if catalogue.store_id() is not None and backend.exists(_KEY):
+        return
+    if read_marker(backend) is None:
+        backend.put_new(_KEY, _marker_bytes(catalogue.store_id(default=uuid4().hex)))
+    match_catalogue(backend, catalogue)
 
 
 def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
@@ -95,4 +116,4 @@ def _has_packs(backend: Backend, catalogue: Catalogue) -> bool:
 
 
 def _marker_bytes(store_id: str | None) -> bytes:
-    return json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode()
+    return json.dumps({"features": [], "format": FORMAT_VERSION, "id": store_id}).encode()

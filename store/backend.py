@@ -62,6 +62,15 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        """Stores `data`, which is short, as `put` does unless there is such an object; says whether
+        it did.
+
+        Of several at once one does. Some S3 servers cannot promise that, and an answer that was
+        lost may make it say no of what it stored itself: whoever needs to know reads the object.
+        """
+
+    @abstractmethod
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         """Returns the bytes [start, stop) of an object, to its end without `stop`.
 

@@ -53,6 +53,9 @@ class CachedBackend(Backend):
     def put_file(self, key: str, path: str | os.PathLike[str]) -> None:
         self._inner.put_file(key, path)
 
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        return self._inner.put_new(key, data)
+
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         if not key.startswith("packs/"):
             return self._inner.get(key, start, stop)

@@ -98,9 +98,11 @@ class Catalogue:
     def store_id(self, default: str | None = None) -> str | None:
         """Returns the identity of the store; `default` becomes it where there is none."""
         query = select(settings.c.value).where(settings.c.name == "store_id")
+        if default is None:
+            with self.reading() as connection:
+                return connection.scalar(query)
         with self.writing() as connection:
-            if default is not None:
-                self.add_once(connection, settings, [{"name": "store_id", "value": default}])
+            self.add_once(connection, settings, [{"name": "store_id", "value": default}])
             return connection.scalar(query)
 
     def set_store_id(self, store_id: str) -> None:

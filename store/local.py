@@ -1,9 +1,10 @@
 """Objects as files below one folder, written so that a power cut leaves the old or the new one."""
 
+import errno
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -54,6 +55,15 @@ class LocalBackend(Backend):
             size = os.fstat(source.fileno()).st_size
             self._write_durably(target, iter(lambda: source.read(COPY_BYTES), b""), size)
 
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        target = self._path(key)
+        view = byte_view(data)
+        try:
+            self._write_durably(target, [view], len(view), place=_link)
+        except _TakenError:
+            return False
+        return True
+
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         check_range(start, stop)
         with self._reading(key) as path, open(path, "rb") as file:
@@ -99,7 +109,13 @@ class LocalBackend(Backend):
             except _ABSENT:
                 raise NotFound(f"no such object: {key}") from None
 
-    def _write_durably(self, target: Path, chunks: Iterable[BytesLike], size: int) -> None:
+    def _write_durably(
+        self,
+        target: Path,
+        chunks: Iterable[BytesLike],
+        size: int,
+        place: Callable[[Path, Path], None] = os.replace,
+    ) -> None:
         """Writes a temporary file, checks its length, syncs it, renames it, syncs the folder."""
         temp = self._temp / uuid4().hex
         try:
@@ -113,7 +129,7 @@ class LocalBackend(Backend):
                     if self._fsync:
                         os.fsync(file.fileno())
                 self._make_folder(target.parent)
-                os.replace(temp, target)
+                place(temp, target)
                 self._sync_folder(target.parent)
         except BaseException:
             with suppress(OSError):
@@ -168,6 +184,32 @@ class LocalBackend(Backend):
                 if path.stat().st_mtime < time.time() - STALE_SECONDS:
                     path.unlink()
 
+
+class _TakenError(Exception):
+    """There is a file of that name."""
+
+
+def _link(temp: Path, target: Path) -> None:
+    """Renames a file unless the name is taken, in one step, which renaming itself cannot do."""
+    try:
+        os.link(temp, target)
+    except FileExistsError:
+        if target.is_file():
+            raise _TakenError from None
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # Nothing closes the moment between these two where there are no hard links.
+        if target.is_file():
+            raise _TakenError from None
+        os.replace(temp, target)
+        return
+    temp.unlink()
+
+
+# What file systems without hard links answer: FAT, some on the network.
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 

@@ -31,6 +31,12 @@ class MemoryBackend(Backend):
         with self._lock:
             self._objects[key] = (bytes(data), time.time())
 
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        check_key(key)
+        with self._lock:
+            stored = self._objects.setdefault(key, new := (bytes(data), time.time()))
+        return stored is new
+
     def put_file(self, key: str, path: str | os.PathLike[str]) -> None:
         check_key(key)
         self.put(key, Path(path).read_bytes())

@@ -41,6 +41,9 @@ MULTIPART_FROM_BYTES = 128 << 20
 PART_BYTES = 16 << 20
 PARTS_AT_ONCE = 4
 MAX_PARTS = 10_000
+# One connection to S3 gives some 80 MB/s, whatever the network has; longer reads take several.
+READ_PART_BYTES = 8 << 20
+READS_AT_ONCE = 8
 # S3 allows keys of 1,024 bytes; ours take 900 and a "/".
 MAX_PREFIX_CHARS = 123
 # A server that does not take connections is given up after ATTEMPTS of these, one that refuses them
@@ -109,8 +112,28 @@ class S3Backend(Backend):
             else:
                 self._put_parts(full_key, size, partial(_read_part, file.fileno()))
 
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        full_key = self._full_key(key)
+        # First, for servers that heed no condition.
+        if self.exists(key):
+            return False
+        body = bytes(byte_view(data))
+        for attempt in range(1, ATTEMPTS):
+            with suppress(_BusyError):
+                return self._put_if_absent(full_key, body)
+            time.sleep(BODY_PAUSE_SECONDS * 2**attempt)
+        return self._put_if_absent(full_key, body)
+
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
         check_range(start, stop)
+        if stop is None or stop - start < 2 * READ_PART_BYTES:
+            return self._get_part(key, start, stop)
+        starts = range(start, stop, READ_PART_BYTES)
+        with ThreadPoolExecutor(READS_AT_ONCE) as pool:
+            ends = (min(at + READ_PART_BYTES, stop) for at in starts)
+            return b"".join(pool.map(partial(self._get_part, key), starts, ends))
+
+    def _get_part(self, key: str, start: int, stop: int | None) -> bytes:
         # boto3 repeats requests, but no longer once it has handed out the body of the answer.
         for attempt in range(1, ATTEMPTS):
             with suppress(_CutBodyError):
@@ -223,6 +246,21 @@ class S3Backend(Backend):
         with self._errors(full_key):
             self._client.put_object(Bucket=self.bucket, Key=full_key, Body=body)
 
+    def _put_if_absent(self, full_key: str, body: bytes) -> bool:
+        try:
+            self._client.put_object(Bucket=self.bucket, Key=full_key, Body=body, IfNoneMatch="*")
+        except ClientError as error:
+            if error_status(error) == 412:
+                return False
+            if error_status(error) != 501:
+                known = from_client_error(error, self.bucket, full_key)
+                raise (_BusyError(str(known)) if error_status(error) == 409 else known) from error
+            # The server has no conditions.
+            self._put_object(full_key, body)
+        except (BotoCoreError, HTTPError) as error:
+            raise from_connection_error(error, self._client.meta.endpoint_url) from error
+        return True
+
     def _put_parts(self, full_key: str, size: int, read: Callable[[int, int], bytes]) -> None:
         """Uploads in parts, and takes them back unless all are there."""
         target = {"Bucket": self.bucket, "Key": full_key}
@@ -252,6 +290,10 @@ class S3Backend(Backend):
 
         with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
             return [*pool.map(upload, range(0, size, step))]
+
+
+class _BusyError(Unavailable):
+    """Somebody else was putting the same object."""
 
 
 class _CutBodyError(Unavailable):

@@ -28,6 +28,8 @@ _PASSING_CODES = {
     "ThrottlingException",
 }
 _PASSING_STATUS = {408, 429}
+# What a server cannot do today it cannot do tomorrow.
+_NOT_IMPLEMENTED = 501
 # Some of these come with status 400.
 _DENIED_CODES = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "TokenRefreshRequired"}
 _DENIED_STATUS = {401, 403}
@@ -72,6 +74,8 @@ def from_client_error(error: ClientError, bucket: str, key: str) -> StoreError:
     # Before the status: Ceph refuses what is over its quota with 403.
     if "Quota" in code or "StorageFull" in code or status == 507:
         return StorageFull(message)
+    if status == _NOT_IMPLEMENTED:
+        return StoreError(message)
     if status >= 500 or status in _PASSING_STATUS or code in _PASSING_CODES:
         return Unavailable(message)
     if status in _DENIED_STATUS or code in _DENIED_CODES:

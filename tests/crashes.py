@@ -25,7 +25,7 @@ class Faults:
         self.at, self.after, self.error = at, after, error
         self.seen = 0
 
-    def call(self, carry_out: Callable[[], None] = lambda: None) -> None:
+    def call(self, carry_out: Callable[[], object] = lambda: None) -> None:
         number, self.seen = self.seen, self.seen + 1
         if number < self.at or (number == self.at and self.after):
             carry_out()
@@ -40,6 +40,10 @@ class FaultyWrites(Wrapper):
 
     def put(self, key: str, data) -> None:
         self.faults.call(lambda: self.inner.put(key, data))
+
+    def put_new(self, key: str, data) -> bool:
+        self.faults.call(lambda: self.inner.put_new(key, data))
+        return True
 
     def put_file(self, key: str, path) -> None:
         self.faults.call(lambda: self.inner.put_file(key, path))

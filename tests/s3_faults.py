@@ -143,6 +143,11 @@ def shorten(by: int) -> Fault:
     return fault
 
 
+def drop_condition(handler: _Handler, body: bytes) -> None:
+    """The server does not know If-None-Match and does as if it were not there."""
+    handler.send(handler.ask(body, **{"if-none-match": None}))
+
+
 def flip(handler: _Handler, body: bytes) -> None:
     """One bit of the body is another."""
     status, headers, data = handler.ask(body)

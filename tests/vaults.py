@@ -28,6 +28,9 @@ class Wrapper(Backend):
     def put(self, key: str, data: BytesLike) -> None:
         self.inner.put(key, data)
 
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        return self.inner.put_new(key, data)
+
     def put_file(self, key: str, path) -> None:
         self.inner.put_file(key, path)
 
@@ -69,7 +72,11 @@ class FailingWrites(Wrapper):
     def put_file(self, key: str, path) -> None:
         self._write(lambda: self.inner.put_file(key, path))
 
-    def _write(self, carry_out: Callable[[], None]) -> None:
+    def put_new(self, key: str, data: BytesLike) -> bool:
+        self._write(lambda: self.inner.put_new(key, data))
+        return True
+
+    def _write(self, carry_out: Callable[[], object]) -> None:
         number = self.writes
         self.writes += 1
         if number < self._at:

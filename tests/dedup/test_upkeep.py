@@ -1,6 +1,7 @@
 """Copies of bases, and catalogues built anew."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.repair import Repairer
 from weightvault.dedup.scrub import Scrubber
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
 from weightvault.store.pack import read_index
 from weightvault.store.schema import chunks, commit_chunks, commits, files, packs, refs, repos
 
@@ -150,3 +153,50 @@ def test_a_newer_store_is_refused(local: LocalVault, tmp_path: Path):
     marker.write_text(marker.read_text().replace('"format": 1', '"format": 2'))
     with pytest.raises(VaultError, match="format 2"):
         open_local(tmp_path / "vault")
+
+
+def test_a_store_with_newer_features_is_refused(local: LocalVault, tmp_path: Path):
+    push(local, write_model(tmp_path / "m", make_weights(1)), "org/m")
+    marker = tmp_path / "vault/objects/weightvault.json"
+    marker.write_text(marker.read_text().replace("[]", '["shiny packs", "x"]'))
+    with pytest.raises(VaultError, match="does not know: shiny packs, x") as caught:
+        open_local(tmp_path / "vault")
+    assert caught.value.hint == "upgrade weightvault"
+
+
+def test_a_marker_from_before_features_is_read(local: LocalVault, tmp_path: Path):
+    push(local, write_model(tmp_path / "m", make_weights(1)), "org/m")
+    marker = tmp_path / "vault/objects/weightvault.json"
+    marker.write_text(marker.read_text().replace('"features": [], ', ""))
+    reopened = open_local(tmp_path / "vault")
+    assert Scrubber(reopened).run().problems == []
+    reopened.close()
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_machines_that_begin_a_store_at_once_agree_on_it(tmp_path: Path, place: str, request):
+    """Each with a catalogue of its own: one identity counts, and no push is lost."""
+    for turn in range(4):
+        root = tmp_path / str(turn)
+        url = str(root / "objects")
+        if place == "s3":
+            url = request.getfixturevalue("s3_server").url(
+                request.getfixturevalue("s3_server").new_bucket()
+            )
+        vaults = [open_machine(url, root / str(i)) for i in range(3)]
+        sources = [write_model(root / f"m{i}", make_weights(i)) for i in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(push, vaults, sources, [f"org/m{i}" for i in range(3)]))
+        assert len({vault.catalogue.store_id() for vault in vaults}) == 1
+        for vault in vaults:
+            vault.close()
+        again = open_machine(url, root / "0")
+        assert [r.name for r in again.list_repos()] == ["org/m0", "org/m1", "org/m2"]
+        assert Scrubber(again).run().problems == []
+        again.close()
+
+
+def open_machine(url: str, folder: Path) -> LocalVault:
+    folder.mkdir(parents=True, exist_ok=True)
+    catalogue = open_catalogue(f"sqlite:///{folder / 'c.sqlite'}")
+    return LocalVault(open_backend(url), catalogue, scratch=folder)

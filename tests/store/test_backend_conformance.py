@@ -8,11 +8,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import boto3.session
 import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
 from s3_server import S3Server, find_executable
 
+from weightvault.store import s3
 from weightvault.store.backend import Backend
+from weightvault.store.cache import CachedBackend
 from weightvault.store.errors import CorruptObject, InvalidKey, NotFound
 from weightvault.store.local import LocalBackend
 from weightvault.store.memory import MemoryBackend
@@ -46,8 +53,13 @@ def _memory() -> Place:
     return Place(backend, lambda: {key: data for key, (data, _) in backend._objects.items()})
 
 
-def _s3(server: S3Server) -> Place:
-    client, bucket = server.client(), server.new_bucket()
+def _cached(folder: Path) -> Place:
+    inner = MemoryBackend()
+    cached = CachedBackend(inner, folder / "cache", 1 << 20)
+    return Place(cached, lambda: {key: data for key, (data, _) in inner._objects.items()})
+
+
+def _s3(client: Any, bucket: str) -> Place:
 
     def raw() -> dict[str, bytes]:
         keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
@@ -80,18 +92,55 @@ def tls_server(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
     server.kill()
 
 
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[Callable[[], Place]]:
+    """Another maker's S3, in this process: what only one server does is no promise."""
+    patch = pytest.MonkeyPatch()
+    # It holds to S3's least size of parts, 5 MiB.
+    patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="testkey",
+        aws_secret_access_key="testsecret",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+    def make() -> Place:
+        bucket = f"test-{uuid4().hex}"
+        client.create_bucket(Bucket=bucket)
+        return _s3(client, bucket)
+
+    yield make
+    server.stop()
+    patch.undo()
+
+
 # Over https boto3 sends bodies in chunks with the checksum behind them, over http it does not.
-@pytest.fixture(params=["local", "memory", "s3", "s3-tls"])
+@pytest.fixture(params=["local", "memory", "cached", "s3", "s3-tls", "s3-moto"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     make = {
         "local": lambda: _local(tmp_path),
         "memory": _memory,
-        "s3": lambda: _s3(request.getfixturevalue("s3_server")),
-        "s3-tls": lambda: _s3(request.getfixturevalue("tls_server")),
+        "cached": lambda: _cached(tmp_path),
+        "s3": lambda: of_server("s3_server"),
+        "s3-tls": lambda: of_server("tls_server"),
+        "s3-moto": lambda: request.getfixturevalue("moto_server")(),
     }
+
+    def of_server(name: str) -> Place:
+        server = request.getfixturevalue(name)
+        return _s3(server.client(), server.new_bucket())
+
     place = make[request.param]()
     yield place
-    place.backend.close()
+    if request.param != "s3-moto":
+        # Its client serves all tests.
+        place.backend.close()
 
 
 BAD_KEYS = [
@@ -125,6 +174,7 @@ def test_keys_that_could_lead_elsewhere_are_refused(place: Place, tmp_path: Path
     (tmp_path / "file").write_bytes(b"x")
     for use in (
         lambda key: backend.put(key, b"x"),
+        lambda key: backend.put_new(key, b"x"),
         lambda key: backend.put_file(key, tmp_path / "file"),
         backend.get,
         backend.size,
@@ -191,6 +241,42 @@ def test_a_put_replaces(place: Place, tmp_path: Path) -> None:
     assert place.raw() == {"a": b"2"}
     place.backend.put_file("a", tmp_path / "file")
     assert place.raw() == {"a": b"3"}
+
+
+def test_a_new_object_replaces_none(place: Place) -> None:
+    assert place.backend.put_new("a/b", b"first")
+    assert not place.backend.put_new("a/b", b"second and longer")
+    assert place.raw() == {"a/b": b"first"}
+    place.backend.put("a/b", b"third")
+    assert not place.backend.put_new("a/b", b"fourth")
+    place.backend.delete("a/b")
+    assert place.backend.put_new("a/b", bytearray(b"fifth"))
+    assert place.raw() == {"a/b": b"fifth"}
+
+
+def test_of_many_who_put_a_new_object_one_does(place: Place) -> None:
+    for turn in range(6):
+        contents = [bytes([number]) * 100 for number in range(8)]
+        ready = threading.Barrier(len(contents))
+
+        def put(data: bytes, key: str = f"new/{turn}", ready: threading.Barrier = ready) -> bool:
+            ready.wait()
+            return place.backend.put_new(key, data)
+
+        with ThreadPoolExecutor(len(contents)) as pool:
+            won = list(pool.map(put, contents))
+        assert sum(won) == 1
+        assert place.backend.get(f"new/{turn}") == contents[won.index(True)]
+
+
+def test_long_reads_come_in_one_piece(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3, "READ_PART_BYTES", 1000)
+    data = os.urandom(12_345)
+    place.backend.put("packs/a", data)
+    for start, stop in [(0, 12_345), (0, 12_000), (7, 12_344), (500, 2500), (500, 2499)]:
+        assert place.backend.get("packs/a", start, stop) == data[start:stop]
+    with pytest.raises(CorruptObject):
+        place.backend.get("packs/a", 0, 12_346)
 
 
 def test_a_missing_source_file_is_not_a_missing_object(place: Place, tmp_path: Path) -> None:

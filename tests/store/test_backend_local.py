@@ -330,3 +330,15 @@ def test_a_large_file_is_stored_in_little_memory(root: Path, tmp_path: Path) -> 
     arguments = [textwrap.dedent(script), root, source]
     subprocess.run([sys.executable, "-c", *arguments], cwd=tmp_path, check=True)
     assert LocalBackend(root).size("a") == 200 << 20
+
+
+def test_a_file_system_without_hard_links(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    backend = LocalBackend(root)
+    assert backend.put_new("a", b"1")
+    assert not backend.put_new("a", b"2")
+    assert backend.get("a") == b"1"
+    assert [p.name for p in root.rglob("*") if p.is_file()] == ["a"]

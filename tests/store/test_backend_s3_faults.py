@@ -14,6 +14,7 @@ from s3_faults import (
     Fault,
     FaultProxy,
     cut,
+    drop_condition,
     flip,
     forward,
     ignore_range,
@@ -139,6 +140,7 @@ def test_one_that_does_not_is_reported_as_passing(
         (400, "ExpiredToken", AccessDenied),
         (403, "QuotaExceeded", StorageFull),
         (400, "InvalidRequest", StoreError),
+        (501, "NotImplemented", StoreError),
     ],
 )
 def test_a_permanent_error_is_reported_at_once(
@@ -386,3 +388,64 @@ def test_a_listing_starts_at_the_server_after_the_key(proxy: FaultProxy, bucket:
     proxy.faults = [watch(seen)]
     assert [info.key for info in backend.list(after="b")] == ["c"]
     assert "start-after=p%2Fb" in seen[0][0]
+
+
+# Conditions: the first request asks whether the object is there, the second puts it
+
+
+@pytest.fixture
+def sure(backend: S3Backend, proxy: FaultProxy) -> S3Backend:
+    """A backend that has seen its bucket, and so asks no third thing."""
+    assert not backend.exists("b")
+    proxy.calls.clear()
+    return backend
+
+
+@pytest.mark.parametrize("fault", [drop_condition, refuse(501, "NotImplemented")])
+def test_servers_without_conditions_still_store(
+    sure: S3Backend, proxy: FaultProxy, fault: Fault
+) -> None:
+    proxy.faults = [forward, fault]
+    assert sure.put_new("b", b"new")
+    assert sure.get("b") == b"new"
+    # What is there is seen before the condition would matter.
+    assert not sure.put_new("b", b"newer")
+    assert sure.get("b") == b"new"
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_one_of_two_at_once_is_told_to_come_again(sure: S3Backend, proxy: FaultProxy) -> None:
+    busy = refuse(409, "ConditionalRequestConflict")
+    proxy.faults = [forward, busy, busy]
+    assert sure.put_new("b", b"new")
+    proxy.faults = [forward] + [busy] * s3.ATTEMPTS
+    with pytest.raises(Unavailable):
+        sure.put_new("c", b"new")
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_new_object_whose_answer_is_lost_is_there(sure: S3Backend, proxy: FaultProxy) -> None:
+    proxy.faults = [forward, reset_after]
+    # The second attempt finds what the first one stored.
+    assert not sure.put_new("b", b"new")
+    assert sure.get("b") == b"new"
+
+
+def test_a_condition_that_fails_for_another_reason_is_told(
+    sure: S3Backend, proxy: FaultProxy
+) -> None:
+    proxy.faults = [forward, refuse(403, "AccessDenied")]
+    with pytest.raises(AccessDenied):
+        sure.put_new("b", b"new")
+    assert not sure.exists("b")
+
+
+def test_parts_of_a_long_read_fail_alone(
+    backend: S3Backend, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "READ_PART_BYTES", 1000)
+    proxy.faults = [forward, cut(10), reset, refuse(503, "SlowDown")]
+    assert backend.get("a", 0, len(DATA)) == DATA
+    proxy.faults = [forward, refuse(403, "AccessDenied")]
+    with pytest.raises(AccessDenied):
+        backend.get("a", 0, len(DATA))
