@@ -125,7 +125,15 @@ def _match_edited(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate
 def _ask_candidates(
     vault: Vault, missing: Collection[bytes], sketches: Sketches
 ) -> dict[bytes, tuple[Candidate, ...]]:
-    telling = [d for d in missing if d in sketches and sketches[d].kind is not None]
+    mine = {digest: sketches[digest] for digest in missing if digest in sketches}
+    found = _ask_all(vault, mine)
+    # A vocabulary of a few rows more: its base has another kind of sketch.
+    shorter = {d: s.shorter for d, s in mine.items() if d not in found and s.shorter is not None}
+    return found | _ask_all(vault, shorter)
+
+
+def _ask_all(vault: Vault, sketches: Sketches) -> dict[bytes, tuple[Candidate, ...]]:
+    telling = [digest for digest, sketch in sketches.items() if sketch.kind is not None]
     found: dict[bytes, tuple[Candidate, ...]] = {}
     for start in range(0, len(telling), _ASK_SKETCHES):
         part = telling[start : start + _ASK_SKETCHES]

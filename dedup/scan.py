@@ -19,7 +19,7 @@ from .manifest import FileEntry, Manifest
 from .names import check_path
 from .progress import Progress
 from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
-from .sketch import make_sketch
+from .sketch import make_query
 from .sketchfile import Sketches
 
 # Folders that tools keep beside a model and that no hub takes in.
@@ -122,7 +122,7 @@ def _hash_file(
             whole.update(data)
             digests.append(_hash(data))
             if sketches is not None and not isinstance(segment, Literal):
-                sketches[digests[-1]] = make_sketch(data, coding_facts(segment)[0])
+                sketches[digests[-1]] = make_query(data, coding_facts(segment)[0])
             progress.advance(n)
         if not isinstance(segment, Literal):
             segment = replace(segment, chunks=tuple(digests))

@@ -11,7 +11,7 @@ of a tensor share its sketch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -39,6 +39,9 @@ MAX_DIFFERENCE = 0.27
 # makes two of them look alike. Such tensors (constant, sparse, repeated) are not searched for.
 MIN_ONES = 17
 
+# Vocabularies grow by a few rows, and are padded to a multiple of 64 or 128.
+MOST_GROWN = 1.25
+
 _FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
 _SIGNED = frozenset({"I8", "I16", "I32", "I64"})
 
@@ -48,12 +51,14 @@ _SEED = b"weightvault sketch 1"
 @dataclass(frozen=True, slots=True)
 class Sketch:
     """What is kept of a chunk: its `dtype` and `size` in bytes, 256 `bits` as 32 bytes, and up to
-    SAMPLE_BYTES of its elements, `words`, little-endian."""
+    SAMPLE_BYTES of its elements, `words`, little-endian. `shorter` is what to search by, too, for
+    chunks with fewer elements (make_query)."""
 
     dtype: str
     size: int
     bits: bytes
     words: bytes
+    shorter: Sketch | None = None
 
     @property
     def kind(self) -> int | None:
@@ -82,6 +87,18 @@ def make_sketch(raw: bytes | bytearray | memoryview, dtype: str) -> Sketch:
     # Of eight bytes the high four: the others are noise to a prediction.
     kept = words if width < 8 else (words >> np.uint64(32)).astype("<u4")
     return Sketch(dtype, len(raw), bits.tobytes(), kept.tobytes())
+
+
+def make_query(raw: bytes | bytearray | memoryview, dtype: str) -> Sketch:
+    """As make_sketch; where a chunk has few more elements than a power of two, one that lacked some
+    of its rows would have another kind, and `shorter` is the sketch it would have."""
+    sketch = make_sketch(raw, dtype)
+    width = find_dtype(dtype).item_bytes
+    count = len(raw) // width
+    least = 1 << max(0, count.bit_length() - 1)
+    if count < 2 or count > MOST_GROWN * least:
+        return sketch
+    return replace(sketch, shorter=make_sketch(memoryview(raw)[: (least - 1) * width], dtype))
 
 
 def count_words(dtype: str) -> int:

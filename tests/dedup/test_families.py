@@ -84,6 +84,26 @@ def test_vocabularies_of_other_lengths_share_their_rows(
     assert read_folder(tmp_path / "again") == read_folder(model)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "chunk_bytes"),
+    [(2040, 16, 1 << 25), (2047, 16, 1 << 25), (2040, 16, 1 << 16), (4090, 16, 1 << 16)],
+    ids=["over a power of two", "by one row more", "over a chunk", "over two chunks"],
+)
+def test_sixteen_rows_more_do_not_hide_the_base(
+    vault: LocalVault, tmp_path: Path, rows: int, columns: int, chunk_bytes: int
+):
+    embedding = make_weights(1, {"embed.weight": (rows, columns)})
+    tuned = tune(embedding, 2)["embed.weight"]
+    more = make_weights(3, {"x": (16, columns)})["x"]
+    folder = write_model(tmp_path / "base", embedding)
+    first = push(vault, folder, "org/base", chunk_bytes=chunk_bytes)
+    model = write_model(tmp_path / "tuned", {"wte": np.concatenate([tuned, more])})
+    result = push(vault, model, "org/tuned", chunk_bytes=chunk_bytes)
+    assert result.sent < 0.7 * first.sent
+    pull(vault, "org/tuned", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(model)
+
+
 def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(vault: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
     far, near = tune(weights, 2, 2e-3), tune(weights, 3, 1e-5)
