@@ -4,10 +4,10 @@ import numpy as np
 
 from . import blocks
 from . import frame as frames
-from .buffers import Bytes
+from .buffers import Bytes, scratch
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
-from .pool import join_parts, map_ordered
+from .pool import join_parts, map_all
 from .streams import Effort
 
 BLOCK_BYTES = 1 << 20
@@ -46,7 +46,7 @@ def encode_blocked(
     block_bytes = BLOCK_BYTES - BLOCK_BYTES % dtype.group_bytes
     room = block_bytes + blocks.BLOCK_SLACK
     starts = range(0, data.size, block_bytes)
-    body = np.empty(len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)
+    body = scratch("body", len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)
 
     def encode(start: int) -> tuple[Bytes, int]:
         stop = start + block_bytes
@@ -55,7 +55,7 @@ def encode_blocked(
         block = out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
         return block, frames.checksum_block(block.data)
 
-    coded = list(map_ordered(encode, starts, min(threads, len(starts))))
+    coded = map_all(encode, starts, threads)
     stored = [block for block, _ in coded]
     sizes = [(block.size, checksum) for block, checksum in coded]
     if against is not None and not any(map(blocks.is_delta, stored)):
@@ -86,13 +86,20 @@ def decode_blocked(
     origin = spans[0].start if spans else start
     out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
 
-    def decode(span: frames.BlockSpan) -> None:
+    def take(span: frames.BlockSpan) -> tuple[Bytes, Bytes]:
         stored = frame[span.offset : span.offset + span.stored_bytes]
         if frames.checksum_block(stored.data) != span.checksum:
             raise CorruptFrame(f"block {span.index} does not match its checksum")
-        piece = None if base is None else base[span.start : span.stop]
-        blocks.decode_block(stored, dtype, piece, out[span.start - origin : span.stop - origin])
+        return stored, out[span.start - origin : span.stop - origin]
 
-    for _ in map_ordered(decode, spans, min(threads, max(1, len(spans)))):
-        pass
+    def decode(first: int) -> None:
+        pair = spans[first : first + 2]
+        stored, places = zip(*map(take, pair), strict=True)
+        if len(pair) == 2 and blocks.decode_two_blocks(stored, dtype, places):
+            return
+        for span, block, place in zip(pair, stored, places, strict=True):
+            piece = None if base is None else base[span.start : span.stop]
+            blocks.decode_block(block, dtype, piece, place)
+
+    map_all(decode, range(0, len(spans), 2), threads)
     return out[start - origin : stop - origin]

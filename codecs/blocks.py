@@ -3,9 +3,11 @@
 layout 1 (bit 7: of the block XORed with the base) | streams | tail
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from . import layouts
+from . import layouts, rans
 from .buffers import Bytes, freeze, scratch
 from .dtypes import Dtype
 from .errors import CorruptFrame
@@ -46,6 +48,20 @@ def encode_block(raw: Bytes, dtype: Dtype, base: Bytes | None, effort: Effort, o
 def is_delta(stored: Bytes) -> bool:
     """Tells whether a coded block needs the base."""
     return bool(stored[0] & XORED)
+
+
+def decode_two_blocks(stored: Sequence[Bytes], dtype: Dtype, out: Sequence[Bytes]) -> bool:
+    """Decodes two stored blocks side by side, where both are of the kind that gains by it.
+
+    Returns False, with nothing done, where they are not.
+    """
+    if dtype.item_bytes != 2 or not dtype.is_float:
+        return False
+    fused = [layouts.find_fused(*pair) for pair in zip(stored, out, strict=True)]
+    if None in fused:
+        return False
+    rans.decode_two_pairs([pair for pair in fused if pair is not None])
+    return True
 
 
 def decode_block(stored: Bytes, dtype: Dtype, base: Bytes | None, out: Bytes) -> None:

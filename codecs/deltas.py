@@ -12,7 +12,7 @@ from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
 from .difference_widths import Wish
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
-from .pool import join_parts, map_ordered
+from .pool import join_parts, map_all
 from .rows import Part, Rows, cut_parts
 
 BLOCK_BYTES = 1 << 21
@@ -115,7 +115,7 @@ def _encode_blocks(
         raw = data[start : start + block_bytes]
         return out[: delta_blocks.encode_parts(raw, base, parts[index], start, job, out)]
 
-    return list(map_ordered(encode, range(len(parts)), threads))
+    return map_all(encode, range(len(parts)), threads)
 
 
 def _name_codec(stored: Sequence[Bytes]) -> str:
@@ -160,8 +160,7 @@ def decode_delta(
         piece = out[span.start - origin : span.stop - origin]
         delta_blocks.decode_parts(stored, dtype, base, parts, piece)
 
-    for _ in map_ordered(decode, spans, threads):
-        pass
+    map_all(decode, spans, threads)
     return out[start - origin : stop - origin]
 
 

@@ -275,7 +275,7 @@ def decode_words(
     base = move_base(base, scales)
     far = reader.take(4 * far_count).copy().view(np.uint32)
     far_words = reader.take(2 * far_count).copy().view(np.uint16)
-    lower = scratch("lower", out.size + 16, np.uint8)
+    lower = scratch("lower", out.size + kernels.LOWER_SLACK, np.uint8)
     lower[:stored] = reader.take(stored)
     source = reader.take(int.from_bytes(reader.take(4).data, "little"))
     states = rans.open_stream(source, 0)

@@ -19,8 +19,12 @@ context is that plus ORIGIN minus the scale, held between 0 and TOP, followed by
 lowest bits of the base (LOW_MASK masks them). Up to LIMIT a difference is a symbol of its own;
 beyond, the symbol says by how much the upper byte differs, at most by REACH, and the lower byte
 is stored."""
+MOST_ORIGIN = 1 << 14
+"""What the vector loops, which add it up in 16 bits, can take; no encoder needs a tenth of it."""
 CHUNK = 1 << 14
 """Elements that are decoded at a time: their scales stay in the first level cache."""
+LOWER_SLACK = 32
+"""Lower bytes that ``restore_kernel`` may read, and leaves alone, beyond those there are."""
 PICK_SLACK = 16
 """Words that ``pick_lower_kernel`` may clobber before those it keeps."""
 FAR_CHUNK = 1 << 12
@@ -174,9 +178,11 @@ def restore_kernel(
 
     ``path``, ``source``, ``states`` and the first result: see ``rans_kernels``; ``at``: where the
     words begin. ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``room``: (3,
-    CHUNK) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + 16,) uint8.
+    CHUNK) uint8, scratch. ``slots``: (tables, 4096) uint32. ``lower``: (n + LOWER_SLACK,) uint8.
     """
     taken = 0
+    if abs(spec[ORIGIN]) > MOST_ORIGIN:
+        path = 0
     plain = spec[4] == 0 and spec[8] == 0
     spread, contexts, symbols = room[0], room[1], room[2]
     for begin in range(0, out.size, CHUNK):

@@ -24,6 +24,7 @@ from .vector_ir import (
     Value,
     VectorSet,
     add,
+    halve,
     load,
     mask_bits,
     open_loop,
@@ -40,7 +41,8 @@ _SPEC = ("shift", "mask", "origin", "top", "low_bits", "low_mask", "limit", "rea
 class ElementSink:
     """Takes contexts from base and scales, and stores elements; see ``difference_kernels``.
 
-    ``plain``: nothing is XORed, and no low bits are part of the context. ``addresses``: of the
+    Two vectors of states at a time share one of 16-bit lanes, which is what the elements are made
+    of. ``plain``: nothing is XORed, and no low bits are part of the context. ``addresses``: of the
     base, of a scale per element, and of the elements. ``taken``: an address on the stack that
     holds the address of the next lower byte: LLVM keeps it in a register.
     """
@@ -52,58 +54,58 @@ class ElementSink:
         self.base, self.scales, self.out = addresses
         self.words: Value = None
 
-    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
+    def index(self, b: ir.IRBuilder, slots: Sequence[Value], position: Value) -> Sequence[Value]:
         """Returns the place of each lane's entry in the table of its context."""
-        s = self.spec
+        s, count = self.spec, 2 * self.vectors.width
         double = b.shl(position, ir.Constant(I64, 1))
-        words = load(b, vector(I16, slot.type.count), b.add(self.base, double))
-        self.words = a = b.zext(words, slot.type)
-        scales = load(b, vector(I8, slot.type.count), b.add(self.scales, position))
+        self.words = a = load(b, vector(I16, count), b.add(self.base, double))
+        scales = b.zext(load(b, vector(I8, count), b.add(self.scales, position)), a.type)
         exponent = b.and_(b.lshr(a, s["shift"]), s["mask"])
-        context = b.sub(b.add(exponent, s["origin"]), b.zext(scales, slot.type))
-        zero = splat(slot, 0)
+        context = b.sub(b.add(exponent, s["origin"]), scales)
+        zero = splat(a, 0)
         context = b.select(b.icmp_signed("<", context, zero), zero, context)
         context = b.select(b.icmp_signed(">", context, s["top"]), s["top"], context)
         if not self.plain:
             context = b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
-        return b.or_(slot, b.shl(context, splat(slot, 12)))
+        halves = halve(b, context)
+        tables = [b.shl(b.zext(half, slots[0].type), splat(slots[0], 12)) for half in halves]
+        return [b.or_(slot, table) for slot, table in zip(slots, tables, strict=True)]
 
-    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
-        """Stores the elements that the symbols of ``entry`` stand for at ``position``."""
+    def put(self, b: ir.IRBuilder, symbols: Value, position: Value) -> None:
+        """Stores the elements that ``symbols``, see ``vector_rans.Found``, stand for."""
         s, a = self.spec, self.words
-        symbol = b.lshr(entry, splat(entry, 24))
+        symbol = b.lshr(symbols, splat(symbols, 8))
         near = b.sub(b.add(a, symbol), s["limit"])
         if not self.plain:
             near = b.select(s["xored"], b.xor(a, symbol), near)
         is_wide = b.icmp_signed(">=", symbol, s["first_wide"])
-        lower = b.add(self._take_lower(b, entry, is_wide), s["lowest"])
+        lower = b.add(self._take_lower(b, is_wide), s["lowest"])
         # The symbol times 0x8080: its upper bits count in the upper byte, its lowest flips the
         # sign.
-        turned = b.add(b.shl(symbol, splat(entry, 7)), b.shl(symbol, splat(entry, 15)))
-        far = b.add(b.add(b.and_(a, splat(entry, 0xFF00)), turned), lower)
-        kind = vector(I16, entry.type.count)
-        word = b.trunc(b.select(is_wide, far, near), kind)
+        turned = b.add(b.shl(symbol, splat(a, 7)), b.shl(symbol, splat(a, 15)))
+        far = b.add(b.add(b.and_(a, splat(a, 0xFF00)), turned), lower)
+        word = b.select(is_wide, far, near)
         store(b, word, b.add(self.out, b.shl(position, ir.Constant(I64, 1))))
 
-    def _take_lower(self, b: ir.IRBuilder, entry: Value, chosen: Value) -> Value:
-        bits, count = mask_bits(b, chosen)
+    def _take_lower(self, b: ir.IRBuilder, chosen: Value) -> Value:
         at = b.load(self.taken, typ=I64)
+        lower, count = self.vectors.expand_bytes(b, at, chosen)
         b.store(b.add(at, count), self.taken)
-        lower = b.zext(load(b, vector(I8, entry.type.count), at), entry.type)
-        return self.vectors.expand(b, lower, chosen, bits)
+        return lower
 
 
 def _spread(b: ir.IRBuilder, number: Value, width: int) -> Value:
-    kind = vector(I32, width)
+    kind = vector(number.type, width)
     first = b.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(I32, 0))
-    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), ir.Constant(kind, [0] * width))
+    places = ir.Constant(vector(I32, width), [0] * width)
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
 
 
 def _load_spec(b: ir.IRBuilder, address: Value, width: int) -> dict[str, Value]:
-    """Loads ``spec`` and spreads each number over a vector."""
+    """Loads ``spec`` and spreads each number, modulo 2^16, over ``width`` 16-bit lanes."""
     spec = {}
     for place, name in enumerate(_SPEC):
-        number = load(b, I32, add(b, address, 4 * place))
+        number = b.trunc(load(b, I32, add(b, address, 4 * place)), I16)
         spec[name] = _spread(b, number, width)
     one = splat(spec["limit"], 1)
     spec["first_wide"] = b.add(b.shl(spec["limit"], one), one)
@@ -122,13 +124,13 @@ def _restorer(path: str, vectors: VectorSet, plain: bool) -> Any:
         if path in available_paths():
             source, lower = call.address(0), call.address(8, call.integer(9))
             taken = cgutils.alloca_once_value(builder, lower)
-            spec = _load_spec(builder, call.address(7), vectors.width)
+            spec = _load_spec(builder, call.address(7), 2 * vectors.width)
             addresses = [call.address(index) for index in (5, 6, 10)]
             sink = ElementSink(vectors, plain, addresses, spec, taken)
             words = builder.add(source, at), builder.add(source, call.length(0))
-            at, done = vector_rans.emit_decode(
-                builder, vectors, words, call.address(2), call.address(3), sink, call.integer(4)
-            )
+            look_up = vector_rans.Gathered(vectors, call.address(2), sink)
+            stream = vector_rans.Stream(*words, call.address(3), look_up, sink)
+            (at,), done = vector_rans.emit_decode(builder, vectors, [stream], call.integer(4))
             at = builder.sub(at, source)
             used = builder.sub(builder.load(taken, typ=I64), lower)
         return context.make_tuple(builder, signature.return_type, (at, done, used))

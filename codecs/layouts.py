@@ -172,6 +172,21 @@ def _decode_fused(reader: StreamReader, words: Words) -> bool:
     return False
 
 
+def find_fused(stored: Bytes, out: Bytes) -> tuple[Bytes, Bytes, Words] | None:
+    """Returns what ``rans.decode_pair`` takes to decode a stored block of whole 16-bit floats;
+    None where it is not coded that way.
+    """
+    if out.size % 2 or not stored.size or stored[0] != PLANES:
+        return None
+    reader, words = StreamReader(stored, 1), out.view(np.uint16)
+    kind, exponents = reader.take_stream()
+    low_kind, low = reader.take_stream()
+    if not words.size or (kind, low_kind, low.size) != (RANS, RAW, words.size):
+        return None
+    reader.finish()
+    return exponents, low, words
+
+
 def _decode_palette(reader: StreamReader, words: Words) -> None:
     size = int(reader.take(1)[0]) + 1
     palette = reader.take(size * words.itemsize).copy().view(words.dtype)

@@ -2,11 +2,11 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from itertools import accumulate, chain, islice
-from typing import TypeVar
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,30 +44,39 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_executor.cache_clear)
 
 
-def map_ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Yields ``function(item)`` for each item, in order, from at most ``threads`` threads.
+def map_all(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int
+) -> list[Result]:
+    """Returns ``function(item)`` for each item, in order; at most ``threads`` threads work on it,
+    the caller's among them.
 
-    Only as many items as threads are in flight. With one thread, or one item, everything runs in
-    the caller's: handing a block of 1 KiB to another thread takes longer than coding it.
+    Every thread takes the next item when it has done one, and nobody is woken up in between: waking
+    a thread takes as long as decoding half a block. The first exception of any item is raised when
+    no thread works on an item any more.
     """
-    source = iter(items)
-    first = list(islice(source, 2))
-    if threads == 1 or len(first) < 2:
-        yield from map(function, chain(first, source))
-        return
-    source = chain(first, source)
-    pool = _executor()
-    waiting = deque(pool.submit(function, item) for item in islice(source, threads + 1))
+    results: list[Any] = [None] * len(items)
+    # Iterators of built-in types hand out each item once, however many threads ask.
+    left = iter(range(len(items)))
+
+    def work() -> None:
+        for index in left:
+            try:
+                results[index] = function(items[index])
+            except BaseException:
+                deque(left, maxlen=0)
+                raise
+
+    helpers = min(threads, len(items)) - 1
+    waiting = [_executor().submit(work) for _ in range(helpers)]
     try:
-        while waiting:
-            result = waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(source, 1))
-            yield result
+        work()
     finally:
-        for future in waiting:
-            future.cancel()
+        # Those that never began are not waited for: the pool may be busy with our own callers.
+        running = [future for future in waiting if not future.cancel()]
+        wait(running)
+    for future in running:
+        future.result()
+    return results
 
 
 def join_parts(parts: Sequence[bytes | Bytes], threads: int) -> bytes:
@@ -86,6 +95,5 @@ def join_parts(parts: Sequence[bytes | Bytes], threads: int) -> bytes:
         end, part = placed
         room[end - len(part) : end] = np.frombuffer(part, np.uint8)
 
-    for _ in map_ordered(copy, zip(ends, parts, strict=True), threads):
-        pass
+    map_all(copy, list(zip(ends, parts, strict=True)), threads)
     return result

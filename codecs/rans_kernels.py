@@ -6,6 +6,7 @@ stream; nothing outside it is read. Decoders return where they stopped: exactly 
 for a proper stream, -1 for a bad table, and more than ``source.size`` when words ran out.
 """
 
+import numpy as np
 from numba import njit
 
 from . import rans_scalar, rans_steps
@@ -85,10 +86,27 @@ def _skip_tables(source, at, count, freqs):
 
 
 @njit(nogil=True, cache=True)
+def _load_table(path, source, table, freqs, slots, was_folded):
+    """Parses the table at ``table`` into ``freqs`` and ``slots``; returns where the next one is and
+    whether it is folded.
+
+    Of a folded table the plain one is left aside: it is for what the vector loops leave over.
+    """
+    is_new = source[table] != 0
+    table = parse_table_kernel(source, table, freqs)
+    if not is_new:
+        return table, was_folded
+    if path == 2 and fold_slots_kernel(freqs, slots[SCALE:].view(np.uint16)):
+        return table, True
+    spread_kernel(freqs, slots)
+    return table, False
+
+
+@njit(nogil=True, cache=True)
 def decode_plane_kernel(path, source, at, segment_log2, freqs, slots, states, out):
     """Decodes ``out`` (n,) uint8 with a table per segment.
 
-    ``at``: where the tables begin. ``freqs``: (256,) uint16 and ``slots``: (4096,) uint32 are
+    ``at``: where the tables begin. ``freqs``: (256,) uint16 and ``slots``: (SLOTS,) uint32 are
     scratch.
     """
     segments = ((out.size - 1) >> segment_log2) + 1
@@ -96,22 +114,16 @@ def decode_plane_kernel(path, source, at, segment_log2, freqs, slots, states, ou
     at = _skip_tables(source, at, segments, freqs)
     if at < 0:
         return at
-    folded = slots[SCALE:]
-    can_fold = path == 2 and rans_steps.HAS_FOLDED_SLOTS
     is_folded = False
     for index in range(segments):
-        is_new = source[table] != 0
-        table = parse_table_kernel(source, table, freqs)
-        if is_new:
-            spread_kernel(freqs, slots)
-            is_folded = can_fold and fold_slots_kernel(freqs, folded)
+        table, is_folded = _load_table(path, source, table, freqs, slots, is_folded)
         begin = index << segment_log2
         stop = min(begin + (1 << segment_log2), out.size)
         steps = (stop - begin) // 64
         done = 0
         if is_folded:
             at, done = rans_steps.decode_plane_folded(
-                source, at, folded, states, begin, steps, out, source
+                source, at, slots[SCALE:], states, begin, steps, out, source
             )
         elif path == 2:
             at, done = rans_steps.decode_plane_avx512(
@@ -121,9 +133,10 @@ def decode_plane_kernel(path, source, at, segment_log2, freqs, slots, states, ou
             at, done = rans_steps.decode_plane_avx2(
                 source, at, slots, states, begin, steps, out, source
             )
-        at = rans_scalar.decode_plane_kernel(
-            source, at, slots, states, out, begin + 64 * done, stop
-        )
+        rest = begin + 64 * done
+        if is_folded and rest < stop:
+            spread_kernel(freqs, slots)
+        at = rans_scalar.decode_plane_kernel(source, at, slots, states, out, rest, stop)
     return at
 
 
@@ -137,35 +150,81 @@ def decode_pair_kernel(path, source, at, segment_log2, freqs, slots, states, low
     at = _skip_tables(source, at, segments, freqs)
     if at < 0:
         return at
-    folded = slots[SCALE:]
-    can_fold = path == 2 and rans_steps.HAS_FOLDED_SLOTS
     is_folded = False
     for index in range(segments):
-        is_new = source[table] != 0
-        table = parse_table_kernel(source, table, freqs)
-        if is_new:
-            spread_kernel(freqs, slots)
-            is_folded = can_fold and fold_slots_kernel(freqs, folded)
+        table, is_folded = _load_table(path, source, table, freqs, slots, is_folded)
         begin = index << segment_log2
         stop = min(begin + (1 << segment_log2), out.size)
-        steps = (stop - begin) // 64
-        done = 0
-        if is_folded:
-            at, done = rans_steps.decode_pair_folded(
-                source, at, folded, states, begin, steps, out, low
-            )
-        elif path == 2:
-            at, done = rans_steps.decode_pair_avx512(
-                source, at, slots, states, begin, steps, out, low
-            )
-        elif path == 1:
-            at, done = rans_steps.decode_pair_avx2(
-                source, at, slots, states, begin, steps, out, low
-            )
-        at = rans_scalar.decode_pair_kernel(
-            source, at, slots, states, low, out, begin + 64 * done, stop
+        at = _decode_pair_part(
+            path, source, at, freqs, slots, is_folded, states, low, out, begin, stop
         )
     return at
+
+
+@njit(nogil=True, cache=True)
+def _decode_pair_part(path, source, at, freqs, slots, is_folded, states, low, out, begin, stop):
+    """Decodes ``out[begin:stop]``, of one segment, and returns where the next word is."""
+    steps = (stop - begin) // 64
+    done = 0
+    if is_folded:
+        at, done = rans_steps.decode_pair_folded(
+            source, at, slots[SCALE:], states, begin, steps, out, low
+        )
+    elif path == 2:
+        at, done = rans_steps.decode_pair_avx512(source, at, slots, states, begin, steps, out, low)
+    elif path == 1:
+        at, done = rans_steps.decode_pair_avx2(source, at, slots, states, begin, steps, out, low)
+    rest = begin + 64 * done
+    if is_folded and rest < stop:
+        spread_kernel(freqs, slots)
+    return rans_scalar.decode_pair_kernel(source, at, slots, states, low, out, rest, stop)
+
+
+@njit(nogil=True, cache=True)
+def decode_two_pairs_kernel(path, streams, segment_log2, freqs, slots, states):
+    """Like ``decode_pair_kernel`` for two streams of equal length side by side.
+
+    ``streams``: for each of them source, low, and out. ``freqs``: (2, 256) uint16 and ``slots``:
+    (2, SLOTS) uint32 are scratch. ``states``: (2, 64) uint32. Returns where both of them stopped.
+    """
+    (source, low, out), (source2, low2, out2) = streams
+    segments = ((out.size - 1) >> segment_log2) + 1
+    table = table2 = 1 + 4 * 64
+    at = _skip_tables(source, table, segments, freqs[0])
+    at2 = _skip_tables(source2, table2, segments, freqs[1])
+    if at < 0 or at2 < 0:
+        return -1, -1
+    folded = folded2 = False
+    for index in range(segments):
+        table, folded = _load_table(path, source, table, freqs[0], slots[0], folded)
+        table2, folded2 = _load_table(path, source2, table2, freqs[1], slots[1], folded2)
+        begin = index << segment_log2
+        stop = min(begin + (1 << segment_log2), out.size)
+        if folded and folded2:
+            at, at2, done = rans_steps.decode_two_pairs_folded(
+                source,
+                at,
+                slots[0, SCALE:],
+                states[0],
+                low,
+                out,
+                source2,
+                at2,
+                slots[1, SCALE:],
+                states[1],
+                low2,
+                out2,
+                begin,
+                (stop - begin) // 64,
+            )
+            begin += 64 * done
+        at = _decode_pair_part(
+            path, source, at, freqs[0], slots[0], folded, states[0], low, out, begin, stop
+        )
+        at2 = _decode_pair_part(
+            path, source2, at2, freqs[1], slots[1], folded2, states[1], low2, out2, begin, stop
+        )
+    return at, at2
 
 
 @njit(nogil=True, cache=True)

@@ -20,10 +20,14 @@ Value = Any
 
 
 class VectorSet(Protocol):
-    """What an instruction set brings: the number of 32-bit lanes of a vector, and three operations.
+    """What an instruction set brings: the number of 32-bit lanes of a vector, and six operations.
 
     ``gather(b, table, index)``: 32-bit ``table[index]`` per lane. ``expand(b, words, chosen,
     bits)``: spreads the first of the 32-bit ``words`` over the chosen lanes, in order.
+    ``choose(b, mask, one, other)``: the bits of ``one`` where those of the mask are set.
+    ``expand_bytes(b, address, chosen)``: does that with bytes, over twice as many 16-bit lanes;
+    also returns their number (i64). ``refill(b, x, words, chosen, bits)``: appends the first words,
+    of 16 bits each, to the chosen lanes of ``x``.
     ``store_down(b, words, chosen, bits, count, end)``: stores the chosen lanes' low 16 bits, in
     order, so that they end at address ``end``.
     """
@@ -32,6 +36,13 @@ class VectorSet(Protocol):
 
     def gather(self, b: ir.IRBuilder, table: Value, index: Value) -> Value: ...
     def expand(self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value) -> Value: ...
+    def choose(self, b: ir.IRBuilder, mask: Value, one: Value, other: Value) -> Value: ...
+    def expand_bytes(
+        self, b: ir.IRBuilder, address: Value, chosen: Value
+    ) -> tuple[Value, Value]: ...
+    def refill(
+        self, b: ir.IRBuilder, x: Value, words: Value, chosen: Value, bits: Value
+    ) -> Value: ...
     def store_down(
         self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value, count: Value, end: Value
     ) -> None: ...
@@ -69,6 +80,24 @@ def call(b: Any, name: str, result: ir.Type, arguments: Sequence[Value]) -> Valu
     return b.call(function, arguments)
 
 
+def halve(b: Any, value: Value) -> tuple[Value, Value]:
+    """Returns the first and the second half of the lanes of ``value``."""
+    count = value.type.count // 2
+    places = (list(range(begin, begin + count)) for begin in (0, count))
+    lower, upper = (ir.Constant(vector(I32, count), place) for place in places)
+    return b.shuffle_vector(value, value, lower), b.shuffle_vector(value, value, upper)
+
+
+def pin(b: Any, value: Value) -> Value:
+    """Returns ``value``, worked out before any value that is pinned later.
+
+    Left alone, LLVM puts off what only the next round of a loop needs, and spills all that it is
+    made of.
+    """
+    kind = ir.FunctionType(value.type, [value.type])
+    return b.asm(kind, "", "=v,0", [value], side_effect=True)
+
+
 def mask_bits(b: Any, chosen: Value) -> tuple[Value, Value]:
     """Returns a mask of booleans as an integer of as many bits, and the number of lanes it
     chooses (i64).
@@ -100,6 +129,8 @@ def open_loop(b: ir.IRBuilder, initial: Sequence[Value], keep_going: Any) -> Loo
 
     After ``close``, ``carried`` holds the final values.
     """
+    b.function.attributes.alignstack = 64
+    b.function.attributes.add("nounwind")
     before = b.block
     head, body, leave = (b.append_basic_block(name) for name in ("head", "body", "leave"))
     b.branch(head)

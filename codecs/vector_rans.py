@@ -4,6 +4,9 @@ Each emitter writes one loop. Addresses and counts are 64-bit integers. Every lo
 what the plain loops of ``rans_scalar`` give for the same steps.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from llvmlite import ir
@@ -22,6 +25,7 @@ from .vector_ir import (
     load_states,
     mask_bits,
     open_loop,
+    pin,
     splat,
     store,
     store_states,
@@ -37,129 +41,190 @@ overwritten later.
 """
 
 
-def emit_decode(
-    b: ir.IRBuilder,
-    vectors: VectorSet,
-    source: tuple[Value, Value],
-    slots: Value,
-    states: Value,
-    sink: Any,
-    steps: Value,
-    look_up: Any = None,
-) -> tuple[Value, Value]:
-    """Emits the decoder: up to ``steps`` steps while words may not run out.
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One coded stream, seen from the loop that decodes it.
 
-    ``source``: addresses of the first word and of the end of the words. ``slots``: address of the
-    (4096,) uint32 table, or of several with ``sink.context``. ``states``: address of (64,)
-    uint32. ``sink``: takes the decoded entries of a vector. ``look_up``: finds them in some other
-    way than by gathering from ``slots``. Returns the address of the next word and the number of
-    steps done.
+    ``begin``, ``end``: addresses of its first word and of the end of its words. ``states``:
+    address of (64,) uint32. ``look_up``: finds the entries of a vector of states. ``sink``: takes
+    them, two vectors at a time.
     """
-    at, end = source
-    look_up = look_up or Gathered(vectors, slots, sink)
-    limit = add(b, end, -READ_AHEAD_BYTES)
+
+    begin: Value
+    end: Value
+    states: Value
+    look_up: Any
+    sink: Any
+
+
+def emit_decode(
+    b: ir.IRBuilder, vectors: VectorSet, streams: Sequence[Stream], steps: Value
+) -> tuple[list[Value], Value]:
+    """Emits the decoder: up to ``steps`` steps of every stream, while words of none may run out.
+
+    A step of one stream waits most of its time for its own results; two streams side by side fill
+    each other's gaps (BF16 in cache, Zen 5: 7000 MB/s, two 10900). Returns for each the address of
+    the next word, and the number of steps done.
+    """
+    limits = [add(b, stream.end, -READ_AHEAD_BYTES) for stream in streams]
+    lanes = [load_states(b, vectors, stream.states) for stream in streams]
 
     def keep_going(carried: list[Value]) -> Value:
-        more = b.icmp_signed("<", carried[1], steps)
-        return b.and_(more, b.icmp_signed("<=", carried[0], limit))
+        go = b.icmp_signed("<", carried[0], steps)
+        for at, limit in zip(carried[1:], limits, strict=False):
+            go = b.and_(go, b.icmp_signed("<=", at, limit))
+        return go
 
-    lanes = load_states(b, vectors, states)
-    loop = open_loop(b, [at, ir.Constant(I64, 0), *lanes], keep_going)
-    at, step, *lanes = loop.carried
+    begins = [stream.begin for stream in streams]
+    loop = open_loop(b, [ir.Constant(I64, 0), *begins, *chain(*lanes)], keep_going)
+    step, *rest = loop.carried
+    ends, states = rest[: len(streams)], rest[len(streams) :]
     first = b.mul(step, ir.Constant(I64, LANES))
-    moved = []
-    for index, x in enumerate(lanes):
-        position = add(b, first, index * vectors.width)
-        at, x = _decode_vector(b, vectors, at, look_up, x, sink, position)
-        moved.append(x)
-    loop.close([at, add(b, step, 1), *moved])
-    store_states(b, loop.carried[2:], states)
-    return loop.carried[0], loop.carried[1]
+    groups = LANES // vectors.width
+    decoders = []
+    for index, stream in enumerate(streams):
+        own = states[index * groups : (index + 1) * groups]
+        decoders.append(_Decoder(b, vectors, stream, ends[index], own))
+    for index in range(0, groups, 2):
+        for decoder in decoders:
+            decoder.decode_pair(index, first)
+    ends = [decoder.at for decoder in decoders]
+    moved = list(chain(*(decoder.states for decoder in decoders)))
+    loop.close([add(b, step, 1), *ends, *moved])
+    done, *rest = loop.carried
+    for index, stream in enumerate(streams):
+        begin = len(streams) + index * groups
+        store_states(b, rest[begin : begin + groups], stream.states)
+    return rest[: len(streams)], done
 
 
-def _decode_vector(
-    b: ir.IRBuilder,
-    vectors: VectorSet,
-    at: Value,
-    look_up: Any,
-    x: Value,
-    sink: Any,
-    position: Value,
-) -> tuple[Value, Value]:
-    entry, offset = look_up.find(b, x, position)
-    frequency = b.and_(entry, splat(x, 4095))
-    x = b.add(b.mul(frequency, b.lshr(x, splat(x, 12))), offset)
-    sink.put(b, entry, position)
-    chosen = b.icmp_unsigned("<", x, splat(x, 1 << 15))
-    bits, count = mask_bits(b, chosen)
-    words = b.zext(load(b, vector(I16, vectors.width), at), x.type)
-    filled = b.or_(b.shl(x, splat(x, 16)), vectors.expand(b, words, chosen, bits))
-    x = b.select(chosen, filled, x)
-    return b.add(at, b.shl(count, ir.Constant(I64, 1))), x
+class _Decoder:
+    """Emits one step of a stream, two vectors at a time; ``at``: the address of its next word."""
+
+    def __init__(
+        self,
+        b: ir.IRBuilder,
+        vectors: VectorSet,
+        stream: Stream,
+        at: Value,
+        states: Sequence[Value],
+    ) -> None:
+        self.b, self.vectors, self.stream = b, vectors, stream
+        self.at, self.states = at, list(states)
+
+    def decode_pair(self, index: int, first: Value) -> None:
+        """Emits vectors ``index`` and the one after it, of the step that begins with element
+        ``first``.
+        """
+        b, pair = self.b, self.states[index : index + 2]
+        position = add(b, first, index * self.vectors.width)
+        found = self.stream.look_up.find(b, pair, position)
+        for place, x in enumerate(pair):
+            advanced = self._advance(x, found.frequencies[place], found.offsets[place])
+            self.states[index + place] = pin(b, advanced)
+        self.stream.sink.put(b, found.symbols, position)
+
+    def _advance(self, x: Value, frequency: Value, offset: Value) -> Value:
+        b = self.b
+        x = b.add(b.mul(frequency, b.lshr(x, splat(x, 12))), offset)
+        chosen = b.icmp_unsigned("<", x, splat(x, 1 << 15))
+        bits, count = mask_bits(b, chosen)
+        words = b.zext(load(b, vector(I16, self.vectors.width), self.at), x.type)
+        self.at = b.add(self.at, b.shl(count, ir.Constant(I64, 1)))
+        return self.vectors.refill(b, x, words, chosen, bits)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the slots of two vectors of states stand for.
+
+    ``frequencies``, ``offsets``: for each vector, the symbol's frequency and the slot's offset
+    within it. ``symbols``: one vector of 16-bit lanes, in order, whose upper bytes are the
+    symbols.
+    """
+
+    frequencies: Sequence[Value]
+    offsets: Sequence[Value]
+    symbols: Value
 
 
 class Gathered:
-    """Finds the entries of a vector of states in a table of 4096 slots, or in several."""
+    """Finds symbols in a table of 4096 slots, or in several."""
 
     def __init__(self, vectors: VectorSet, slots: Value, sink: Any) -> None:
         self.vectors, self.slots, self.sink = vectors, slots, sink
 
-    def find(self, b: ir.IRBuilder, x: Value, position: Value) -> tuple[Value, Value]:
-        """Returns each lane's entry and the offset of its slot within its symbol."""
-        low = splat(x, 4095)
-        entry = self.vectors.gather(b, self.slots, self.sink.index(b, b.and_(x, low), position))
-        return entry, b.and_(b.lshr(entry, splat(x, 12)), low)
+    def find(self, b: ir.IRBuilder, pair: Sequence[Value], position: Value) -> Found:
+        """Returns what the slots of two vectors stand for, the first of them at ``position``."""
+        low = splat(pair[0], 4095)
+        slots = [b.and_(x, low) for x in pair]
+        places = self.sink.index(b, slots, position)
+        entries = [self.vectors.gather(b, self.slots, place) for place in places]
+        offsets = [b.and_(b.lshr(entry, splat(entry, 12)), low) for entry in entries]
+        return Found([b.and_(entry, low) for entry in entries], offsets, _upper_halves(b, entries))
 
 
 class Folded:
-    """Finds the entries of a vector of states in registers, by the table of ``fold_slots_kernel``.
+    """Finds symbols in registers, by the table of ``fold_slots_kernel``.
 
-    BF16 in cache: 7500 MB/s, where gathering gives 6700 in the same run (Zen 5).
-    ``table``: its address. AVX-512 with VBMI alone.
+    The slots of both vectors share the lanes of one, as 16 bits are enough for all that is looked
+    up. ``table``: its address. AVX-512 alone.
     """
 
-    def __init__(self, b: ir.IRBuilder, table: Value) -> None:
-        rows = [load(b, vector(I32, 16), add(b, table, 64 * row)) for row in range(8)]
-        self.middle, self.ends, self.bounds, self.entries = (
-            (rows[place], rows[place + 1]) for place in range(0, 8, 2)
+    def __init__(self, b: ir.IRBuilder, vectors: VectorSet, table: Value) -> None:
+        self.vectors = vectors
+        wide = vector(I16, 32)
+        rows = [load(b, wide, add(b, table, 64 * row)) for row in range(8)]
+        self.middle, self.ends = rows[:2], rows[2:4]
+        self.lasts, self.frequencies, self.starts, self.symbols = rows[4:]
+
+    def find(self, b: ir.IRBuilder, pair: Sequence[Value], position: Value) -> Found:
+        """Returns what the slots of two vectors stand for."""
+        del position
+        one, other = pair
+        kind = self.lasts.type
+        lower = splat(one, 0xFFFF)
+        both = b.or_(b.and_(one, lower), b.shl(other, splat(other, 16)))
+        slot = b.and_(b.bitcast(both, kind), ir.Constant(kind, [4095] * 32))
+        rank = self._find_rank(b, slot)
+        frequency = b.bitcast(_permute(b, self.frequencies, rank), one.type)
+        offset = b.bitcast(b.sub(slot, _permute(b, self.starts, rank)), one.type)
+        # Lanes of both vectors by turns: even ones first, then odd ones.
+        order = ir.Constant(vector(I32, 32), [*range(0, 32, 2), *range(1, 32, 2)])
+        symbols = _permute(b, self.symbols, rank)
+        high = splat(one, 16)
+        return Found(
+            [b.and_(frequency, lower), b.lshr(frequency, high)],
+            [b.and_(offset, lower), b.lshr(offset, high)],
+            b.shuffle_vector(symbols, symbols, order),
         )
 
-    def find(self, b: ir.IRBuilder, x: Value, position: Value) -> tuple[Value, Value]:
-        """Returns each lane's entry and the offset of its slot within its symbol."""
-        del position
-        slot = b.and_(x, splat(x, 4095))
-        bucket = b.lshr(x, splat(x, 5))
-        rank = self._permute(b, "qi", I8, self.middle, bucket)
+    def _find_rank(self, b: ir.IRBuilder, slot: Value) -> Value:
+        """Returns the rank of each slot's symbol in the lowest five bits of its lane."""
+        bucket = b.lshr(slot, splat(slot, 5))
+        rank = _permute_bytes(b, self.middle, bucket)
         # The first and last 64 slots have a place each: six bits of the slot, and its top one.
-        place = self._choose(b, splat(x, 63), x, bucket)
-        exact = self._permute(b, "qi", I8, self.ends, place)
+        place = self.vectors.choose(b, splat(slot, 63), slot, bucket)
+        exact = _permute_bytes(b, self.ends, place)
         # Masks stay in vectors: going through mask registers makes the chain of a step longer, and
         # its length is what bounds the decoder.
-        is_end = b.ashr(b.shl(rank, splat(x, 24)), splat(x, 31))
-        rank = self._choose(b, is_end, exact, rank)
-        last = self._permute(b, "d", I32, self.bounds, rank)
-        rank = b.add(rank, b.lshr(b.sub(last, slot), splat(x, 31)))
-        entry = self._permute(b, "d", I32, self.entries, rank)
-        start = b.and_(b.lshr(entry, splat(x, 12)), splat(x, 4095))
-        return entry, b.sub(slot, start)
+        is_end = b.ashr(b.shl(rank, splat(slot, 8)), splat(slot, 15))
+        rank = self.vectors.choose(b, is_end, exact, rank)
+        last = _permute(b, self.lasts, rank)
+        return b.add(rank, b.lshr(b.sub(last, slot), splat(slot, 15)))
 
-    def _choose(self, b: ir.IRBuilder, mask: Value, one: Value, other: Value) -> Value:
-        """Returns the bits of ``one`` where those of ``mask`` are set, else those of ``other``."""
-        arguments = [mask, one, other, ir.Constant(I32, 0xCA)]
-        return call(b, "llvm.x86.avx512.pternlog.d.512", mask.type, arguments)
 
-    def _permute(
-        self,
-        b: ir.IRBuilder,
-        suffix: str,
-        element: ir.Type,
-        halves: tuple[Value, Value],
-        index: Value,
-    ) -> Value:
-        kind = vector(element, 512 // element.width)  # type: ignore[attr-defined]
-        low, high = (b.bitcast(half, kind) for half in halves)
-        name = f"llvm.x86.avx512.vpermi2var.{suffix}.512"
-        return b.bitcast(call(b, name, kind, [low, b.bitcast(index, kind), high]), index.type)
+def _permute(b: ir.IRBuilder, table: Value, index: Value) -> Value:
+    """Returns the 16 bits of ``table`` at the lowest five bits of each lane of ``index``."""
+    return call(b, "llvm.x86.avx512.permvar.hi.512", table.type, [table, index])
+
+
+def _permute_bytes(b: ir.IRBuilder, halves: Sequence[Value], index: Value) -> Value:
+    """Returns the bytes of two vectors at the lowest seven bits of each byte of ``index``."""
+    kind = vector(I8, 64)
+    low, high = (b.bitcast(half, kind) for half in halves)
+    name = "llvm.x86.avx512.vpermi2var.qi.512"
+    return b.bitcast(call(b, name, kind, [low, b.bitcast(index, kind), high]), index.type)
 
 
 def emit_encode(
@@ -231,20 +296,28 @@ def _divide(b: ir.IRBuilder, x: Value, f: Value) -> Value:
     return b.fptosi(b.fdiv(scaled, b.sitofp(f, kind)), x.type)
 
 
+def _upper_halves(b: ir.IRBuilder, entries: Sequence[Value]) -> Value:
+    """Returns the upper 16 bits of every lane of two vectors, in order, as one vector."""
+    count = 2 * entries[0].type.count
+    halves = [b.bitcast(entry, vector(I16, count)) for entry in entries]
+    places = ir.Constant(vector(I32, count), list(range(1, 2 * count, 2)))
+    return b.shuffle_vector(*halves, places)
+
+
 class PlaneSink:
-    """Stores the decoded symbols of a vector as bytes at address ``out``."""
+    """Stores the decoded symbols as bytes at address ``out``."""
 
     def __init__(self, out: Value) -> None:
         self.out = out
 
-    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
-        """Returns the place of each lane's entry in the table."""
-        return slot
+    def index(self, b: ir.IRBuilder, slots: Sequence[Value], position: Value) -> Sequence[Value]:
+        """Returns the place of each lane's entry in the table, for two vectors of slots."""
+        return slots
 
-    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
-        """Stores the symbols of ``entry`` at ``position``."""
-        symbols = b.trunc(b.lshr(entry, splat(entry, 24)), vector(I8, entry.type.count))
-        store(b, symbols, b.add(self.out, position))
+    def put(self, b: ir.IRBuilder, symbols: Value, position: Value) -> None:
+        """Stores ``symbols``, see ``Found``, from ``position`` on."""
+        plane = b.trunc(b.lshr(symbols, splat(symbols, 8)), vector(I8, symbols.type.count))
+        store(b, plane, b.add(self.out, position))
 
 
 class ContextSink(PlaneSink):
@@ -256,10 +329,14 @@ class ContextSink(PlaneSink):
         super().__init__(out)
         self.contexts = contexts
 
-    def index(self, b: ir.IRBuilder, slot: Value, position: Value) -> Value:
+    def index(self, b: ir.IRBuilder, slots: Sequence[Value], position: Value) -> Sequence[Value]:
         """Returns the place of each lane's entry in the table of its context."""
-        context = _load_bytes(b, slot.type, b.add(self.contexts, position))
-        return b.or_(slot, b.shl(context, splat(slot, 12)))
+        places = []
+        for slot in slots:
+            context = _load_bytes(b, slot.type, b.add(self.contexts, position))
+            places.append(b.or_(slot, b.shl(context, splat(slot, 12))))
+            position = add(b, position, slot.type.count)
+        return places
 
 
 class PairSink(PlaneSink):
@@ -267,17 +344,16 @@ class PairSink(PlaneSink):
     ``out``.
     """
 
-    def __init__(self, out: Value, low: Value) -> None:
+    def __init__(self, vectors: VectorSet, out: Value, low: Value) -> None:
         super().__init__(out)
-        self.low = low
+        self.vectors, self.low = vectors, low
 
-    def put(self, b: ir.IRBuilder, entry: Value, position: Value) -> None:
-        """Stores the joined elements at ``position``."""
-        low = _load_bytes(b, entry.type, b.add(self.low, position))
-        sign = b.shl(b.and_(low, splat(low, 0x80)), splat(low, 8))
-        rest = b.and_(low, splat(low, 0x7F))
-        exponent = b.and_(b.lshr(entry, splat(entry, 17)), splat(entry, 0x7F80))
-        word = b.trunc(b.or_(b.or_(sign, rest), exponent), vector(I16, entry.type.count))
+    def put(self, b: ir.IRBuilder, symbols: Value, position: Value) -> None:
+        """Stores the joined elements from ``position`` on."""
+        low = _load_bytes(b, symbols.type, b.add(self.low, position))
+        exponent = b.lshr(symbols, splat(symbols, 1))
+        rest = self.vectors.choose(b, splat(low, 0x7F80), exponent, low)
+        word = self.vectors.choose(b, splat(low, 0x8000), b.shl(low, splat(low, 8)), rest)
         store(b, word, b.add(self.out, b.shl(position, ir.Constant(I64, 1))))
 
 

@@ -6,13 +6,29 @@ from typing import Any
 
 from llvmlite import ir
 
-from .vector_ir import I1, I8, I16, I32, I64, POINTER, Value, add, call, load, splat, store, vector
+from .vector_ir import (
+    I1,
+    I8,
+    I16,
+    I32,
+    I64,
+    POINTER,
+    Value,
+    add,
+    call,
+    halve,
+    load,
+    mask_bits,
+    splat,
+    store,
+    vector,
+)
 
 
 class Avx512:
-    """Sixteen lanes; expand and compress are instructions. Needs AVX-512 F, BW and VL."""
+    """Sixteen lanes; expand and compress are instructions. Ice Lake, Zen 4, and what came after."""
 
-    features = ("avx512f", "avx512bw", "avx512vl")
+    features = ("avx512f", "avx512bw", "avx512vl", "avx512vbmi", "avx512vbmi2")
     width = 16
 
     def gather(self, b: ir.IRBuilder, table: Value, index: Value) -> Value:
@@ -21,10 +37,30 @@ class Avx512:
         arguments = [splat(index, 0), b.inttoptr(table, POINTER), index, every, ir.Constant(I32, 4)]
         return call(b, "llvm.x86.avx512.mask.gather.dpi.512", index.type, arguments)
 
+    def choose(self, b: ir.IRBuilder, mask: Value, one: Value, other: Value) -> Value:
+        """Returns the bits of ``one`` where those of ``mask`` are set, else those of ``other``."""
+        kind = vector(I32, 16)
+        arguments = [b.bitcast(value, kind) for value in (mask, one, other)]
+        name = "llvm.x86.avx512.pternlog.d.512"
+        chosen = call(b, name, kind, [*arguments, ir.Constant(I32, 0xCA)])
+        return b.bitcast(chosen, one.type)
+
+    def refill(self, b: ir.IRBuilder, x: Value, words: Value, chosen: Value, bits: Value) -> Value:
+        """Appends the first words, in order, to the chosen lanes of ``x``."""
+        shifted = b.select(chosen, b.shl(x, splat(x, 16)), x)
+        return b.or_(shifted, self.expand(b, words, chosen, bits))
+
     def expand(self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value) -> Value:
         """Spreads the first words over the chosen lanes, in order; the other lanes become 0."""
         name = "llvm.x86.avx512.mask.expand.v16i32"
         return call(b, name, words.type, [words, splat(words, 0), chosen])
+
+    def expand_bytes(self, b: ir.IRBuilder, address: Value, chosen: Value) -> tuple[Value, Value]:
+        """Spreads bytes over the chosen of 32 lanes of 16 bits, in order; the others become 0."""
+        _, count = mask_bits(b, chosen)
+        words = b.zext(load(b, vector(I8, 32), address), vector(I16, 32))
+        name = "llvm.x86.avx512.mask.expand.v32i16"
+        return call(b, name, words.type, [words, splat(words, 0), chosen]), count
 
     def store_down(
         self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value, count: Value, end: Value
@@ -55,9 +91,31 @@ class Avx2:
         arguments = [splat(index, 0), b.inttoptr(table, POINTER), index, every, ir.Constant(I8, 4)]
         return call(b, "llvm.x86.avx2.gather.d.d.256", index.type, arguments)
 
+    def choose(self, b: ir.IRBuilder, mask: Value, one: Value, other: Value) -> Value:
+        """Returns the bits of ``one`` where those of ``mask`` are set, else those of ``other``."""
+        return b.or_(b.and_(one, mask), b.and_(other, b.not_(mask)))
+
+    def refill(self, b: ir.IRBuilder, x: Value, words: Value, chosen: Value, bits: Value) -> Value:
+        """Appends the first words, in order, to the chosen lanes of ``x``."""
+        filled = b.or_(b.shl(x, splat(x, 16)), self.expand(b, words, chosen, bits))
+        return b.select(chosen, filled, x)
+
     def expand(self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value) -> Value:
         """Spreads the first words over the chosen lanes, in order; the others hold anything."""
         return self._permute(b, words, "weightvault_expand", _expansion, bits)
+
+    def expand_bytes(self, b: ir.IRBuilder, address: Value, chosen: Value) -> tuple[Value, Value]:
+        """Spreads bytes over the chosen of 16 lanes of 16 bits, in order; the others hold
+        anything.
+        """
+        halves, taken = [], ir.Constant(I64, 0)
+        for half in halve(b, chosen):
+            bits, count = mask_bits(b, half)
+            words = b.zext(load(b, vector(I8, 8), b.add(address, taken)), vector(I32, 8))
+            halves.append(b.trunc(self.expand(b, words, half, bits), vector(I16, 8)))
+            taken = b.add(taken, count)
+        both = ir.Constant(vector(I32, 16), list(range(16)))
+        return b.shuffle_vector(*halves, both), taken
 
     def store_down(
         self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value, count: Value, end: Value

@@ -54,6 +54,52 @@ def test_planes(count, spread, log2, seed):
         assert np.array_equal(out, symbols)
 
 
+def _plane_of(symbols: np.ndarray, log2: int) -> np.ndarray:
+    tables = rans.choose_tables(rans.count_segments(symbols, log2))
+    return freeze(np.frombuffer(b"".join(rans.encode_plane(symbols, tables, log2)), np.uint8))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    count=LENGTHS,
+    other=LENGTHS | st.none(),
+    spreads=st.tuples(*[st.sampled_from([0.3, 3, 90])] * 2),
+    log2=st.tuples(*[st.sampled_from([9, 17])] * 2),
+    seed=st.integers(0, 1000),
+)
+def test_two_pairs_side_by_side(count, other, spreads, log2, seed):
+    """With tables that fold into registers and tables that do not, of one length and of two."""
+    counts = count, count if other is None else other
+    low = [_symbols(n, 1000, seed + 5) for n in counts]
+    high = [_symbols(n, spread, seed) for n, spread in zip(counts, spreads, strict=True)]
+    coded = [_plane_of(plane, log) for plane, log in zip(high, log2, strict=True)]
+    alone = [np.zeros(n, np.uint16) for n in counts]
+    paths.force_path("portable")
+    for stream in zip(coded, low, alone, strict=True):
+        rans.decode_pair(*stream)
+    for path in paths.available_paths():
+        paths.force_path(path)
+        out = [np.zeros(n, np.uint16) for n in counts]
+        rans.decode_two_pairs(list(zip(coded, low, out, strict=True)))
+        assert all(map(np.array_equal, out, alone))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("cut", [2, 300, None])
+def test_a_bad_stream_beside_a_good_one_is_told(which, cut):
+    symbols = _symbols(70_000, 3, 1)
+    coded = [_plane_of(symbols, 17)] * 2
+    bad = (
+        coded[0][:-cut].copy()
+        if cut
+        else coded[0] ^ np.uint8(0x10) * (np.arange(coded[0].size) > 2000)
+    )
+    coded[which] = freeze(bad)
+    out = [np.zeros(symbols.size, np.uint16) for _ in coded]
+    with pytest.raises(CorruptFrame):
+        rans.decode_two_pairs(list(zip(coded, [symbols] * 2, out, strict=True)))
+
+
 @settings(deadline=None, max_examples=40)
 @given(count=LENGTHS, rows=st.integers(1, 64), seed=st.integers(0, 1000))
 def test_planes_with_contexts(count, rows, seed):

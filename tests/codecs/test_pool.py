@@ -1,16 +1,17 @@
-"""The shared pool: order, errors, and how much is under way at a time."""
+"""The shared pool: order, errors, and who works."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
 
-from weightvault.codecs.pool import join_parts, map_ordered, resolve_threads
+from weightvault.codecs.pool import join_parts, map_all, resolve_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_order(threads):
-    assert list(map_ordered(lambda i: i * i, range(100), threads)) == [i * i for i in range(100)]
+    assert map_all(lambda i: i * i, range(100), threads) == [i * i for i in range(100)]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -21,29 +22,43 @@ def test_an_error_comes_out_and_ends_it(threads):
         seen.append(i)
         if i == 3:
             raise RuntimeError("three")
+        time.sleep(0.001)
         return i
 
     with pytest.raises(RuntimeError, match="three"):
-        list(map_ordered(fail_at_three, range(1000), threads))
+        map_all(fail_at_three, range(1000), threads)
     assert len(seen) < 20
 
 
-def test_only_so_many_items_are_taken_ahead():
-    taken = []
+def test_nobody_works_on_after_an_error():
+    """Whoever got the error may free what the items work on."""
+    working = []
 
-    def items():
-        for i in range(50):
-            taken.append(i)
-            yield i
+    def fail_first(i):
+        if i == 0:
+            time.sleep(0.01)
+            raise RuntimeError("first")
+        working.append(i)
+        time.sleep(0.05)
+        working.remove(i)
 
-    results = map_ordered(lambda i: i, items(), 2)
-    next(results)
-    assert len(taken) <= 4
+    with pytest.raises(RuntimeError, match="first"):
+        map_all(fail_first, range(50), 3)
+    assert not working
 
 
 def test_one_thread_is_the_callers():
-    names = set(map_ordered(lambda _: threading.current_thread().name, range(5), 1))
+    names = set(map_all(lambda _: threading.current_thread().name, range(5), 1))
     assert names == {threading.current_thread().name}
+
+
+def test_the_caller_does_not_wait_for_a_busy_pool():
+    """Whoever codes from inside the pool itself must not wait for places it fills."""
+
+    def inner(i):
+        return sum(map_all(lambda j: i * j, range(10), 8))
+
+    assert map_all(inner, range(40), 8) == [45 * i for i in range(40)]
 
 
 def test_no_threads_make_no_sense():
