@@ -39,6 +39,7 @@ Environment:
   WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue does
   WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
   WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
+  WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
   WEIGHTVAULT_DEBUG      1: show tracebacks
 
 \b

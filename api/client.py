@@ -14,16 +14,15 @@ from pydantic import TypeAdapter, ValidationError
 from ..dedup.errors import Unreachable
 from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
 from ..dedup.names import check_branch, check_repo, check_revision
+from ..dedup.reporting.model import BY_REPO, Query, Report
 from ..dedup.sketch import Sketch
 from ..dedup.vault import (
-    S3_STANDARD_PRICE,
     Candidate,
     CheckResult,
     Commit,
     Family,
     OptimiseStep,
     RepoInfo,
-    Report,
     RepoSummary,
     Snapshot,
 )
@@ -147,9 +146,10 @@ class HttpVault:
         """See Vault.describe_repo."""
         return self._parse(RepoInfo, self._transport.request("GET", _repo_path(repo)))
 
-    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
+    def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report."""
-        params = {"price": price}
+        optional = {"top": query.top, "since": query.since}
+        params = {"by": list(query.by)} | {k: v for k, v in optional.items() if v is not None}
         answer = self._transport.request("GET", "/v1/report", params=params, slow=True)
         return self._parse(Report, answer)
 

@@ -6,6 +6,7 @@ The only module that reads the environment:
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
     WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
     WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
+    WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
 """
 
@@ -38,6 +39,12 @@ _CACHE_BYTES = 20 << 30
 def debug() -> bool:
     """Says whether errors should show their traceback."""
     return os.environ.get("WEIGHTVAULT_DEBUG", "0") not in ("", "0")
+
+
+def prices_path() -> Path | None:
+    """Returns the table of prices that WEIGHTVAULT_PRICES names."""
+    named = os.environ.get("WEIGHTVAULT_PRICES")
+    return Path(named) if named else None
 
 
 def vault_url(url: str | None = None) -> str:

@@ -17,7 +17,7 @@ from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
-from ..dedup.vault import S3_STANDARD_PRICE, Candidate, Snapshot
+from ..dedup.vault import Candidate, Snapshot
 from .schemas import (
     AddedSchema,
     BasesSchema,
@@ -30,7 +30,6 @@ from .schemas import (
     MissingSchema,
     OptimiseStepSchema,
     RepoInfoSchema,
-    ReportSchema,
     RepoSummarySchema,
     RevisionFileSchema,
     RevisionSchema,
@@ -216,15 +215,6 @@ async def recentre(
         return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
 
     return await to_thread.run_sync(step, limiter=request.app.state.checking)
-
-
-@router.get("/report", tags=["vault"], summary="Report where the bytes go")
-def report(
-    vault: VaultParam,
-    price: Annotated[float, Query(ge=0, description="per GiB and month")] = S3_STANDARD_PRICE,
-) -> ReportSchema:
-    """Reports logical, unique and stored bytes, what each stage saved, and each repo's share."""
-    return ReportSchema.model_validate(vault.report(price))
 
 
 @router.get("/families", tags=["vault"], summary="List the families of models")

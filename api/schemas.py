@@ -181,35 +181,6 @@ class RevisionSchema(Schema):
     files: list[RevisionFileSchema]
 
 
-class StagesSchema(Schema):
-    """Bytes saved by each stage."""
-
-    files: int = Field(description="whole files stored before")
-    tensors: int = Field(description="chunks stored before")
-    coding: int = Field(description="frames coded without a base")
-    deltas: int = Field(description="frames coded against a base")
-
-
-class ReportSchema(Schema):
-    """Where the bytes go. stored = frames + metadata + garbage."""
-
-    repos: int
-    commits: int
-    files: int
-    chunks: int
-    logical: ByteCount = Field(description="all files of all commits as plain files")
-    unique: ByteCount = Field(description="distinct chunks, raw")
-    frames: ByteCount = Field(description="frames that some commit needs")
-    metadata: ByteCount = Field(description="pack indexes, manifests, journal")
-    garbage: ByteCount = Field(description="frames no commit needs any more")
-    stored: ByteCount = Field(description="what the object store holds")
-    stages: StagesSchema
-    price: float = Field(description="per GiB and month")
-    cost: float = Field(description="of the stored bytes per month")
-    plain_cost: float = Field(description="of the logical bytes per month as plain files")
-    by_repo: list[RepoCostSchema]
-
-
 class OptimiseStepSchema(Schema):
     """What one step of optimising did, or with dry_run would do."""
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..dedup.errors import VaultError
 from ..dedup.local import LocalVault
-from . import content, health, routes
+from . import content, health, reports, routes
 from .errors import HTTP_CODES, RangeNotSatisfiable, error_body, http_status
 from .uploads import sweep_uploads
 from .web.site import add_pages
@@ -53,6 +53,7 @@ def create_app(vault: LocalVault) -> FastAPI:
     app.state.checking = CapacityLimiter(_CHECKING_AT_ONCE)
     app.include_router(health.router)
     app.include_router(routes.router)
+    app.include_router(reports.router)
     app.include_router(content.router)
     add_pages(app)
     app.add_middleware(VersionHeader)

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import exits
-from .console import Session, format_bytes, format_count, format_money, format_percent, format_table
+from . import config, exits
+from .console import Session, format_count
 from .options import verb
 
 if TYPE_CHECKING:
-    from ..dedup.vault import CheckResult, Report
+    from ..dedup.reporting.prices import StorageClass
+    from ..dedup.vault import CheckResult
+
+# As dedup.reporting.model.DIMENSIONS, which takes longer to import than --help may.
+_DIMENSIONS = ("namespace", "repo", "revision", "format", "dtype", "codec")
 
 
 @verb("report")
 @click.option(
+    "--by",
+    type=click.Choice(_DIMENSIONS),
+    multiple=True,
+    help="What to break the bytes down by; may be given several times. By default repo.",
+)
+@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N largest rows.")
+@click.option("--since", metavar="DATE", help="Show growth from that day (2026-12-31) on.")
+@click.option(
+    "--class",
+    "price_class",
+    metavar="NAME",
+    help="Storage class to reckon with, of the table of prices; by default its default.",
+)
+@click.option(
+    "--prices",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Table of prices (TOML) instead of the one that comes with weightvault.",
+)
+@click.option(
+    "--pulls",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    metavar="N",
+    help="Reckon with N pulls a month of every repo's newest commit.",
+)
+@click.option(
     "--price",
     type=click.FloatRange(min=0),
-    help="Money per GiB and month; by default that of S3 standard, 0.023.",
+    metavar="P",
+    help="Money per GiB and month, instead of a table.",
 )
 @click.option(
     "--format",
@@ -32,15 +62,51 @@ if TYPE_CHECKING:
     show_default=True,
     help="CSV and JSON have bytes as plain numbers; json is the same as --json.",
 )
-def report(session: Session, price: float | None, form: str) -> None:
-    """Report logical, unique and stored bytes, what each stage saved, and what each repo costs."""
-    from ..dedup.vault import S3_STANDARD_PRICE
+def report(
+    session: Session,
+    by: tuple[Any, ...],
+    top: int | None,
+    since: str | None,
+    price_class: str | None,
+    prices: Path | None,
+    pulls: float,
+    price: float | None,
+    form: str,
+) -> None:
+    """Report where the bytes go: logical, unique and stored bytes, what each stage saved, whose
+    they are, how they grew, and what they cost.
+    """
+    from ..dedup.reporting.model import Query, to_json
+    from . import report_text
 
-    with session.open() as vault:
-        found = vault.report(S3_STANDARD_PRICE if price is None else price)
     session.json = session.json or form == "json"
-    document = asdict(found) | {"cost": found.cost, "plain_cost": found.plain_cost}
-    session.emit(document, _to_csv(found) if form == "csv" else _to_table(found))
+    chosen = find_class(price_class, prices, price)
+    query = Query(by or ("repo",), top, since)
+    if top is None and form == "table" and not session.json:
+        query = replace(query, top=report_text.TABLE_ROWS)
+    with session.open() as vault:
+        found = vault.report(query)
+    priced = report_text.price_report(found, chosen, pulls)
+    document = to_json(found) | {"costs": costs_json(priced)}
+    session.emit(
+        document, report_text.to_csv(priced) if form == "csv" else report_text.to_table(priced)
+    )
+
+
+def find_class(name: str | None, prices: Path | None, price: float | None) -> StorageClass:
+    """Returns the storage class that the options name. Raises InvalidInput."""
+    from ..dedup.reporting.prices import flat_class, load_prices
+
+    if price is not None:
+        return flat_class(price)
+    return load_prices(prices or config.prices_path()).find(name)
+
+
+def costs_json(priced: Any) -> dict[str, Any]:
+    """Returns bills and the prices they are by."""
+    prices = asdict(priced.prices) | {"date": priced.prices.date.isoformat()}
+    bills = {"stored": priced.bill, "plain": priced.plain}
+    return {name: asdict(b) | {"total": b.total} for name, b in bills.items()} | {"prices": prices}
 
 
 @verb("check")
@@ -54,73 +120,6 @@ def check(session: Session) -> None:
     session.emit({"ok": not found.problems, **asdict(found)}, _describe_check(found))
     if found.problems:
         click.get_current_context().exit(exits.FAILED)
-
-
-def _to_table(found: Report) -> str:
-    totals = format_table([("", "size", "of logical"), *_total_rows(found)])
-    head = ("repo", "commits", "logical", "unique", "own", "shared")
-    repos = format_table([head, *_repo_rows(found)])
-    counts = ", ".join(
-        (
-            format_count(found.repos, "repo"),
-            format_count(found.commits, "commit"),
-            format_count(found.files, "file"),
-            format_count(found.chunks, "distinct chunk"),
-        )
-    )
-    return f"{totals}\n\n{_describe_cost(found)}\n\n{repos}\n\n{counts}"
-
-
-def _total_rows(found: Report) -> Iterator[tuple[str, str, str]]:
-    saved = found.stages
-    for label, size in (
-        ("logical", found.logical),
-        ("  saved by whole files", saved.files),
-        ("  saved by tensors", saved.tensors),
-        ("  saved by coding", saved.coding),
-        ("  saved by deltas", saved.deltas),
-        ("unique", found.unique),
-        ("frames", found.frames),
-        ("metadata", found.metadata),
-        ("garbage", found.garbage),
-        ("stored", found.stored),
-    ):
-        yield label, format_bytes(size), format_percent(size, found.logical)
-
-
-def _repo_rows(found: Report) -> Iterator[tuple[str, ...]]:
-    for repo in found.by_repo:
-        sizes = (repo.logical, repo.unique, repo.exclusive, repo.shared)
-        yield repo.name, str(repo.commits), *map(format_bytes, sizes)
-
-
-def _describe_cost(found: Report) -> str:
-    return (
-        f"per month at {found.price:g} per GiB: {format_money(found.cost)} stored, "
-        f"{format_money(found.plain_cost)} as plain files"
-    )
-
-
-def _to_csv(found: Report) -> str:
-    """One number a line, so that columns never change: scope (vault or a repo), metric, value."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("scope", "metric", "value"))
-    writer.writerows(("vault", metric, value) for metric, value in _vault_numbers(found))
-    for repo in found.by_repo:
-        numbers = asdict(repo)
-        name = numbers.pop("name")
-        writer.writerows((name, metric, value) for metric, value in numbers.items())
-    return out.getvalue().rstrip("\n")
-
-
-def _vault_numbers(found: Report) -> Iterator[tuple[str, float]]:
-    numbers = asdict(found)
-    stages = numbers.pop("stages")
-    numbers.pop("by_repo")
-    yield from numbers.items()
-    yield from ((f"saved_{stage}", size) for stage, size in stages.items())
-    yield from (("cost", found.cost), ("plain_cost", found.plain_cost))
 
 
 def _describe_check(found: CheckResult) -> str:

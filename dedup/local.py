@@ -39,14 +39,15 @@ from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo, check_revision
 from .optimise import optimise_step, recentre_step
 from .rebuild import file_parts, read_parts
-from .report import cost_of_repo, report_vault
+from .reporting import growth
+from .reporting.model import BY_REPO, Query, Report
+from .reporting.report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
 from .sketch import Sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
 from .translate import store_errors
 from .uses import chunk_uses, file_row
 from .vault import (
-    S3_STANDARD_PRICE,
     Candidate,
     CheckResult,
     Commit,
@@ -54,7 +55,6 @@ from .vault import (
     FileInfo,
     OptimiseStep,
     RepoInfo,
-    Report,
     RepoSummary,
     Snapshot,
 )
@@ -276,10 +276,13 @@ class LocalVault:
         ids = {name: row.oid for name, row in branches.items()}
         return RepoInfo(repo, ids, make_commit(newest), files, cost)
 
-    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
-        """See Vault.report."""
+    def report(self, query: Query = BY_REPO) -> Report:
+        """See Vault.report. Puts the day on record, too."""
         with store_errors():
-            return report_vault(self.backend, self.catalogue, price)
+            found = report_vault(self, query)
+            if growth.wants_record(self.catalogue):
+                growth.record(self.catalogue, found)
+            return found
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""

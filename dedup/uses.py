@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from ..store.rows import FileRow
 from .manifest import FileEntry, Manifest
-from .segments import Literal, Segment, Tensor
+from .segments import Bundle, Literal, Segment, Tensor
 
 # By the file's name: what it is called is what whoever pays knows it by. The numbers are bits of
 # commit_chunks.uses and stay what they are; 0 is for rows of a catalogue that did not know yet.
@@ -85,4 +85,4 @@ def chunk_uses(manifest: Manifest) -> dict[bytes, int]:
 
 
 def _kind(segment: Segment) -> int:
-    return TENSOR if isinstance(segment, Tensor) else 0
+    return TENSOR if isinstance(segment, Tensor | Bundle) else 0

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .manifest import Manifest
+from .reporting.model import BY_REPO, Query, RepoCost, Report
 
 if TYPE_CHECKING:
     # Numpy takes 0.1 s to import, which asking for a list need not pay.
     from .sketch import Sketch
-
-# What S3 standard storage costs in its cheapest-to-reach region, first 50 TB, per GiB and month.
-S3_STANDARD_PRICE = 0.023
-
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -81,72 +78,6 @@ class RepoInfo:
     commit: Commit
     files: tuple[FileInfo, ...]
     cost: RepoCost
-
-
-@dataclass(frozen=True, slots=True)
-class RepoCost:
-    """What one repo takes, in bytes, all its commits together.
-
-    `logical`: its files as plain files. `unique`: its distinct chunks, raw. `exclusive`: stored
-    bytes of frames that only this repo needs, which deleting it would free. `shared`: stored
-    bytes of frames it needs and others need too, bases of its deltas included.
-    """
-
-    name: str
-    commits: int
-    logical: int
-    unique: int
-    exclusive: int
-    shared: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """Bytes saved by each stage; logical minus all of them is what the live frames take.
-
-    `files`: whole files stored before. `tensors`: chunks stored before, within or across files.
-    `coding`: frames coded without a base. `deltas`: frames coded against one, less the bases that
-    are kept for them alone.
-    """
-
-    files: int
-    tensors: int
-    coding: int
-    deltas: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Where the bytes go; `stored` = `frames` + `metadata` + `garbage` is what the backend holds.
-
-    `logical`: all files of all commits as plain files. `unique`: distinct chunks, raw. `frames`:
-    frames that some commit needs. `metadata`: pack indexes, manifests, journal. `garbage`: frames
-    no commit needs any more, freed by a collection. `price` is per GiB and month.
-    """
-
-    repos: int
-    commits: int
-    files: int
-    chunks: int
-    logical: int
-    unique: int
-    frames: int
-    metadata: int
-    garbage: int
-    stored: int
-    stages: Stages
-    price: float
-    by_repo: tuple[RepoCost, ...] = ()
-
-    @property
-    def cost(self) -> float:
-        """What the stored bytes cost per month, in the currency of `price`."""
-        return self.stored / 2**30 * self.price
-
-    @property
-    def plain_cost(self) -> float:
-        """What the logical bytes would cost per month as plain files."""
-        return self.logical / 2**30 * self.price
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +204,8 @@ class Vault(Protocol):
         """Deletes a repo with all its commits. Raises RepoNotFound."""
         ...
 
-    def report(self, price: float = S3_STANDARD_PRICE) -> Report:
-        """Returns where the bytes go, at `price` per GiB and month."""
+    def report(self, query: Query = BY_REPO) -> Report:
+        """Returns where the bytes go. Raises InvalidInput for a query that cannot be."""
         ...
 
     def check(self) -> CheckResult:

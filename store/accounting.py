@@ -1,26 +1,22 @@
-"""Where the bytes go: the catalogue's sums for reports.
-
-A frame is *live* while a commit uses its chunk, or uses a delta whose base it is. All figures
-are bytes unless they count something.
-"""
+"""Sums for reports that the database adds up itself; bytes unless they count something."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import CTE, Connection, case, distinct, func, select, union
+from sqlalchemy import Connection, case, func, select, text, union
+from sqlalchemy.exc import DBAPIError
 
 from .catalogue import Catalogue
-from .schema import chunks, commit_chunks, commits, files, packs, repos
+from .schema import chunks, commit_chunks, commits, days, files, loose_chunks, repos
 
 
 @dataclass(frozen=True, slots=True)
 class RepoSums:
     """One repo: commits, logical bytes of all of them, raw bytes of its distinct chunks, and
-    frame bytes that it alone needs (`exclusive`) or shares with other repos (`shared`)."""
+    frame bytes that it alone needs (`exclusive`) or that others need too (`shared`)."""
 
-    name: str
     commits: int
     logical: int
     unique: int
@@ -29,147 +25,128 @@ class RepoSums:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
-    """The whole vault.
+class FileSums:
+    """The files of all commits: how many, their bytes, and `by_format` the same by the number of
+    the format; then, of each distinct file once, all bytes, those of tensors, and those that
+    manifests keep."""
 
-    `logical`: files of all commits. `distinct_files`: each distinct file once. `unique`: each
-    used chunk once, raw; `unique_deltas`: the part of it that is stored as deltas; `used_frames`:
-    the frames of those chunks. `live_frames`: those and the bases that no commit uses itself;
-    `live_deltas`: the deltas among them. `packed_frames`: frames of all packs, live or not.
-    `packs`: their objects, indexes included.
-    """
+    files: int
+    logical: int
+    by_format: dict[int, int]
+    distinct: int
+    tensors: int
+    inlined: int
 
+
+@dataclass(frozen=True, slots=True)
+class DayRow:
+    """What the vault came to on a day, `YYYY-MM-DD`; `at` in Unix seconds."""
+
+    day: str
+    at: float
     repos: int
     commits: int
-    files: int
-    chunks: int
     logical: int
-    distinct_files: int
     unique: int
-    unique_deltas: int
-    used_frames: int
-    live_frames: int
-    live_deltas: int
-    packed_frames: int
-    packs: int
+    frames: int
+    stored: int
 
 
-def sum_vault(catalogue: Catalogue) -> Sums:
-    """Adds up the whole vault, in one transaction."""
+def sum_repo(catalogue: Catalogue, name: str) -> RepoSums:
+    """Adds up one repo, looking at nothing but what it needs."""
+    mine = select(repos.c.id).where(repos.c.name == name).scalar_subquery()
+    own = select(commits.c.id).where(commits.c.repo_id == mine)
+    used = select(commit_chunks.c.chunk_id).where(commit_chunks.c.commit_id.in_(own)).distinct()
+    size = select(func.sum(files.c.bytes)).where(files.c.commit_id.in_(own))
+    raw = select(func.sum(chunks.c.raw_bytes)).where(chunks.c.id.in_(used))
     with catalogue.reading() as connection:
-        return Sums(
-            repos=_scalar(connection, select(func.count()).select_from(repos)),
-            commits=_scalar(connection, select(func.count()).select_from(commits)),
-            files=_scalar(connection, select(func.count()).select_from(files)),
-            logical=_scalar(connection, select(func.sum(files.c.bytes))),
-            distinct_files=_scalar(connection, _distinct_files()),
-            packed_frames=_scalar(connection, select(func.sum(packs.c.frame_bytes))),
-            packs=_scalar(connection, select(func.sum(packs.c.bytes))),
-            **_used_sums(connection),
-            **_live_sums(connection),
+        return RepoSums(
+            _scalar(connection, select(func.count()).select_from(own.subquery())),
+            _scalar(connection, size),
+            _scalar(connection, raw),
+            *_owned(connection, mine, used),
         )
 
 
-def sum_repos(catalogue: Catalogue, name: str | None = None) -> list[RepoSums]:
-    """Adds up each repo, or only the one called `name`, by name."""
+def sum_files(connection: Connection) -> FileSums:
+    """Adds up the files of all commits."""
+    by_format = select(files.c.format, func.count(), func.sum(files.c.bytes))
+    first = select(func.min(files.c.id)).group_by(files.c.digest)
+    columns = (files.c.bytes, files.c.tensor_bytes, files.c.inlined_bytes)
+    once = select(*map(func.sum, columns)).where(files.c.id.in_(first))
+    rows = connection.execute(by_format.group_by(files.c.format)).all()
+    distinct_sums = (int(value or 0) for value in connection.execute(once).one())
+    sizes = {number: int(size) for number, _, size in rows}
+    return FileSums(sum(row[1] for row in rows), sum(sizes.values()), sizes, *distinct_sums)
+
+
+def database_bytes(catalogue: Catalogue) -> int | None:
+    """Returns how much space the database takes, None where it does not say."""
+    pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
+    server = "SELECT pg_database_size(current_database())"
+    on_server = catalogue.engine.dialect.name == "postgresql"
+    try:
+        with catalogue.engine.connect() as connection:
+            return int(connection.scalar(text(server if on_server else pages)))
+    except DBAPIError:
+        # On a shared server it may be nobody's business.
+        return None
+
+
+def list_days(catalogue: Catalogue) -> list[DayRow]:
+    """Returns the days on record, oldest first."""
     with catalogue.reading() as connection:
-        logical = _logical_by_repo(connection)
-        unique = _unique_by_repo(connection)
-        owned = _owned_by_repo(connection)
-        query = select(repos.c.id, repos.c.name).order_by(repos.c.name)
-        rows = connection.execute(query if name is None else query.where(repos.c.name == name))
-        return [
-            RepoSums(
-                row.name,
-                *logical.get(row.id, (0, 0)),
-                unique.get(row.id, 0),
-                *owned.get(row.id, (0, 0)),
-            )
-            for row in rows
-        ]
+        return [DayRow(*row) for row in connection.execute(select(days).order_by(days.c.day))]
+
+
+def last_day(catalogue: Catalogue) -> DayRow | None:
+    """Returns the newest day on record."""
+    with catalogue.reading() as connection:
+        row = connection.execute(select(days).order_by(days.c.day.desc()).limit(1)).first()
+    return DayRow(*row) if row else None
+
+
+def record_day(catalogue: Catalogue, row: DayRow) -> None:
+    """Puts a day on record, in the place of what was recorded of it earlier."""
+    with catalogue.writing() as connection:
+        connection.execute(days.delete().where(days.c.day == row.day, days.c.at <= row.at))
+        values = {name: getattr(row, name) for name in DayRow.__slots__}
+        catalogue.add_once(connection, days, [values])
 
 
 def _scalar(connection: Connection, query: Any) -> int:
     return int(connection.scalar(query) or 0)
 
 
-def _distinct_files() -> Any:
-    each = select(files.c.digest, func.max(files.c.bytes).label("bytes")).group_by(files.c.digest)
-    return select(func.sum(each.subquery().c.bytes))
+def _owned(connection: Connection, repo: Any, used: Any) -> tuple[int, int]:
+    """Frame bytes that a repo alone needs, and those it shares; bases count as needed."""
+    edges = select(chunks.c.base).where(chunks.c.id.in_(used), chunks.c.base.is_not(None))
+    base = select(chunks.c.id).where(chunks.c.digest.in_(edges))
+    needed = union(used, base).subquery()
+    shared = _others_need(repo)
+    sums = (case((shared, 0), else_=chunks.c.frame_bytes), case((shared, chunks.c.frame_bytes)))
+    query = select(*map(func.sum, sums)).where(chunks.c.id.in_(select(needed)))
+    exclusive, other = connection.execute(query).one()
+    return int(exclusive or 0), int(other or 0)
 
 
-def _used_sums(connection: Connection) -> dict[str, int]:
-    delta_raw = case((chunks.c.base.is_not(None), chunks.c.raw_bytes), else_=0)
-    sums = (chunks.c.raw_bytes, delta_raw, chunks.c.frame_bytes)
-    query = select(func.count(), *(func.sum(column) for column in sums))
-    used = select(commit_chunks.c.chunk_id)
-    row = connection.execute(query.where(chunks.c.id.in_(used))).one()
-    count, raw, deltas, frames = (int(value or 0) for value in row)
-    return {
-        "chunks": count,
-        "unique": raw,
-        "unique_deltas": deltas,
-        "used_frames": frames,
-    }
-
-
-def _live_sums(connection: Connection) -> dict[str, int]:
-    used = select(commit_chunks.c.chunk_id)
-    bases = select(chunks.c.base).where(chunks.c.id.in_(used), chunks.c.base.is_not(None))
-    live = chunks.c.id.in_(used) | chunks.c.digest.in_(bases)
-    delta_bytes = case((chunks.c.base.is_not(None), chunks.c.frame_bytes), else_=0)
-    query = select(func.sum(chunks.c.frame_bytes), func.sum(delta_bytes)).where(live)
-    frames, deltas = connection.execute(query).one()
-    return {"live_frames": int(frames or 0), "live_deltas": int(deltas or 0)}
-
-
-def _logical_by_repo(connection: Connection) -> dict[int, tuple[int, int]]:
-    query = (
-        select(commits.c.repo_id, func.count(distinct(commits.c.id)), func.sum(files.c.bytes))
-        .outerjoin(files, files.c.commit_id == commits.c.id)
-        .group_by(commits.c.repo_id)
+def _others_need(repo: Any) -> Any:
+    """The condition that a commit of another repo, or an upload, reaches a chunk."""
+    delta = chunks.alias("delta")
+    others = (
+        select(commit_chunks.c.chunk_id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .where(commits.c.repo_id != repo)
     )
-    return {repo: (int(n), int(size or 0)) for repo, n, size in connection.execute(query)}
-
-
-def _unique_by_repo(connection: Connection) -> dict[int, int]:
-    used = _used_by_repo()
-    query = (
-        select(used.c.repo_id, func.sum(chunks.c.raw_bytes))
-        .join(chunks, chunks.c.id == used.c.chunk_id)
-        .group_by(used.c.repo_id)
-    )
-    return {repo: int(size) for repo, size in connection.execute(query)}
-
-
-def _owned_by_repo(connection: Connection) -> dict[int, tuple[int, int]]:
-    """Frame bytes each repo alone needs, and those it shares; bases count as needed."""
-    needed = _needed_by_repo()
-    counts = select(needed.c.chunk_id, func.count().label("owners")).group_by(needed.c.chunk_id)
-    owners = counts.cte("owners")
-    alone = case((owners.c.owners == 1, chunks.c.frame_bytes), else_=0)
-    query = (
-        select(needed.c.repo_id, func.sum(alone), func.sum(chunks.c.frame_bytes - alone))
-        .join(owners, owners.c.chunk_id == needed.c.chunk_id)
-        .join(chunks, chunks.c.id == needed.c.chunk_id)
-        .group_by(needed.c.repo_id)
-    )
-    return {repo: (int(own), int(shared)) for repo, own, shared in connection.execute(query)}
-
-
-def _used_by_repo() -> CTE:
-    query = select(commits.c.repo_id, commit_chunks.c.chunk_id).join(
-        commit_chunks, commit_chunks.c.commit_id == commits.c.id
-    )
-    return query.distinct().cte("used")
-
-
-def _needed_by_repo() -> CTE:
-    used = _used_by_repo()
-    delta, base = chunks.alias("delta"), chunks.alias("base")
-    bases = (
-        select(used.c.repo_id, base.c.id.label("chunk_id"))
-        .join(delta, delta.c.id == used.c.chunk_id)
-        .join(base, base.c.digest == delta.c.base)
-    )
-    return union(select(used.c.repo_id, used.c.chunk_id), bases).cte("needed")
+    uploads = select(loose_chunks.c.chunk_id)
+    direct = [
+        others.where(commit_chunks.c.chunk_id == chunks.c.id),
+        uploads.where(loose_chunks.c.chunk_id == chunks.c.id),
+    ]
+    on_chunk = delta.c.base == chunks.c.digest
+    through = [
+        others.join(delta, delta.c.id == commit_chunks.c.chunk_id).where(on_chunk),
+        uploads.join(delta, delta.c.id == loose_chunks.c.chunk_id).where(on_chunk),
+    ]
+    found = [query.correlate(chunks).exists() for query in (*direct, *through)]
+    return found[0] | found[1] | found[2] | found[3]

@@ -204,7 +204,7 @@ def delete_removed(catalogue: Catalogue, key: str, delete_object: Callable[[], N
 def _pack_uses(
     connection: Connection, copies_from: int | None, names: Collection[str] | None = None
 ) -> list[PackUse]:
-    kept: dict[int, int] = dict.fromkeys(_kept_copies(connection, copies_from), 1)
+    kept: dict[int, int] = dict.fromkeys(kept_copies(connection, copies_from), 1)
     live = func.coalesce(func.sum(case((is_live(), chunks.c.frame_bytes), else_=0)), 0)
     query = (
         select(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes, live)
@@ -222,8 +222,8 @@ def _pack_uses(
     ]
 
 
-def _kept_copies(connection: Connection, copies_from: int | None) -> set[int]:
-    """Ids of packs that hold the second frame of a base with many deltas."""
+def kept_copies(connection: Connection, copies_from: int | None) -> set[int]:
+    """Returns the ids of packs that hold the second frame of a base with many deltas."""
     if copies_from is None:
         return set()
     many = (

@@ -2,14 +2,15 @@
 
 What always holds:
 
-    stored = frames + metadata + garbage = what the backend lists
+    stored = frames + metadata + garbage - missing = what the backend lists
     frames = the sum over all repos of exclusive + attributed
-    frames = logical - all of Stages
+    frames = logical - all of Stages + uploads
 
 A frame is *live* while a commit reaches it, directly or as the base of a delta. It is *exclusive*
 to a repo (namespace, revision, format) that alone reaches it. A frame that several reach is split
 among them in equal whole bytes; what does not divide goes, a byte each, to the first of them by
-name. dtypes and codecs are facts of a frame: each frame has one, and nothing is shared.
+name. dtypes and codecs are facts of a frame: each frame has one, and nothing is shared. Files that
+were uploaded and that no commit names yet have a row of their own, UPLOADS.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 
 Dimension = Literal["namespace", "repo", "revision", "format", "dtype", "codec"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
+UPLOADS = "(uploads)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class Query:
     by: tuple[Dimension, ...] = ("repo",)
     top: int | None = None
     since: str | None = None
+
+
+BY_REPO = Query()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ class Row:
     `logical`: its files as plain files; None for dtypes and codecs, which files have no share of.
     `unique`: its distinct chunks, raw. `exclusive`: frames that it alone reaches, which its
     deletion makes garbage. `shared`: frames that others reach too, whole; `attributed`: its part
-    of those. `partners`: with whom most is shared, most first; only in breakdowns by namespace and
-    repo. `commits`: 0 where that says nothing. `label`: the branches of a revision.
+    of those. `partners`: with whom most is shared, most first; only in the first 50 rows by
+    namespace and repo. `commits`: 0 where that says nothing. `label`: the branches of a revision.
     """
 
     name: str
@@ -101,13 +106,15 @@ class Stages:
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """What else the store holds for what is live: indexes of packs, `sketches`, manifests, the
-    journal, and `other` (the marker, what repairs keep in quarantine). `catalogue`: the database,
-    which is not part of the store; None where its size cannot be told."""
+    journal, `copies` of bases that are kept on purpose, and `other` (the marker, uploads of other
+    protocols, what repairs keep in quarantine). `catalogue`: the database, which is not part of the
+    store; None where its size cannot be told."""
 
     indexes: int
     sketches: int
     manifests: int
     journal: int
+    copies: int
     other: int
     # Not compared: two catalogues of one store say the same in different space.
     catalogue: int | None = field(default=None, compare=False)
@@ -115,7 +122,8 @@ class Metadata:
     @property
     def total(self) -> int:
         """What of it the store holds."""
-        return self.indexes + self.sketches + self.manifests + self.journal + self.other
+        parts = (self.indexes, self.sketches, self.manifests, self.journal, self.copies, self.other)
+        return sum(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,23 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True)
+class RepoCost:
+    """What one repo takes, all its commits together.
+
+    `logical`: its files as plain files. `unique`: its distinct chunks, raw. `exclusive`: frames
+    that only this repo needs, garbage once it is deleted. `shared`: frames it needs and others
+    need too, whole, bases of its deltas included.
+    """
+
+    name: str
+    commits: int
+    logical: int
+    unique: int
+    exclusive: int
+    shared: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """A bar of the waterfall: from `start` to `stop` bytes. `kind` is "total" for a bar that stands
     on 0, "saved" for one that goes down, "added" for one that goes up."""
@@ -175,12 +200,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """What requests and transfers are reckoned from. `written` objects of `written_bytes` that are
+    still there came in the 30 days before. To pull the newest commit of every repo once is to read
+    `pull_frames` bytes from the store, and makes `pull_logical` bytes of files. `small`: how many
+    objects there are below 1 KiB, 2 KiB and so on up to 1 MiB, and their bytes, each object counted
+    under the first only."""
+
+    written: int
+    written_bytes: int
+    pull_frames: int
+    pull_logical: int
+    small: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Where the bytes go, `at` a moment.
 
     `logical`: all files of all commits as plain files. `distinct_files`: each distinct file once.
-    `unique`: each distinct chunk once, raw. `frames`: live frames. `stored`: what the object store
-    holds. Reports are equal that say the same of the store; when, and how it grew, may differ.
+    `unique`: each distinct chunk once, raw. `frames`: live frames; `uploads` of them are only
+    reached by files that no commit names yet. `stored`: what the object store holds. `missing`:
+    packs on record that it does not hold, 0 in a sound vault. Reports are equal that say the same
+    of the store; when, and how it grew, may differ.
     """
 
     at: float = field(compare=False)
@@ -192,12 +234,16 @@ class Report:
     distinct_files: int
     unique: int
     frames: int
+    uploads: int
     stored: int
+    missing: int
     stages: Stages
     metadata_parts: Metadata
     garbage_parts: Garbage
     breakdowns: tuple[Breakdown, ...] = ()
     growth: tuple[Day, ...] = field(default=(), compare=False)
+    # Not compared: a copy of a store is as large but was written at another time.
+    traffic: Traffic | None = field(default=None, compare=False)
 
     @property
     def metadata(self) -> int:
@@ -228,9 +274,11 @@ class Report:
         for name, saved in asdict(self.stages).items():
             yield Step(name, "saved", level, level - saved)
             level -= saved
-        for name, added in (("metadata", self.metadata), ("garbage", self.garbage)):
-            yield Step(name, "added", level, level + added)
-            level += added
+        more = {"uploads": self.uploads, "metadata": self.metadata, "garbage": self.garbage}
+        for name, added in (more | {"missing": -self.missing}).items():
+            if added or name not in ("uploads", "missing"):
+                yield Step(name, "added", level, level + added)
+                level += added
         yield Step("stored", "total", 0, level)
 
 

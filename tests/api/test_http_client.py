@@ -30,6 +30,7 @@ from weightvault.dedup.errors import (
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
+from weightvault.dedup.reporting.model import DIMENSIONS, Query
 
 Answering = Callable[[list[bytes]], str]
 
@@ -72,7 +73,8 @@ def test_results_equal_those_of_the_vault_itself(
     assert remote.resolve("org/model", commit.id).commit == commit
     assert remote.list_repos() == local.list_repos()
     assert remote.describe_repo("org/model") == local.describe_repo("org/model")
-    assert remote.report(1.5) == local.report(1.5)
+    query = Query(DIMENSIONS, top=1, since="2020-01-01")
+    assert remote.report(query) == local.report(query)
     assert remote.check() == local.check()
     digests = list(local.resolve("org/model").manifest.digests())
     assert remote.find_missing([*digests, b"\1" * 32]) == {b"\1" * 32}

@@ -9,11 +9,11 @@ from blake3 import blake3
 from models import read_folder
 from vaults import open_local
 
+from weightvault.api.report_schemas import ReportSchema, RowSchema
 from weightvault.api.schemas import (
     CheckSchema,
     CommitSchema,
     RepoInfoSchema,
-    ReportSchema,
     RepoSummarySchema,
 )
 from weightvault.api.server import create_app, endpoints
@@ -23,6 +23,7 @@ from weightvault.dedup.errors import Corrupt, Unreachable
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import pack_manifest, parse_manifest
 from weightvault.dedup.push import push
+from weightvault.dedup.reporting import model as reports
 
 REPO = "/v1/repos/org/model"
 
@@ -79,7 +80,8 @@ def test_every_endpoint_is_described(web: httpx.Client) -> None:
         (CommitSchema, results.Commit),
         (RepoSummarySchema, results.RepoSummary),
         (RepoInfoSchema, results.RepoInfo),
-        (ReportSchema, results.Report),
+        (ReportSchema, reports.Report),
+        (RowSchema, reports.Row),
         (CheckSchema, results.CheckResult),
     ],
 )
@@ -230,9 +232,11 @@ def test_a_damaged_store_is_an_error_before_the_first_byte(
 
 
 def test_report_and_check(web: httpx.Client, pushed: results.Commit, model: Path) -> None:
-    report = web.get("/v1/report", params={"price": 2}).json()
+    report = web.get("/v1/report", params={"by": ["repo", "dtype"], "top": 1}).json()
     assert report["logical"] == sum(map(len, read_folder(model).values()))
-    assert report["price"] == 2
-    assert report["plain_cost"] == pytest.approx(report["logical"] / 2**30 * 2)
-    assert [repo["name"] for repo in report["by_repo"]] == ["org/model"]
+    by_repo, by_dtype = report["breakdowns"]
+    assert [row["name"] for row in by_repo["rows"]] == ["org/model"]
+    assert by_repo["rows"][0]["stored"] == report["frames"]
+    assert (by_dtype["rows"][0]["name"], by_dtype["count"]) == ("BF16", 2)
+    assert by_dtype["others"]["name"] == "(1 others)"
     assert web.get("/v1/check").json()["problems"] == []

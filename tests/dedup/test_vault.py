@@ -442,34 +442,3 @@ def test_check_finds_a_damaged_index(tmp_path: Path, model: Path):
     (problem,) = vault.check().problems
     assert "damaged" in problem
     vault.close()
-
-
-# Reports
-
-
-def test_report_adds_up(local: LocalVault, model: Path, tmp_path: Path):
-    push(local, model, "org/m")
-    push(local, model, "org/copy")
-    push(local, write_model(tmp_path / "t", tune(make_weights(1), 2)), "org/t", base="org/m")
-    report = local.report(price=10.0)
-    stages = report.stages
-    saved = stages.files + stages.tensors + stages.coding + stages.deltas
-    assert report.logical - saved == report.frames
-    assert report.stored == report.frames + report.metadata + report.garbage
-    assert report.stored == sum(info.size for info in local.backend.list())
-    assert report.logical == 3 * sum(map(len, read_folder(model).values()))
-    assert report.garbage == 0
-    assert report.cost == pytest.approx(report.stored / 2**30 * 10)
-    by_name = {r.name: r for r in report.by_repo}
-    assert by_name["org/m"].exclusive == by_name["org/copy"].exclusive == 0
-    assert by_name["org/t"].exclusive > 0
-    # The weights' bases; the bias is too small for a delta to pay and has none.
-    assert 0 < by_name["org/t"].shared < by_name["org/m"].shared == by_name["org/copy"].shared
-
-
-def test_deletion_frees_what_was_exclusive(local: LocalVault, model: Path, tmp_path: Path):
-    push(local, model, "org/m")
-    push(local, write_model(tmp_path / "o", make_weights(9)), "org/other")
-    exclusive = local.describe_repo("org/other").cost.exclusive
-    local.delete_repo("org/other")
-    assert local.report().garbage == exclusive

@@ -1,0 +1,167 @@
+"""Puts a report together, from the catalogue's rows and the backend's listing."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...store.accounting import FileSums, database_bytes, list_days, sum_files, sum_repo
+from ...store.backend import Backend, ObjectInfo
+from ...store.catalogue import Catalogue
+from ...store.inventory import read_inventory
+from ...store.ledger import read_ledger
+from ..collect import DEFAULT_GRACE_SECONDS
+from ..errors import InvalidInput
+from ..uses import TENSOR
+from .attribution import Integers, find_reach, sum_by
+from .breakdown import Account
+from .contents import Contents, weigh_objects
+from .growth import join_days, today_of
+from .model import DIMENSIONS, Query, RepoCost, Report, Stages, Traffic
+
+if TYPE_CHECKING:
+    from ..local import LocalVault
+
+_MONTH_SECONDS = 30 * 24 * 3600.0
+_SMALL_OBJECTS = [1 << bits for bits in range(10, 21)]
+
+
+def report_vault(vault: LocalVault, query: Query) -> Report:
+    """Returns where the vault's bytes go. `stored` is what the backend lists, so nothing can hide
+    from it. Raises InvalidInput for a query that cannot be."""
+    check_query(query)
+    at = time.time()
+    copies = vault.base_copies() or None
+    with ThreadPoolExecutor(1, "listing") as lister:
+        listing = lister.submit(_list_objects, vault.backend)
+        with vault.catalogue.reading() as connection:
+            files = sum_files(connection)
+            inventory = read_inventory(connection, copies)
+            account = Account(read_ledger(connection), files.by_format)
+        objects = listing.result()
+    sizes = {info.key: info.size for info in objects}
+    live = _live_by_pack(account)
+    space = database_bytes(vault.catalogue)
+    contents = weigh_objects(sizes, inventory, live, space, DEFAULT_GRACE_SECONDS)
+    found = _sum_up(at, account, files, contents, sum(sizes.values()))
+    growth = join_days(account, list_days(vault.catalogue), today_of(found), query.since)
+    rows = tuple(account.breakdown(query, by) for by in query.by)
+    traffic = _weigh_traffic(account, objects, at)
+    return replace(found, breakdowns=rows, growth=tuple(growth), traffic=traffic)
+
+
+def cost_of_repo(catalogue: Catalogue, repo: str) -> RepoCost:
+    """Returns what one repo takes."""
+    sums = sum_repo(catalogue, repo)
+    return RepoCost(repo, sums.commits, sums.logical, sums.unique, sums.exclusive, sums.shared)
+
+
+def check_query(query: Query) -> None:
+    """Raises InvalidInput unless a query names dimensions, a positive number and a day."""
+    unknown = set(query.by) - set(DIMENSIONS)
+    if unknown:
+        raise InvalidInput(
+            f"no report is by {', '.join(sorted(unknown))}", f"choose from {', '.join(DIMENSIONS)}"
+        )
+    if query.top is not None and query.top < 1:
+        raise InvalidInput(f"the {query.top} largest rows are none", "ask for 1 or more")
+    try:
+        date.fromisoformat(query.since or "2000-01-01")
+    except ValueError as error:
+        raise InvalidInput(f"{query.since!r} is no day", "write it as 2026-12-31") from error
+
+
+def _list_objects(backend: Backend) -> list[ObjectInfo]:
+    return list(backend.list())
+
+
+def _live_by_pack(account: Account) -> dict[int, int]:
+    chunks, live = account.ledger.chunks, account.live
+    ids, index = np.unique(chunks.pack[live], return_inverse=True)
+    sums = sum_by(index, chunks.frame_bytes[live], len(ids))
+    return dict(zip(ids.tolist(), sums.tolist(), strict=True))
+
+
+def _sum_up(
+    at: float, account: Account, files: FileSums, contents: Contents, stored: int
+) -> Report:
+    chunks, used, live = account.ledger.chunks, account.used, account.live
+    frames = int(chunks.frame_bytes[live].sum())
+    uploads = frames - int(chunks.frame_bytes[account.with_bases(used)].sum())
+    return Report(
+        at=at,
+        repos=len({commit.repo for commit in account.ledger.commits}),
+        commits=len(account.ledger.commits),
+        files=files.files,
+        chunks=int(used.sum()),
+        logical=files.logical,
+        distinct_files=files.distinct,
+        unique=int(chunks.raw_bytes[used].sum()),
+        frames=frames,
+        uploads=uploads,
+        stored=stored,
+        missing=contents.missing,
+        stages=_stages(account, files, frames - uploads),
+        metadata_parts=contents.metadata,
+        garbage_parts=contents.garbage,
+    )
+
+
+def _stages(account: Account, files: FileSums, frames: int) -> Stages:
+    """Splits logical - frames among the stages (model.Stages).
+
+    A base that no commit uses any more has frames but no logical bytes: the deltas on it, for
+    which it is kept, pay for it.
+    """
+    ledger, used = account.ledger, account.used
+    in_tensors = np.zeros(len(used), np.bool_)
+    in_tensors[ledger.chunk[ledger.uses & TENSOR != 0]] = True
+    deltas = ledger.chunks.base >= 0
+
+    def raw(mask: np.ndarray) -> int:
+        return int(ledger.chunks.raw_bytes[used & mask].sum())
+
+    def coded(mask: np.ndarray) -> int:
+        return int(ledger.chunks.frame_bytes[used & mask].sum())
+
+    stranded = frames - coded(used)
+    others = files.distinct - files.tensors - files.inlined
+    return Stages(
+        files=files.logical - files.distinct,
+        inlined=files.inlined,
+        tensors=files.tensors - raw(in_tensors),
+        chunks=others - raw(~in_tensors),
+        coding=raw(~deltas) - coded(~deltas),
+        deltas=raw(deltas) - coded(deltas) - stranded,
+    )
+
+
+def _weigh_traffic(account: Account, objects: list[ObjectInfo], at: float) -> Traffic:
+    recent = [info.size for info in objects if info.modified >= at - _MONTH_SECONDS]
+    commits = account.ledger.commits
+    newest = {commit.repo: i for i, commit in enumerate(commits)}
+    is_newest = np.zeros(len(commits), np.bool_)
+    is_newest[list(newest.values())] = True
+    taken = is_newest[account.ledger.commit]
+    pairs = account.ledger.commit[taken], account.ledger.chunk[taken]
+    chunks = account.ledger.chunks
+    reach = find_reach(*pairs, chunks.base, len(commits))
+    return Traffic(
+        written=len(recent),
+        written_bytes=sum(recent),
+        pull_frames=int(chunks.frame_bytes[reach.chunk].sum()),
+        pull_logical=sum(commits[i].logical for i in newest.values()),
+        small=_count_small(np.array([info.size for info in objects], np.int64)),
+    )
+
+
+def _count_small(sizes: Integers) -> tuple[tuple[int, int, int], ...]:
+    classes = np.searchsorted(_SMALL_OBJECTS, sizes, "right")
+    counts = np.bincount(classes, minlength=len(_SMALL_OBJECTS)).tolist()
+    totals = sum_by(classes, sizes, len(counts)).tolist()
+    return tuple(zip(_SMALL_OBJECTS, counts, totals, strict=False))
