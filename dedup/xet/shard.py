@@ -1,7 +1,9 @@
-"""Reads shards: which ranges of which xorbs make up files (https://huggingface.co/docs/xet/shard).
+"""Shards: which ranges of which xorbs make up files (https://huggingface.co/docs/xet/shard).
 
 A header, then records of 48 bytes: those of files, an end mark, those of xorbs, an end mark. What
 may follow (lookup tables, a footer) repeats what the records tell and is not read.
+
+Clients send shards; `pack_answer` makes the one that tells them which xorb has a chunk.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidUpload
 from .hashes import HASH_BYTES, swap_groups
+from .index import XorbIndex
 
 MAX_SHARD_BYTES = 64 << 20
 
@@ -28,6 +31,18 @@ _SEGMENT = struct.Struct("<32s4xIII")
 _PROOF = struct.Struct("<32s16x")
 _XORB = struct.Struct("<32s4xII4x")
 _CHUNK = struct.Struct("<32s4xI8x")
+
+# Of answers: a xorb with its bytes stored, a chunk with where it begins, and two lookup tables by
+# the first eight bytes of a hash, giving the record of a xorb, or that and the chunk in it.
+_ANSWER_XORB = struct.Struct("<32s4xIII")
+_ANSWER_CHUNK = struct.Struct("<32sII8x")
+_LOOKUP_XORB = struct.Struct("<QI")
+_LOOKUP_CHUNK = struct.Struct("<QII")
+# Version; where files, xorbs and, with their length, the tables of files, xorbs and chunks begin;
+# a key of zeros, so that hashes are plain; when it was made and when it expires; bytes of xorbs on
+# disk, of files, and of xorbs; where this footer begins.
+_FOOTER = struct.Struct("<QQQQQQQQQ32xQQ48xQQQQ")
+_FOOTER_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,32 @@ class Shard:
         if end > len(self._data):
             raise InvalidUpload("shard ends inside its records")
         return self._data[at:end], end
+
+
+def pack_answer(index: XorbIndex, made: int, expires: int) -> bytes:
+    """Returns a shard of one xorb, which clients may count on from `made` to `expires` (Unix
+    seconds)."""
+    header = _HEADER.pack(_TAG, _VERSION, _FOOTER.size)
+    end = _END.ljust(_RECORD_BYTES, b"\0")
+    records = [_ANSWER_XORB.pack(index.hash, len(index), index.size, index.size)]
+    lookup = []
+    for place, (digest, size) in enumerate(index.chunks()):
+        records.append(_ANSWER_CHUNK.pack(digest, index.offset(place), size))
+        lookup.append((_short(digest), 0, place))
+    tables = [_LOOKUP_XORB.pack(_short(index.hash), 0)]
+    tables += [_LOOKUP_CHUNK.pack(*entry) for entry in sorted(lookup)]
+    body = header + end + b"".join(records) + end
+    at = len(body)
+    chunks_at, footer_at = at + _LOOKUP_XORB.size, at + sum(map(len, tables))
+    places = (len(header), len(header) + len(end), at, 0, at, 1, chunks_at, len(lookup))
+    footer = _FOOTER.pack(
+        _FOOTER_VERSION, *places, made, expires, index.size, 0, index.size, footer_at
+    )
+    return body + b"".join(tables) + footer
+
+
+def _short(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "little")
 
 
 def _run(section: Generator[object, None, int]) -> int:

@@ -73,7 +73,7 @@ class XetUploads:
     ) -> None:
         self._catalogue = vault.catalogue
         self._scratch = vault.scratch
-        self._incoming = incoming
+        self.incoming = incoming
         self._objects = XorbObjects(vault.backend, vault.catalogue, incoming)
         self._now = now
 
@@ -147,7 +147,7 @@ class XetUploads:
         """Puts together the files of a shard and keeps them as loose files of `repo`; calls
         `on_file` after each.
 
-        Raises InvalidUpload where the shard lies; ChunksMissing where it names chunks that are not
+        Raises InvalidUpload where the shard lies; Conflict where it names chunks that are not
         to be had, which ends the generation: only then do clients send them again.
         """
         assert namespace_of(repo) == generation.owner
@@ -160,7 +160,7 @@ class XetUploads:
         except XorbLost as error:
             with store_errors():
                 end_generation(self._catalogue, generation)
-            raise ChunksMissing(str(error), _AGAIN) from error
+            raise Conflict(str(error), _AGAIN) from error
 
     def _require(self, wanted: set[bytes], generation: Generation) -> Xorbs:
         """Returns the rows of xorbs. Raises XorbLost if one is not known."""
@@ -178,7 +178,7 @@ class XetUploads:
         sha256 = self._keep_stored(generation, repo, file)
         if sha256 is None:
             chunks = self._read_file(generation, file, xorbs)
-            stored = self._incoming.add(chunks, repo, sha256=file.sha256, size=size)
+            stored = self.incoming.add(chunks, repo, sha256=file.sha256, size=size)
             sha256 = stored.sha256
         uses = list(_uses(file, xorbs))
         add_file(self._catalogue, generation, file.hash, sha256, size, uses, self._now())
@@ -215,13 +215,13 @@ class XetUploads:
     def _keep_stored(self, generation: Generation, repo: str, file: ShardFile) -> bytes | None:
         """Keeps a file that was put together before and is still there; returns its SHA-256."""
         sha256 = find_file(self._catalogue, generation, file.hash)
-        found = sha256 and self._incoming.find(sha256, sees(generation))
+        found = sha256 and self.incoming.find(sha256, sees(generation))
         if not found:
             return None
         if file.sha256 not in (None, sha256):
             raise InvalidUpload(f"file {format_hash(file.hash)} has another SHA-256 than stated")
         with suppress(ChunksMissing):
-            return self._incoming.keep(found, repo).sha256
+            return self.incoming.keep(found, repo).sha256
         return None
 
     def _read_file(self, generation: Generation, file: ShardFile, xorbs: Xorbs) -> Iterator[Buffer]:

@@ -13,7 +13,7 @@ from vaults import open_local
 from xet_samples import GROUPED, LZ4, PLAIN, golden, golden_files, pack_file, pack_shard, pack_xorb
 
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.errors import ChunksMissing, Conflict, InvalidUpload
+from weightvault.dedup.errors import Conflict, InvalidUpload
 from weightvault.dedup.incoming import KEEP_SECONDS, IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
@@ -192,7 +192,7 @@ def test_owners_share_nothing(server: Server):
     assert server.uploads.knows_xorb(mine, xorb)
     assert not server.uploads.knows_xorb(theirs, xorb)
     assert server.uploads.find_marked(theirs, hash_chunk(chunks[0])) is None
-    with pytest.raises(ChunksMissing):
+    with pytest.raises(Conflict):
         server.send_shard("else/model", pack_file([(xorb, chunks, 0)]))
     # Datasets of the same owner may use it.
     assert server.upload("datasets/org/data", [(xorb, chunks, 0)]) == b"".join(chunks)
@@ -203,7 +203,7 @@ def test_unknown_xorb_ends_the_generation(server: Server):
     before = server.uploads.open_generation("org")
     assert server.uploads.open_generation("org") == before
     for shard in ([pack_file([(bytes(32), chunks, 0)])], []):
-        with pytest.raises(ChunksMissing, match="not here") as caught:
+        with pytest.raises(Conflict, match="not here") as caught:
             server.send_shard("org/model", *shard, xorbs=[(bytes(32), chunks)])
         assert caught.value.hint
         assert "upload again" in caught.value.hint
@@ -221,7 +221,7 @@ def test_deleted_object_of_a_xorb_ends_the_generation(server: Server):
     (key,) = server.kept()
     server.vault.backend.delete(key)
     assert not server.uploads.knows_xorb(before, xorb)
-    with pytest.raises(ChunksMissing, match="cannot be read"):
+    with pytest.raises(Conflict, match="cannot be read"):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
     xorb = server.send_xorb("org", chunks)
     assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
@@ -236,7 +236,7 @@ def test_flipped_byte_never_becomes_a_file(server: Server, what: str):
     data = bytearray(server.vault.backend.get(key))
     data[len(data) // 2] ^= 1
     server.vault.backend.put(key, bytes(data))
-    with pytest.raises(ChunksMissing):
+    with pytest.raises(Conflict):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
     xorb = server.send_xorb("org", chunks)
     assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
@@ -251,7 +251,7 @@ def test_damaged_file_ends_the_generation(server: Server):
         data = bytearray(server.vault.backend.get(info.key))
         data[len(data) // 2] ^= 1
         server.vault.backend.put(info.key, bytes(data))
-    with pytest.raises(ChunksMissing, match="cannot be read"):
+    with pytest.raises(Conflict, match="cannot be read"):
         server.send_shard("org/model", pack_file([(xorb, chunks[1:], 1)]))
     assert server.uploads.open_generation("org").name != before.name
 
@@ -295,7 +295,7 @@ def test_collection_takes_what_killed_clients_left(server: Server):
     assert server.objects() == []
     # The client remembers it all the same: told so once, it starts anew.
     xorb, _ = pack_xorb(chunks)
-    with pytest.raises(ChunksMissing):
+    with pytest.raises(Conflict):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
     server.send_xorb("org", chunks)
     assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
@@ -313,7 +313,7 @@ def test_collection_takes_xorbs_unused_for_weeks_and_ended_generations(server: S
     server.collect()
     assert server.objects() == []
     server.send_xorb("org", more)
-    with pytest.raises(ChunksMissing):
+    with pytest.raises(Conflict):
         server.send_shard("org/model", pack_file([(bytes(32), chunks, 0)]))
     assert len(server.objects()) == 2
     server.clock.ahead += DAY
