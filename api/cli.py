@@ -26,6 +26,7 @@ from . import (
     verbs_report,
     verbs_repos,
     verbs_serve,
+    verbs_token,
     verbs_transfer,
     verbs_upkeep,
 )
@@ -39,6 +40,9 @@ Environment:
   WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue does
   WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
   WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
+  WEIGHTVAULT_TOKEN      what to show a server that wants a token
+  WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
+  WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
   WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
   WEIGHTVAULT_DEBUG      1: show tracebacks
 
@@ -117,6 +121,7 @@ def version(session: Session) -> None:
 
 for command in (
     verbs_serve.serve,
+    verbs_token.token,
     verbs_transfer.push,
     verbs_transfer.pull,
     verbs_repos.ls,

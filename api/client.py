@@ -62,8 +62,10 @@ class HttpVault:
     the server does not answer and InvalidInput when something else does.
     """
 
-    def __init__(self, url: str, *, transport: Transport | None = None) -> None:
-        self._transport = transport or Transport(url)
+    def __init__(
+        self, url: str, *, transport: Transport | None = None, token: str | None = None
+    ) -> None:
+        self._transport = transport or Transport(url, token=token)
         self.url = self._transport.url
 
     def close(self) -> None:

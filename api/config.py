@@ -6,6 +6,9 @@ The only module that reads the environment:
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
     WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
     WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
+    WEIGHTVAULT_TOKEN      what to show a server that wants a token
+    WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
+    WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
 """
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from ..dedup.vault import Vault
     from ..store.backend import Backend
     from ..store.catalogue import Catalogue
+    from .settings import ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
@@ -65,8 +69,26 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
         # httpx takes 0.1 s to import, which a vault in a folder need not pay.
         from .client import HttpVault
 
-        return HttpVault(url)
+        return HttpVault(url, token=os.environ.get("WEIGHTVAULT_TOKEN"))
     return open_local_vault(url, catalogue, create=create)
+
+
+def server_settings(anonymous_reads: str | None = None) -> ServerSettings:
+    """Returns how a server is to behave; `anonymous_reads` comes before the environment. Raises
+    InvalidInput for a value that is none."""
+    from .access import ANONYMOUS_READS
+    from .settings import INGEST, ServerSettings
+
+    reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
+    return ServerSettings(anonymous_reads=reads, ingest=_choose("WEIGHTVAULT_INGEST", INGEST))
+
+
+def _choose(name: str, values: tuple[str, ...]) -> str:
+    """Returns what the environment says, the first of `values` if nothing."""
+    wanted = os.environ.get(name) or values[0]
+    if wanted not in values:
+        raise InvalidInput(f"{name} is {wanted!r}", f"write one of {', '.join(values)}")
+    return wanted
 
 
 def open_local_vault(

@@ -75,7 +75,7 @@ def read_file(
         # By commit id: the branch may have moved since the line above.
         return vault.read_file(repo, snapshot.commit.id, path, first, stop)[2]
 
-    return _ranged(request.headers, entry.size, headers, read)
+    return ranged(request.headers, entry.size, headers, read)
 
 
 @router.head("/files/{path:path}", summary="Look up a file", responses={200: _BYTES})
@@ -111,16 +111,17 @@ def read_tensor(
         commit, offset = snapshot.commit.id, found.offset
         return vault.read_file(repo, commit, found.path, offset + first, offset + stop)[2]
 
-    return _ranged(request.headers, size, headers, read)
+    return ranged(request.headers, size, headers, read)
 
 
-def _ranged(
+def ranged(
     asked: Headers,
     size: int,
     headers: dict[str, str],
     read: Callable[[int, int], Iterator[Buffer]],
 ) -> Response:
-    """Answers with the whole or a part, as the request's headers `asked` have it."""
+    """Answers with the whole of `size` bytes or the part of it that the request's headers `asked`
+    want; `headers` have the ETag, `read` gives bytes from the first to before the last."""
     etag = headers["ETag"]
     if etag in asked.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

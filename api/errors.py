@@ -14,13 +14,19 @@ import errno
 from typing import Any
 
 from ..dedup import errors as kinds
-from ..dedup.errors import InvalidInput, VaultError, error_classes
+from ..dedup.errors import AccessRefused, InvalidInput, VaultError, error_classes
 
 
 class TooLarge(InvalidInput):
     """A request body beyond the limit of its endpoint."""
 
     code = "too_large"
+
+
+class Unauthorized(AccessRefused):
+    """A request without a token where one is needed, or with one that is none."""
+
+    code = "unauthorized"
 
 
 class RangeNotSatisfiable(InvalidInput):
@@ -55,6 +61,7 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.Unreachable: 503,
     kinds.StorageFull: 507,
     kinds.AccessRefused: 403,
+    Unauthorized: 401,
     kinds.Corrupt: 500,
 }
 

@@ -18,6 +18,7 @@ from ..dedup.manifest import FileEntry, parse_manifest
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
 from ..dedup.vault import Candidate, Snapshot
+from .access import repos_seen
 from .schemas import (
     AddedSchema,
     BasesSchema,
@@ -162,9 +163,11 @@ async def commit(
 
 
 @router.get("/repos", tags=["repos"], summary="List all repos")
-def list_repos(vault: VaultParam) -> list[RepoSummarySchema]:
-    """Lists the repos by name."""
-    return [RepoSummarySchema.model_validate(repo) for repo in vault.list_repos()]
+def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
+    """Lists, by name, the repos that the caller may read."""
+    sees = repos_seen(request)
+    found = (repo for repo in vault.list_repos() if sees(repo.name))
+    return [RepoSummarySchema.model_validate(repo) for repo in found]
 
 
 @router.get("/repos/{namespace}/{name}", tags=["repos"], summary="Describe a repo")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -22,8 +22,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .. import __version__
 from ..dedup.errors import VaultError
 from ..dedup.local import LocalVault
+from ..dedup.uncoded import BackgroundCoder
 from . import content, health, reports, routes
-from .errors import HTTP_CODES, RangeNotSatisfiable, error_body, http_status
+from .access import CHALLENGE, Gate, guard
+from .errors import HTTP_CODES, RangeNotSatisfiable, Unauthorized, error_body, http_status
+from .hub.router import hub_routes, unknown_route
+from .settings import ServerSettings
 from .uploads import sweep_uploads
 from .web.site import add_pages
 from .wire import VERSION_HEADER
@@ -41,8 +45,9 @@ Every response with a status of 400 or more has the body
 """
 
 
-def create_app(vault: LocalVault) -> FastAPI:
+def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> FastAPI:
     """Returns the application that serves `vault`, which stays the caller's to close."""
+    settings = settings or ServerSettings()
     app = FastAPI(
         title="weightvault",
         version=__version__,
@@ -50,12 +55,16 @@ def create_app(vault: LocalVault) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.vault = vault
+    app.state.settings = settings
+    app.state.gate = Gate(settings.anonymous_reads)
     app.state.checking = CapacityLimiter(_CHECKING_AT_ONCE)
     app.include_router(health.router)
-    app.include_router(routes.router)
-    app.include_router(reports.router)
-    app.include_router(content.router)
-    add_pages(app)
+    app.router.routes.extend(hub_routes())
+    app.include_router(routes.router, dependencies=[Depends(guard)])
+    app.include_router(reports.router, dependencies=[Depends(guard)])
+    app.include_router(content.router, dependencies=[Depends(guard)])
+    app.router.routes.append(unknown_route())
+    add_pages(app, dependencies=[Depends(guard)])
     app.add_middleware(VersionHeader)
     _install_error_handlers(app)
     return app
@@ -87,7 +96,10 @@ class VersionHeader:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
+    coder = BackgroundCoder(app.state.vault)
+    coder.start()
     yield
+    await run_in_threadpool(coder.stop)
 
 
 def _install_error_handlers(app: FastAPI) -> None:
@@ -116,6 +128,8 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
     headers = None
     if isinstance(error, RangeNotSatisfiable):
         headers = {"Content-Range": f"bytes */{error.size}"}
+    if isinstance(error, Unauthorized):
+        headers = {"WWW-Authenticate": CHALLENGE}
     return _error(status, error.code, error.message, error.hint, headers)
 
 

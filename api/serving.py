@@ -15,7 +15,9 @@ import uvicorn
 
 from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ..dedup.local import LocalVault
+from ..store.tokens import has_tokens
 from .server import create_app
+from .settings import ServerSettings
 
 # Downloads under way get this long to finish once the server is told to stop.
 _GRACE_SECONDS = 10
@@ -55,11 +57,16 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(vault: LocalVault, listener: socket.socket, announce: Callable[[str], None]) -> None:
+def run(
+    vault: LocalVault,
+    listener: socket.socket,
+    announce: Callable[[str], None],
+    settings: ServerSettings | None = None,
+) -> None:
     """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does."""
     url = _url_of(listener)
     config = uvicorn.Config(
-        create_app(vault),
+        create_app(vault, settings),
         log_config=_LOGGING,
         lifespan="on",
         ws="none",
@@ -68,7 +75,7 @@ def run(vault: LocalVault, listener: socket.socket, announce: Callable[[str], No
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     server = AnnouncingServer(config, lambda: announce(url))
-    _warn_if_open(listener)
+    _warn_if_open(vault, listener)
     with _stopping_well(server):
         server.run(sockets=[listener])
 
@@ -121,7 +128,11 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _warn_if_open(listener: socket.socket) -> None:
+def _warn_if_open(vault: LocalVault, listener: socket.socket) -> None:
     host = listener.getsockname()[0]
-    if not ipaddress.ip_address(host).is_loopback:
-        _log.warning("everybody who reaches %s can read, push and delete: there is no login", host)
+    if not ipaddress.ip_address(host).is_loopback and not has_tokens(vault.catalogue):
+        _log.warning(
+            "everybody who reaches %s can read, push and delete: `weightvault token create` makes "
+            "the first token, and from then on one is needed",
+            host,
+        )

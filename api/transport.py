@@ -48,16 +48,25 @@ class Transport:
     it does not answer, breaks off, or is no weightvault server.
     """
 
-    def __init__(self, url: str, retry_delays: tuple[float, ...] = _RETRY_DELAYS_SECONDS) -> None:
+    def __init__(
+        self,
+        url: str,
+        retry_delays: tuple[float, ...] = _RETRY_DELAYS_SECONDS,
+        *,
+        token: str | None = None,
+    ) -> None:
         address = _checked_url(url)
         # For messages: without user and password.
         self.url = f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
         self._delays = retry_delays
+        # Frames do not shrink any further, and the lengths announced are those of the bytes.
+        headers = {"User-Agent": f"weightvault/{__version__}", "Accept-Encoding": "identity"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         self._client = httpx.Client(
             base_url=address,
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
-            # Frames do not shrink any further, and the lengths announced are those of the bytes.
-            headers={"User-Agent": f"weightvault/{__version__}", "Accept-Encoding": "identity"},
+            headers=headers,
             # A proxy set in the environment cannot reach a server on this machine.
             trust_env=not _is_loopback(address.host),
         )

@@ -22,8 +22,14 @@ from .options import verb
     show_default=True,
     help="The port to listen on; 0 for a free one.",
 )
-def serve(session: Session, host: str, port: int) -> None:
-    """Serve the vault, a folder or S3, over HTTP until told to stop.
+@click.option(
+    "--anonymous-reads",
+    type=click.Choice(("none", "public", "all")),
+    help="What those without a token may read, once there are tokens.  [default: none]",
+)
+def serve(session: Session, host: str, port: int, anonymous_reads: str | None) -> None:
+    """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
+    clients of Hugging Face (HF_ENDPOINT) and git-lfs, and for browsers.
 
     Prints one line with the server's address once it takes requests; logs go to stderr.
     """
@@ -37,9 +43,10 @@ def serve(session: Session, host: str, port: int) -> None:
         line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"
         click.echo(line)
 
+    settings = config.server_settings(anonymous_reads)
     listener = serving.listen(host, port)
     vault = config.open_local_vault(session.url, session.catalogue)
     try:
-        serving.run(vault, listener, announce)
+        serving.run(vault, listener, announce, settings)
     finally:
         vault.close()

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
@@ -48,18 +49,26 @@ class _Fetched:
 class ChunkReader:
     """Decodes chunks that `fetch` has the frames of; not for use by several threads at once.
 
-    `received` counts the bytes of all frames fetched.
+    `received` counts the bytes of all frames fetched. `bases` is a cache to share with others,
+    `batch_bytes` what is fetched together, at least a chunk.
     """
 
-    def __init__(self, fetch: FetchFrames, base_cache_bytes: int = BASE_CACHE_BYTES) -> None:
+    def __init__(
+        self,
+        fetch: FetchFrames,
+        bases: BaseCache | None = None,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
         self.received = 0
         self._fetch = fetch
-        self._bases = _BoundedCache(base_cache_bytes)
+        self._bases = BaseCache(BASE_CACHE_BYTES) if bases is None else bases
+        self._batch_bytes = batch_bytes
 
     def read_bases(self, uses: Iterable[ChunkUse]) -> Iterator[tuple[bytes, Buffer]]:
         """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
         chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
-        for batch in _batches(Slice(use, 0, use.size) for use in uses):
+        for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
             frames = self._fetch_batch(batch).frames
             bases = self._load_bases(_bases_needed(frames))
             for part in batch:
@@ -83,7 +92,7 @@ class ChunkReader:
         by the checksums of the blocks they lie in. Raises Corrupt when something is not right."""
         with ThreadPoolExecutor(1, "fetch") as fetcher:
             pending: Future[_Fetched] | None = None
-            for batch in _batches(slices):
+            for batch in _batches(slices, self._batch_bytes):
                 upcoming = fetcher.submit(self._fetch_batch, batch)
                 if pending:
                     yield from self._decode(pending.result())
@@ -127,33 +136,37 @@ class ChunkReader:
         return raw
 
 
-class _BoundedCache:
-    """Keeps the most recently used buffers up to a total of `limit` bytes."""
+class BaseCache:
+    """Keeps the most recently used buffers up to a total of `limit` bytes; safe to use from
+    several threads."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._lock = Lock()
         self._size = 0
         self._items: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def get(self, digest: bytes) -> Buffer | None:
-        raw = self._items.get(digest)
-        if raw is not None:
-            self._items.move_to_end(digest)
-        return raw
+        with self._lock:
+            raw = self._items.get(digest)
+            if raw is not None:
+                self._items.move_to_end(digest)
+            return raw
 
     def put(self, digest: bytes, raw: Buffer) -> None:
-        if digest not in self._items:
-            self._items[digest] = raw
-            self._size += len(raw)
-        while self._size > self._limit and len(self._items) > 1:
-            self._size -= len(self._items.popitem(last=False)[1])
+        with self._lock:
+            if digest not in self._items:
+                self._items[digest] = raw
+                self._size += len(raw)
+            while self._size > self._limit and len(self._items) > 1:
+                self._size -= len(self._items.popitem(last=False)[1])
 
 
-def _batches(slices: Iterable[Slice]) -> Iterator[list[Slice]]:
+def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:
     batch: list[Slice] = []
     total = 0
     for part in slices:
-        if batch and (total + part.use.size > BATCH_BYTES or len(batch) >= BATCH_CHUNKS):
+        if batch and (total + part.use.size > batch_bytes or len(batch) >= BATCH_CHUNKS):
             yield batch
             batch, total = [], 0
         batch.append(part)

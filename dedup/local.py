@@ -20,7 +20,7 @@ from ..store.sketches import commit_with
 from . import journal
 from .candidates import find_candidates, sketch_row
 from .check import check_vault
-from .chunks import Buffer, ChunkReader
+from .chunks import BaseCache, Buffer, ChunkReader
 from .errors import (
     ChunksMissing,
     EntryNotFound,
@@ -59,6 +59,11 @@ from .vault import (
     Snapshot,
 )
 
+# Of files that are read over HTTP, many at a time: what is fetched ahead, and the bases that all of
+# them share. A client that reads a file range by range asks for the same base again and again.
+_SERVED_BATCH_BYTES = 4 * 1024 * 1024
+_SERVED_BASES_BYTES = 256 * 1024 * 1024
+
 # A manifest of 10,000 tensors takes about 10 MB.
 _MANIFESTS_KEPT = 8
 _BASE_COPIES = "base_copies"
@@ -78,6 +83,7 @@ class LocalVault:
         self.backend = backend
         self.catalogue = catalogue
         self.scratch = scratch
+        self._served_bases = BaseCache(_SERVED_BASES_BYTES)
         with store_errors():
             if mend_marker:
                 restore_marker(backend, catalogue)
@@ -169,7 +175,7 @@ class LocalVault:
 
     def delete_repo(self, repo: str) -> None:
         """See Vault.delete_repo."""
-        self._require_repo(repo)
+        self.require_repo(repo)
         with store_errors():
             self.record(journal.deletion(repo))
 
@@ -253,6 +259,15 @@ class LocalVault:
         """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
         return read_parts(ChunkReader(self._fetch_any), file_parts(entry, chunk_bytes, start, stop))
 
+    def serve_entry(
+        self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        """As `read_entry`, for many at once: each holds a chunk or two, and all share bases."""
+        reader = ChunkReader(
+            self._fetch_any, self._served_bases, batch_bytes=_SERVED_BATCH_BYTES
+        )
+        return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
+
     # Looking
 
     def list_repos(self) -> list[RepoSummary]:
@@ -263,7 +278,7 @@ class LocalVault:
 
     def describe_repo(self, repo: str) -> RepoInfo:
         """See Vault.describe_repo."""
-        self._require_repo(repo)
+        self.require_repo(repo)
         with store_errors():
             branches = self.catalogue.branches(repo)
             newest = max(branches.values(), key=lambda row: row.created)
@@ -370,11 +385,12 @@ class LocalVault:
         with store_errors():
             row = self.catalogue.find_commit(repo, revision)
         if row is None:
-            self._require_repo(repo)
+            self.require_repo(repo)
             raise RevisionNotFound(f"repo {repo} has no revision {revision!r}")
         return row
 
-    def _require_repo(self, repo: str) -> None:
+    def require_repo(self, repo: str) -> None:
+        """Raises RepoNotFound unless there is a repo of that name."""
         check_repo(repo)
         with store_errors():
             if not self.catalogue.has_repo(repo):

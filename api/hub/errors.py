@@ -1,0 +1,82 @@
+"""Errors as clients of hubs know them: a code in X-Error-Code that they map to an exception, the
+text in X-Error-Message and in the body."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ...dedup import errors as kinds
+from ...dedup.errors import VaultError
+from ...dedup.history import StaleParent
+from ..errors import RangeNotSatisfiable, Unauthorized, http_status
+
+_log = logging.getLogger("weightvault.api")
+
+_CODES: dict[type[VaultError], str] = {
+    kinds.RepoNotFound: "RepoNotFound",
+    kinds.RevisionNotFound: "RevisionNotFound",
+    kinds.EntryNotFound: "EntryNotFound",
+}
+COMMIT_HEADER = "X-Repo-Commit"
+
+
+class HubError(Exception):
+    """A failure that is no VaultError: status, text, code of the hub's if it has one."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None = None,
+        *,
+        headers: dict[str, str] | None = None,
+        **body: Any,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.headers = headers or {}
+        self.body = body
+
+
+def error_response(request: Request, error: VaultError | HubError) -> Response:
+    """Returns the answer that stands for an error."""
+    if isinstance(error, VaultError):
+        error = _hub_error(request, error)
+    headers = dict(error.headers)
+    # Headers take no more than Latin-1, and no line breaks; the body has all of it.
+    headers["X-Error-Message"] = " ".join(error.message.split()).encode("ascii", "replace").decode()
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    return JSONResponse({"error": error.message, **error.body}, error.status, headers)
+
+
+def _hub_error(request: Request, error: VaultError) -> HubError:
+    code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
+    status = 412 if isinstance(error, StaleParent) else http_status(type(error))
+    text = error.message if error.hint is None else f"{error.message}; {error.hint}"
+    headers: dict[str, str] = {}
+    caller = getattr(request.state, "caller", None)
+    if isinstance(error, kinds.RepoNotFound) and caller is not None and caller.role is None:
+        # It may be there for somebody with a token.
+        status = 401
+    if isinstance(error, Unauthorized):
+        # Clients look for exactly this text.
+        text = error.message
+        headers["WWW-Authenticate"] = 'Bearer realm="weightvault"'
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size}"
+    if isinstance(error, kinds.ChunksMissing):
+        # It was collected at this very moment: the same request works once more.
+        status = 503
+    if isinstance(error, kinds.EntryNotFound) and hasattr(request.state, "commit"):
+        headers[COMMIT_HEADER] = request.state.commit
+    if status >= 500:
+        _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+    return HubError(status, text, code, headers=headers)

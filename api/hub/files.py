@@ -1,0 +1,154 @@
+"""Files as clients of hubs see them: small ones as git blobs, large ones as git-lfs pointers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...dedup.hashing import git_hasher, hashes_in
+from ...dedup.local import LocalVault
+from ...dedup.manifest import FileEntry, Manifest
+from ...store.hashes import HashRow
+
+LFS_BYTES = 1 << 20
+"""Files from this length on are uploaded by themselves; smaller ones travel in the commit."""
+
+# Weights, whatever their length: so a model's files are all of one kind.
+_LFS_ENDINGS = (
+    ".safetensors",
+    ".gguf",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".onnx",
+    ".h5",
+    ".keras",
+    ".msgpack",
+    ".npy",
+    ".npz",
+    ".parquet",
+    ".arrow",
+    ".zip",
+    ".gz",
+    ".tar",
+)
+
+
+def is_lfs(path: str, size: int) -> bool:
+    """Says whether a file is one of git-lfs, which its path and length alone decide."""
+    return size >= LFS_BYTES or (size > 0 and path.lower().endswith(_LFS_ENDINGS))
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """A file of a revision and its hashes."""
+
+    entry: FileEntry
+    hashes: HashRow
+
+    @property
+    def lfs(self) -> bool:
+        """Whether it is one of git-lfs."""
+        return is_lfs(self.entry.path, self.entry.size)
+
+    @property
+    def etag(self) -> str:
+        """The hash that names its content: SHA-256 for those of git-lfs, else that of the blob."""
+        return self.hashes.sha256.hex() if self.lfs else self.hashes.git_sha1.hex()
+
+    @property
+    def blob(self) -> bytes:
+        """What git calls the blob: of the pointer, for those of git-lfs."""
+        if not self.lfs:
+            return self.hashes.git_sha1
+        pointer = self._pointer()
+        hasher = git_hasher(len(pointer))
+        hasher.update(pointer)
+        return hasher.digest()
+
+    def tree_entry(self) -> dict[str, Any]:
+        """Its line of a tree listing."""
+        entry: dict[str, Any] = {
+            "type": "file",
+            "oid": self.blob.hex(),
+            "size": self.entry.size,
+            "path": self.entry.path,
+        }
+        return entry | ({"lfs": self.lfs_info()} if self.lfs else {})
+
+    def lfs_info(self) -> dict[str, Any]:
+        """What a listing tells of a file of git-lfs."""
+        return {
+            "oid": self.hashes.sha256.hex(),
+            "size": self.entry.size,
+            "pointerSize": len(self._pointer()),
+        }
+
+    def _pointer(self) -> bytes:
+        oid, size = self.hashes.sha256.hex(), self.entry.size
+        lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{oid}", f"size {size}")
+        return "".join(f"{line}\n" for line in lines).encode()
+
+
+def hub_files(vault: LocalVault, manifest: Manifest) -> dict[str, HubFile]:
+    """Returns the files of a manifest by path."""
+    hashes = hashes_in(vault, manifest)
+    return {entry.path: HubFile(entry, hashes[entry.digest]) for entry in manifest.files}
+
+
+def hub_file(vault: LocalVault, manifest: Manifest, entry: FileEntry) -> HubFile:
+    """Returns one file of a manifest."""
+    only = Manifest((entry,), manifest.chunk_bytes)
+    return HubFile(entry, hashes_in(vault, only)[entry.digest])
+
+
+def list_tree(files: Iterable[HubFile], folder: str, recursive: bool) -> Iterator[dict[str, Any]]:
+    """Yields the lines of a listing of `folder` ("" for all) by path; `files` are in that order."""
+    tree = _grow(files)
+    for part in filter(None, folder.split("/")):
+        found = tree.get(part)
+        if not isinstance(found, dict):
+            return
+        tree = found
+    yield from _walk(tree, f"{folder}/" if folder else "", recursive)
+
+
+_Tree = dict[str, Any]
+
+
+def _grow(files: Iterable[HubFile]) -> _Tree:
+    root: _Tree = {}
+    for file in files:
+        *folders, name = file.entry.path.split("/")
+        tree = root
+        for folder in folders:
+            tree = tree.setdefault(folder, {})
+        tree[name] = file
+    return root
+
+
+def _walk(tree: _Tree, prefix: str, recursive: bool) -> Iterator[dict[str, Any]]:
+    for name in sorted(tree):
+        found = tree[name]
+        if isinstance(found, HubFile):
+            yield found.tree_entry()
+            continue
+        oid = _tree_hash(found).hex()
+        yield {"type": "directory", "oid": oid, "size": 0, "path": prefix + name}
+        if recursive:
+            yield from _walk(found, f"{prefix}{name}/", recursive)
+
+
+def _tree_hash(tree: _Tree) -> bytes:
+    """The hash that git gives a folder: of the modes, names and hashes of what is in it."""
+    rows = [
+        (f"{name}/", b"40000", name, _tree_hash(found))
+        if isinstance(found, dict)
+        else (name, b"100644", name, found.blob)
+        for name, found in tree.items()
+    ]
+    body = b"".join(b"%s %s\0%s" % (mode, n.encode(), oid) for _, mode, n, oid in sorted(rows))
+    return hashlib.sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).digest()

@@ -1,0 +1,291 @@
+"""The git-lfs API, for hub clients and for git-lfs itself: batch, transfers, verify.
+
+Uploads carry no token: their addresses are signed, for one file of one repo, for a day. A long file
+comes in parts, which are objects of the store until the last one is there; so they may come to
+different servers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ...dedup.errors import EntryNotFound
+from ...dedup.incoming import StagedFile
+from ...dedup.translate import store_errors
+from ...store.backend import Backend
+from ..access import require_read, require_write
+from ..content import ranged
+from ..uploads import received_bytes, received_file
+from .errors import HubError
+from .signing import InvalidSignature
+from .state import Hub, base_url, hub_of
+
+_MEDIA_TYPE = "application/vnd.git-lfs+json"
+_SECONDS = 24 * 3600
+_MOST_JSON_BYTES = 1 << 20
+_MOST_OBJECTS = 1000
+_READ_BYTES = 8 << 20
+_OID = re.compile(r"[0-9a-f]{64}")
+_UPLOAD, _DOWNLOAD = "lfs upload", "lfs download"
+
+
+@dataclass(frozen=True, slots=True)
+class _Object:
+    """A file that a client asks for or wants to send: its SHA-256 in hexadecimal, its bytes."""
+
+    oid: str
+    size: int
+
+    @property
+    def sha256(self) -> bytes:
+        return bytes.fromhex(self.oid)
+
+
+async def batch(request: Request) -> Response:
+    """POST /{git}/info/lfs/objects/batch: where to send files to, or to get them from."""
+    asked = _parse(await received_bytes(request, _MOST_JSON_BYTES))
+    return await run_in_threadpool(_batch, request, asked)
+
+
+def _batch(request: Request, asked: dict[str, Any]) -> Response:
+    hub, repo = hub_of(request), request.path_params["repo"]
+    uploads = asked.get("operation") == "upload"
+    (require_write if uploads else require_read)(request, repo)
+    hub.vault.require_repo(repo)
+    listed = asked.get("objects")
+    if not isinstance(listed, list) or len(listed) > _MOST_OBJECTS:
+        raise HubError(422, f"a batch is a list of up to {_MOST_OBJECTS} objects")
+    wanted = [_object(item) for item in listed]
+    offered = asked.get("transfers") or ["basic"]
+    in_parts = uploads and "multipart" in offered and _any_long(hub, wanted)
+    make = _upload_line if uploads else _download_line
+    lines = [make(request, hub, repo, item, in_parts) for item in wanted]
+    transfer = "multipart" if in_parts else "basic"
+    body = {"transfer": transfer, "objects": lines, "hash_algo": "sha256"}
+    return JSONResponse(body, media_type=_MEDIA_TYPE)
+
+
+def _any_long(hub: Hub, wanted: list[_Object]) -> bool:
+    return any(item.size > hub.settings.multipart_bytes for item in wanted)
+
+
+def _upload_line(
+    request: Request, hub: Hub, repo: str, item: _Object, in_parts: bool
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"oid": item.oid, "size": item.size}
+    found = hub.incoming.get(item.sha256, repo)
+    if found is not None:
+        if found.size != item.size:
+            return line | _line_error(422, f"{item.oid} has {found.size} bytes, not {item.size}")
+        return line
+    actions: dict[str, Any] = {"verify": {"href": f"{_lfs_url(request)}/verify"}}
+    # Long ones in parts; where one of a batch is, the others are, too, as the answer is for all.
+    parts = in_parts and item.size > hub.settings.multipart_bytes
+    actions["upload"] = (
+        _parts_action(request, hub, repo, item) if parts else _put_action(request, hub, repo, item)
+    )
+    if authorization := request.headers.get("authorization"):
+        actions["verify"]["header"] = {"Authorization": authorization}
+    return line | {"authenticated": True, "actions": actions}
+
+
+def _put_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[str, Any]:
+    token = _sign(hub, _UPLOAD, [repo, item.oid, item.size])
+    return {"href": f"{_lfs_url(request)}/objects/{item.oid}?token={token}", "expires_in": _SECONDS}
+
+
+def _parts_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[str, Any]:
+    part = hub.settings.part_bytes
+    token = _sign(hub, _UPLOAD, [repo, item.oid, item.size, uuid4().hex, part])
+    url = f"{_lfs_url(request)}/parts/{item.oid}"
+    count = -(-item.size // part)
+    header = {f"{n:05}": f"{url}/{n}?token={token}" for n in range(1, count + 1)}
+    return {
+        "href": f"{url}?token={token}",
+        "header": {"chunk_size": str(part), **header},
+        "expires_in": _SECONDS,
+    }
+
+
+def _download_line(
+    request: Request, hub: Hub, repo: str, item: _Object, _in_parts: bool
+) -> dict[str, Any]:
+    line: dict[str, Any] = {"oid": item.oid, "size": item.size}
+    found = hub.incoming.get(item.sha256, repo)
+    if found is None:
+        return line | _line_error(404, f"{repo} has no file {item.oid}")
+    token = _sign(hub, _DOWNLOAD, [repo, item.oid])
+    href = f"{_lfs_url(request)}/objects/{item.oid}?token={token}"
+    actions = {"download": {"href": href, "expires_in": _SECONDS}}
+    return {"oid": item.oid, "size": found.size, "authenticated": True, "actions": actions}
+
+
+async def put_object(request: Request) -> Response:
+    """PUT /{git}/info/lfs/objects/{oid}: a whole file."""
+    hub = await run_in_threadpool(hub_of, request)
+    repo, oid, size = _claims(request, hub, _UPLOAD, 3)
+    async with received_file(request, hub.vault.scratch, size) as path:
+
+        def add() -> None:
+            hub.incoming.add_file(path, repo, sha256=bytes.fromhex(oid), size=size)
+
+        await to_thread.run_sync(add, limiter=request.app.state.checking)
+    return Response(headers={"ETag": f'"{oid}"'})
+
+
+async def put_part(request: Request) -> Response:
+    """PUT /{git}/info/lfs/parts/{oid}/{number}: a part of a long file."""
+    hub = await run_in_threadpool(hub_of, request)
+    _, _, size, upload, part = _claims(request, hub, _UPLOAD, 5)
+    number = request.path_params["number"]
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", number) or int(number) > -(-size // part):
+        raise HubError(404, f"there is no part {number[:20]}")
+    expected = min(part, size - (int(number) - 1) * part)
+    async with received_file(request, hub.vault.scratch, expected) as path:
+        arrived = path.stat().st_size
+        if arrived != expected:
+            raise HubError(400, f"part {number} has {expected} bytes; {arrived} arrived")
+
+        def keep() -> None:
+            with store_errors():
+                hub.vault.backend.put_file(_part_key(upload, int(number)), path)
+
+        await run_in_threadpool(keep)
+    return Response(headers={"ETag": f'"{upload}-{number}"'})
+
+
+async def complete(request: Request) -> Response:
+    """POST /{git}/info/lfs/parts/{oid}: all parts are there."""
+    await received_bytes(request, _MOST_JSON_BYTES)
+    hub = await run_in_threadpool(hub_of, request)
+    claims = _claims(request, hub, _UPLOAD, 5)
+    return await to_thread.run_sync(_complete, hub, claims, limiter=request.app.state.checking)
+
+
+def _complete(hub: Hub, claims: list[Any]) -> Response:
+    repo, oid, size, upload, part = claims
+    sha256 = bytes.fromhex(oid)
+    backend = hub.vault.backend
+    keys = [_part_key(upload, n) for n in range(1, -(-size // part) + 1)]
+    with store_errors():
+        lacking = [key for key in keys if not backend.exists(key)]
+        if lacking and hub.incoming.get(sha256, repo):
+            # It was completed before, and the answer was lost.
+            return JSONResponse({})
+        if lacking:
+            raise HubError(400, f"{len(lacking)} of {len(keys)} parts did not arrive: upload again")
+        hub.incoming.add(_read_parts(backend, keys), repo, sha256=sha256, size=size)
+        for key in keys:
+            backend.delete(key)
+    return JSONResponse({})
+
+
+def _read_parts(backend: Backend, keys: list[str]) -> Iterator[bytes]:
+    for key in keys:
+        size = backend.size(key)
+        for start in range(0, size, _READ_BYTES):
+            yield backend.get(key, start, min(size, start + _READ_BYTES))
+
+
+async def verify(request: Request) -> Response:
+    """POST /{git}/info/lfs/verify: is it there?"""
+    asked = _object(_parse(await received_bytes(request, _MOST_JSON_BYTES)))
+
+    def check() -> Response:
+        repo = request.path_params["repo"]
+        require_write(request, repo)
+        found = hub_of(request).incoming.get(asked.sha256, repo)
+        if found is None or found.size != asked.size:
+            raise EntryNotFound(f"{asked.oid} of {asked.size} bytes did not arrive")
+        return JSONResponse({})
+
+    return await run_in_threadpool(check)
+
+
+def get_object(request: Request) -> Response:
+    """GET /{git}/info/lfs/objects/{oid}: a file's bytes, or a range of them."""
+    hub = hub_of(request)
+    if "token" in request.query_params:
+        repo, oid = _claims(request, hub, _DOWNLOAD, 2)
+    else:
+        repo, oid = request.path_params["repo"], request.path_params["oid"]
+        require_read(request, repo)
+    found = hub.incoming.get(bytes.fromhex(oid), repo) if _OID.fullmatch(oid) else None
+    if found is None:
+        raise EntryNotFound(f"{repo} has no file {oid[:64]}")
+    headers = {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"}
+    return ranged(request.headers, found.size, headers, _reader(hub, found))
+
+
+def _reader(hub: Hub, file: StagedFile) -> Any:
+    def read(first: int, stop: int) -> Any:
+        return hub.vault.serve_entry(file.entry, file.chunk_bytes, first, stop)
+
+    return read
+
+
+def locks(_request: Request) -> Response:
+    """Every request about locks: there are none, which git-lfs takes without complaint."""
+    return JSONResponse({"message": "locks are not supported"}, 404, media_type=_MEDIA_TYPE)
+
+
+def _claims(request: Request, hub: Hub, purpose: str, count: int) -> list[Any]:
+    """Returns what the address of a request was signed for."""
+    try:
+        claims = hub.signer.verify(purpose, request.query_params.get("token", ""))
+    except InvalidSignature as error:
+        raise HubError(403, f"this address is not valid: {error}") from error
+    if len(claims) != count or claims[:2] != [
+        request.path_params["repo"],
+        request.path_params["oid"],
+    ]:
+        raise HubError(403, "this address was signed for another file")
+    return claims
+
+
+def _sign(hub: Hub, purpose: str, claims: list[Any]) -> str:
+    return quote(hub.signer.sign(purpose, claims, time.time() + _SECONDS), safe="")
+
+
+def _part_key(upload: str, number: int) -> str:
+    return f"uploads/{upload}/{number:05}"
+
+
+def _lfs_url(request: Request) -> str:
+    return f"{base_url(request)}/{request.path_params['repo']}.git/info/lfs"
+
+
+def _object(item: Any) -> _Object:
+    try:
+        oid, size = str(item["oid"]), item["size"]
+    except (KeyError, TypeError) as error:
+        raise HubError(422, "an object has an oid and a size") from error
+    if not _OID.fullmatch(oid) or type(size) is not int or not 0 <= size < 1 << 50:
+        raise HubError(422, "an oid is a SHA-256, a size a number of bytes")
+    return _Object(oid, size)
+
+
+def _line_error(code: int, message: str) -> dict[str, Any]:
+    return {"error": {"code": code, "message": message}}
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HubError(400, f"the body is not JSON: {error}") from error
+    if not isinstance(asked, dict):
+        raise HubError(400, "the body is no JSON object")
+    return asked

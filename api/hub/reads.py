@@ -1,0 +1,345 @@
+"""What clients read: repos, revisions, listings, history, files."""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, quote, urlencode
+
+import yaml
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ...dedup.errors import EntryNotFound
+from ...dedup.history import History
+from ...dedup.local import LocalVault
+from ...dedup.names import KINDS
+from ...dedup.vault import Commit, RepoSummary, Snapshot
+from ..access import repos_seen, require_read
+from ..content import ranged
+from ..uploads import received_bytes
+from .errors import COMMIT_HEADER, HubError
+from .files import HubFile, hub_file, hub_files, list_tree
+from .state import Hub, base_url, hub_of, open_revision, public_name
+
+_T = TypeVar("_T")
+
+_PAGE = 1000
+# With the last commit of each, which means looking through the history.
+_EXPANDED_PAGE = 50
+_COMMITS_PAGE = 50
+_REPOS_PAGE = 100
+_MOST_PATHS_BYTES = 1 << 22
+_CARD = "README.md"
+_MAX_CARD_BYTES = 1 << 20
+_PUSH_TITLE = "Push with weightvault"
+
+
+def get_repo(request: Request) -> Response:
+    """GET /api/models/{repo}[/revision/{rev}]."""
+    hub = hub_of(request)
+    snapshot = open_revision(request)
+    blobs = _flag(request, "blobs") or _flag(request, "files_metadata")
+    return JSONResponse(_repo_info(hub, snapshot, blobs))
+
+
+def list_repos(request: Request) -> Response:
+    """GET /api/models and the like: by name, with `search`, `author`, `limit` and `sort`."""
+    hub = hub_of(request)
+    kind, query = request.path_params["kind"], request.query_params
+    sees = repos_seen(request)
+    found = [r for r in hub.vault.list_repos() if _kind_of(r.name) == kind and sees(r.name)]
+    if author := query.get("author"):
+        found = [r for r in found if public_name(r.name).split("/")[0] == author]
+    for word in (query.get("search") or "").lower().split():
+        found = [r for r in found if word in public_name(r.name).lower()]
+    if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
+        found.sort(key=lambda r: r.updated, reverse=query.get("direction", "-1") == "-1")
+    limit = _number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
+    page, headers = _page(request, found, limit)
+    return JSONResponse([_repo_line(hub.history, repo) for repo in page], headers=headers)
+
+
+def get_tree(request: Request) -> Response:
+    """GET /api/models/{repo}/tree/{rev}[/{path}]."""
+    hub = hub_of(request)
+    snapshot = open_revision(request)
+    folder = request.path_params.get("path", "").strip("/")
+    files = hub_files(hub.vault, snapshot.manifest)
+    lines = list(list_tree(files.values(), folder, _flag(request, "recursive")))
+    if folder and not lines:
+        raise EntryNotFound(f"{snapshot.commit.repo} has no folder {folder!r}")
+    expand = _flag(request, "expand")
+    limit = _number(request.query_params.get("limit"), _PAGE, most=_PAGE)
+    page, headers = _page(request, lines, min(limit, _EXPANDED_PAGE) if expand else limit)
+    if expand:
+        page = _with_commits(hub, snapshot, page)
+    return JSONResponse(page, headers=headers | _commit_header(snapshot))
+
+
+async def get_paths(request: Request) -> Response:
+    """POST /api/models/{repo}/paths-info/{rev}: form-encoded or JSON."""
+    body = await received_bytes(request, _MOST_PATHS_BYTES)
+    if "json" in request.headers.get("content-type", ""):
+        try:
+            asked = json.loads(body)
+            paths, expand = [str(p) for p in asked["paths"]], bool(asked.get("expand"))
+        except (ValueError, TypeError, KeyError) as error:
+            raise HubError(400, f"not a list of paths: {error}") from error
+    else:
+        form = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+        paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() == "true"
+    return await run_in_threadpool(_answer_paths, request, paths, expand)
+
+
+def _answer_paths(request: Request, paths: list[str], expand: bool) -> Response:
+    hub = hub_of(request)
+    snapshot = open_revision(request)
+    files = hub_files(hub.vault, snapshot.manifest)
+    lines = {line["path"]: line for line in list_tree(files.values(), "", recursive=True)}
+    found = [lines[path.strip("/")] for path in paths if path.strip("/") in lines]
+    if expand:
+        found = _with_commits(hub, snapshot, found)
+    return JSONResponse(found, headers=_commit_header(snapshot))
+
+
+def get_refs(request: Request) -> Response:
+    """GET /api/models/{repo}/refs."""
+    repo = request.path_params["repo"]
+    require_read(request, repo)
+    history = hub_of(request).history
+    hub_of(request).vault.require_repo(repo)
+    branches = history.branches(repo).items()
+    pulls = [_ref(n, n, c) for n, c in branches if n.startswith("refs/")]
+    body = {
+        "branches": [_ref(n, f"refs/heads/{n}", c) for n, c in branches if n[:5] != "refs/"],
+        "tags": [_ref(n, f"refs/tags/{n}", c) for n, c in history.tags(repo).items()],
+        "converts": [],
+    }
+    asked = _flag(request, "include_prs") or request.query_params.get("include_prs") == "1"
+    return JSONResponse(body | ({"pullRequests": pulls} if asked else {}))
+
+
+def get_commits(request: Request) -> Response:
+    """GET /api/models/{repo}/commits/{rev}."""
+    snapshot = open_revision(request)
+    log = hub_of(request).history.log(snapshot.commit.repo, snapshot.commit.id)
+    limit = _number(request.query_params.get("limit"), _COMMITS_PAGE, most=_PAGE)
+    page, headers = _page(request, log, limit)
+    headers["X-Total-Count"] = str(len(log))
+    return JSONResponse([_commit_line(commit) for commit in page], headers=headers)
+
+
+def get_file(request: Request) -> Response:
+    """GET and HEAD /{page}/resolve/{rev}/{path}: a file's bytes, decoded, or a range of them."""
+    hub = hub_of(request)
+    snapshot = open_revision(request)
+    path = request.path_params["path"]
+    entry = snapshot.manifest.file(path)
+    if entry is None:
+        where = f"{public_name(snapshot.commit.repo)} at {request.path_params['rev']}"
+        raise EntryNotFound(f"Entry not found: {where} has no file {path!r}")
+    file = hub_file(hub.vault, snapshot.manifest, entry)
+    headers = _file_headers(file) | _commit_header(snapshot)
+    if request.method == "HEAD":
+        return Response(headers=headers | {"Content-Length": str(entry.size)})
+
+    def read(first: int, stop: int) -> Any:
+        return hub.vault.serve_entry(entry, snapshot.manifest.chunk_bytes, first, stop)
+
+    return ranged(request.headers, entry.size, headers, read)
+
+
+# What answers are made of
+
+
+def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
+    commit = snapshot.commit
+    card = _read_card(hub.vault, snapshot)
+    files = hub_files(hub.vault, snapshot.manifest) if blobs else {}
+    siblings = [
+        {"rfilename": entry.path, **(_blob(files[entry.path]) if blobs else {})}
+        for entry in snapshot.manifest.files
+    ]
+    known = {n: card[n] for n in ("library_name", "pipeline_tag") if isinstance(card.get(n), str)}
+    log = hub.history.log(commit.repo, commit.id)
+    return {
+        **_repo_facts(hub.history, commit.repo, log[-1].created if log else commit.created),
+        "sha": commit.id,
+        "lastModified": _date(commit.created),
+        "tags": _texts(card.get("tags")),
+        "cardData": card,
+        "siblings": siblings,
+        "usedStorage": snapshot.manifest.size,
+        **known,
+    }
+
+
+def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
+    name = public_name(repo)
+    return {
+        "_id": quote(repo, safe=""),
+        "id": name,
+        **({"modelId": name} if _kind_of(repo) == "models" else {}),
+        "author": name.split("/")[0],
+        "private": not history.is_public(repo),
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "createdAt": _date(created),
+    }
+
+
+def _repo_line(history: History, repo: RepoSummary) -> dict[str, Any]:
+    facts = _repo_facts(history, repo.name, repo.updated)
+    return facts | {"lastModified": _date(repo.updated), "tags": []}
+
+
+def _blob(file: HubFile) -> dict[str, Any]:
+    known = {"size": file.entry.size, "blobId": file.blob.hex()}
+    if not file.lfs:
+        return known
+    lfs = file.lfs_info()
+    return known | {"lfs": {"sha256": lfs["oid"], **lfs}}
+
+
+def _ref(name: str, ref: str, commit: str) -> dict[str, str]:
+    return {"name": name, "ref": ref, "targetCommit": commit}
+
+
+def _commit_line(commit: Commit) -> dict[str, Any]:
+    return {
+        "id": commit.id,
+        "title": _title(commit),
+        "message": commit.message or "",
+        "authors": [{"user": commit.author or "weightvault"}],
+        "date": _date(commit.created),
+    }
+
+
+def _with_commits(
+    hub: Hub, snapshot: Snapshot, lines: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Adds to each line the commit that made it what it is."""
+    log = hub.history.log(snapshot.commit.repo, snapshot.commit.id)
+    waiting = {line["path"]: line for line in lines}
+    found: dict[str, Commit] = {}
+    newer = log[0]
+    for commit in log:
+        if not waiting:
+            break
+        files = hub_files(hub.vault, hub.vault.load_manifest(commit.manifest))
+        then = {line["path"]: line["oid"] for line in list_tree(files.values(), "", True)}
+        for path in [p for p, line in waiting.items() if then.get(p) != line["oid"]]:
+            found[path] = newer
+            del waiting[path]
+        newer = commit
+    found.update(dict.fromkeys(waiting, newer))
+    return [line | {"lastCommit": _last_commit(found[line["path"]])} for line in lines]
+
+
+def _last_commit(commit: Commit) -> dict[str, Any]:
+    return {"id": commit.id, "title": _title(commit), "date": _date(commit.created)}
+
+
+def _title(commit: Commit) -> str:
+    return commit.title or _PUSH_TITLE
+
+
+def _file_headers(file: HubFile) -> dict[str, str]:
+    etag = f'"{file.etag}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": f"inline; filename*=UTF-8''{quote(file.entry.path.split('/')[-1])}",
+        "X-Content-Type-Options": "nosniff",
+    }
+    linked = {"X-Linked-Etag": etag, "X-Linked-Size": str(file.entry.size)}
+    return headers | (linked if file.lfs else {})
+
+
+def _commit_header(snapshot: Snapshot) -> dict[str, str]:
+    return {COMMIT_HEADER: snapshot.commit.id}
+
+
+def _read_card(vault: LocalVault, snapshot: Snapshot) -> dict[str, Any]:
+    """Returns the front matter of a repo's README.md: free text of unknown origin."""
+    entry = snapshot.manifest.file(_CARD)
+    if entry is None:
+        return {}
+    stop = min(entry.size, _MAX_CARD_BYTES)
+    pieces = vault.read_entry(entry, snapshot.manifest.chunk_bytes, 0, stop)
+    text = b"".join(map(bytes, pieces)).decode(errors="replace")
+    if not text.startswith("---"):
+        return {}
+    try:
+        card = yaml.safe_load(text[3:].partition("\n---")[0])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return {str(k): v for k, v in card.items() if _is_json(v)} if isinstance(card, dict) else {}
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
+    if isinstance(value, list):
+        return all(map(_is_json, value))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, str | bool | int)
+
+
+def _texts(value: Any) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
+
+
+def _kind_of(repo: str) -> str:
+    first = repo.split("/")[0]
+    return first if first in KINDS else "models"
+
+
+def _date(seconds: float) -> str:
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z"
+
+
+# What requests ask
+
+
+def _flag(request: Request, name: str) -> bool:
+    return request.query_params.get(name, "").lower() == "true"
+
+
+def _number(text: str | None, default: int, *, most: int) -> int:
+    if text is None or not text.isascii() or not text.isdecimal() or len(text) > 9:
+        return default
+    return max(1, min(int(text), most))
+
+
+def _page(request: Request, items: Sequence[_T], limit: int) -> tuple[list[_T], dict[str, str]]:
+    """Returns the items from where the request's cursor says, and the link to the next ones."""
+    start = _cursor(request.query_params.get("cursor"))
+    page = list(items[start : start + limit])
+    if start + limit >= len(items):
+        return page, {}
+    query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
+    query.append(("cursor", urlsafe_b64encode(str(start + limit).encode()).decode()))
+    raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
+    path = raw.partition(b"?")[0].decode("ascii")
+    return page, {"Link": f'<{base_url(request)}{path}?{urlencode(query)}>; rel="next"'}
+
+
+def _cursor(text: str | None) -> int:
+    if text is None:
+        return 0
+    try:
+        return max(0, int(urlsafe_b64decode(text)))
+    except ValueError as error:
+        raise HubError(400, "the cursor is none of this server") from error

@@ -1,0 +1,125 @@
+"""Routes by the path as it was sent: a branch with a slash is one part of it, percent-encoded,
+which is lost where paths are decoded before they are matched."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.types import Receive, Scope, Send
+
+from ...dedup.errors import VaultError
+from .errors import HubError, error_response
+
+Endpoint = Callable[[Request], Any]
+
+_KINDS = ("models", "datasets", "spaces")
+_PARTS = "weightvault.hub_parts"
+
+
+class HubRoute(BaseRoute):
+    """A route of the hub's API.
+
+    A pattern is parts between slashes: text; `{name}`, any part; `{name*}` at the end, one part or
+    more; `{repo}`, a repo's name after `api/{kind}`; `{page}`, one as pages have it, with its kind
+    before it unless it is a model; `{git}` likewise with ".git" at its end. Both give `repo`.
+    Endpoints are functions, async or not, of the request; its `path_params` are the parts decoded.
+    """
+
+    def __init__(self, methods: str, pattern: str, endpoint: Endpoint) -> None:
+        self.methods = set(methods.split())
+        self.pattern = pattern
+        self._parts = pattern.strip("/").split("/")
+        self._endpoint = endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Says whether a request is for this route."""
+        if scope["type"] != "http":
+            return Match.NONE, {}
+        params = _match(self._parts, _parts_of(scope))
+        if params is None:
+            return Match.NONE, {}
+        known = scope["method"] in self.methods
+        found = {"path_params": params, "endpoint": self._endpoint}
+        return (Match.FULL if known else Match.PARTIAL), found
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        """These routes have no names."""
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, with the hub's own errors."""
+        request = Request(scope, receive, send)
+        try:
+            if scope["method"] not in self.methods:
+                raise HubError(405, f"{scope['method']} is not for this address")
+            response = await self._call(request)
+        except (VaultError, HubError) as error:
+            response = error_response(request, error)
+        await response(scope, receive, send)
+
+    async def _call(self, request: Request) -> Response:
+        if inspect.iscoroutinefunction(self._endpoint):
+            return await self._endpoint(request)
+        return await run_in_threadpool(self._endpoint, request)
+
+
+def _parts_of(scope: Scope) -> list[str]:
+    found = scope.get(_PARTS)
+    if found is None:
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        path = raw.partition(b"?")[0].decode("ascii", "replace")
+        found = scope[_PARTS] = [unquote(part) for part in path.removeprefix("/").split("/")]
+    return found
+
+
+def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
+    params: dict[str, str] = {}
+    at = 0
+    for wanted in pattern:
+        if wanted in ("{repo}", "{page}", "{git}"):
+            taken = _take_repo(wanted, parts[at:], params)
+            if not taken:
+                return None
+            at += taken
+        elif wanted.endswith("*}"):
+            params[wanted[1:-2]] = "/".join(parts[at:])
+            return params if all(parts[at:]) and parts[at:] else None
+        elif at >= len(parts) or not _takes(wanted, parts[at], params):
+            return None
+        else:
+            at += 1
+    return params if at == len(parts) else None
+
+
+def _takes(wanted: str, part: str, params: dict[str, str]) -> bool:
+    if not wanted.startswith("{"):
+        return wanted == part
+    if not part or (wanted == "{kind}" and part not in _KINDS):
+        return False
+    params[wanted[1:-1]] = part
+    return True
+
+
+def _take_repo(wanted: str, parts: list[str], params: dict[str, str]) -> int:
+    """Reads a repo's name from the parts and returns how many it took, 0 if there is none."""
+    kind = params.get("kind", "models")
+    taken = 0
+    if wanted != "{repo}" and parts[:1] and parts[0] in _KINDS[1:]:
+        kind, taken = parts[0], 1
+    if len(parts) < taken + 2 or not all(parts[taken : taken + 2]):
+        return 0
+    namespace, name = parts[taken : taken + 2]
+    if wanted == "{git}":
+        if not name.endswith(".git"):
+            return 0
+        name = name.removesuffix(".git")
+    params["kind"] = kind
+    params["repo"] = f"{namespace}/{name}" if kind == "models" else f"{kind}/{namespace}/{name}"
+    return taken + 2

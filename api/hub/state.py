@@ -1,0 +1,70 @@
+"""What the hub's endpoints work with, made once for a vault."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from ...dedup.history import DEFAULT_BRANCH, History
+from ...dedup.incoming import IncomingFiles
+from ...dedup.local import LocalVault
+from ...dedup.vault import Snapshot
+from ..access import require_read
+from ..settings import ServerSettings
+from .signing import Signer, open_signer
+
+_HEADS = "refs/heads/"
+
+
+class Hub:
+    """A vault as a hub."""
+
+    def __init__(self, vault: LocalVault, settings: ServerSettings) -> None:
+        self.vault = vault
+        self.settings = settings
+        self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
+        self.history = History(vault, self.incoming)
+        self.signer: Signer = open_signer(vault.catalogue)
+
+
+def hub_of(request: Request) -> Hub:
+    """Returns the hub of the application's vault."""
+    state = request.app.state
+    hub: Hub | None = getattr(state, "hub", None)
+    if hub is None or hub.vault is not state.vault:
+        hub = state.hub = Hub(state.vault, state.settings)
+    return hub
+
+
+def open_revision(request: Request, revision: str | None = None) -> Snapshot:
+    """Returns the revision that a request's path, or else `revision`, names; the default branch
+    where neither does. Raises RepoNotFound for a repo that the caller may not read."""
+    repo = request.path_params["repo"]
+    require_read(request, repo)
+    hub = hub_of(request)
+    wanted = revision or request.path_params.get("rev")
+    if wanted is None:
+        branches = hub.history.branches(repo)
+        wanted = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(iter(branches), "main")
+    found = hub.vault.resolve(repo, branch_of(wanted))
+    request.state.commit = found.commit.id
+    return found
+
+
+def branch_of(revision: str) -> str:
+    """Returns the name of a branch that may be given in full."""
+    return revision.removeprefix(_HEADS)
+
+
+def base_url(request: Request) -> str:
+    """Returns the address that the client uses for this server, without a final slash."""
+    return str(request.base_url).rstrip("/")
+
+
+def repo_url(request: Request, repo: str) -> str:
+    """Returns the address of a repo's page."""
+    return f"{base_url(request)}/{repo}"
+
+
+def public_name(repo: str) -> str:
+    """Returns a repo's id as clients know it, which does not tell its kind."""
+    return "/".join(repo.split("/")[-2:])

@@ -1,0 +1,323 @@
+"""What clients change: repos, branches, tags, and commits."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ...dedup.errors import Conflict
+from ...dedup.history import (
+    DEFAULT_BRANCH,
+    AddFile,
+    Change,
+    DeleteFile,
+    DeleteFolder,
+    Message,
+)
+from ...dedup.incoming import StagedFile
+from ...dedup.names import check_path, check_repo
+from ..access import caller_of, repos_seen, require_create, require_write
+from ..uploads import received_bytes, received_file
+from .errors import HubError
+from .files import hub_files, is_lfs
+from .state import Hub, branch_of, hub_of, public_name, repo_url
+
+_MOST_JSON_BYTES = 1 << 20
+# 256 files with samples of 512 bytes take 200 KB.
+_MOST_PREUPLOAD_BYTES = 1 << 23
+# Files that travel in commits are shorter than files.LFS_BYTES, but for clients that will have it
+# otherwise; one line is read into memory.
+_MOST_COMMIT_BYTES = 4 << 30
+_MOST_LINE_BYTES = 256 << 20
+
+_FIRST_TITLE = "initial commit"
+_KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+
+
+async def create_repo(request: Request) -> Response:
+    """POST /api/repos/create."""
+    asked = await _json_body(request)
+    return await run_in_threadpool(_create_repo, request, asked)
+
+
+def _create_repo(request: Request, asked: dict[str, Any]) -> Response:
+    repo = _asked_repo(request, asked)
+    caller = require_create(request, repo)
+    hub = hub_of(request)
+    url = repo_url(request, repo)
+    answer = {"url": url, "name": public_name(repo), "id": public_name(repo)}
+    public = asked.get("visibility") == "public" or asked.get("private") is False
+    try:
+        hub.history.create_repo(repo, Message(_FIRST_TITLE, author=caller.name), public=public)
+    except Conflict as error:
+        raise HubError(409, "You already created this repo", **answer) from error
+    return JSONResponse(answer)
+
+
+async def delete_repo(request: Request) -> Response:
+    """DELETE /api/repos/delete."""
+    asked = await _json_body(request)
+
+    def delete() -> Response:
+        repo = _asked_repo(request, asked)
+        require_write(request, repo)
+        hub_of(request).vault.delete_repo(repo)
+        return JSONResponse({})
+
+    return await run_in_threadpool(delete)
+
+
+async def change_settings(request: Request) -> Response:
+    """PUT /api/models/{repo}/settings: who may see it."""
+    asked = await _json_body(request)
+
+    def change() -> Response:
+        hub, repo = _writable(request)
+        private = asked.get("private")
+        if "visibility" in asked:
+            private = asked["visibility"] != "public"
+        if isinstance(private, bool):
+            hub.history.set_public(repo, not private)
+        return JSONResponse({"private": not hub.history.is_public(repo)})
+
+    return await run_in_threadpool(change)
+
+
+async def create_branch(request: Request) -> Response:
+    """POST /api/models/{repo}/branch/{name*}."""
+    asked = await _json_body(request, empty=True)
+
+    def create() -> Response:
+        hub, repo = _writable(request)
+        start = branch_of(str(asked.get("startingPoint") or DEFAULT_BRANCH))
+        hub.history.create_branch(repo, branch_of(request.path_params["name"]), start)
+        return JSONResponse({})
+
+    return await run_in_threadpool(create)
+
+
+def delete_branch(request: Request) -> Response:
+    """DELETE /api/models/{repo}/branch/{name*}."""
+    hub, repo = _writable(request)
+    hub.history.delete_branch(repo, branch_of(request.path_params["name"]))
+    return JSONResponse({})
+
+
+async def create_tag(request: Request) -> Response:
+    """POST /api/models/{repo}/tag/{rev}."""
+    asked = await _json_body(request)
+
+    def create() -> Response:
+        hub, repo = _writable(request)
+        revision = branch_of(request.path_params["rev"])
+        message = asked.get("message")
+        text = message if isinstance(message, str) else None
+        hub.history.create_tag(repo, str(asked.get("tag")), revision, text)
+        return JSONResponse({})
+
+    return await run_in_threadpool(create)
+
+
+def delete_tag(request: Request) -> Response:
+    """DELETE /api/models/{repo}/tag/{tag}."""
+    hub, repo = _writable(request)
+    hub.history.delete_tag(repo, request.path_params["rev"])
+    return JSONResponse({})
+
+
+async def preupload(request: Request) -> Response:
+    """POST /api/models/{repo}/preupload/{rev}: how each file is to be sent, and what is there."""
+    body = await received_bytes(request, _MOST_PREUPLOAD_BYTES)
+    return await run_in_threadpool(_preupload, request, _parse(body))
+
+
+def _preupload(request: Request, asked: dict[str, Any]) -> Response:
+    hub, repo = _writable(request)
+    revision = branch_of(request.path_params["rev"])
+    snapshot = hub.vault.resolve(repo, revision)
+    try:
+        wanted = [(str(file["path"]), int(file["size"])) for file in asked["files"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise HubError(400, f"not a list of files: {error}") from error
+    asked_for = {path for path, _ in wanted}
+    entries = tuple(e for e in snapshot.manifest.files if e.path in asked_for)
+    part = type(snapshot.manifest)(entries, snapshot.manifest.chunk_bytes)
+    present = hub_files(hub.vault, part)
+    return JSONResponse({"files": [_mode(path, size, present) for path, size in wanted]})
+
+
+def _mode(path: str, size: int, present: dict[str, Any]) -> dict[str, Any]:
+    mode = "lfs" if is_lfs(path, size) else "regular"
+    answer: dict[str, Any] = {"path": path, "uploadMode": mode, "shouldIgnore": False}
+    file = present.get(path)
+    # What is there in the other mode has a hash of the other kind: nothing to compare with.
+    if file is not None and file.lfs == (mode == "lfs"):
+        answer["oid"] = file.etag
+    return answer
+
+
+@dataclass(slots=True)
+class _Commit:
+    """A commit request as it was sent; files that travelled in it lie in files of ours."""
+
+    header: dict[str, Any] = field(default_factory=dict)
+    operations: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    files: dict[str, Path] = field(default_factory=dict)
+
+
+async def commit(request: Request) -> Response:
+    """POST /api/models/{repo}/commit/{rev}: a JSON object a line."""
+    hub, _ = await run_in_threadpool(_writable, request)
+    async with received_file(request, hub.vault.scratch, _MOST_COMMIT_BYTES) as path:
+        limiter = request.app.state.checking
+        return await to_thread.run_sync(_commit, request, path, limiter=limiter)
+
+
+def _commit(request: Request, body: Path) -> Response:
+    hub, repo = _writable(request)
+    branch = branch_of(request.path_params["rev"])
+    with tempfile.TemporaryDirectory(prefix="commit-", dir=hub.vault.scratch) as folder:
+        asked = _read_commit(body, Path(folder))
+        changes = list(_changes(request, hub, repo, asked))
+    parent = asked.header.get("parentCommit")
+    if parent is not None and not _COMMIT_ID.fullmatch(str(parent)):
+        raise HubError(400, "parentCommit is no commit id")
+    number = None
+    if request.query_params.get("create_pr") in ("1", "true", "True"):
+        number = hub.history.open_pull_request(repo, str(parent or branch))
+        branch = f"refs/pr/{number}"
+    title = str(asked.header.get("summary") or "")[:500]
+    text = str(asked.header.get("description") or "")[:65_536] or None
+    message = Message(title, text, caller_of(request).name)
+    made = hub.history.commit(repo, branch, changes, message, parent=parent)
+    url = repo_url(request, repo)
+    answer = {
+        "success": True,
+        "commitOid": made.id,
+        "commitUrl": f"{url}/commit/{made.id}",
+        "hookOutput": "",
+    }
+    if number is not None:
+        answer["pullRequestUrl"] = f"{url}/discussions/{number}"
+    return JSONResponse(answer)
+
+
+def _read_commit(body: Path, folder: Path) -> _Commit:
+    """Reads the lines of a commit; the last file of a path counts."""
+    found = _Commit()
+    with body.open("rb") as lines:
+        for number, line in enumerate(_lines(lines)):
+            try:
+                item = json.loads(line)
+                key, value = item["key"], item["value"]
+                if key == "header":
+                    found.header = dict(value)
+                    continue
+                path = check_path(str(value["path"]).rstrip("/"))
+                if key == "file":
+                    found.files[path] = folder / str(number)
+                    found.files[path].write_bytes(_decode(value))
+                found.operations.append((key, dict(value) | {"path": path, "content": None}))
+            except (ValueError, KeyError, TypeError, binascii.Error) as error:
+                where = f"line {number + 1} of the commit"
+                raise HubError(400, f"{where} is malformed: {error}") from error
+    return found
+
+
+def _lines(file: Any) -> Iterator[bytes]:
+    while line := file.readline(_MOST_LINE_BYTES + 1):
+        if len(line) > _MOST_LINE_BYTES:
+            raise HubError(413, "a file is too long to travel in a commit: upload it with git-lfs")
+        if line.strip():
+            yield line
+
+
+def _decode(value: dict[str, Any]) -> bytes:
+    if value.get("encoding", "utf-8") == "base64":
+        return base64.b64decode(value["content"], validate=True)
+    return str(value["content"]).encode()
+
+
+def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:
+    # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
+    named = dict(sorted(asked.files.items()))
+    staged = dict(zip(named, hub.incoming.stage(named), strict=True)) if named else {}
+    for key, value in asked.operations:
+        path = value["path"]
+        if key == "file":
+            yield AddFile(path, staged[path])
+        elif key == "lfsFile":
+            yield AddFile(path, _find_upload(request, hub, repo, path, value))
+        elif key == "deletedFile":
+            yield DeleteFile(path)
+        elif key == "deletedFolder":
+            yield DeleteFolder(path)
+        else:
+            raise HubError(400, f"a commit has no {key!r}")
+
+
+def _find_upload(
+    request: Request, hub: Hub, repo: str, path: str, value: dict[str, Any]
+) -> StagedFile:
+    """Returns the file that was uploaded, or is copied from where the caller may read it."""
+    try:
+        sha256 = bytes.fromhex(str(value["oid"]))
+    except (KeyError, ValueError) as error:
+        raise HubError(400, f"{path}: no SHA-256") from error
+    found = hub.incoming.get(sha256, repo) or hub.incoming.find(sha256, repos_seen(request))
+    if found is None:
+        raise HubError(400, f"{path}: the content {sha256.hex()} was never uploaded: upload again")
+    if value.get("size") not in (None, found.size):
+        raise HubError(400, f"{path} has {found.size} bytes, not {value['size']}")
+    return found
+
+
+# What requests ask
+
+
+def _writable(request: Request) -> tuple[Hub, str]:
+    """Returns the hub and the repo of a request that may change it and that is there."""
+    repo = request.path_params["repo"]
+    hub = hub_of(request)
+    require_write(request, repo)
+    hub.vault.require_repo(repo)
+    return hub, repo
+
+
+def _asked_repo(request: Request, asked: dict[str, Any]) -> str:
+    name, namespace = str(asked.get("name") or ""), asked.get("organization")
+    if "/" in name:
+        namespace, _, name = name.partition("/")
+    kind = _KINDS.get(str(asked.get("type") or "model"))
+    if kind is None:
+        raise HubError(400, f"there are no repos of type {asked.get('type')!r}")
+    found = f"{namespace or caller_of(request).name}/{name}"
+    return check_repo(found if kind == "models" else f"{kind}/{found}")
+
+
+async def _json_body(request: Request, *, empty: bool = False) -> dict[str, Any]:
+    body = await received_bytes(request, _MOST_JSON_BYTES)
+    return {} if empty and not body.strip() else _parse(body)
+
+
+def _parse(body: bytes) -> dict[str, Any]:
+    try:
+        asked = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise HubError(400, f"the body is not JSON: {error}") from error
+    if not isinstance(asked, dict):
+        raise HubError(400, "the body is no JSON object")
+    return asked
