@@ -10,9 +10,9 @@ from .errors import CorruptFrame
 from .pool import join_parts, map_all
 from .streams import Effort
 
-BLOCK_BYTES = 1 << 20
-"""Raw bytes per block. Whole MiniLM in bf16, size, encoding and decoding speed: 2^19 66.293 %, 1390
-and 3430 MB/s; 2^20 66.273 %, 1590 and 3680; 2^21 66.262 %, 1690 and 3790; a range decodes at least
+BLOCK_BYTES = 1 << 21
+"""Raw bytes per block. Whole MiniLM in bf16, size, encoding and decoding speed: 2^20 66.273 %, 2070
+and 5560 MB/s; 2^21 66.262 %, 2230 and 5720; 2^22 66.257 %, 2240 and 5570; a range decodes at least
 one block."""
 
 _ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}

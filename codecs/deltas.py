@@ -6,7 +6,7 @@ import numpy as np
 
 from . import blocks, delta_blocks
 from . import frame as frames
-from .blocked import choose_effort
+from .blocked import BLOCK_BYTES, choose_effort
 from .buffers import Bytes
 from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
 from .difference_widths import Wish
@@ -14,10 +14,6 @@ from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
 from .pool import join_parts, map_all
 from .rows import Part, Rows, cut_parts
-
-BLOCK_BYTES = 1 << 21
-"""Raw bytes per block with a base: twice those of one without, because the tables of up to 64
-contexts take ten times the space and time of a single one."""
 
 _LAYOUTS: dict[str | None, frozenset[int]] = {
     "bitx": frozenset(),

@@ -38,15 +38,6 @@ class Tables:
     coded_bytes: int
 
 
-def count_segments(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> NDArray[np.uint32]:
-    """Counts each of the 256 symbols in every segment of (n,) uint8: (segments, 256) uint32."""
-    segment = 1 << segment_log2
-    counts = np.empty((-(-symbols.size // segment), 256), np.uint32)
-    parts = scratch("counts", 8 * 256, np.uint32).reshape(8, 256)
-    tables.count_kernel(symbols, segment, parts, counts)
-    return counts
-
-
 def count_contexts(symbols: Bytes, contexts: Bytes, rows: int) -> NDArray[np.uint32]:
     """Counts each symbol in every context: (rows, 256) uint32; every context is below ``rows``."""
     counts = np.zeros((rows, 256), np.uint32)
@@ -59,18 +50,36 @@ def choose_tables(counts: NDArray[np.uint32]) -> Tables:
     not empty.
     """
     rows = counts.shape[0]
-    chosen = Tables(np.empty((rows, 256), np.uint16), np.empty(rows, np.uint8), 0)
-    price = tables.choose_kernel(
-        counts,
-        tables.COSTS,
+    freqs, tags = np.empty((rows, 256), np.uint16), np.empty(rows, np.uint8)
+    price = tables.choose_kernel(counts, tables.COSTS, *_choice_scratch(), freqs, tags)
+    return Tables(freqs, tags, _coded_bytes(price))
+
+
+def survey(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> tuple[Tables, int]:
+    """Returns the cheapest table for each segment of (n,) uint8, n >= 1, and the number of
+    different symbols.
+    """
+    segment = 1 << segment_log2
+    rows = -(-symbols.size // segment)
+    parts = scratch("counts", 8 * 256, np.uint32).reshape(8, 256)
+    counts = np.empty((rows, 256), np.uint32)
+    freqs, tags = np.empty((rows, 256), np.uint16), np.empty(rows, np.uint8)
+    price, distinct = tables.survey_kernel(
+        symbols, segment, parts, counts, tables.COSTS, *_choice_scratch(), freqs, tags
+    )
+    return Tables(freqs, tags, _coded_bytes(price)), distinct
+
+
+def _choice_scratch() -> tuple[NDArray[np.uint16], NDArray[np.uint32], Bytes]:
+    return (
         scratch("spare", 256, np.uint16),
         scratch("pooled", 256, np.uint32),
         scratch("packed", tables.MAX_TABLE_BYTES, np.uint8),
-        chosen.freqs,
-        chosen.tags,
     )
-    coded = LEAST_BYTES - (-int(price) // (8 * tables.ONE_BIT))
-    return Tables(chosen.freqs, chosen.tags, coded)
+
+
+def _coded_bytes(price: int) -> int:
+    return LEAST_BYTES - (-int(price) // (8 * tables.ONE_BIT))
 
 
 def encode_plane(
@@ -80,11 +89,19 @@ def encode_plane(
     coded.
     """
     states, words = _start(symbols.size)
-    starts = scratch("starts", 256, np.uint32)
-    at = rans_kernels.encode_plane_kernel(
-        path_number(), symbols, segment_log2, chosen.freqs, starts, states, words
+    starts, packed = scratch("starts", 256, np.uint32), _packed_scratch(chosen)
+    end, at = rans_kernels.encode_plane_kernel(
+        path_number(),
+        symbols,
+        segment_log2,
+        chosen.freqs,
+        chosen.tags,
+        starts,
+        states,
+        packed,
+        words,
     )
-    return [bytes([segment_log2]), *_finish(states, chosen, words[at:])]
+    return [bytes([segment_log2]), *_finish(states, packed[:end], words[at:])]
 
 
 def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> list[bytes | memoryview]:
@@ -93,11 +110,11 @@ def encode_contexts(symbols: Bytes, contexts: Bytes, chosen: Tables) -> list[byt
     The parts are valid until the next plane is coded.
     """
     states, words = _start(symbols.size)
-    starts = np.empty(chosen.freqs.shape, np.uint32)
-    at = rans_kernels.encode_context_kernel(
-        path_number(), symbols, contexts, chosen.freqs, starts, states, words
+    starts, packed = np.empty(chosen.freqs.shape, np.uint32), _packed_scratch(chosen)
+    end, at = rans_kernels.encode_context_kernel(
+        path_number(), symbols, contexts, chosen.freqs, chosen.tags, starts, states, packed, words
     )
-    return _finish(states, chosen, words[at:])
+    return _finish(states, packed[:end], words[at:])
 
 
 def decode_plane(source: Bytes, out: Bytes) -> None:
@@ -171,12 +188,14 @@ def _start(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
     return states, scratch("words", count + rans_kernels.WRITE_SLACK, np.uint16)
 
 
+def _packed_scratch(chosen: Tables) -> NDArray[np.uint8]:
+    return scratch("tables", chosen.tags.size * tables.MAX_TABLE_BYTES, np.uint8)
+
+
 def _finish(
-    states: NDArray[np.uint32], chosen: Tables, words: NDArray[np.uint16]
+    states: NDArray[np.uint32], packed: NDArray[np.uint8], words: NDArray[np.uint16]
 ) -> list[bytes | memoryview]:
-    packed = scratch("tables", chosen.tags.size * tables.MAX_TABLE_BYTES, np.uint8)
-    end = tables.pack_tables_kernel(chosen.freqs, chosen.tags, packed)
-    return [states.tobytes(), packed[:end].tobytes(), words.view(np.uint8).data]
+    return [states.tobytes(), packed.tobytes(), words.view(np.uint8).data]
 
 
 def open_stream(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:

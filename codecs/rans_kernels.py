@@ -11,20 +11,27 @@ from numba import njit
 
 from . import rans_scalar, rans_steps
 from .folded_tables import fold_slots_kernel, fold_starts_kernel
-from .tables import SCALE, index_starts_kernel, parse_table_kernel, spread_kernel
+from .tables import (
+    SCALE,
+    index_starts_kernel,
+    pack_tables_kernel,
+    parse_table_kernel,
+    spread_kernel,
+)
 
 WRITE_SLACK = 16
 """Words that must be free below the first one an encoder can write: vector stores clobber them."""
 
 
 @njit(nogil=True, cache=True)
-def encode_plane_kernel(path, symbols, segment_log2, freqs, starts, states, words):
-    """Encodes ``symbols`` (n,) uint8 with a table per segment and returns where in ``words`` the
-    words begin.
+def encode_plane_kernel(path, symbols, segment_log2, freqs, tags, starts, states, packed, words):
+    """Encodes ``symbols`` (n,) uint8 with a table per segment; returns where in ``packed`` the
+    tables end, and where in ``words`` the words begin.
 
-    ``freqs``: (segments, 256) uint16. ``starts``: (256,) uint32, scratch. ``words``: (n +
-    WRITE_SLACK,) uint16.
+    ``freqs``, ``tags``: see ``tables.choose_kernel``. ``starts``: (256,) uint32, scratch.
+    ``packed``: (segments * MAX_TABLE_BYTES,) uint8. ``words``: (n + WRITE_SLACK,) uint16.
     """
+    packed_end = pack_tables_kernel(freqs, tags, packed)
     at = words.size
     for index in range(freqs.shape[0] - 1, -1, -1):
         index_starts_kernel(freqs[index], starts)
@@ -45,17 +52,16 @@ def encode_plane_kernel(path, symbols, segment_log2, freqs, starts, states, word
             at = rans_steps.encode_plane_avx2(
                 symbols, begin, steps, starts, states, words, at, symbols
             )
-    return at
+    return packed_end, at
 
 
 @njit(nogil=True, cache=True)
-def encode_context_kernel(path, symbols, contexts, freqs, starts, states, words):
-    """Encodes ``symbols`` (n,) uint8 with a table per context and returns where in ``words`` the
-    words begin.
+def encode_context_kernel(path, symbols, contexts, freqs, tags, starts, states, packed, words):
+    """Like ``encode_plane_kernel``, with a table per context.
 
-    ``contexts``: (n,) uint8 below ``freqs.shape[0]``. ``freqs``: (contexts, 256) uint16.
-    ``starts``: (contexts, 256) uint32, scratch. ``words``: (n + WRITE_SLACK,) uint16.
+    ``contexts``: (n,) uint8 below ``freqs.shape[0]``. ``starts``: (contexts, 256) uint32, scratch.
     """
+    packed_end = pack_tables_kernel(freqs, tags, packed)
     for context in range(freqs.shape[0]):
         index_starts_kernel(freqs[context], starts[context])
     steps = symbols.size // 64 if path > 0 else 0
@@ -68,7 +74,7 @@ def encode_context_kernel(path, symbols, contexts, freqs, starts, states, words)
         )
     elif path == 1:
         at = rans_steps.encode_context_avx2(symbols, 0, steps, starts, states, words, at, contexts)
-    return at
+    return packed_end, at
 
 
 @njit(nogil=True, cache=True)

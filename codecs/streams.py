@@ -91,12 +91,11 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     """
     if previous is not None and not effort.contexts and _looks_random(plane, effort.min_gain):
         return _plan(RAW, plane.size, lambda: [plane.data])
-    counts = rans.count_segments(plane)
-    if np.count_nonzero(counts.sum(axis=0)) == 1:
+    chosen, distinct = rans.survey(plane)
+    if distinct == 1:
         return _plan(CONSTANT, 1, lambda: [plane[:1].tobytes()])
     best = _plan(RAW, plane.size, lambda: [plane.data])
     if effort.entropy:
-        chosen = rans.choose_tables(counts)
         enough = best.coded_bytes - effort.min_gain * plane.size
         if chosen.coded_bytes < enough:
             best = _plan(RANS, chosen.coded_bytes, lambda: rans.encode_plane(plane, chosen))
@@ -156,7 +155,7 @@ def _looks_random(plane: Bytes, min_gain: float) -> bool:
         return False
     grid = plane[: pieces * _SAMPLE_BYTES].reshape(pieces, _SAMPLE_BYTES)
     sample = freeze(np.ascontiguousarray(grid[::16]).reshape(-1))
-    coded_bytes = rans.choose_tables(rans.count_segments(sample)).coded_bytes - rans.LEAST_BYTES
+    coded_bytes = rans.survey(sample)[0].coded_bytes - rans.LEAST_BYTES
     return coded_bytes > (1 - min_gain) * sample.size and not _zstd_may_win(plane, plane.size)
 
 

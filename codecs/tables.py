@@ -191,6 +191,24 @@ def choose_kernel(counts, costs, spare, pooled, packed, freqs, tags):
 
 
 @njit(nogil=True, cache=True)
+def survey_kernel(symbols, segment, parts, counts, costs, spare, pooled, packed, freqs, tags):
+    """Counts the symbols of each segment and chooses its table, in one call: threads that take
+    turns at the interpreter lose more by every further one than by the choosing.
+
+    Arguments: see ``count_kernel`` (``parts`` is its scratch) and ``choose_kernel``. Returns the
+    price and the number of different symbols.
+    """
+    count_kernel(symbols, segment, parts, counts)
+    distinct = 0
+    for s in range(256):
+        total = np.uint32(0)
+        for row in range(counts.shape[0]):
+            total |= counts[row, s]
+        distinct += total > 0
+    return choose_kernel(counts, costs, spare, pooled, packed, freqs, tags), distinct
+
+
+@njit(nogil=True, cache=True)
 def _bit_length(value):
     bits = 0
     while value > 0:

@@ -41,7 +41,7 @@ def probe(count: int, kept: list[mmap.mmap]) -> None:
     rng = np.random.default_rng(count)
     symbols = edge_copy(np.clip(rng.normal(9, 2, count), 0, 255).astype(np.uint8), kept)
     side = edge_copy(rng.integers(0, 7, count, np.uint8), kept)
-    tables = rans.choose_tables(rans.count_segments(symbols))
+    tables = rans.survey(symbols)[0]
     plain = b"".join(rans.encode_plane(symbols, tables))
     tables = rans.choose_tables(rans.count_contexts(symbols, side, 7))
     mixed = b"".join(rans.encode_contexts(symbols, side, tables))

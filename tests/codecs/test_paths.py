@@ -44,7 +44,7 @@ def _on_every_path(encode):
 )
 def test_planes(count, spread, log2, seed):
     symbols = _symbols(count, spread, seed)
-    tables = rans.choose_tables(rans.count_segments(symbols, log2))
+    tables = rans.survey(symbols, log2)[0]
     coded = _on_every_path(lambda: rans.encode_plane(symbols, tables, log2))
     assert len(set(coded)) == 1
     for path in paths.available_paths():
@@ -55,7 +55,7 @@ def test_planes(count, spread, log2, seed):
 
 
 def _plane_of(symbols: np.ndarray, log2: int) -> np.ndarray:
-    tables = rans.choose_tables(rans.count_segments(symbols, log2))
+    tables = rans.survey(symbols, log2)[0]
     return freeze(np.frombuffer(b"".join(rans.encode_plane(symbols, tables, log2)), np.uint8))
 
 
@@ -119,7 +119,7 @@ def test_planes_with_contexts(count, rows, seed):
 @given(count=LENGTHS, seed=st.integers(0, 1000))
 def test_pairs(count, seed):
     symbols, low = _symbols(count, 3, seed), _symbols(count, 1000, seed + 1)
-    tables = rans.choose_tables(rans.count_segments(symbols))
+    tables = rans.survey(symbols)[0]
     coded = freeze(np.frombuffer(b"".join(rans.encode_plane(symbols, tables)), np.uint8))
     wide = low.astype(np.uint16)
     expected = (wide & 128) << 8 | symbols.astype(np.uint16) << 7 | wide & 127
@@ -149,7 +149,7 @@ def test_frames(dtype, kind, level):
 @given(data=st.data(), count=st.sampled_from([64, 640, 5000]))
 def test_every_path_refuses_the_same_streams(data, count):
     symbols = _symbols(count, 3, 1)
-    tables = rans.choose_tables(rans.count_segments(symbols))
+    tables = rans.survey(symbols)[0]
     coded = bytearray(b"".join(rans.encode_plane(symbols, tables)))
     if data.draw(st.booleans()):
         coded[data.draw(st.integers(0, len(coded) - 1))] ^= data.draw(st.integers(1, 255))
