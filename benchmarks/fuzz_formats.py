@@ -25,8 +25,10 @@ from pathlib import Path
 import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
 with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: ignore[reportAttributeAccessIssue]
+    from weightvault.dedup.chunking import cut_opaque
     from weightvault.dedup.errors import InvalidFile
     from weightvault.dedup.formats import (
+        companions,
         gguf,
         hdf5,
         msgpack,
@@ -44,6 +46,8 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
 RESULTS = Path(__file__).parent / "results" / "fuzz_formats.csv"
 RUNS = 1_000_000
 MAX_BYTES = 12_000
+TIMEOUT_SECONDS = 100
+"""By the clock, of one input: instrumented, what takes 2 s takes 20, and others may be at work."""
 RSS_LIMIT_MIB = 512
 """Where libFuzzer stops a run: its own tables take some 150 MiB on top of the parser."""
 
@@ -75,13 +79,31 @@ def fuzz_pickle(data: bytes) -> None:
     """Follows `data` as a pickle."""
     with suppress(Unreadable):
         cursor = Cursor(io.BytesIO(data), len(data))
-        for name, _ in pickles.list_views(pickles.read_value(pickles.PickleFile(cursor))):
+        for name, _ in pickles.list_views(
+            pickles.read_value(pickles.PickleFile(cursor), cursor.work)
+        ):
             assert isinstance(name, str)
 
 
-def fuzz_zip(data: bytes) -> None:
+def fuzz_archive(data: bytes) -> None:
     """Takes `data` apart as an archive, and whatever lies in it."""
-    check_cover(data, registry.segment_file("x.zip", io.BytesIO(data), len(data)))
+    check_cover(data, registry.segment_file("x", io.BytesIO(data), len(data)))
+
+
+def fuzz_companions(data: bytes) -> None:
+    """Takes the first half of `data` as a model, and the rest as what it says about a neighbour."""
+    half = len(data) // 2
+    with suppress(Unreadable):
+        found = list(onnx.list_external(io.BytesIO(data[:half]), half))
+        places = [(start, [tensor]) for _, start, tensor in found]
+        rest = data[half:]
+        check_cover(rest, companions.segment_companion(io.BytesIO(rest), len(rest), places))
+
+
+def fuzz_chunking(data: bytes) -> None:
+    """Cuts `data` by its content, many times over so that there is something to cut."""
+    data = data * (1 + 100_000 // max(1, len(data)))
+    check_cover(data, cut_opaque(io.BytesIO(data), 0, len(data)))
 
 
 PARSERS: dict[str, Callable[[bytes], None]] = {
@@ -93,7 +115,10 @@ PARSERS: dict[str, Callable[[bytes], None]] = {
     "msgpack": partial(fuzz_segmenter, msgpack.segment),
     "torch_legacy": partial(fuzz_segmenter, torch_legacy.segment),
     "pickles": fuzz_pickle,
-    "zips": fuzz_zip,
+    "zips": fuzz_archive,
+    "tars": fuzz_archive,
+    "companions": fuzz_companions,
+    "chunking": fuzz_chunking,
 }
 
 
@@ -101,9 +126,11 @@ def write_seeds(parser: str, folder: Path) -> None:
     """Writes small real files of a parser's format."""
     from .model_files import (
         WRITERS,
+        external_onnx_bytes,
         gguf_bytes,
         make_arrays,
         npy_bytes,
+        tar_bytes,
         torch_bytes,
     )
 
@@ -115,6 +142,7 @@ def write_seeds(parser: str, folder: Path) -> None:
         "msgpack": ["flax_model.msgpack"],
         "torch_legacy": ["legacy.bin"],
         "zips": ["model.npz", "model.pt"],
+        "chunking": ["flax_model.msgpack"],
     }
     for name in names.get(parser, []):
         (folder / name).write_bytes(WRITERS[name](arrays))
@@ -122,6 +150,11 @@ def write_seeds(parser: str, folder: Path) -> None:
         (folder / "gguf").write_bytes(gguf_bytes(arrays, tokens=12))
     elif parser == "npy":
         (folder / "npy").write_bytes(npy_bytes(arrays["layer.0.weight"]))
+    elif parser == "tars":
+        (folder / "tar").write_bytes(tar_bytes(arrays))
+    elif parser == "companions":
+        model = external_onnx_bytes(arrays)
+        (folder / "external").write_bytes(model + bytes(len(model)))
     elif parser == "pickles":
         legacy = torch_bytes(arrays, legacy=True)
         (folder / "pickle").write_bytes(legacy[legacy.index(b"ccollections") - 2 :])
@@ -132,7 +165,8 @@ def fuzz(parser: str, folder: Path, options: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         write_seeds(parser, folder)
-    limits = [f"-max_len={MAX_BYTES}", f"-rss_limit_mb={RSS_LIMIT_MIB}", "-timeout=10"]
+    limits = [f"-max_len={MAX_BYTES}", f"-rss_limit_mb={RSS_LIMIT_MIB}"]
+    limits.append(f"-timeout={TIMEOUT_SECONDS}")
     limits.append(f"-artifact_prefix={folder}.")
     atheris.Setup([sys.argv[0], str(folder), *limits, *options], PARSERS[parser])
     atheris.Fuzz()

@@ -6,6 +6,7 @@ They are those of the extra `test`, and PyTorch.
 from __future__ import annotations
 
 import io
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,18 @@ def npz_bytes(arrays: Arrays) -> bytes:
     return out.getvalue()
 
 
+def tar_bytes(arrays: Arrays) -> bytes:
+    """An archive with the arrays in npy files, as tar writes it."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, values in arrays.items():
+            data = npy_bytes(values)
+            info = tarfile.TarInfo(f"{name}.npy")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
 def npy_bytes(values: np.ndarray) -> bytes:
     """One array as NumPy writes it."""
     out = io.BytesIO()
@@ -70,6 +83,20 @@ def make_onnx(arrays: Arrays) -> onnx.ModelProto:
 def onnx_bytes(arrays: Arrays) -> bytes:
     """Such a model in one file."""
     return make_onnx(arrays).SerializeToString()
+
+
+def external_onnx_bytes(arrays: Arrays) -> bytes:
+    """Such a model whose tensors lie one after the other in a file beside it."""
+    model = make_onnx(arrays)
+    offset = 0
+    for tensor in model.graph.initializer:
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights"), ("offset", offset), ("length", size)):
+            tensor.external_data.add(key=key, value=str(value))
+        offset += size
+    return model.SerializeToString()
 
 
 def gguf_bytes(arrays: Arrays, tokens: int = 400) -> bytes:
@@ -126,5 +153,6 @@ WRITERS: dict[str, Callable[[Arrays], bytes]] = {
     "model.gguf": gguf_bytes,
     "model.h5": hdf5_bytes,
     "flax_model.msgpack": flax_bytes,
+    "model.tar": tar_bytes,
 }
 """Every format that holds several tensors, by a file name that it goes by."""

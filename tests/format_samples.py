@@ -18,6 +18,7 @@ from weightvault.benchmarks.model_files import (
     npz_bytes,
     onnx_bytes,
     safetensors_of,
+    tar_bytes,
 )
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "npz_bytes",
     "onnx_bytes",
     "safetensors_of",
+    "tar_bytes",
     "torch_bytes",
 ]
 

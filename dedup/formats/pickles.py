@@ -15,12 +15,16 @@ from math import prod
 from typing import Any
 
 from .opcodes import Global, Machine, Node
-from .source import MAX_NAME_CHARACTERS, Cursor, Unreadable
+from .source import MAX_NAME_CHARACTERS, Cursor, Unreadable, Work
 
 # A state dictionary takes about 40 opcodes and 300 bytes a tensor. Half a million opcodes take
 # 1.5 s and 150 MB to follow at worst.
 _MAX_OPCODES = 500_000
 MAX_PICKLE_BYTES = 32 * 1024 * 1024
+
+_REBUILDS = frozenset(
+    f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "qtensor")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +49,22 @@ class View:
     strides: tuple[int, ...]
     dtype: str | None = None
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie without gaps and in C order."""
+    def shape_as_it_lies(self) -> tuple[int, ...] | None:
+        """Returns the dimensions in the order that the elements lie in, which is another one for
+        a transposed tensor; None where there are gaps between them, or some are shared."""
+        order = sorted(range(len(self.shape)), key=lambda i: -self.strides[i])
+        if not all(n == 1 or stride for n, stride in zip(self.shape, self.strides, strict=True)):
+            return None
         expected = 1
-        for n, stride in zip(reversed(self.shape), reversed(self.strides), strict=True):
-            if n != 1 and stride != expected:
-                return False
-            expected *= n
-        return True
+        for i in reversed(order):
+            if self.shape[i] != 1 and self.strides[i] != expected:
+                return None
+            expected *= self.shape[i]
+        return tuple(self.shape[i] for i in order) if self._is_permuted() else self.shape
+
+    def _is_permuted(self) -> bool:
+        strides = [s for n, s in zip(self.shape, self.strides, strict=True) if n != 1]
+        return strides != sorted(strides, reverse=True)
 
     @property
     def count(self) -> int:
@@ -85,11 +96,12 @@ class PickleFile:
         return bytes(line)
 
 
-def read_value(file: PickleFile | io.BytesIO) -> Any:
+def read_value(file: PickleFile | io.BytesIO, work: Work) -> Any:
     """Follows one pickle from where `file` stands to its end; returns what it leaves: plain values,
     nodes and views.
 
-    Raises Unreadable for bytes that are no pickle, or one beyond the bounds.
+    Counts opcodes as `work`. Raises Unreadable for bytes that are no pickle, or one beyond the
+    bounds.
     """
     machine = Machine(_call, _load)
     try:
@@ -98,6 +110,7 @@ def read_value(file: PickleFile | io.BytesIO) -> Any:
         for count, (opcode, argument, _) in enumerate(opcodes):
             if count == _MAX_OPCODES:
                 raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
+            work.spend(1)
             machine.step(opcode.name, argument)
         return machine.stack[-1]
     except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
@@ -157,7 +170,7 @@ def _call(function: Any, arguments: Any) -> Any:
     name = _name(function)
     if name.startswith("torch._utils._rebuild_parameter") and _has(arguments, 1):
         return arguments[0]
-    if name in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor"):
+    if name in _REBUILDS:
         return _view(arguments, None) or Node([(None, arguments)])
     if name == "torch._utils._rebuild_tensor_v3" and _has(arguments, 7):
         return _view(arguments, _name(arguments[6])) or Node([(None, arguments)])

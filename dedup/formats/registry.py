@@ -13,17 +13,19 @@ from types import ModuleType
 from ..chunking import cut_opaque, split_opaque
 from ..errors import InvalidFile
 from ..segments import Segment
-from . import gguf, hdf5, msgpack, npy, onnx, safetensors, torch_legacy, zips
-from .source import ReadableFile, Unreadable
+from . import gguf, hdf5, msgpack, npy, onnx, safetensors, tars, torch_legacy, zips
+from .source import ReadableFile, Unreadable, Window
 
-HEAD_BYTES = 64
+HEAD_BYTES = 512
 
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3
 
 # The first that recognises a file takes it. Those that go by the name alone come last but for
 # safetensors, whose name is a promise.
-_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, onnx, msgpack)
+_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, onnx, msgpack)
+# Their `segment` also takes what takes a member apart.
+_ARCHIVES = (zips, tars)
 
 
 def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
@@ -33,7 +35,8 @@ def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
     none. Raises InvalidFile where a safetensors file breaks its format: every other format is
     only tried, and a file that breaks it is opaque.
     """
-    return _segment(name, file, size, 0)
+    # All that is read of it, at any depth, counts as one.
+    return _segment(name, Window(file, 0, size), size, 0)
 
 
 def find_format(name: str, file: ReadableFile) -> str:
@@ -51,9 +54,10 @@ def _segment(name: str, file: ReadableFile, size: int, depth: int) -> list[Segme
     file.seek(0)
     kind = _recognise(name, file.read(HEAD_BYTES))
     try:
-        if kind is zips and depth < _MAX_DEPTH:
-            return zips.segment(file, size, partial(_segment_member, depth=depth + 1))
-        if kind is not None and kind is not zips:
+        if kind in _ARCHIVES:
+            if depth < _MAX_DEPTH:
+                return kind.segment(file, size, partial(_segment_member, depth=depth + 1))
+        elif kind is not None:
             return kind.segment(file, size)
     except Unreadable:
         pass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,11 +36,33 @@ class ReadableFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file inside a file, stored as it is: its name, its first byte, its bytes."""
+    """A file inside a file: its name, its first byte, its bytes there; `plain` are those it has
+    once inflated, None for one that is stored as it is."""
 
     name: str
     start: int
     size: int
+    plain: int | None = None
+
+
+TakeApart = Callable[[str, "ReadableFile", int], "list[Segment]"]
+"""Returns the segments of a member of an archive: its name, its bytes as a file, their number."""
+
+
+class Work:
+    """How much a file may make its readers do, in reads of a few bytes; what lies in it, however
+    deep, shares that. Some 2 s of them, several times what the header of any model takes."""
+
+    READS = 2_000_000
+
+    def __init__(self) -> None:
+        self.left = self.READS
+
+    def spend(self, reads: int) -> None:
+        """Counts reads; raises Unreadable once there were more than a file of a model takes."""
+        self.left -= reads
+        if self.left < 0:
+            raise Unreadable("more parts than a file of this format has")
 
 
 class Window:
@@ -48,6 +70,7 @@ class Window:
 
     def __init__(self, file: ReadableFile, start: int, size: int) -> None:
         self._file = file
+        self.work = work_of(file)
         self._start = start
         self._size = size
         self._position = 0
@@ -69,6 +92,11 @@ class Window:
         return data
 
 
+def work_of(file: ReadableFile) -> Work:
+    """Returns what readers of a file count their reads in: that of the file it lies in."""
+    return file.work if isinstance(file, Window) else Work()
+
+
 def read_at(file: ReadableFile, start: int, count: int) -> bytes:
     """Returns the `count` bytes from `start` on; raises Unreadable where they are not all there.
 
@@ -86,32 +114,31 @@ class Cursor:
     """Reads a file of `size` bytes from `position` on; raises Unreadable past its end.
 
     Small reads are served from a buffer, because headers are read a few bytes at a time. Raises
-    Unreadable, too, after more reads than the header of any model takes: some 2 s of them, however
-    a hostile file makes a reader walk.
+    Unreadable, too, after more reads than there is `Work`, however a hostile file makes a reader
+    walk.
     """
 
     _BUFFER_BYTES = 1 << 16
-    _READS = 1_500_000
     # What filling the buffer takes, counted in reads from it.
     _FILL_READS = 16
 
     def __init__(self, file: ReadableFile, size: int, position: int = 0) -> None:
         self.position = position
         self.size = size
+        self.work = work_of(file)
         self._file = file
         self._buffer = b""
         self._origin = 0
-        self._left = self._READS
 
     def take(self, count: int) -> bytes:
         """Returns the next `count` bytes, which must be there."""
         if not 0 <= count <= self.size - self.position:
             raise Unreadable(f"{count} bytes at {self.position} are not there")
         begin = self.position - self._origin
-        if not 0 <= begin <= begin + count <= len(self._buffer) or self._left <= 0:
+        if not 0 <= begin <= begin + count <= len(self._buffer) or self.work.left <= 0:
             self._fill(count)
             begin = 0
-        self._left -= 1
+        self.work.left -= 1
         self.position += count
         return self._buffer[begin : begin + count]
 
@@ -134,9 +161,7 @@ class Cursor:
         self.position += count
 
     def _fill(self, count: int) -> None:
-        self._left -= self._FILL_READS
-        if self._left < 0:
-            raise Unreadable("more parts than a file of this format has")
+        self.work.spend(self._FILL_READS)
         wanted = max(count, min(self._BUFFER_BYTES, self.size - self.position))
         self._buffer = read_at(self._file, self.position, wanted)
         self._origin = self.position

@@ -20,6 +20,11 @@ _KINDS = {
     "ByteStorage": "U8",
     "UntypedStorage": "U8",
     "BoolStorage": "BOOL",
+    "QInt8Storage": "I8",
+    "QUInt8Storage": "U8",
+    "QInt32Storage": "I32",
+    "ComplexFloatStorage": "C64",
+    "ComplexDoubleStorage": "C128",
 }
 
 _DTYPES = {
@@ -50,27 +55,42 @@ def segment_storage(
     """
     item_bytes = ITEM_BYTES.get(dtype)
     if item_bytes is None or size % item_bytes:
-        return [make_tensor(_storage_name(storage), "U8", (size,), size)]
+        return [_segment_unknown(storage, views, size, dtype)]
     count = size // item_bytes
     segments: list[Segment] = []
     position = 0
-    for name, view in _tile(views, count):
+    for name, view, shape in _tile(views, count):
         if view.offset > position:
             segments.append(_rest(storage, dtype, view.offset - position, item_bytes))
-        segments.append(make_tensor(name, dtype, view.shape, view.count * item_bytes))
+        segments.append(make_tensor(name, dtype, shape, view.count * item_bytes))
         position = view.offset + view.count
     if position < count:
         segments.append(_rest(storage, dtype, count - position, item_bytes))
     return segments
 
 
-def _tile(views: Sequence[tuple[str, View]], count: int) -> Iterator[tuple[str, View]]:
-    """Yields contiguous views of `count` elements that do not overlap, by offset."""
+def _segment_unknown(
+    storage: Storage, views: Sequence[tuple[str, View]], size: int, dtype: str
+) -> Segment:
+    """Returns a storage whose elements are of no known length: the one tensor that looks at all of
+    it, or plain bytes."""
+    for name, view in views:
+        if len(views) == 1 and view.count == storage.count and dtype not in ITEM_BYTES:
+            return make_tensor(name, dtype, view.shape_as_it_lies() or (storage.count,), size)
+    return make_tensor(_storage_name(storage), "U8", (size,), size)
+
+
+def _tile(
+    views: Sequence[tuple[str, View]], count: int
+) -> Iterator[tuple[str, View, tuple[int, ...]]]:
+    """Yields views of `count` elements that have no gaps and do not overlap, by offset, and their
+    shapes as they lie."""
     position = 0
     for name, view in sorted(views, key=lambda named: named[1].offset):
         fits = position <= view.offset and view.offset + view.count <= count
-        if view.count and fits and view.is_contiguous:
-            yield name, view
+        shape = view.shape_as_it_lies() if view.count and fits else None
+        if shape is not None:
+            yield name, view, shape
             position = view.offset + view.count
 
 

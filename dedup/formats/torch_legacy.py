@@ -30,7 +30,7 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     pickles or storages cannot be followed."""
     cursor = Cursor(file, size)
     pickles = PickleFile(cursor)
-    _, _, machine, value, keys = (read_value(pickles) for _ in range(5))
+    _, _, machine, value, keys = (read_value(pickles, cursor.work) for _ in range(5))
     if get_item(machine, "little_endian") is not True:
         raise Unreadable("the checkpoint was not written on a little-endian machine")
     return cover(file, size, _place_storages(cursor, value, keys))

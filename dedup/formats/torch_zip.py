@@ -1,21 +1,25 @@
 """Finds the tensors of a PyTorch checkpoint among the members of its zip archive.
 
 Layout: `NAME/data.pkl`, a pickle that refers to storages by key, `NAME/data/KEY` for each, and
-perhaps `NAME/byteorder`. Source: PyTorch, "Serialization semantics", and what `torch.save` writes.
+perhaps `NAME/byteorder`. TorchScript adds `NAME/constants.pkl` and `NAME/constants/KEY`.
+Source: PyTorch, "Serialization semantics", and what `torch.save` and `torch.jit.save` write.
 """
 
 from __future__ import annotations
 
 import io
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 
 from ..segments import Segment
 from .pickles import MAX_PICKLE_BYTES, Storage, View, list_views, read_value
-from .source import Member, ReadableFile, Unreadable, read_at
+from .source import Member, ReadableFile, Unreadable, read_at, work_of
 from .storages import segment_storage, storage_dtype
 
-_PICKLE = "data.pkl"
+_PICKLES = {"data.pkl": "data/", "constants.pkl": "constants/"}
+# Reading or inflating this many bytes takes as long as a read of a few.
+_BYTES_PER_READ = 256
 
 
 def find_storages(file: ReadableFile, members: Sequence[Member]) -> dict[str, list[Segment]]:
@@ -24,10 +28,10 @@ def find_storages(file: ReadableFile, members: Sequence[Member]) -> dict[str, li
     by_name = {member.name: member for member in members}
     found: dict[str, list[Segment]] = {}
     for name, member in by_name.items():
-        if name == _PICKLE or name.endswith("/" + _PICKLE):
-            folder = name.removesuffix(_PICKLE)
+        folder, _, base = name.rpartition("/")
+        if base in _PICKLES:
             try:
-                found |= _segment_storages(file, by_name, folder, member)
+                found |= _segment_storages(file, by_name, f"{folder}/" if folder else "", member)
             except Unreadable:
                 continue
     return found
@@ -36,19 +40,34 @@ def find_storages(file: ReadableFile, members: Sequence[Member]) -> dict[str, li
 def _segment_storages(
     file: ReadableFile, by_name: dict[str, Member], folder: str, member: Member
 ) -> dict[str, list[Segment]]:
-    if _is_big_endian(file, by_name.get(folder + "byteorder")):
+    order = by_name.get(folder + "byteorder")
+    if order is not None and _read_member(file, order) == b"big":
         return {}
-    if member.size > MAX_PICKLE_BYTES:
-        raise Unreadable(f"a pickle of {member.size} bytes")
-    data = read_at(file, member.start, member.size)
-    views = group_views(read_value(io.BytesIO(data)))
+    data = folder + _PICKLES[member.name.rpartition("/")[2]]
+    pickle = io.BytesIO(_read_member(file, member))
     found: dict[str, list[Segment]] = {}
-    for storage, tensors in views.items():
-        place = by_name.get(f"{folder}data/{storage.key}")
-        if place is not None:
+    for storage, tensors in group_views(read_value(pickle, work_of(file))).items():
+        place = by_name.get(data + storage.key)
+        if place is not None and place.plain is None:
             dtype = storage_dtype(storage, tensors)
             found[place.name] = segment_storage(storage, tensors, place.size, dtype)
     return found
+
+
+def _read_member(file: ReadableFile, member: Member) -> bytes:
+    """Returns the bytes of a member, inflated; raises Unreadable where they are too many."""
+    size = member.size if member.plain is None else member.plain
+    if max(size, member.size) > MAX_PICKLE_BYTES:
+        raise Unreadable(f"a pickle of {size} bytes")
+    work_of(file).spend((size + member.size) // _BYTES_PER_READ)
+    data = read_at(file, member.start, member.size)
+    if member.plain is None:
+        return data
+    try:
+        # No more than was promised, whatever the stream holds.
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.plain + 1)
+    except zlib.error as error:
+        raise Unreadable(f"member {member.name!r} does not inflate: {error}") from error
 
 
 def group_views(root: object) -> dict[Storage, list[tuple[str, View]]]:
@@ -57,7 +76,3 @@ def group_views(root: object) -> dict[Storage, list[tuple[str, View]]]:
     for name, view in list_views(root):
         views[view.storage].append((name, view))
     return views
-
-
-def _is_big_endian(file: ReadableFile, member: Member | None) -> bool:
-    return member is not None and member.size == 3 and read_at(file, member.start, 3) == b"big"

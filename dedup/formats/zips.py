@@ -1,18 +1,19 @@
 """Takes zip archives apart: npz, PyTorch checkpoints, Keras 3 models, archives of those.
 
 A member that is stored as it is is taken apart like a file of its own; one that is compressed is
-opaque. Members are found through the central directory alone. Source: PKWARE, "APPNOTE.TXT - .ZIP
-File Format Specification", 4.3 to 4.5.
+opaque, and inflated only where it is the pickle of a checkpoint. Members are found through the
+central directory alone. Source: PKWARE, "APPNOTE.TXT - .ZIP File Format Specification", 4.3 to 4.5.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 from ..segments import Segment
 from . import torch_zip
-from .source import Member, ReadableFile, Unreadable, Window, cover, read_at
+from .source import Member, ReadableFile, TakeApart, Unreadable, Window, cover, read_at, work_of
 
 # About 100,000 members, each of which takes 0.2 ms to look into; the directory of a checkpoint
 # with 1,000 tensors takes 100 KB.
@@ -27,8 +28,9 @@ _MAX_COMMENT_BYTES = 65_535
 _IN_ZIP64 = 0xFFFF_FFFF
 _ENCRYPTED = 1
 _STORED = 0
-
-TakeApart = Callable[[str, ReadableFile, int], list[Segment]]
+_DEFLATED = 8
+# What a member takes besides reading what lies in it, in reads of a few bytes.
+_MEMBER_READS = 16
 
 
 def recognise(_name: str, head: bytes) -> bool:
@@ -47,7 +49,7 @@ def segment(file: ReadableFile, size: int, take_apart: TakeApart) -> list[Segmen
     placed: list[tuple[int, list[Segment]]] = []
     end = 0
     for member in sorted(members, key=lambda m: m.start):
-        if member.start >= end:
+        if member.start >= end and member.plain is None:
             window = Window(file, member.start, member.size)
             tensors = storages.get(member.name)
             parts = tensors or take_apart(member.name, window, member.size)
@@ -72,19 +74,23 @@ def _find_members(file: ReadableFile, size: int) -> Iterator[Member]:
         extra = directory[name_at + n_name : name_at + n_name + n_extra]
         plain, packed, offset = _widen(extra, plain, packed, fields[-1])
         at = name_at + n_name + n_extra + n_comment
-        if method == _STORED and not flags & _ENCRYPTED and packed == plain > 0:
-            yield _place(file, size, name, offset + shift, plain)
+        stored = method == _STORED and packed == plain > 0
+        if (stored or method == _DEFLATED) and not flags & _ENCRYPTED:
+            work_of(file).spend(_MEMBER_READS)
+            inflated = None if stored else plain
+            yield _place(file, size, Member(name, offset + shift, packed, inflated))
 
 
-def _place(file: ReadableFile, size: int, name: str, offset: int, plain: int) -> Member:
-    """Returns a member once its local header was read, whose length the directory does not tell."""
-    header = _LOCAL.unpack(read_at(file, offset, _LOCAL.size))
+def _place(file: ReadableFile, size: int, member: Member) -> Member:
+    """Returns a member where its bytes start: behind its local header, whose length the directory
+    does not tell."""
+    header = _LOCAL.unpack(read_at(file, member.start, _LOCAL.size))
     if header[0] != b"PK\x03\x04":
-        raise Unreadable(f"no member at {offset}")
-    start = offset + _LOCAL.size + header[-2] + header[-1]
-    if plain > size - start:
-        raise Unreadable(f"member {name!r} lies outside of the archive")
-    return Member(name, start, plain)
+        raise Unreadable(f"no member at {member.start}")
+    start = member.start + _LOCAL.size + header[-2] + header[-1]
+    if member.size > size - start:
+        raise Unreadable(f"member {member.name!r} lies outside of the archive")
+    return replace(member, start=start)
 
 
 def _find_directory(file: ReadableFile, size: int) -> tuple[int, int, int]:

@@ -1,7 +1,9 @@
 """Every format as its own library writes it: all tensors are found, every byte is covered."""
 
 import io
+import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -161,7 +163,99 @@ def test_member_called_safetensors_may_be_anything():
     assert tensors("x.zip", out.getvalue()) == []
 
 
+# tar
+
+
+@pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@pytest.mark.parametrize("name", ["w.npy", "a/" * 70 + "w.npy", "b" * 140 + ".npy", "gewöhnlich"])
+def test_tars_of_every_kind_are_taken_apart(layout: int, name: str):
+    values = np.random.default_rng(4).normal(0, 1, 700)
+    data = npy_bytes(values)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=layout) as archive:
+        for member in ("first", name, "last.npy"):
+            info = tarfile.TarInfo(member)
+            info.size = len(data)
+            try:
+                archive.addfile(info, io.BytesIO(data))
+            except ValueError:
+                pytest.skip("a name too long for this layout")
+        folder = tarfile.TarInfo("folder")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    assert [raw for _, raw in tensors("x.tar", out.getvalue())] == [values.tobytes()] * 3
+
+
+def test_a_checkpoint_in_a_tar_is_taken_apart():
+    """As NeMo packs them."""
+    arrays = make_arrays(side=64)
+    inner = torch_bytes(arrays)
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo("./model_weights.ckpt")
+        info.size = len(inner)
+        archive.addfile(info, io.BytesIO(inner))
+    found = {raw for _, raw in tensors("model.nemo", out.getvalue())}
+    assert {values.tobytes() for values in arrays.values()} <= found
+
+
 # PyTorch
+
+
+def deflate(data: bytes, which: Callable[[str], bool]) -> bytes:
+    """The archive with some members deflated, as other tools write it."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            how = zipfile.ZIP_DEFLATED if which(info.filename) else zipfile.ZIP_STORED
+            new.writestr(info.filename, old.read(info), how)
+    return out.getvalue()
+
+
+def test_a_deflated_pickle_still_names_tensors():
+    arrays = make_arrays(side=64)
+    data = deflate(torch_bytes(arrays), lambda name: name.endswith((".pkl", "byteorder")))
+    found = {t.name: (t.dtype, t.shape) for t, _ in tensors("m.pt", data)}
+    assert found == {name: ("F32", values.shape) for name, values in arrays.items()}
+
+
+def test_deflated_storages_are_opaque():
+    data = deflate(torch_bytes(make_arrays(side=64)), lambda name: "/data/" in name)
+    assert tensors("m.pt", data) == []
+
+
+def test_transposed_tensors_are_named_as_they_lie():
+    torch = pytest.importorskip("torch")
+    values = torch.arange(600.0).reshape(20, 30)
+    out = io.BytesIO()
+    torch.save({"turned": values.t(), "gaps": torch.arange(600.0).reshape(20, 30)[::2]}, out)
+    found = [(t.name, t.shape) for t, _ in tensors("m.pt", out.getvalue())]
+    assert found == [("turned", (20, 30)), ("storage 1", (600,))]
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize")
+def test_quantised_sparse_and_complex_tensors_have_names():
+    torch = pytest.importorskip("torch")
+    state = {
+        "quantised": torch.quantize_per_tensor(torch.randn(20, 30), 0.1, 0, torch.qint8),
+        "complex": torch.randn(20, 30, dtype=torch.complex64),
+        "sparse": torch.eye(40).to_sparse(),
+    }
+    out = io.BytesIO()
+    torch.save(state, out)
+    found = {t.name: t.dtype for t, _ in tensors("m.pt", out.getvalue())}
+    assert found == {"quantised": "I8", "complex": "C64", "sparse.1.0": "I64", "sparse.1.1": "F32"}
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit")
+def test_torchscript_is_taken_apart():
+    torch = pytest.importorskip("torch")
+    weight, bias = torch.randn(30, 40), torch.arange(300.0)
+    traced = torch.jit.trace(lambda x: x @ weight.T + bias[:30], torch.ones(1, 40))
+    out = io.BytesIO()
+    torch.jit.save(traced, out)
+    found = {raw for _, raw in tensors("m.pt", out.getvalue())}
+    assert {weight.numpy().tobytes(), bias.numpy().tobytes()} <= found
 
 
 def test_views_divide_their_storage():

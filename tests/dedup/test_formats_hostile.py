@@ -19,7 +19,7 @@ from weightvault.dedup.errors import InvalidFile
 from weightvault.dedup.formats import gguf, pickles
 from weightvault.dedup.formats.pickles import PickleFile, list_views, read_value
 from weightvault.dedup.formats.registry import segment_file
-from weightvault.dedup.formats.source import Cursor, Unreadable
+from weightvault.dedup.formats.source import Cursor, Unreadable, Work
 from weightvault.dedup.manifest import check_tensor_size
 from weightvault.dedup.segments import Literal, Segment, Tensor
 
@@ -64,7 +64,7 @@ def take_apart_cheaply(name: str, data: bytes) -> list[Segment]:
 @pytest.fixture
 def tight_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds a twentieth of the real ones, so that a file beyond them is soon made and read."""
-    monkeypatch.setattr(Cursor, "_READS", Cursor._READS // 20)
+    monkeypatch.setattr(Work, "READS", Work.READS // 20)
     monkeypatch.setattr(pickles, "_MAX_OPCODES", pickles._MAX_OPCODES // 20)
     monkeypatch.setattr(gguf, "_MAX_HEADER_BYTES", gguf._MAX_HEADER_BYTES // 20)
 
@@ -211,6 +211,58 @@ def test_directory_of_many_members_is_bounded():
     take_apart_cheaply("x.zip", b"PK\x03\x04" + entry * count + end)
 
 
+# tar
+
+
+def tar_header(size: bytes, kind: bytes = b"0", name: bytes = b"x.npy") -> bytes:
+    fields = [name.ljust(100, b"\0"), bytes(24), size.ljust(12, b"\0"), bytes(20), kind]
+    return (b"".join(fields).ljust(257, b"\0") + b"ustar\x0000").ljust(512, b"\0")
+
+
+def tar_record(text: bytes) -> bytes:
+    return tar_header(b"%o" % len(text), b"x") + text.ljust(512, b"\0")
+
+
+GOOD_TAR = tar_header(b"%o" % 3328) + npy_bytes(np.arange(400.0)).ljust(3584, b"\0")
+TARS = {
+    "longer than the file": tar_header(b"77777777777"),
+    "a binary length of 2^88-1": tar_header(b"\x80" + b"\xff" * 11),
+    "a negative length": tar_header(b"\xff" * 12),
+    "no length": tar_header(b"eight"),
+    "sparse": tar_header(b"1000", b"S") + bytes(512),
+    "on another tape": tar_header(b"1000", b"M") + bytes(512),
+    "a record of no length": tar_record(b" path=x\n"),
+    "a record of length 0": tar_record(b"0 path=x\n"),
+    "a record longer than all": tar_record(b"999999 path=x\n"),
+    "a record without a value": tar_record(b"9 pathx\n\n"),
+    "a length in a record": tar_record(b"12 size=999\n"),
+    "sparse in a record": tar_record(b"22 GNU.sparse.major=1\n"),
+    "records of 1 MiB": tar_header(b"4000000", b"x") + b"7 a=bb\n" * 160_000,
+    "a name of 1 MiB": tar_header(b"4000000", b"L") + bytes(1 << 20),
+    "endless names": tar_header(b"1", b"L") * 3,
+}
+
+
+@pytest.mark.parametrize("case", TARS)
+def test_tar_that_lies_is_opaque(case: str):
+    found = take_apart_cheaply("x.tar", TARS[case] + GOOD_TAR)
+    whole = sum(isinstance(part, Tensor) for part in take_apart("x.tar", GOOD_TAR))
+    assert whole == 1
+    assert not any(isinstance(part, Tensor) for part in found)
+
+
+def test_tars_in_tars_are_followed_only_so_deep():
+    data = GOOD_TAR
+    for _ in range(12):
+        data = tar_header(b"%o" % len(data)) + data
+    assert tensors("x.tar", data) == []
+
+
+@pytest.mark.usefixtures("tight_bounds")
+def test_tar_of_endless_members_is_bounded():
+    take_apart_cheaply("x.tar", tar_header(b"0") * 20_000)
+
+
 # Pickles
 
 
@@ -239,7 +291,7 @@ def test_code_in_a_pickle_is_not_run(protocol: int):
 
 
 def read(data: bytes):
-    return read_value(PickleFile(Cursor(io.BytesIO(data), len(data))))
+    return read_value(PickleFile(Cursor(io.BytesIO(data), len(data))), Work())
 
 
 def test_deep_and_circular_pickles_end():
@@ -286,6 +338,46 @@ def test_endless_pickle_is_bounded(body: bytes):
     take_apart_cheaply("x.pt", checkpoint_with(b"\x80\x02" + body))
     with pytest.raises(Unreadable, match="more"):
         read(b"\x80\x02" + body)
+
+
+def checkpoints_with(data: bytes, count: int) -> bytes:
+    """An archive of many pickles, deflated, which together cost what one does."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(count):
+            archive.writestr(f"{i}/data.pkl", data)
+    return out.getvalue()
+
+
+@pytest.mark.usefixtures("tight_bounds")
+def test_endless_pickles_share_their_bound():
+    body = b"\x80\x02" + b"]0" * 10_000 + b"N."
+    take_apart_cheaply("x.pt", checkpoints_with(body, 2_000))
+    inner = checkpoints_with(body, 50)
+    take_apart_cheaply("x.npz", npz_of(inner, 50))
+
+
+def npz_of(member: bytes, count: int) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for i in range(count):
+            archive.writestr(f"{i}.pt", member)
+    return out.getvalue()
+
+
+def test_deflated_pickle_of_gigabytes_is_not_inflated():
+    data = bytearray(checkpoints_with(b"N" * (64 << 20) + b".", 1))
+    take_apart_cheaply("x.pt", bytes(data))
+    # A directory that promises a little for a stream of much.
+    at = zip_entry(bytes(data), 0)
+    struct.pack_into("<I", data, at + 24, 1000)
+    take_apart_cheaply("x.pt", bytes(data))
+
+
+def test_deflated_pickle_that_does_not_inflate_is_opaque():
+    data = bytearray(checkpoints_with(b"\x80\x02" + bytes(range(256)) * 8 + b".", 1))
+    data[40:80] = bytes(40)
+    take_apart("x.pt", bytes(data))
 
 
 def storage_view(shape: str, strides: str, offset: int = 0) -> bytes:
