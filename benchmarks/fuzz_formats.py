@@ -95,7 +95,7 @@ def fuzz_companions(data: bytes) -> None:
     half = len(data) // 2
     with suppress(Unreadable):
         found = list(onnx.list_external(io.BytesIO(data[:half]), half))
-        places = [(start, [tensor]) for _, start, tensor in found]
+        places: companions.Places = [(start, [tensor]) for _, start, tensor in found]
         rest = data[half:]
         check_cover(rest, companions.segment_companion(io.BytesIO(rest), len(rest), places))
 

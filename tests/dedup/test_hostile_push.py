@@ -1,0 +1,43 @@
+"""Hostile files are stored and given back like any other."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hostile_files import list_hostile
+from models import read_folder
+from vaults import open_local
+
+from weightvault.dedup.errors import InvalidFile
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+
+
+def test_whatever_was_made_to_harm_comes_back(tmp_path: Path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name, data in list_hostile():
+        (folder / name).write_bytes(data)
+    vault = open_local(tmp_path / "vault")
+    push(vault, folder, "org/hostile")
+    pull(vault, "org/hostile", tmp_path / "out")
+    vault.close()
+    assert len(read_folder(folder)) > 80
+    assert read_folder(tmp_path / "out") == read_folder(folder)
+
+
+def test_a_broken_safetensors_file_comes_back_by_another_name(tmp_path: Path):
+    """By its own it is refused, by name and reason: nobody means to store a download cut short."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [9], "data_offsets": [0, 36]}}).encode()
+    data = len(header).to_bytes(8, "little") + header + bytes(20)
+    vault = open_local(tmp_path / "vault")
+    for name in ("model.safetensors", "model.safetensors.part"):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_bytes(data)
+    with pytest.raises(InvalidFile, match=r"model\.safetensors: tensor 'a' lies at"):
+        push(vault, tmp_path / "model.safetensors", "org/m")
+    push(vault, tmp_path / "model.safetensors.part", "org/m")
+    pull(vault, "org/m", tmp_path / "out")
+    vault.close()
+    assert (tmp_path / "out" / "model.safetensors.part").read_bytes() == data
