@@ -2,12 +2,15 @@
 PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 
+# The clients of hubs that tests run, each in an environment of its own.
+HUB_CLIENTS = .venv-hf-0/ready .venv-hf-1/ready .venv-hf-2/ready
+
 .PHONY: demo test lint clean
 
 demo: .venv/demo
 	.venv/bin/python -m weightvault.benchmarks.demo
 
-test: .venv/dev .venv-s3/ready
+test: .venv/dev .venv-s3/ready $(HUB_CLIENTS)
 	.venv/bin/python -m pytest
 
 lint: .venv/dev
@@ -17,7 +20,7 @@ lint: .venv/dev
 	.venv/bin/pyright
 
 clean:
-	rm -rf .venv .venv-s3 build dist *.egg-info
+	rm -rf .venv .venv-s3 .venv-hf-* build dist *.egg-info
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -36,4 +39,20 @@ clean:
 .venv-s3/ready:
 	$(PYTHON) -m venv .venv-s3
 	.venv-s3/bin/pip install $(PIP_FLAGS) ministack==1.5.33
+	touch $@
+
+.venv-hf-0/ready: HUB_VERSION = 0.36.2
+.venv-hf-1/ready: HUB_VERSION = 1.33.0
+.venv-hf-2/ready: HUB_VERSION = 2.4.0
+
+.venv-hf-%/ready:
+	$(PYTHON) -m venv .venv-hf-$*
+	.venv-hf-$*/bin/pip install $(PIP_FLAGS) huggingface_hub==$(HUB_VERSION)
+	touch $@
+
+# PyTorch first and of the processor alone: the plain name may stand for gigabytes for graphics cards.
+.venv-hf-torch/ready:
+	$(PYTHON) -m venv .venv-hf-torch
+	.venv-hf-torch/bin/pip install $(PIP_FLAGS) 'torch==2.13.0+cpu'
+	.venv-hf-torch/bin/pip install $(PIP_FLAGS) transformers==5.23.0 huggingface_hub==2.4.0
 	touch $@

@@ -1,0 +1,34 @@
+"""Everything that people do with a hub, by every version of its client that we answer for."""
+
+from pathlib import Path
+
+import pytest
+from hub_clients import NO_XET, VERSIONS, Hub, client_environment, find_python, run
+
+from weightvault.dedup.history import History, Message
+from weightvault.dedup.incoming import IncomingFiles
+
+# 0.36 takes what the server offers; later ones take Xet unless they are told not to.
+WAYS = [("2.4", {}), ("1.33", {}), ("2.4", NO_XET), ("1.33", NO_XET), ("0.36", {})]
+NAMES = [f"{version}{'-no-xet' if extra else ''}" for version, extra in WAYS]
+
+
+@pytest.mark.parametrize(("version", "extra"), WAYS, ids=NAMES)
+def test_a_model(hub: Hub, tmp_path: Path, version: str, extra: dict[str, str]):
+    drive(hub, tmp_path, version, extra, "model")
+
+
+def test_a_dataset(hub: Hub, tmp_path: Path):
+    drive(hub, tmp_path, "2.4", NO_XET, "dataset")
+
+
+def drive(hub: Hub, folder: Path, version: str, extra: dict[str, str], kind: str) -> None:
+    python = find_python(VERSIONS[version])
+    for repo in ("other/secret", "datasets/other/secret"):
+        history = History(hub.vault, IncomingFiles(hub.vault))
+        history.create_repo(repo, Message("initial commit"))
+    token = hub.token("write", "me")
+    env = client_environment(folder, extra)
+    done = run(python, "driver.py", hub.url, token, folder / "driver", kind, env=env)
+    assert "all done" in done.stdout
+    assert hub.vault.check().problems == ()
