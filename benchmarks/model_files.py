@@ -115,14 +115,15 @@ def gguf_bytes(arrays: Arrays, tokens: int = 400) -> bytes:
         return path.read_bytes()
 
 
-def hdf5_bytes(arrays: Arrays, libver: str = "earliest") -> bytes:
-    """An HDF5 file with the arrays in nested groups, and a dataset in chunks."""
+def hdf5_bytes(arrays: Arrays, libver: str = "earliest", *, others: bool = True) -> bytes:
+    """An HDF5 file with the arrays in nested groups; `others`: a dataset in chunks, and a text."""
     out = io.BytesIO()
     with h5py.File(out, "w", libver=libver) as file:
         for name, values in arrays.items():
             file.create_dataset(name.replace(".", "/"), data=values)
-        file.create_dataset("chunked", data=np.zeros((20, 20)), chunks=(10, 10))
-        file["text"] = "hello"
+        if others:
+            file.create_dataset("chunked", data=np.zeros((20, 20)), chunks=(10, 10))
+            file["text"] = "hello"
     return out.getvalue()
 
 
