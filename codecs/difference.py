@@ -15,7 +15,7 @@ from . import rans, tables
 from .buffers import Bytes, freeze, scratch
 from .errors import CorruptFrame
 from .rans import Tables
-from .scales import Kind, Scales, count_rows, move_base, spread_scales
+from .scales import Kind, Scales, count_rows, move_base
 from .streams import PLAIN, Plan, Sink, StreamReader, plan_stream
 
 MAX_TABLES = 64
@@ -104,16 +104,23 @@ class Coded:
         return int(self.counts[:, still].sum()) - self.far.size
 
 
-def count_trimmed(
+def count_bytes(
     symbols: Bytes, contexts: Bytes, manner: Manner
 ) -> tuple[NDArray[np.uint32], Manner]:
-    """Counts symbols by context and drops the contexts below and above those in use.
+    """Counts symbols by context; see ``trim``."""
+    counts, others = np.zeros((2, manner.table_count, 256), np.uint32)
+    kernels.count_kernel(freeze(symbols), freeze(contexts), counts, others)
+    return trim(counts, contexts, manner)
+
+
+def trim(
+    counts: NDArray[np.uint32], contexts: Bytes, manner: Manner
+) -> tuple[NDArray[np.uint32], Manner]:
+    """Drops the contexts below and above those in use.
 
     Changes ``contexts`` in place. Returns the counts of those that are left and the manner that
     gives them.
     """
-    counts, others = np.zeros((2, manner.table_count, 256), np.uint32)
-    kernels.count_kernel(freeze(symbols), freeze(contexts), counts, others)
     used = np.flatnonzero(counts.any(axis=1))
     first, last = int(used[0]) >> manner.low_bits, int(used[-1]) >> manner.low_bits
     if first:
@@ -136,28 +143,40 @@ def code_words(
 
     The result lives in scratch ``memory``.
     """
-    spread = spread_scales(scales, target.size, "spread")
     spec = manner.spec(kind)
     symbols = scratch(memory + "-symbols", target.size, np.uint8)
+    contexts = scratch(memory + "-contexts", target.size, np.uint8)
     far_counts = np.empty(-(-target.size // kernels.FAR_CHUNK), np.int32)
-    stored = kernels.symbols_kernel(target, base, spec, symbols, far_counts)
+    counts = np.zeros((2, manner.table_count, 256), np.uint32)
+    stored = kernels.survey_kernel(
+        rans.path_number(),
+        target,
+        base,
+        scales.rows,
+        scales.columns,
+        scales.length,
+        scales.phase,
+        spec,
+        scratch("survey", 3 * kernels.FAR_CHUNK, np.uint8),
+        symbols,
+        contexts,
+        far_counts,
+        counts,
+    )
     far_count = int(far_counts.sum())
     if far_count * _MOST_FAR > target.size:
         return None
-    contexts = scratch(memory + "-contexts", target.size, np.uint8)
-    kernels.contexts_kernel(base, spread, spec, contexts)
     far = np.empty(far_count, np.uint32)
     if far_count:
         kernels.find_far_kernel(target, base, spec, far_counts, far)
-    counts, trimmed = count_trimmed(symbols, contexts, manner)
-    chosen = rans.choose_tables(begin_used(counts))
+    kept, trimmed = trim(counts[0] + counts[1], contexts, manner)
     return Coded(
         trimmed,
         scales,
         freeze(symbols),
         freeze(contexts),
-        chosen,
-        counts,
+        rans.choose_tables(begin_used(kept)),
+        kept,
         far,
         target[far],
         int(stored),

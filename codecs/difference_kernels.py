@@ -65,31 +65,78 @@ def _classify(a, b, limit, reach, xored):
 
 
 @njit(nogil=True, cache=True)
-def symbols_kernel(target, base, spec, out, far):
-    """Writes the symbol of every element to ``out`` (n,) uint8; returns how many store a byte.
+def survey_kernel(
+    path, target, base, rows, columns, length, phase, spec, room, symbols, contexts, far, counts
+):
+    """Writes symbol and context of every element and counts them together; returns how many store
+    a byte.
 
-    An element out of reach has the symbol of an unchanged one. ``far``: (chunks of FAR_CHUNK,)
-    int32, how many of those there are in each.
+    An element out of reach has the symbol of an unchanged one. ``path``: see ``rans_kernels``.
+    ``rows``, ``columns``, ``length``, ``phase``: see ``scales.Scales``. ``room``: (3 * FAR_CHUNK,)
+    uint8, scratch. ``symbols``, ``contexts``: (n,) uint8, written. ``far``: (chunks of FAR_CHUNK,)
+    int32, how many elements are out of reach in each. ``counts``: (2, contexts, 256) uint32,
+    zeroed: two tables to add up, because a counter that was just written is slow to read back,
+    and most of the elements of a frozen tensor have the same symbol.
     """
-    limit, reach, xored = np.int32(spec[6]), np.int32(spec[7]), spec[8] != 0
-    still = np.int32(0) if xored else limit
+    if abs(spec[ORIGIN]) > MOST_ORIGIN:
+        path = 0
+    plain = spec[LOW_BITS] == 0 and spec[XORED] == 0
+    spread, places = room[:FAR_CHUNK], room[FAR_CHUNK:].view(np.uint16)
+    some, others = counts[0].reshape(-1), counts[1].reshape(-1)
     stored = 0
     for chunk in range(far.size):
         begin = chunk * FAR_CHUNK
-        some = target[begin : begin + FAR_CHUNK]
-        against = base[begin : begin + FAR_CHUNK]
-        places = out[begin : begin + FAR_CHUNK]
-        wide = np.int32(0)
-        missed = np.int32(0)
-        for i in range(some.size):
-            symbol, byte = _classify(np.int32(against[i]), np.int32(some[i]), limit, reach, xored)
-            is_far = symbol < np.int32(0)
-            places[i] = np.uint8(still if is_far else symbol)
-            missed += np.int32(1) if is_far else np.int32(0)
-            wide += np.int32(1) if byte >= np.int32(0) else np.int32(0)
-        far[chunk] = missed
-        stored += wide - missed
+        stop = min(begin + FAR_CHUNK, target.size)
+        spread_part_kernel(rows, columns, length, phase, begin, stop, spread)
+        piece, against = target[begin:stop], base[begin:stop]
+        own, beside = symbols[begin:stop], contexts[begin:stop]
+        steps = piece.size // 32 if path > 0 else 0
+        more, missed = 0, 0
+        if path == 2 and plain:
+            more, missed = difference_steps.classify_plain_avx512(
+                piece, against, spread, spec, steps, own, beside, places
+            )
+        elif path == 2:
+            more, missed = difference_steps.classify_avx512(
+                piece, against, spread, spec, steps, own, beside, places
+            )
+        elif path == 1 and plain:
+            more, missed = difference_steps.classify_plain_avx2(
+                piece, against, spread, spec, steps, own, beside, places
+            )
+        elif path == 1:
+            more, missed = difference_steps.classify_avx2(
+                piece, against, spread, spec, steps, own, beside, places
+            )
+        rest = _classify_rest_kernel(piece, against, spread, spec, own, beside, places, 32 * steps)
+        stored += more + rest[0]
+        far[chunk] = missed + rest[1]
+        for i in range(piece.size // 2):
+            some[places[2 * i]] += np.uint32(1)
+            others[places[2 * i + 1]] += np.uint32(1)
+        if piece.size & 1:
+            some[places[piece.size - 1]] += np.uint32(1)
     return stored
+
+
+@njit(nogil=True, cache=True)
+def _classify_rest_kernel(target, base, scales, spec, symbols, contexts, places, begin):
+    """Does the elements from ``begin`` on in plain loops; returns how many store a byte and how
+    many are out of reach.
+    """
+    contexts_kernel(base[begin:], scales[begin:], spec, contexts[begin:])
+    limit, reach, xored = np.int32(spec[6]), np.int32(spec[7]), spec[8] != 0
+    still = np.int32(0) if xored else limit
+    wide = np.int32(0)
+    missed = np.int32(0)
+    for i in range(begin, target.size):
+        symbol, byte = _classify(np.int32(base[i]), np.int32(target[i]), limit, reach, xored)
+        is_far = symbol < np.int32(0)
+        symbols[i] = np.uint8(still if is_far else symbol)
+        places[i] = (np.uint16(contexts[i]) << np.uint16(8)) | np.uint16(symbols[i])
+        missed += np.int32(1) if is_far else np.int32(0)
+        wide += np.int32(1) if byte >= np.int32(0) else np.int32(0)
+    return wide - missed, missed
 
 
 @njit(nogil=True, cache=True)
@@ -116,7 +163,7 @@ def pick_lower_kernel(path, target, symbols, limit, out):
 @njit(nogil=True, cache=True)
 def find_far_kernel(target, base, spec, far, places):
     """Writes the indexes of the elements out of reach to ``places`` uint32; ``far``: as
-    ``symbols_kernel`` counted them.
+    ``survey_kernel`` counted them.
     """
     limit, reach, xored = np.int32(spec[6]), np.int32(spec[7]), spec[8] != 0
     at = 0
@@ -133,10 +180,7 @@ def find_far_kernel(target, base, spec, far, places):
 @njit(nogil=True, cache=True)
 def count_kernel(symbols, contexts, counts, others):
     """Counts symbols by context: ``symbols``, ``contexts`` (n,) uint8; ``counts``, ``others``
-    (contexts, 256) uint32, zeroed.
-
-    Two tables, because a counter that was just written is slow to read back, and most of the
-    elements of a frozen tensor have the same symbol.
+    (contexts, 256) uint32, zeroed: see ``survey_kernel``.
     """
     for i in range(symbols.size // 2):
         counts[contexts[2 * i], symbols[2 * i]] += np.uint32(1)

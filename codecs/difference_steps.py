@@ -56,18 +56,11 @@ class ElementSink:
 
     def index(self, b: ir.IRBuilder, slots: Sequence[Value], position: Value) -> Sequence[Value]:
         """Returns the place of each lane's entry in the table of its context."""
-        s, count = self.spec, 2 * self.vectors.width
+        count = 2 * self.vectors.width
         double = b.shl(position, ir.Constant(I64, 1))
-        self.words = a = load(b, vector(I16, count), b.add(self.base, double))
-        scales = b.zext(load(b, vector(I8, count), b.add(self.scales, position)), a.type)
-        exponent = b.and_(b.lshr(a, s["shift"]), s["mask"])
-        context = b.sub(b.add(exponent, s["origin"]), scales)
-        zero = splat(a, 0)
-        context = b.select(b.icmp_signed("<", context, zero), zero, context)
-        context = b.select(b.icmp_signed(">", context, s["top"]), s["top"], context)
-        if not self.plain:
-            context = b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
-        halves = halve(b, context)
+        self.words = load(b, vector(I16, count), b.add(self.base, double))
+        scales = load(b, vector(I8, count), b.add(self.scales, position))
+        halves = halve(b, _emit_contexts(b, self.spec, self.plain, self.words, scales))
         tables = [b.shl(b.zext(half, slots[0].type), splat(slots[0], 12)) for half in halves]
         return [b.or_(slot, table) for slot, table in zip(slots, tables, strict=True)]
 
@@ -92,6 +85,18 @@ class ElementSink:
         lower, count = self.vectors.expand_bytes(b, at, chosen)
         b.store(b.add(at, count), self.taken)
         return lower
+
+
+def _emit_contexts(b: ir.IRBuilder, s: Any, plain: bool, a: Value, scales: Value) -> Value:
+    """Returns the contexts of the elements whose bases are ``a``, in 16-bit lanes."""
+    exponent = b.and_(b.lshr(a, s["shift"]), s["mask"])
+    context = b.sub(b.add(exponent, s["origin"]), b.zext(scales, a.type))
+    zero = splat(a, 0)
+    context = b.select(b.icmp_signed("<", context, zero), zero, context)
+    context = b.select(b.icmp_signed(">", context, s["top"]), s["top"], context)
+    if plain:
+        return context
+    return b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
 
 
 def _spread(b: ir.IRBuilder, number: Value, width: int) -> Value:
@@ -155,6 +160,79 @@ restore_avx2 = _restorer("avx2", Avx2(), plain=False)
 restore_avx512 = _restorer("avx512", Avx512(), plain=False)
 restore_plain_avx2 = _restorer("avx2", Avx2(), plain=True)
 restore_plain_avx512 = _restorer("avx512", Avx512(), plain=True)
+
+
+def _classifier(path: str, vectors: VectorSet, plain: bool) -> Any:
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        call = IntrinsicCall(context, builder, signature.args, values)
+        stored, missed = ir.Constant(I64, 0), ir.Constant(I64, 0)
+        if path in available_paths():
+            spec = _load_spec(builder, call.address(3), 2 * vectors.width)
+            sources = [call.address(index) for index in range(3)]
+            results = [call.address(index) for index in (5, 6, 7)]
+            stored, missed = _emit_classify(
+                builder, 2 * vectors.width, plain, spec, sources, results, call.integer(4)
+            )
+        return context.make_tuple(builder, signature.return_type, (stored, missed))
+
+    @intrinsic
+    def classify_steps(_context, target, base, scales, spec, steps, symbols, contexts, places):
+        """Writes symbol, context and both as one of the first ``steps`` times 32 elements.
+
+        Returns how many of them store a byte, and how many are out of reach.
+        """
+        arguments = (target, base, scales, spec, steps, symbols, contexts, places)
+        return types.UniTuple(types.int64, 2)(*arguments), generate
+
+    return classify_steps
+
+
+def _emit_classify(
+    b: ir.IRBuilder,
+    lanes: int,
+    plain: bool,
+    s: Any,
+    sources: Sequence[Value],
+    results: Sequence[Value],
+    steps: Value,
+) -> tuple[Value, Value]:
+    zero = ir.Constant(I64, 0)
+    end = b.mul(steps, ir.Constant(I64, 32))
+    loop = open_loop(b, [zero, zero, zero], lambda carried: b.icmp_signed("<", carried[0], end))
+    position, stored, missed = loop.carried
+    double = b.shl(position, ir.Constant(I64, 1))
+    target, a = (load(b, vector(I16, lanes), b.add(source, double)) for source in sources[:2])
+    scales = load(b, vector(I8, lanes), b.add(sources[2], position))
+    context = _emit_contexts(b, s, plain, a, scales)
+    near, still = b.add(b.sub(target, a), s["limit"]), s["limit"]
+    if not plain:
+        near = b.select(s["xored"], b.xor(a, target), near)
+        still = b.select(s["xored"], splat(a, 0), still)
+    is_near = b.icmp_unsigned("<", near, s["first_wide"])
+    reach = b.shl(s["reach"], splat(a, 8))
+    room = b.add(b.shl(reach, splat(a, 1)), splat(a, 256))
+    same = b.add(b.sub(target, b.and_(a, splat(a, 0xFF00))), reach)
+    is_turned = b.icmp_unsigned(">=", same, room)
+    left = b.select(is_turned, b.sub(same, splat(a, 0x8080)), same)
+    is_reached = b.icmp_unsigned("<", left, room)
+    wide = b.add(b.shl(b.lshr(left, splat(a, 8)), splat(a, 1)), s["first_wide"])
+    wide = b.add(wide, b.zext(is_turned, a.type))
+    symbol = b.select(is_near, near, b.select(is_reached, wide, still))
+    narrow = vector(I8, lanes)
+    store(b, b.trunc(symbol, narrow), b.add(results[0], position))
+    store(b, b.trunc(context, narrow), b.add(results[1], position))
+    store(b, b.or_(b.shl(context, splat(a, 8)), symbol), b.add(results[2], double))
+    is_far = b.not_(is_near)
+    _, more = mask_bits(b, b.and_(is_far, is_reached))
+    _, fewer = mask_bits(b, b.and_(is_far, b.not_(is_reached)))
+    loop.close([add(b, position, lanes), b.add(stored, more), b.add(missed, fewer)])
+    return loop.carried[1], loop.carried[2]
+
+
+classify_avx2 = _classifier("avx2", Avx2(), plain=False)
+classify_avx512 = _classifier("avx512", Avx512(), plain=False)
+classify_plain_avx2 = _classifier("avx2", Avx2(), plain=True)
+classify_plain_avx512 = _classifier("avx512", Avx512(), plain=True)
 
 
 def _picker(path: str, vectors: VectorSet) -> Any:

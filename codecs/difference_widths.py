@@ -88,7 +88,7 @@ def _code_bytes(
     contexts = scratch(memory + "-contexts", target.size, np.uint8)
     spread = scales.spread_scales(measured, target.size, "spread")
     kernels.contexts_kernel(base, spread, manner.spec(kind), contexts)
-    counts, trimmed = difference.count_trimmed(symbols, contexts, manner)
+    counts, trimmed = difference.count_bytes(symbols, contexts, manner)
     # Every symbol is a difference, and none of them leaves a lower byte: the limit says so.
     return difference.finish_bytes(trimmed, measured, freeze(symbols), freeze(contexts), counts)
 

@@ -23,6 +23,7 @@ cost 7.9296 bits with 16 symbols sharing a frequency, 7.9284 with 8, 7.9291 with
 table of 20 bytes."""
 SLOTS = SCALE + 128
 """Entries of a decoder's table: one for each slot, then the folded table."""
+_AT_ONCE = 16
 MAX_TABLE_BYTES = 3 + 128 + 384
 """The most that one packed table takes: tag, range, 256 nibbles, 256 times 12 bits."""
 
@@ -344,8 +345,18 @@ def spread_kernel(freqs, slots):
     """
     slot = 0
     for s in range(256):
-        f = np.uint32(freqs[s])
-        entry = (np.uint32(s) << np.uint32(24)) | f
-        for offset in range(f):
-            slots[slot] = entry | np.uint32(offset << 12)
-            slot += 1
+        f = np.int64(freqs[s])
+        entry = (np.uint32(s) << np.uint32(24)) | np.uint32(f)
+        at = slot
+        slot += f
+        # Most symbols have a few slots: a whole vector at a time, into the slots of the next
+        # symbols too, which come later.
+        while at < slot and at + _AT_ONCE <= SCALE:
+            room = slots[at : at + _AT_ONCE]
+            for i in range(_AT_ONCE):
+                room[i] = entry
+                entry += np.uint32(1 << SCALE_BITS)
+            at += _AT_ONCE
+        for last in range(at, slot):
+            slots[last] = entry
+            entry += np.uint32(1 << SCALE_BITS)

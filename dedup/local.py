@@ -263,9 +263,7 @@ class LocalVault:
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
         """As `read_entry`, for many at once: each holds a chunk or two, and all share bases."""
-        reader = ChunkReader(
-            self._fetch_any, self._served_bases, batch_bytes=_SERVED_BATCH_BYTES
-        )
+        reader = ChunkReader(self._fetch_any, self._served_bases, batch_bytes=_SERVED_BATCH_BYTES)
         return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
 
     # Looking

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     # Numpy takes 0.1 s to import, which asking for a list need not pay.
     from .sketch import Sketch
 
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """One immutable state of a repo.
