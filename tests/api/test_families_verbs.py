@@ -122,3 +122,15 @@ def test_errors_of_sketches_are_those_of_the_vault(live: str) -> None:
     with pytest.raises(InvalidInput):
         remote.find_bases([broken])
     remote.close()
+
+
+def test_a_push_codes_a_family_anew_that_it_doubles(run, live: str, tmp_path: Path) -> None:
+    base = make_weights(1, SHAPES)
+    first, *others = (tune(base, seed, 1e-3 if seed == 2 else 1e-4) for seed in range(2, 5))
+    for i, weights in enumerate([first, *others, base]):
+        folder = write_model(tmp_path / f"m{i}", weights)
+        pushed = run("--vault", live, "--json", "push", folder, f"org/m{i}")
+        saved = json.loads(pushed.stdout)["saved"]
+        assert (saved > 0) == (i == 3)
+    shown = run("--vault", live, "push", folder, "org/again")
+    assert "anew" not in shown.stdout

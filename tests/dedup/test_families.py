@@ -100,6 +100,9 @@ def test_sixteen_rows_more_do_not_hide_the_base(
     model = write_model(tmp_path / "tuned", {"wte": np.concatenate([tuned, more])})
     result = push(vault, model, "org/tuned", chunk_bytes=chunk_bytes)
     assert result.sent < 0.7 * first.sent
+    uses = [u for f in vault.resolve("org/tuned").manifest.files for u in f.chunks(chunk_bytes)]
+    weights = [use.digest for use in uses if use.dtype == "BF16" and use.size > 32 * columns]
+    assert None not in {place.base for place in vault.catalogue.locate(weights).values()}
     pull(vault, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(model)
 
