@@ -8,7 +8,8 @@ The first pushes at least 40 families of 5 to 20 tensors (family_data.py says wh
 strangers of the same shapes, one model a tensor, in random orders, and compares what is attached to
 what with the truth, and what is stored with the best plan, found by encoding every member against
 every other one. With --corpus, the corpus's models are pushed too, without any --base and with the
-right ones, and the predictions of sketches are compared with real frames. --lookups times the
+right ones, its Llama in other layouts than its base, and the predictions of sketches are compared
+with real frames. --lookups times the
 search for one tensor at 10^4 to 10^6 sketches. --fit prints the factors of dedup/predict.py.
 Result: CSV files in benchmarks/results.
 """
@@ -31,6 +32,7 @@ from ..dedup.push import push
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .family_data import Labelled, make_families, make_strangers
+from .family_layouts import compare_layouts
 from .family_lookups import time_lookups
 from .family_predictions import compare_corpus, compare_predictions, print_fit
 from .machine import describe_machine
@@ -61,6 +63,7 @@ def main() -> None:
         record("families", compare_plans(arguments.families, arguments.orders))
         if arguments.corpus:
             record("families_predictions", compare_predictions(arguments.corpus))
+            record("families_layouts", compare_layouts(arguments.corpus))
             record("families_corpus", compare_corpus(arguments.corpus))
 
 

@@ -17,8 +17,8 @@ from .segments import Segment, Tensor
 # Below this, what a chunk costs besides its content is more than 1 % of a part's.
 MIN_PART_BYTES = 16 * 1024
 
-# Where names tell: rows of queries, as many as there are columns, and of keys and values. Fused
-# tensors that interleave them head by head (query_key_value of BLOOM and GPT-NeoX) are left whole.
+# Rows of queries, as many as there are columns, and of keys and values. Those that interleave them
+# head by head (query_key_value of BLOOM and GPT-NeoX) are left whole.
 _QKV = re.compile(r"(^|[._])(qkv|qkv_proj|w_?qkv|in_proj|attn_qkv)([._]?weight)?$", re.IGNORECASE)
 _GATE_UP = re.compile(r"(^|[._])(ffn_)?(gate_up|gate_up_proj|w13)([._]weight)?$", re.IGNORECASE)
 
@@ -34,8 +34,9 @@ def cut_fused(segments: list[Segment]) -> list[Segment]:
 def find_parts(tensor: Tensor) -> tuple[int, ...]:
     """Returns the bytes of the projections that a tensor consists of; () for one that is whole.
 
-    Its shape tells where it has three times as many rows as columns, as nothing else has; else its
-    name says what kind of tensor it is, and the shape where to cut.
+    Its name says what kind of tensor it is, its shape where to cut. A shape alone says too little:
+    feed-forward layers, too, may have three times as many rows as columns. And what is stored has
+    no say: a tensor must be cut alike whenever it comes.
     """
     rows = _part_rows(tensor)
     if not any(rows) or tensor.size % sum(rows):
@@ -49,10 +50,8 @@ def _part_rows(tensor: Tensor) -> tuple[int, ...]:
     if len(tensor.shape) != 2:
         return ()
     rows, columns = tensor.shape
-    if rows == 3 * columns:
-        return columns, columns, columns
     shared, odd = divmod(rows - columns, 2)
-    if _QKV.search(tensor.name) and 0 < shared < columns and not odd:
+    if _QKV.search(tensor.name) and 0 < shared <= columns and not odd:
         return columns, shared, shared
     if _GATE_UP.search(tensor.name) and rows % 2 == 0:
         return rows // 2, rows // 2

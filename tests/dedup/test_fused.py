@@ -50,7 +50,7 @@ def tensor(name: str, shape: tuple[int, ...], dtype: str = "BF16") -> Tensor:
     ("name", "shape", "rows"),
     [
         ("h.0.attn.Wqkv.weight", (768, 256), (256, 256, 256)),
-        ("whatever", (768, 256), (256, 256, 256)),
+        ("model.layers.0.mlp.gate_proj.weight", (768, 256), ()),
         ("model.layers.0.self_attn.qkv_proj.weight", (384, 256), (256, 64, 64)),
         ("blk.0.attn_qkv.weight", (384, 256), (256, 64, 64)),
         ("encoder.in_proj_weight", (768, 256), (256, 256, 256)),
@@ -61,8 +61,9 @@ def tensor(name: str, shape: tuple[int, ...], dtype: str = "BF16") -> Tensor:
         ("model.layers.0.self_attn.qkv_proj.weight", (1000, 256), ()),
         ("h.0.attention.query_key_value.weight", (320, 256), ()),
         ("norm.qkv.weight", (768,), ()),
-        ("tiny", (192, 64), ()),
-        ("nothing", (0, 0), ()),
+        ("tiny.qkv.weight", (192, 64), ()),
+        ("nothing.gate_up.weight", (0, 0), ()),
+        ("nothing.qkv.weight", (0, 0), ()),
     ],
 )
 def test_where_a_tensor_is_cut(name: str, shape: tuple[int, ...], rows: tuple[int, ...]):
