@@ -1,0 +1,15 @@
+"""transformers pushes models to a hub and loads them from it, bit for bit."""
+
+from pathlib import Path
+
+import pytest
+from hub_clients import NO_XET, TRANSFORMERS, Hub, client_environment, find_python, run
+
+
+@pytest.mark.parametrize("extra", [{}, NO_XET], ids=["xet", "no-xet"])
+def test_push_and_load(hub: Hub, tmp_path: Path, extra: dict[str, str]):
+    python = find_python(TRANSFORMERS)
+    env = client_environment(tmp_path, extra)
+    done = run(python, "transformers_client.py", hub.url, hub.token("write", "me"), env=env)
+    assert "ok whole 1" in done.stdout
+    assert "ok sharded" in done.stdout
