@@ -33,6 +33,16 @@ def tensors(name: str, data: bytes) -> list[Tensor]:
     return [part for part in take_apart(name, data) if isinstance(part, Tensor)]
 
 
+def find_tensors(name: str, data: bytes) -> list[tuple[Tensor, bytes]]:
+    """The tensors of a file with their raw bytes."""
+    found, offset = [], 0
+    for part in take_apart(name, data):
+        if isinstance(part, Tensor):
+            found.append((part, data[offset : offset + part.size]))
+        offset += part.size
+    return found
+
+
 def take_apart_cheaply(name: str, data: bytes) -> list[Segment]:
     """As `take_apart`, within a bound of memory that a reader which believes lengths breaks by far;
     one that walks for ever runs into the time that any test has."""

@@ -3,7 +3,6 @@
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -21,40 +20,18 @@ from format_samples import (
     npz_bytes,
     torch_bytes,
 )
+from segment_checks import find_tensors, take_apart
 
 from weightvault.dedup.formats import gguf as gguf_format
-from weightvault.dedup.formats.registry import find_format, segment_file
+from weightvault.dedup.formats.registry import find_format
 from weightvault.dedup.progress import Progress
 from weightvault.dedup.scan import scan_files
-from weightvault.dedup.segments import Literal, Segment, Tensor
-
-
-def take_apart(name: str, data: bytes) -> list[Segment]:
-    """The segments of a file, once they were seen to cover it, literals with the right bytes."""
-    segments = segment_file(name, io.BytesIO(data), len(data))
-    offset = 0
-    for part in segments:
-        if isinstance(part, Literal):
-            assert data[offset : offset + part.size] == part.data
-        offset += part.size
-    assert offset == len(data)
-    return segments
-
-
-def tensors(name: str, data: bytes) -> list[tuple[Tensor, bytes]]:
-    """The tensors of a file with their raw bytes."""
-    found, offset = [], 0
-    for part in take_apart(name, data):
-        if isinstance(part, Tensor):
-            found.append((part, data[offset : offset + part.size]))
-        offset += part.size
-    return found
 
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_tensor_is_found(name: str):
     arrays = make_arrays()
-    found = {raw: tensor for tensor, raw in tensors(name, WRITERS[name](arrays))}
+    found = {raw: tensor for tensor, raw in find_tensors(name, WRITERS[name](arrays))}
     for key, values in arrays.items():
         tensor = found[values.tobytes()]
         assert (tensor.dtype, tensor.shape) == ("F32", values.shape)
@@ -95,7 +72,7 @@ def test_element_types_have_one_name_everywhere(name: str, dtype: str):
         "x.pt": lambda values: torch_bytes({"x": values}),
     }
     found = [
-        tensor for tensor, raw in tensors(name, write[name](values)) if raw == values.tobytes()
+        tensor for tensor, raw in find_tensors(name, write[name](values)) if raw == values.tobytes()
     ]
     assert [(tensor.dtype, tensor.shape) for tensor in found] == [(dtype, (20, 60))]
 
@@ -105,7 +82,7 @@ def test_element_types_have_one_name_everywhere(name: str, dtype: str):
 
 def test_npy_in_fortran_order_is_named_as_it_lies():
     values = np.asfortranarray(np.arange(600.0).reshape(20, 30))
-    [(tensor, raw)] = tensors("x.npy", npy_bytes(values))
+    [(tensor, raw)] = find_tensors("x.npy", npy_bytes(values))
     assert tensor.shape == (30, 20)
     assert raw == values.T.tobytes()
 
@@ -116,7 +93,7 @@ def test_npy_of_other_types_is_kept(descr):
 
 
 def test_big_endian_is_not_taken_for_little():
-    [(tensor, _)] = tensors("x.npy", npy_bytes(np.zeros(300, ">f4")))
+    [(tensor, _)] = find_tensors("x.npy", npy_bytes(np.zeros(300, ">f4")))
     assert (tensor.dtype, tensor.coding_dtype) == (">f4", "U8")
 
 
@@ -126,7 +103,7 @@ def test_big_endian_is_not_taken_for_little():
 def test_deflated_members_are_opaque():
     out = io.BytesIO()
     np.savez_compressed(out, a=np.random.default_rng(0).normal(0, 1, 5000))
-    assert tensors("x.npz", out.getvalue()) == []
+    assert find_tensors("x.npz", out.getvalue()) == []
 
 
 def test_archive_of_checkpoints_is_taken_apart_inside():
@@ -136,7 +113,7 @@ def test_archive_of_checkpoints_is_taken_apart_inside():
         archive.writestr("policy.pth", torch_bytes(arrays))
         archive.writestr("data", '{"lr": 0.1}')
         archive.writestr("more.npz", npz_bytes(arrays))
-    found = [raw for _, raw in tensors("agent.zip", out.getvalue())]
+    found = [raw for _, raw in find_tensors("agent.zip", out.getvalue())]
     for values in arrays.values():
         assert found.count(values.tobytes()) == 2
 
@@ -149,7 +126,7 @@ def test_zip64_members_are_found():
         archive.open("a.npy", "w", force_zip64=True) as member,
     ):
         np.lib.format.write_array(member, values)
-    assert [raw for _, raw in tensors("x.npz", out.getvalue())] == [values.tobytes()]
+    assert [raw for _, raw in find_tensors("x.npz", out.getvalue())] == [values.tobytes()]
 
 
 def test_zip_behind_other_bytes_is_opaque_and_whole():
@@ -160,7 +137,7 @@ def test_member_called_safetensors_may_be_anything():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("x.safetensors", b"not one at all" * 50)
-    assert tensors("x.zip", out.getvalue()) == []
+    assert find_tensors("x.zip", out.getvalue()) == []
 
 
 # tar
@@ -183,7 +160,7 @@ def test_tars_of_every_kind_are_taken_apart(layout: int, name: str):
         folder = tarfile.TarInfo("folder")
         folder.type = tarfile.DIRTYPE
         archive.addfile(folder)
-    assert [raw for _, raw in tensors("x.tar", out.getvalue())] == [values.tobytes()] * 3
+    assert [raw for _, raw in find_tensors("x.tar", out.getvalue())] == [values.tobytes()] * 3
 
 
 def test_a_checkpoint_in_a_tar_is_taken_apart():
@@ -195,102 +172,8 @@ def test_a_checkpoint_in_a_tar_is_taken_apart():
         info = tarfile.TarInfo("./model_weights.ckpt")
         info.size = len(inner)
         archive.addfile(info, io.BytesIO(inner))
-    found = {raw for _, raw in tensors("model.nemo", out.getvalue())}
+    found = {raw for _, raw in find_tensors("model.nemo", out.getvalue())}
     assert {values.tobytes() for values in arrays.values()} <= found
-
-
-# PyTorch
-
-
-def deflate(data: bytes, which: Callable[[str], bool]) -> bytes:
-    """The archive with some members deflated, as other tools write it."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
-        for info in old.infolist():
-            how = zipfile.ZIP_DEFLATED if which(info.filename) else zipfile.ZIP_STORED
-            new.writestr(info.filename, old.read(info), how)
-    return out.getvalue()
-
-
-def test_a_deflated_pickle_still_names_tensors():
-    arrays = make_arrays(side=64)
-    data = deflate(torch_bytes(arrays), lambda name: name.endswith((".pkl", "byteorder")))
-    found = {t.name: (t.dtype, t.shape) for t, _ in tensors("m.pt", data)}
-    assert found == {name: ("F32", values.shape) for name, values in arrays.items()}
-
-
-def test_deflated_storages_are_opaque():
-    data = deflate(torch_bytes(make_arrays(side=64)), lambda name: "/data/" in name)
-    assert tensors("m.pt", data) == []
-
-
-def test_transposed_tensors_are_named_as_they_lie():
-    torch = pytest.importorskip("torch")
-    values = torch.arange(600.0).reshape(20, 30)
-    out = io.BytesIO()
-    torch.save({"turned": values.t(), "gaps": torch.arange(600.0).reshape(20, 30)[::2]}, out)
-    found = [(t.name, t.shape) for t, _ in tensors("m.pt", out.getvalue())]
-    assert found == [("turned", (20, 30)), ("storage 1", (600,))]
-
-
-@pytest.mark.filterwarnings("ignore:torch.quantize")
-def test_quantised_sparse_and_complex_tensors_have_names():
-    torch = pytest.importorskip("torch")
-    state = {
-        "quantised": torch.quantize_per_tensor(torch.randn(20, 30), 0.1, 0, torch.qint8),
-        "complex": torch.randn(20, 30, dtype=torch.complex64),
-        "sparse": torch.eye(40).to_sparse(),
-    }
-    out = io.BytesIO()
-    torch.save(state, out)
-    found = {t.name: t.dtype for t, _ in tensors("m.pt", out.getvalue())}
-    assert found == {"quantised": "I8", "complex": "C64", "sparse.1.0": "I64", "sparse.1.1": "F32"}
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit")
-def test_torchscript_is_taken_apart():
-    torch = pytest.importorskip("torch")
-    weight, bias = torch.randn(30, 40), torch.arange(300.0)
-    traced = torch.jit.trace(lambda x: x @ weight.T + bias[:30], torch.ones(1, 40))
-    out = io.BytesIO()
-    torch.jit.save(traced, out)
-    found = {raw for _, raw in tensors("m.pt", out.getvalue())}
-    assert {weight.numpy().tobytes(), bias.numpy().tobytes()} <= found
-
-
-def test_views_divide_their_storage():
-    torch = pytest.importorskip("torch")
-    base = torch.arange(1000.0)
-    out = io.BytesIO()
-    state = {
-        "head": base[:300],
-        "tail": base[400:].view(20, 30),
-        "turned": base[:300].view(10, 30).T,
-    }
-    torch.save({"model": state, "epoch": 3}, out)
-    found = [(t.name, t.shape) for t, _ in tensors("x.pt", out.getvalue())]
-    assert found == [("model.head", (300,)), ("storage 0", (100,)), ("model.tail", (20, 30))]
-
-
-def test_optimiser_state_and_modules_have_names():
-    torch = pytest.importorskip("torch")
-    model = torch.nn.Linear(40, 30)
-    optimiser = torch.optim.AdamW(model.parameters())
-    model(torch.ones(2, 40)).sum().backward()
-    optimiser.step()
-    out = io.BytesIO()
-    torch.save({"model": model, "optimiser": optimiser.state_dict()}, out)
-    names = {t.name for t, _ in tensors("x.ckpt", out.getvalue())}
-    assert {"model._parameters.weight", "optimiser.state.0.exp_avg"} <= names
-
-
-def test_float8_and_bfloat16_have_their_names():
-    torch = pytest.importorskip("torch")
-    out = io.BytesIO()
-    kinds = ("bfloat16", "float8_e4m3fn", "float8_e5m2", "uint16")
-    torch.save({kind: torch.ones(500).to(getattr(torch, kind)) for kind in kinds}, out)
-    found = {t.name: t.dtype for t, _ in tensors("x.pt", out.getvalue())}
-    assert found == dict(zip(kinds, ("BF16", "F8_E4M3", "F8_E5M2", "U16"), strict=True))
 
 
 # GGUF
@@ -314,7 +197,7 @@ def quantised_gguf(tmp_path: Path, **options: int) -> bytes:
 
 @pytest.mark.parametrize("options", [{}, {"alignment": 256}])
 def test_gguf_quantised_tensors(tmp_path: Path, options: dict[str, int]):
-    found = {t.name: t for t, _ in tensors("q.gguf", quantised_gguf(tmp_path, **options))}
+    found = {t.name: t for t, _ in find_tensors("q.gguf", quantised_gguf(tmp_path, **options))}
     assert {t.dtype: t.shape for t in found.values()} == {"Q8_0": (24, 64), "Q4_0": (24, 64)}
 
 
@@ -326,19 +209,43 @@ def test_gguf_types_are_those_of_the_library():
 
 
 def test_gguf_vocabulary_is_apart():
-    names = [t.name for t, _ in tensors("m.gguf", gguf_bytes(make_arrays()))]
+    names = [t.name for t, _ in find_tensors("m.gguf", gguf_bytes(make_arrays()))]
     assert "tokenizer.ggml.scores" in names
 
 
 def test_gguf_version_2_is_read_and_1_is_opaque():
     data = bytearray(gguf_bytes(make_arrays()))
     data[4] = 2
-    assert tensors("m.gguf", bytes(data))
+    assert find_tensors("m.gguf", bytes(data))
     data[4] = 1
-    assert not tensors("m.gguf", bytes(data))
+    assert not find_tensors("m.gguf", bytes(data))
+
+
+def test_big_endian_gguf_is_opaque(tmp_path: Path):
+    path = tmp_path / "big.gguf"
+    writer = gguf.GGUFWriter(path, "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_tensor("w", np.arange(500, dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert find_tensors("big.gguf", path.read_bytes()) == []
 
 
 # ONNX, HDF5
+
+
+def test_keras_archive_holds_hdf5():
+    """As Keras 3 saves a model: configuration and metadata beside the weights."""
+    arrays = make_arrays(side=64)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.12.0"}')
+        archive.writestr("config.json", '{"class_name": "Sequential"}')
+        archive.writestr("model.weights.h5", hdf5_bytes(arrays))
+    found = {t.name: raw for t, raw in find_tensors("model.keras", out.getvalue())}
+    wanted = {name.replace(".", "/"): values.tobytes() for name, values in arrays.items()}
+    assert wanted.items() <= found.items()
 
 
 def test_external_data_is_named_by_the_model(tmp_path: Path):
@@ -368,13 +275,13 @@ def test_external_data_may_not_be_elsewhere(tmp_path: Path):
 @pytest.mark.parametrize("library", ["earliest", "latest"])
 def test_hdf5_old_and_new_groups(library: str):
     arrays = {f"g.w{i}": np.full(500, i, np.int32) for i in range(6)}
-    found = {t.name: raw for t, raw in tensors("x.h5", hdf5_bytes(arrays, libver=library))}
+    found = {t.name: raw for t, raw in find_tensors("x.h5", hdf5_bytes(arrays, libver=library))}
     assert found == {f"g/w{i}": arrays[f"g.w{i}"].tobytes() for i in range(6)}
 
 
 def test_hdf5_with_many_datasets_in_a_group():
     arrays = {f"w{i}": np.full(200, i, np.int32) for i in range(300)}
-    assert len(tensors("x.h5", hdf5_bytes(arrays))) == 300
+    assert len(find_tensors("x.h5", hdf5_bytes(arrays))) == 300
 
 
 def test_formats_are_told_by_content_before_name():

@@ -1,6 +1,7 @@
 """One model in many files is stored once, and every file comes back."""
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,8 @@ def test_shards_of_any_number_are_stored_once(vault: LocalVault, tmp_path: Path,
         for i in range(count):
             shard = {name: arrays[name] for name in names[i::count]}
             (folder / f"model-{i}.safetensors").write_bytes(safetensors_of(shard))
+        index = {name: f"model-{i % count}.safetensors" for i, name in enumerate(names)}
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
         push(vault, folder, f"org/shards-{count}")
         pull(vault, f"org/shards-{count}", tmp_path / f"back {count}")
         assert read_folder(tmp_path / f"back {count}") == read_folder(folder)

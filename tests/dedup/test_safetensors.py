@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import safetensors_bytes
+from safetensors import deserialize
 from safetensors.numpy import save
 
 from weightvault.dedup.errors import InvalidFile
@@ -84,6 +85,31 @@ def test_unknown_dtype_is_kept_as_plain_bytes():
     tensor = take_apart(data)[1]
     assert isinstance(tensor, Tensor)
     assert (tensor.dtype, tensor.coding_dtype) == ("F4", "U8")
+
+
+# Bits of an element, by the names of the reference library.
+DTYPES = {"BOOL": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "U8": 8, "I8": 8, "F8_E5M2": 8}
+DTYPES |= {"F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "I16": 16, "U16": 16}
+DTYPES |= {"F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "C64": 64, "F64": 64}
+DTYPES |= {"I64": 64, "U64": 64}
+
+
+def test_every_dtype_of_the_reference_library_is_taken():
+    """In an order of its own in the header, and as that library reads it."""
+    header, data = {}, b""
+    for i, (dtype, bits) in enumerate(DTYPES.items()):
+        raw = bytes([i]) * (3 * bits)
+        header[dtype] = entry(len(data), len(data) + len(raw), dtype, [3, 8])
+        data += raw
+    file = with_header(dict(sorted(header.items(), key=lambda item: item[0][::-1])), data)
+    theirs = {name: (fact["dtype"], fact["data"]) for name, fact in deserialize(file)}
+    ours, offset = {}, 0
+    for part in take_apart(file):
+        if isinstance(part, Tensor):
+            assert part.shape == (3, 8)
+            ours[part.name] = (part.dtype, file[offset : offset + part.size])
+        offset += part.size
+    assert ours == theirs
 
 
 GOOD = safetensors_bytes({"a": ("U8", (4,), b"abcd"), "b": ("BF16", (2,), b"efgh")})
