@@ -1,0 +1,363 @@
+"""The hub's API at the level of requests: what clients check, and what attackers send."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from hub_clients import Hub
+from models import bf16_file, make_weights
+from vaults import open_local
+
+from weightvault.api.server import create_app
+from weightvault.api.settings import ServerSettings
+from weightvault.store.pack import pack_key
+
+REPO = "/api/models/me/model"
+WEIGHTS = bf16_file(make_weights(1))
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[TestClient]:
+    vault = open_local(tmp_path / "served")
+    settings = ServerSettings(multipart_bytes=20_000, part_bytes=8_000)
+    with TestClient(create_app(vault, settings), base_url="http://hub") as client:
+        client.post("/api/repos/create", json={"name": "model", "organization": "me"})
+        yield client
+    vault.close()
+
+
+def lines(*operations: tuple[str, dict], title: str = "title", **header: Any) -> bytes:
+    listed = [("header", {"summary": title, "description": "", **header}), *operations]
+    return b"".join(json.dumps({"key": k, "value": v}).encode() + b"\n" for k, v in listed)
+
+
+def file(path: str, content: bytes) -> tuple[str, dict]:
+    text = base64.b64encode(content).decode()
+    return "file", {"path": path, "encoding": "base64", "content": text}
+
+
+def lfs_file(path: str, content: bytes) -> tuple[str, dict]:
+    oid = hashlib.sha256(content).hexdigest()
+    return "lfsFile", {"path": path, "algo": "sha256", "oid": oid, "size": len(content)}
+
+
+def commit(web: TestClient, *operations: tuple[str, dict], **header: Any) -> httpx.Response:
+    return web.post(f"{REPO}/commit/main", content=lines(*operations, **header))
+
+
+def batch(web: TestClient, content: bytes, operation: str = "upload", **more: Any) -> dict:
+    wanted = [{"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}]
+    body = {"operation": operation, "objects": wanted, **more}
+    answer = web.post("/me/model.git/info/lfs/objects/batch", json=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("application/vnd.git-lfs+json")
+    return answer.json()["objects"][0]
+
+
+def send(web: TestClient, content: bytes) -> None:
+    href = batch(web, content)["actions"]["upload"]["href"]
+    assert web.put(href, content=content).status_code == 200
+
+
+# Reading
+
+
+def test_headers_of_files(web: TestClient):
+    send(web, WEIGHTS)
+    oid = commit(web, file("a/b c.txt", b"text"), lfs_file("w.safetensors", WEIGHTS)).json()[
+        "commitOid"
+    ]
+    head = web.head("/me/model/resolve/main/a/b%20c.txt")
+    assert head.headers["x-repo-commit"] == oid
+    assert head.headers["etag"] == f'"{hashlib.sha1(b"blob 4" + bytes(1) + b"text").hexdigest()}"'
+    assert head.headers["content-length"] == "4"
+    assert head.headers["accept-ranges"] == "bytes"
+    assert "x-linked-etag" not in head.headers
+    head = web.head("/me/model/resolve/main/w.safetensors")
+    assert head.headers["x-linked-etag"] == f'"{hashlib.sha256(WEIGHTS).hexdigest()}"'
+    assert head.headers["x-linked-size"] == str(len(WEIGHTS))
+    assert web.get(f"/me/model/resolve/{oid}/w.safetensors").content == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "found"),
+    [
+        ("bytes=5-9", 206, slice(5, 10)),
+        ("bytes=-5", 206, slice(-5, None)),
+        ("bytes=100-99999999", 206, slice(100, None)),
+        ("bytes=0-0", 206, slice(0, 1)),
+        ("bytes=99999999-", 416, None),
+        ("lines=1-2", 200, slice(None)),
+    ],
+)
+def test_ranges(web: TestClient, asked: str, status: int, found: slice | None):
+    send(web, WEIGHTS)
+    commit(web, lfs_file("w.safetensors", WEIGHTS))
+    answer = web.get("/me/model/resolve/main/w.safetensors", headers={"Range": asked})
+    assert answer.status_code == status
+    if found is None:
+        assert answer.headers["content-range"] == f"bytes */{len(WEIGHTS)}"
+    else:
+        assert answer.content == WEIGHTS[found]
+    if status == 206:
+        start, stop, _ = found.indices(len(WEIGHTS)) if found else (0, 0, 0)
+        assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(WEIGHTS)}"
+
+
+def test_a_branch_with_a_slash_is_one_part_of_the_path(web: TestClient):
+    web.post(f"{REPO}/branch/dev%2Fx", json={})
+    commit(web, file("main.txt", b"main"))
+    answer = web.post(f"{REPO}/commit/dev%2Fx", content=lines(file("x.txt", b"x")))
+    assert answer.status_code == 200
+    assert web.get("/me/model/resolve/dev%2Fx/x.txt").content == b"x"
+    assert web.get("/me/model/resolve/dev/x/x.txt").status_code == 404
+    assert web.get("/me/model/resolve/refs%2Fheads%2Fdev%2Fx/x.txt").content == b"x"
+    names = [entry["path"] for entry in web.get(f"{REPO}/tree/dev%2Fx").json()]
+    assert names == ["x.txt"]
+
+
+def test_listings_come_in_pages(web: TestClient):
+    commit(web, *(file(f"d/{i:03}.txt", b"x") for i in range(25)), file("top.txt", b"y"))
+    seen: list[str] = []
+    url = f"{REPO}/tree/main?recursive=true&limit=10"
+    pages = 0
+    while url:
+        answer = web.get(url)
+        seen += [entry["path"] for entry in answer.json()]
+        url = answer.links.get("next", {}).get("url", "")
+        assert not url or url.startswith("http://hub/api/")
+        pages += 1
+    assert seen == ["d", *(f"d/{i:03}.txt" for i in range(25)), "top.txt"]
+    assert pages == 3
+    folder = web.get(f"{REPO}/tree/main/d").json()
+    assert len(folder) == 25
+    assert web.get(f"{REPO}/tree/main/none").headers["x-error-code"] == "EntryNotFound"
+
+
+def test_trees_have_the_hashes_that_git_gives(web: TestClient, tmp_path: Path):
+    import subprocess
+
+    contents = {"b.txt": b"b", "a/x.txt": b"x", "a/y.txt": b"", "a-b.txt": b"1", "a.d/z": b"z"}
+    commit(web, *(file(path, data) for path, data in contents.items()))
+    repo = tmp_path / "git"
+    for path, data in contents.items():
+        (repo / path).parent.mkdir(parents=True, exist_ok=True)
+        (repo / path).write_bytes(data)
+    for arguments in (["init", "-q"], ["add", "."]):
+        subprocess.run(["git", *arguments], cwd=repo, check=True)
+    tree = subprocess.run(
+        ["git", "write-tree"], cwd=repo, check=True, capture_output=True, text=True
+    )
+    listed = subprocess.run(
+        ["git", "ls-tree", "-r", "-t", tree.stdout.strip()],
+        cwd=repo,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    expected = {line.split("\t")[1]: line.split()[2] for line in listed}
+    found = web.get(f"{REPO}/tree/main?recursive=true").json()
+    assert {entry["path"]: entry["oid"] for entry in found} == expected
+
+
+def test_paths_info_takes_forms_and_json(web: TestClient):
+    commit(web, file("a.txt", b"a"), file("d/b.txt", b"b"))
+    wanted = ["a.txt", "d", "none"]
+    form = web.post(f"{REPO}/paths-info/main", data={"paths": wanted, "expand": "False"})
+    as_json = web.post(f"{REPO}/paths-info/main", json={"paths": wanted, "expand": True})
+    assert [entry["path"] for entry in form.json()] == ["a.txt", "d"]
+    assert [entry["path"] for entry in as_json.json()] == ["a.txt", "d"]
+    assert as_json.json()[0]["lastCommit"]["title"] == "title"
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/api/models/me/none", 404, "RepoNotFound"),
+        ("/api/models/me/none/tree/main", 404, "RepoNotFound"),
+        ("/api/datasets/me/model", 404, "RepoNotFound"),
+        ("/me/none/resolve/main/x", 404, "RepoNotFound"),
+        (f"{REPO}/revision/none", 404, "RevisionNotFound"),
+        ("/me/model/resolve/none/x", 404, "RevisionNotFound"),
+        ("/me/model/resolve/main/none", 404, "EntryNotFound"),
+        ("/me/model/resolve/main/..%2F..%2Fetc%2Fpasswd", 404, "EntryNotFound"),
+        ("/api/nothing/here", 404, None),
+        (f"{REPO}/commit/main", 404, None),
+    ],
+)
+def test_errors_have_codes(web: TestClient, path: str, status: int, code: str | None):
+    answer = web.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers.get("x-error-code") == code
+    assert answer.headers["x-error-message"]
+    assert answer.json()["error"]
+
+
+def test_a_missing_file_tells_the_commit(web: TestClient):
+    head = web.get(f"{REPO}/revision/main").json()["sha"]
+    answer = web.head("/me/model/resolve/main/none")
+    assert answer.headers["x-repo-commit"] == head
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"not json\n",
+        b'{"key": "file"}\n',
+        lines(("file", {"path": "x", "encoding": "base64", "content": "!!!"})),
+        lines(("file", {"path": "../x", "content": "x"})),
+        lines(("file", {"path": "/x", "content": "x"})),
+        lines(("file", {"content": "x"})),
+        lines(("lfsFile", {"path": "x", "oid": "zz"})),
+        lines(("lfsFile", {"path": "x", "oid": "a" * 64, "size": 3})),
+        lines(("unheardOf", {"path": "x"})),
+        lines(file("a", b"1"), file("a/b", b"2")),
+        lines(file("x", b"1"), parentCommit="main"),
+    ],
+)
+def test_hostile_commits_are_refused(web: TestClient, body: bytes):
+    answer = web.post(f"{REPO}/commit/main", content=body)
+    if body == b"":
+        # No change at all: the branch stays where it is.
+        assert answer.status_code == 200
+    else:
+        assert answer.status_code in (400, 422), answer.text
+    assert web.get(f"{REPO}/tree/main").json() == []
+
+
+def test_a_stale_parent_is_412_and_a_missing_file_404(web: TestClient):
+    old = web.get(f"{REPO}/revision/main").json()["sha"]
+    commit(web, file("a", b"1"))
+    assert commit(web, file("a", b"2"), parentCommit=old).status_code == 412
+    answer = commit(web, ("deletedFile", {"path": "none"}))
+    assert (answer.status_code, answer.headers["x-error-code"]) == (404, "EntryNotFound")
+    assert "A file with this name doesn't exist" in answer.json()["error"]
+
+
+def test_the_same_commit_again_is_the_same(web: TestClient):
+    operations = (file("a", b"1"), file("b", b"2"))
+    first = commit(web, *operations).json()["commitOid"]
+    assert commit(web, *operations).json()["commitOid"] == first
+    assert len(web.get(f"{REPO}/commits/main").json()) == 2
+
+
+# Uploads
+
+
+def test_what_is_there_is_not_asked_for(web: TestClient):
+    send(web, WEIGHTS)
+    assert "actions" not in batch(web, WEIGHTS)
+    commit(web, lfs_file("w.safetensors", WEIGHTS), file("c.json", b"{}"))
+    asked = [
+        {"path": "w.safetensors", "size": len(WEIGHTS), "sample": ""},
+        {"path": "c.json", "size": 2, "sample": ""},
+        {"path": "large.txt", "size": 5_000_000, "sample": ""},
+        {"path": "empty.bin", "size": 0, "sample": ""},
+    ]
+    files = web.post(f"{REPO}/preupload/main", json={"files": asked}).json()["files"]
+    assert [f["uploadMode"] for f in files] == ["lfs", "regular", "lfs", "regular"]
+    assert files[0]["oid"] == hashlib.sha256(WEIGHTS).hexdigest()
+    assert files[1]["oid"] == hashlib.sha1(b"blob 2\0{}").hexdigest()
+    assert "oid" not in files[2]
+
+
+def test_another_repo_learns_nothing_of_it(web: TestClient):
+    send(web, WEIGHTS)
+    web.post("/api/repos/create", json={"name": "other", "organization": "me"})
+    wanted = [{"oid": hashlib.sha256(WEIGHTS).hexdigest(), "size": len(WEIGHTS)}]
+    for operation in ("upload", "download"):
+        body = {"operation": operation, "objects": wanted}
+        (line,) = web.post("/me/other.git/info/lfs/objects/batch", json=body).json()["objects"]
+        assert ("actions" in line) == (operation == "upload")
+
+
+def test_long_files_come_in_parts(web: TestClient):
+    assert len(WEIGHTS) > 20_000
+    action = batch(web, WEIGHTS, transfers=["basic", "multipart"])["actions"]["upload"]
+    header = action["header"]
+    size = int(header.pop("chunk_size"))
+    assert len(header) == -(-len(WEIGHTS) // size)
+    assert web.post(action["href"], json={}).status_code == 400
+    for number, url in sorted(header.items(), reverse=True):
+        start = (int(number) - 1) * size
+        wrong = web.put(url, content=WEIGHTS[start : start + size - 1] + b"")
+        if start + size <= len(WEIGHTS):
+            assert wrong.status_code == 400
+        assert web.put(url, content=WEIGHTS[start : start + size]).headers["etag"]
+    done = {"oid": "", "parts": []}
+    assert web.post(action["href"], json=done).status_code == 200
+    assert web.post(action["href"], json=done).status_code == 200
+    assert [k.key for k in web.app.state.vault.backend.list("uploads/")] == []  # type: ignore[attr-defined]
+    commit(web, lfs_file("w.safetensors", WEIGHTS))
+    assert web.get("/me/model/resolve/main/w.safetensors").content == WEIGHTS
+
+
+def test_upload_addresses_are_good_for_one_thing(web: TestClient):
+    href = batch(web, WEIGHTS)["actions"]["upload"]["href"]
+    changed = bytearray(WEIGHTS)
+    changed[-1] ^= 1
+    assert web.put(href, content=bytes(changed)).status_code == 400
+    assert web.put(href, content=WEIGHTS + b"x").status_code == 413
+    assert web.put(href, content=WEIGHTS[:-1]).status_code == 400
+    assert web.put(href[:-3] + "AAA", content=WEIGHTS).status_code == 403
+    other = href.replace("me/model", "me/other")
+    assert web.put(other, content=WEIGHTS).status_code == 403
+    assert web.put(href.partition("?")[0], content=WEIGHTS).status_code == 403
+    assert commit(web, lfs_file("w.safetensors", WEIGHTS)).status_code == 400
+    assert web.put(href, content=WEIGHTS).status_code == 200
+    verify = batch(web, b"other")["actions"]["verify"]["href"]
+    sent = {"oid": hashlib.sha256(WEIGHTS).hexdigest(), "size": len(WEIGHTS)}
+    assert web.post(verify, json=sent).status_code == 200
+    assert web.post(verify, json=sent | {"size": 3}).status_code == 404
+
+
+def test_upload_addresses_expire(web: TestClient, monkeypatch: pytest.MonkeyPatch):
+    import time
+
+    href = batch(web, WEIGHTS)["actions"]["upload"]["href"]
+    hub = web.app.state.hub  # type: ignore[attr-defined]
+    monkeypatch.setattr(hub.signer, "_now", lambda: time.time() + 25 * 3600)
+    answer = web.put(href, content=WEIGHTS)
+    assert answer.status_code == 403
+    assert "expired" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [None, [{}], [{"oid": "x", "size": 1}], [{"oid": "a" * 64, "size": -1}], ["x"], [{}] * 2000],
+)
+def test_hostile_batches_are_refused(web: TestClient, objects: Any):
+    body = {"operation": "upload", "objects": objects}
+    assert web.post("/me/model.git/info/lfs/objects/batch", json=body).status_code == 422
+
+
+def test_a_flipped_byte_is_never_served(hub: Hub, tmp_path: Path):
+    with httpx.Client(base_url=hub.url, trust_env=False) as web:
+        web.post("/api/repos/create", json={"name": "model", "organization": "me"})
+        send(web, WEIGHTS)  # type: ignore[arg-type]
+        commit(web, lfs_file("w.safetensors", WEIGHTS))  # type: ignore[arg-type]
+        digest = next(iter(hub.vault.resolve("me/model").manifest.digests()))
+        place = hub.vault.catalogue.locate([digest])[digest]
+        path = tmp_path / "served" / "objects" / pack_key(place.pack)
+        pack = bytearray(path.read_bytes())
+        pack[place.offset + place.frame_bytes - 1] ^= 1
+        path.write_bytes(pack)
+        try:
+            answer = web.get("/me/model/resolve/main/w.safetensors")
+            assert answer.status_code == 500
+        except httpx.RemoteProtocolError:
+            # It had begun: the connection breaks before the announced length.
+            pass
