@@ -2,7 +2,7 @@
 
 A search compares no sketch with all others. Of the 256 bits, sixteen overlapping *bands* of 20 are
 columns with an index each; whatever shares one band with the sketch asked for is looked at. Of
-related tensors that differ in 5 % of their bits 99.2 % share one, of unrelated ones 1 in 65,000.
+related tensors that differ in 7 % of their bits 99.2 % share one, of unrelated ones 1 in 65,000.
 Only chunks that stand alone have bands: they are what a delta may be made against.
 """
 
