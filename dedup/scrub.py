@@ -36,6 +36,7 @@ from .packscan import scan_pack
 from .progress import Progress
 from .sketchfile import pack_sketches, parse_sketches
 from .translate import store_errors
+from .xet.objects import check_xorb
 
 if TYPE_CHECKING:
     from .local import LocalVault
@@ -154,6 +155,8 @@ def judge_object(vault: LocalVault, key: str) -> str | None:
         elif key.startswith("sketches/"):
             if pack_sketches(parse_sketches(data).items()) != data:
                 return f"{key} is damaged; affects no file"
+        elif key.startswith("xorbs/"):
+            check_xorb(key, data)
         elif key == "weightvault.json":
             check_marker(data, vault.catalogue.store_id())
     except NotFound:
@@ -167,6 +170,7 @@ def judge_object(vault: LocalVault, key: str) -> str | None:
 
 
 _MEANING = {
+    "xorbs": "affects no file; clients that count on it send it again",
     "journal": "no file is affected while this catalogue lives",
     "weightvault.json": "no file is affected, but nobody can open the store any more",
 }

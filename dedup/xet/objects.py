@@ -22,7 +22,7 @@ from ..errors import Corrupt, Missing
 from ..incoming import IncomingFiles, Sees
 from ..names import namespace_of
 from ..translate import store_errors
-from .hashes import format_hash
+from .hashes import format_hash, parse_hash
 from .index import XorbIndex, pack_index, parse_index
 
 PREFIX = "xorbs/"
@@ -119,6 +119,14 @@ class XorbObjects:
 
     def _read_index(self, generation: str, digest: bytes) -> XorbIndex:
         return parse_index(digest, self._backend.get(index_key(generation, digest)))
+
+
+def check_xorb(key: str, data: bytes) -> None:
+    """Raises Corrupt if an object of a xorb is not what its key says, as far as it tells alone:
+    chunks are verified with the index when they are read."""
+    name = key.rpartition("/")[2]
+    if name.endswith(_INDEX_SUFFIX):
+        parse_index(parse_hash(name.removesuffix(_INDEX_SUFFIX)), data)
 
 
 def sees(generation: Generation) -> Sees:

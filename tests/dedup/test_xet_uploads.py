@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from weightvault.dedup.errors import Conflict, InvalidUpload
 from weightvault.dedup.incoming import KEEP_SECONDS, IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
-from weightvault.dedup.xet.hashes import hash_chunk, parse_hash
+from weightvault.dedup.scrub import Scrubber
+from weightvault.dedup.xet.hashes import hash_chunk, hash_xorb, parse_hash
 from weightvault.dedup.xet.shard import Shard
 from weightvault.dedup.xet.uploads import XetUploads
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
 
 GOLDEN_XORB = "28cc71451b7d49ce7df9582f5c6ec11b03f63fd0ed03ef81762639a129676cfd"
 DAY = 24 * 3600.0
@@ -43,7 +47,10 @@ class Server:
         self.open()
 
     def open(self) -> None:
-        self.vault: LocalVault = open_local(self.root)
+        self.serve(open_local(self.root))
+
+    def serve(self, vault: LocalVault) -> None:
+        self.vault = vault
         self.incoming = IncomingFiles(self.vault)
         self.uploads = XetUploads(self.vault, self.incoming, now=self.clock)
 
@@ -364,3 +371,64 @@ def test_marked_chunks_name_their_xorb(server: Server):
     assert index is not None
     assert index.hash == xorb
     assert list(index.chunks()) == [(hash_chunk(c), len(c)) for c in chunks]
+
+
+def test_servers_that_share_database_and_bucket(tmp_path: Path, postgres_url: str, s3_url: str):
+    servers = []
+    for name in ("a", "b"):
+        scratch = tmp_path / name
+        scratch.mkdir()
+        server = Server(scratch)
+        catalogue = open_catalogue(postgres_url, migrate=True)
+        server.serve(LocalVault(open_backend(s3_url), catalogue, scratch=scratch))
+        servers.append(server)
+    a, b = servers
+    chunks, more = make_chunks(21, 5), make_chunks(22, 4)
+    first, second = a.send_xorb("org", chunks), b.send_xorb("org", more)
+    assert a.uploads.open_generation("org") == b.uploads.open_generation("org")
+    whole = b"".join(chunks + more)
+    assert b.upload("org/model", [(first, chunks, 0), (second, more, 0)]) == whole
+    assert a.kept() == []
+    part = [(second, more[1:], 1), (first, chunks[:2], 0)]
+    assert a.upload("org/other", part) == b"".join(more[1:] + chunks[:2])
+    with pytest.raises(Conflict):
+        a.send_shard("org/model", pack_file([(bytes(32), chunks, 0)]))
+    assert b.uploads.open_generation("org") == a.uploads.open_generation("org")
+    a.clock.ahead = 2 * DAY
+    a.collect(grace=DAY)
+    assert b.objects() == []
+    for server in servers:
+        server.vault.close()
+
+
+def test_many_uploads_at_once(server: Server):
+    def upload(seed: int) -> bool:
+        chunks = make_chunks(seed % 4, 6)
+        xorb = hash_xorb([(hash_chunk(c), len(c)) for c in chunks])
+        path = server.root / f"sent{seed}"
+        path.write_bytes(pack_xorb(chunks)[1])
+        server.uploads.add_xorb(server.uploads.open_generation("org"), xorb, path)
+        return server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+
+    with ThreadPoolExecutor(6) as clients:
+        assert all(clients.map(upload, range(24)))
+    assert server.kept() == []
+
+
+def test_scrub_and_repair_see_to_indexes(server: Server):
+    chunks = make_chunks(23, 3)
+    xorb = server.send_xorb("org", chunks)
+    server.upload("org/model", [(xorb, chunks, 0)])
+    assert Scrubber(server.vault).run().problems == []
+    (key,) = server.objects(".index")
+    data = bytearray(server.vault.backend.get(key))
+    data[5] ^= 1
+    server.vault.backend.put(key, bytes(data))
+    (problem,) = Scrubber(server.vault).run().problems
+    assert key in problem
+    assert "send it again" in problem
+    server.open()
+    with pytest.raises(Conflict):
+        server.send_shard("org/model", pack_file([(xorb, chunks[1:], 1)]))
+    xorb = server.send_xorb("org", chunks)
+    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
