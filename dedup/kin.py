@@ -71,10 +71,12 @@ def find_centres(catalogue: Catalogue, row: FamilyRow) -> set[int]:
     return find_ids(catalogue, [row.place.base or row.place.digest]) | {near[i][0] for i in related}
 
 
-def plan_kin(catalogue: Catalogue, centres: set[int], like: FamilyRow) -> Kin | None:
+def plan_kin(
+    catalogue: Catalogue, centres: set[int], like: FamilyRow, *, uncoded: bool
+) -> Kin | None:
     """Returns the family of the deltas on `centres`, as far as its members have the dtype and the
     size of `like`, with its plan; None where there is nothing to plan, or nothing came of the
-    same plan before."""
+    same plan before. Members that are stored as they came count if `uncoded`."""
     rows = sorted(read_family(catalogue, centres), key=lambda row: row.place.digest)
     fingerprint = _fingerprint(rows)
     leader = min(centres)
@@ -90,6 +92,8 @@ def plan_kin(catalogue: Catalogue, centres: set[int], like: FamilyRow) -> Kin | 
     }
     # A delta on a chunk of another size stays what it is.
     mine = [row for row in alike if (row.place.base or row.place.digest) in alone]
+    if not uncoded:
+        mine = [row for row in mine if not is_uncoded(row)]
     if len(mine) < 2 and not any(map(is_uncoded, mine)):
         return None
     return Kin(leader, mine, plan_family(_members(mine, rows)), fingerprint)

@@ -10,12 +10,18 @@ the sum near the best while no chunk is coded anew more than about once in its l
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..store.catalogue import Catalogue
-from ..store.sketches import FamilyRow, count_arrived, list_centres, list_newcomers
+from ..store.sketches import (
+    FamilyRow,
+    count_arrived,
+    list_centres,
+    list_newcomers,
+    read_family,
+)
 from .kin import RAW_CODEC, Kin, find_centres, plan_kin
 from .recode import Recoding, saves
 from .vault import OptimiseStep
@@ -71,6 +77,16 @@ def recentre_step(vault: LocalVault, repo: str, commit: str, cursor: int) -> Opt
     return _step(vault, chunks, cursor, _grown_family, _pays_at_once, dry_run=False)
 
 
+def recentre_chunks(vault: LocalVault, chunk_ids: Collection[int]) -> None:
+    """Does as recentre_step for chunks that were recorded before and are coded only now."""
+    known = read_family(vault.catalogue, chunk_ids)
+    ordered = sorted((c for c in known if c.chunk_id in chunk_ids), key=lambda c: c.chunk_id)
+    done: int | None = 0
+    while done is not None:
+        left = [chunk for chunk in ordered if chunk.chunk_id > done]
+        done = _step(vault, left, done, _grown_family, _pays_at_once, dry_run=False).cursor
+
+
 def _step(
     vault: LocalVault,
     chunks: Sequence[FamilyRow],
@@ -103,7 +119,8 @@ def _step(
 def _led_family(catalogue: Catalogue, centre: FamilyRow) -> Kin | None:
     """Returns the family around a centre, unless it comes up with another one of its centres."""
     centres = find_centres(catalogue, centre)
-    return plan_kin(catalogue, centres, centre) if min(centres) == centre.chunk_id else None
+    leads = min(centres) == centre.chunk_id
+    return plan_kin(catalogue, centres, centre, uncoded=True) if leads else None
 
 
 def _pays(family: Kin) -> bool:
@@ -111,11 +128,14 @@ def _pays(family: Kin) -> bool:
 
 
 def _grown_family(catalogue: Catalogue, newcomer: FamilyRow) -> Kin | None:
-    """Returns a chunk's family if it was the 2nd, 4th, 8th, ... member to arrive."""
+    """Returns a chunk's family if it was the 2nd, 4th, 8th, ... member to arrive. Those that wait
+    to be coded are left to who codes them."""
+    if newcomer.sketch is None or newcomer.sketch.kind is None:
+        return None
     centres = find_centres(catalogue, newcomer)
     number = count_arrived(catalogue, centres, newcomer.chunk_id)
     doubled = number >= 2 and number.bit_count() == 1
-    return plan_kin(catalogue, centres, newcomer) if doubled else None
+    return plan_kin(catalogue, centres, newcomer, uncoded=False) if doubled else None
 
 
 def _pays_at_once(family: Kin) -> bool:

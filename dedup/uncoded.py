@@ -29,6 +29,7 @@ from .chunks import Buffer, ChunkReader
 from .errors import Corrupt, Missing, VaultError
 from .journal import Moves, write_entry
 from .manifest import ChunkUse
+from .optimise import recentre_chunks
 from .packing import add_frame
 from .push import encode_best
 from .translate import store_errors
@@ -57,6 +58,7 @@ def code_some(vault: LocalVault, level: str = "default") -> int:
         if rows:
             _code(vault, rows, level)
             release_chunks(vault.catalogue, [row.chunk_id for row in rows])
+            recentre_chunks(vault, {row.chunk_id for row in rows})
     return len(rows)
 
 

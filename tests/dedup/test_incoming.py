@@ -229,6 +229,21 @@ def test_what_waits_is_coded_as_by_a_push(tmp_path: Path):
     uploaded.close()
 
 
+def test_a_family_that_uploads_double_is_coded_around_its_centre(vault: LocalVault):
+    base = make_weights(1, {"a": (96, 64)})
+    first, *others = (tune(base, seed, 1e-3 if seed == 2 else 1e-4) for seed in range(2, 5))
+    for i, weights in enumerate([first, *others, base]):
+        commit_upload(vault, f"org/m{i}", bf16_file(weights))
+    # All wait, and are coded in one go.
+    while code_some(vault):
+        pass
+    tensors = [next(vault.resolve(f"org/m{i}").manifest.files[0].tensors) for i in range(4)]
+    centre = tensors[-1].chunks[0]
+    places = vault.catalogue.locate([t.chunks[0] for t in tensors])
+    assert [places[t.chunks[0]].base for t in tensors] == [centre, centre, centre, None]
+    assert vault.check().problems == ()
+
+
 def test_what_no_commit_has_waits(vault: LocalVault):
     IncomingFiles(vault).add([WEIGHTS], REPO)
     assert code_some(vault) == 0
