@@ -26,7 +26,7 @@ from ..store.collection import (
     set_tombstones,
 )
 from ..store.errors import CorruptObject, NotFound
-from ..store.hashes import HashRow
+from ..store.hashes import HashRow, record_hashes
 from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
@@ -184,6 +184,8 @@ def catch_up(backend: Backend, catalogue: Catalogue) -> int:
     for key, entry in entries.items():
         if isinstance(entry, Entry) and entry.commit and key < deleted.get(entry.repo, ""):
             catalogue.pass_entry(key)
+            # Other repos may have the same files, whose hashes are told once.
+            record_hashes(catalogue, entry.hashes)
         else:
             apply_entry(backend, catalogue, key, entry)
     return len(new)

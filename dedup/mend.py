@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ..codecs.dtypes import BY_ID
 from ..store.errors import NotFound
+from ..store.hashes import HashRow, hashes_of
 from ..store.pack import pack_key, read_index
+from ..store.refs import is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
+from ..store.tokens import list_tokens
 from .chunks import ChunkReader
 from .errors import VaultError
 from .frames import read_frames
-from .journal import Entry, key_time, list_keys, pack_entry, parse_entry
+from .journal import (
+    AnyEntry,
+    Entry,
+    TokenChange,
+    key_time,
+    list_keys,
+    load_manifest,
+    pack_entry,
+    parse_entry,
+)
 from .manifest import ChunkUse
 from .marker import restore_marker
+from .replay import Replay, RepoState, changes_of
 from .sketch import make_sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
 
@@ -78,39 +92,67 @@ def _mend_sketches(vault: LocalVault, pack: str) -> None:
 
 
 def _complete_journal(vault: LocalVault, lost_key: str) -> None:
-    """Writes what the journal lacks for its replay to give the catalogue's repos and commits.
+    """Writes what the journal lacks for its replay to give what the catalogue has.
 
     A lost commit is written again, with its own time; a lost deletion is seen by repos that the
-    journal alone would bring back, and gets the time of the lost entry.
+    journal alone would bring back, and gets the time of the lost entry. So does a token. Branches,
+    tags and visibility are brought to what they are now.
     """
-    known: dict[tuple[str, str], CommitRow] = {
-        (row.repo, row.oid): row for row in vault.catalogue.all_commits()
-    }
-    told = set(_replay(vault))
-    for repo in sorted({repo for repo, oid in told - known.keys()}):
-        _put(vault, Entry(repo, key_time(lost_key)))
-    for place, row in known.items():
-        if place not in told:
-            _put(vault, Entry(row.repo, row.created, row))
+    told, now = _replay(vault), time.time()
+    known = _repos_of(vault)
+    for repo in sorted(told.repos.keys() | known.keys()):
+        before, after = told.repos.get(repo, RepoState()), known.get(repo, RepoState())
+        if before.commits.keys() - after.commits.keys():
+            _put(vault, Entry(repo, key_time(lost_key)))
+            # Those that it has now are younger than its deletion, or lost with it.
+            before = RepoState()
+        for oid, row in after.commits.items():
+            if oid not in before.commits:
+                _put(vault, Entry(row.repo, row.created, row, _hashes_of(vault, row)))
+    told = _replay(vault)
+    for repo, after in known.items():
+        for change in changes_of(repo, told.repos.get(repo, RepoState()), after, now):
+            _put(vault, change)
+    for token in list_tokens(vault.catalogue):
+        if told.tokens.get(token.id) != token:
+            _put(vault, TokenChange(token, key_time(lost_key)))
 
 
-def _replay(vault: LocalVault) -> Iterator[tuple[str, str]]:
-    """Yields repo and id of the commits that the sound entries of the journal lead to."""
-    repos: dict[str, set[str]] = {}
+def _hashes_of(vault: LocalVault, row: CommitRow) -> tuple[HashRow, ...]:
+    """Returns what else is known of the files of a commit; nothing where its manifest is lost."""
+    try:
+        files = load_manifest(vault.backend, row.manifest).files
+    except (NotFound, VaultError):
+        return ()
+    return tuple(hashes_of(vault.catalogue, [entry.digest for entry in files]).values())
+
+
+def _repos_of(vault: LocalVault) -> dict[str, RepoState]:
+    """Returns the repos as the catalogue has them."""
+    catalogue = vault.catalogue
+    found: dict[str, RepoState] = {}
+    for row in catalogue.all_commits():
+        found.setdefault(row.repo, RepoState()).commits[row.oid] = row
+    for repo, state in found.items():
+        state.public = bool(is_public(catalogue, repo))
+        for name, row in catalogue.branches(repo).items():
+            state.refs["branch", name] = row.oid, None
+        messages = tag_messages(catalogue, repo)
+        for name, row in list_tags(catalogue, repo).items():
+            state.refs["tag", name] = row.oid, messages[name]
+    return found
+
+
+def _replay(vault: LocalVault) -> Replay:
+    """What the sound entries of the journal lead to."""
+    found = Replay()
     for key in list_keys(vault.backend):
-        try:
-            entry = parse_entry(key, vault.backend.get(key))
-        except VaultError:
-            continue
-        if isinstance(entry, Entry):
-            if entry.commit is None:
-                repos.pop(entry.repo, None)
-            else:
-                repos.setdefault(entry.repo, set()).add(entry.commit.oid)
-    return ((repo, oid) for repo, oids in repos.items() for oid in oids)
+        with suppress(VaultError):
+            found.take(parse_entry(key, vault.backend.get(key)))
+    return found
 
 
-def _put(vault: LocalVault, entry: Entry) -> None:
+def _put(vault: LocalVault, entry: AnyEntry) -> None:
     key, data = pack_entry(entry)
     vault.backend.put(key, data)
     # The catalogue has what it says; it is not to be carried out once more.

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from sqlalchemy import delete
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.collection import forget_removed, list_tombstones
 from ..store.needs import hold_store
-from ..store.schema import metadata, settings
+from ..store.schema import days, metadata, settings
 from .errors import Missing
 from .journal import catch_up, learn_packs
 from .marker import read_marker
+from .securing import CLAIM_SECONDS
 from .translate import store_errors
+
+# What the objects do not tell: settings, and how the vault grew.
+_KEPT = (settings, days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +46,19 @@ def rebuild_catalogue(backend: Backend, catalogue: Catalogue) -> Rebuilt:
         with catalogue.writing() as connection:
             hold_store(connection, alone=True)
             for table in reversed(metadata.sorted_tables):
-                if table is not settings:
+                if table not in _KEPT:
                     connection.execute(delete(table))
         catalogue.set_store_id(marker.store_id)
         entries = catch_up(backend, catalogue)
         learn_packs(backend, catalogue)
+        _forget_removed(backend, catalogue)
         commits = catalogue.all_commits()
         packs = len(catalogue.pack_names())
         return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries)
+
+
+def _forget_removed(backend: Backend, catalogue: Catalogue) -> None:
+    """The journal tells which objects began to be removed, the store which of them are gone."""
+    there = {info.key for info in backend.list()}
+    gone = list_tombstones(catalogue).keys() - there
+    forget_removed(catalogue, gone, time.time() - CLAIM_SECONDS)

@@ -12,6 +12,7 @@ from .errors import ChunksMissing, Conflict, RepoNotFound
 from .journal import Entry, list_entries, load_manifest
 from .manifest import Manifest, pack_manifest
 from .names import check_repo
+from .replay import Replay, RepoState, changes_of
 from .securing import secure
 from .translate import store_errors
 
@@ -33,7 +34,8 @@ class Undeleted:
 
 
 def undelete(vault: LocalVault, repo: str) -> Undeleted:
-    """Makes a repo again what it was when it was last deleted: the same commits, the same ids.
+    """Makes a repo again what it was when it was last deleted: the same commits with the same ids,
+    the same branches and tags.
 
     The journal still tells them. Raises RepoNotFound for a repo that was never deleted, Conflict
     where one of that name was pushed since, ChunksMissing when the grace has ended. Stopped half
@@ -41,33 +43,32 @@ def undelete(vault: LocalVault, repo: str) -> Undeleted:
     """
     check_repo(repo)
     with store_errors():
-        deleted, rows = _last_state(vault, repo)
-        present = {row.oid for row in vault.catalogue.all_commits() if row.repo == repo}
-        if present - {row.oid for row in rows}:
+        journal = Replay()
+        for _, entry in list_entries(vault.backend):
+            journal.take(entry)
+        deleted, state = _last_state(journal, repo)
+        present = journal.repos.get(repo, RepoState())
+        if present.commits.keys() - state.commits.keys():
             raise Conflict(f"{repo} was pushed again since it was deleted", "rename or delete that")
-        lost = [(row, _load(vault, row)) for row in rows if row.oid not in present]
-        for row, manifest in lost:
+        lost = [row for oid, row in state.commits.items() if oid not in present.commits]
+        for row, manifest in [(row, _load(vault, row)) for row in lost]:
             vault.record_commit(row, manifest, pack_manifest(manifest), time.time())
-    return Undeleted(repo, deleted, len(rows))
+            journal.take(Entry(repo, row.created, row))
+        # Branches that were moved or taken away, tags, and who may see it.
+        present = journal.repos.get(repo, RepoState())
+        for change in changes_of(repo, present, state, time.time()):
+            vault.record(change)
+    return Undeleted(repo, deleted, len(state.commits))
 
 
-def _last_state(vault: LocalVault, repo: str) -> tuple[float, list[CommitRow]]:
-    """Returns when a repo was last deleted and the commits it had then, oldest first."""
-    rows: list[CommitRow] = []
-    lost: list[CommitRow] = []
-    deleted: float | None = None
-    for _, entry in list_entries(vault.backend):
-        if not isinstance(entry, Entry) or entry.repo != repo:
-            continue
-        if entry.commit is not None:
-            rows.append(entry.commit)
-        elif rows:
-            deleted, lost, rows = entry.created, rows, []
-    if deleted is None:
+def _last_state(journal: Replay, repo: str) -> tuple[float, RepoState]:
+    """Returns when a repo was last deleted and what it was then."""
+    found = journal.deleted.get(repo)
+    if found is None:
         raise RepoNotFound(
             f"no deletion of a repo {repo} is on record", "`weightvault ls` lists repos"
         )
-    return deleted, lost
+    return found
 
 
 def _load(vault: LocalVault, row: CommitRow) -> Manifest:

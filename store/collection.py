@@ -201,6 +201,16 @@ def delete_removed(catalogue: Catalogue, key: str, delete_object: Callable[[], N
         return True
 
 
+def forget_removed(catalogue: Catalogue, gone: Collection[str], before: float) -> None:
+    """Drops the tombstones of objects that are gone: removed by this catalogue, or by another one
+    `before` that time, so that it cannot be at it any more."""
+    with catalogue.writing() as connection:
+        for batch in batches(list(gone)):
+            done = ~tombstones.c.foreign | (tombstones.c.removed < before)
+            mine = tombstones.c.key.in_(batch) & tombstones.c.removed.is_not(None)
+            connection.execute(delete(tombstones).where(mine, done))
+
+
 def _pack_uses(
     connection: Connection, copies_from: int | None, names: Collection[str] | None = None
 ) -> list[PackUse]:

@@ -80,6 +80,13 @@ def list_tags(catalogue: Catalogue, repo: str) -> dict[str, CommitRow]:
         return {name: CommitRow(*row) for *row, name in connection.execute(query)}
 
 
+def tag_messages(catalogue: Catalogue, repo: str) -> dict[str, str | None]:
+    """Returns the messages of a repo's tags."""
+    query = select(tags.c.name, tags.c.message).join(repos).where(repos.c.name == repo)
+    with catalogue.reading() as connection:
+        return {row.name: row.message for row in connection.execute(query)}
+
+
 def commits_of(catalogue: Catalogue, repo: str) -> dict[str, CommitRow]:
     """Returns the commits of a repo by their ids, oldest first."""
     query = commit_columns().where(repos.c.name == repo).order_by(commits.c.id)

@@ -1,10 +1,12 @@
 """Collection: what goes, what stays, and that a push beside it never loses anything."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from catalogue_rows import read_rows
 from models import make_weights, read_folder, tune, write_model
 from vaults import Wrapper, open_local
 
@@ -14,6 +16,7 @@ from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
+from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.undelete import undelete
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.collection import list_tombstones
@@ -405,6 +408,29 @@ def test_undelete_brings_back_every_commit(local: LocalVault, tmp_path: Path):
     )
     assert rebuilt.describe_repo("org/m") == before
     rebuilt.catalogue.close()
+
+
+def test_undelete_brings_back_branches_tags_and_who_may_see(local: LocalVault, tmp_path: Path):
+    first = push(local, model(tmp_path, 1), "org/m").commit.id
+    second = push(local, model(tmp_path, 2), "org/m").commit.id
+    push(local, model(tmp_path, 3), "org/m", "gone")
+    for entry in (
+        journal.RefChange("org/m", "branch", "gone", None, time.time()),
+        journal.RefChange("org/m", "branch", "main", first, time.time()),
+        journal.RefChange("org/m", "tag", "v2", second, time.time(), "the second"),
+        journal.Visibility("org/m", True, time.time()),
+    ):
+        local.record(entry)
+    tables = ("refs", "tags", "repos")
+    rows = read_rows(local.catalogue)
+    local.delete_repo("org/m")
+    undelete(local, "org/m")
+    after = read_rows(local.catalogue)
+    assert [after[table] for table in tables] == [rows[table] for table in tables]
+    # And so has a catalogue that only reads of it.
+    rebuild_catalogue(local.backend, local.catalogue)
+    after = read_rows(local.catalogue)
+    assert [after[table] for table in tables] == [rows[table] for table in tables]
 
 
 def test_undelete_ends_with_the_grace(local: LocalVault, tmp_path: Path):

@@ -1,23 +1,30 @@
 """Damage of every kind is found, named exactly, and mended where a second copy allows it."""
 
 import random
+import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from catalogue_rows import read_rows
 from models import make_weights, read_folder, tune, write_model
 from vaults import Wrapper, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import Corrupt, Unreachable, VaultError
+from weightvault.dedup.journal import RefChange, TokenChange, Visibility
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
+from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.repair import Repaired, Repairer
 from weightvault.dedup.scrub import Scrubber
 from weightvault.store.errors import Unavailable
 from weightvault.store.pack import read_index
 from weightvault.store.scrubbing import list_findings
+from weightvault.store.tokens import TokenRow
 
 REPOS = {"org/base": 1, "org/other": 9}
 
@@ -348,6 +355,41 @@ def test_small_objects_are_made_anew(local: LocalVault, tmp_path: Path, kind: st
     assert [r.name for r in rebuilt.list_repos()] == ["org/base", "org/other", "org/tuned"]
     assert_all_pull(rebuilt, tmp_path, "rebuilt")
     rebuilt.close()
+
+
+def test_every_entry_of_the_journal_can_be_lost(local: LocalVault, tmp_path: Path):
+    """Commits, deletions, branches and tags made, moved and taken away, visibility, tokens: what
+    the rest of the journal leads to after the repair is what the catalogue has."""
+    first = local.resolve("org/base").commit.id
+    second = push(local, tmp_path / "org/other", "org/base").commit.id
+    token = TokenRow("t1", "ci", bytes(32), "write", "org", 1.0)
+    for number, entry in enumerate(
+        [
+            TokenChange(token, 1.0),
+            TokenChange(replace(token, revoked=2.0), 2.0),
+            RefChange("org/base", "branch", "dev", first, 0.0),
+            RefChange("org/base", "branch", "gone", first, 0.0),
+            RefChange("org/base", "branch", "gone", None, 0.0),
+            RefChange("org/base", "tag", "v1", first, 0.0, "first"),
+            RefChange("org/base", "tag", "v2", second, 0.0),
+            RefChange("org/base", "branch", "main", first, 0.0),
+            Visibility("org/base", True, 0.0),
+        ]
+    ):
+        local.record(replace(entry, created=time.time() + number / 1000))
+    rows = read_rows(local.catalogue)
+    for path in objects(tmp_path, "journal"):
+        kept = shutil.copytree(tmp_path / "vault", tmp_path / f"copy-{path.name}")
+        flip(kept / "objects/journal" / path.name, 50)
+        vault = open_local(kept)
+        assert repair(vault).lost == [], path.name
+        assert scrub(vault) == [], path.name
+        rebuild_catalogue(vault.backend, vault.catalogue)
+        after = read_rows(vault.catalogue)
+        # Some of it was said again; hashes of files that no commit has may be lost.
+        for table in rows.keys() - {"journal", "hashes"}:
+            assert after[table] == rows[table], (path.name, path.read_bytes(), table)
+        vault.close()
 
 
 def test_a_damaged_manifest_comes_back_with_the_next_push(local: LocalVault, tmp_path: Path):

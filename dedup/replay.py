@@ -1,0 +1,70 @@
+"""What the journal says the repos are: their commits, branches and tags, without a catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..store.rows import CommitRow
+from ..store.tokens import TokenRow
+from .journal import AnyEntry, Entry, RefChange, TokenChange, Visibility
+
+# A ref by its kind, "branch" or "tag", and its name.
+Ref = tuple[str, str]
+
+
+@dataclass(slots=True)
+class RepoState:
+    """A repo: its commits by id, oldest first; its refs, each with the id of the commit it names
+    and a tag's message; and whether it is public."""
+
+    commits: dict[str, CommitRow] = field(default_factory=dict)
+    refs: dict[Ref, tuple[str, str | None]] = field(default_factory=dict)
+    public: bool = False
+
+
+@dataclass(slots=True)
+class Replay:
+    """Follows the entries of a journal in their order. `deleted` has repos as they last were before
+    they were deleted, with when that was (Unix seconds)."""
+
+    repos: dict[str, RepoState] = field(default_factory=dict)
+    deleted: dict[str, tuple[float, RepoState]] = field(default_factory=dict)
+    tokens: dict[str, TokenRow] = field(default_factory=dict)
+
+    def take(self, entry: AnyEntry) -> None:
+        """Takes in one more entry."""
+        if isinstance(entry, TokenChange):
+            self.tokens[entry.row.id] = entry.row
+        elif isinstance(entry, Entry) and entry.commit is None:
+            state = self.repos.pop(entry.repo, None)
+            if state is not None and state.commits:
+                self.deleted[entry.repo] = entry.created, state
+        elif isinstance(entry, Entry | RefChange | Visibility):
+            self._change(self.repos.setdefault(entry.repo, RepoState()), entry)
+
+    def _change(self, state: RepoState, entry: Entry | RefChange | Visibility) -> None:
+        if isinstance(entry, Visibility):
+            state.public = entry.public
+        elif isinstance(entry, RefChange):
+            if entry.target is None:
+                state.refs.pop((entry.kind, entry.name), None)
+            elif entry.target in state.commits:
+                state.refs[entry.kind, entry.name] = entry.target, entry.message
+        elif entry.commit is not None:
+            state.commits[entry.commit.oid] = entry.commit
+            state.refs["branch", entry.commit.branch] = entry.commit.oid, None
+
+
+def changes_of(
+    repo: str, before: RepoState, after: RepoState, now: float
+) -> list[RefChange | Visibility]:
+    """Returns the entries that make the refs and the visibility of a repo what they are `after`."""
+    found: list[RefChange | Visibility] = []
+    for kind, name in before.refs.keys() - after.refs.keys():
+        found.append(RefChange(repo, kind, name, None, now))
+    for (kind, name), (target, message) in after.refs.items():
+        if before.refs.get((kind, name)) != (target, message):
+            found.append(RefChange(repo, kind, name, target, now, message))
+    if before.public != after.public:
+        found.append(Visibility(repo, after.public, now))
+    return found

@@ -1,0 +1,41 @@
+"""Reads whole catalogues so that two can be compared, whatever numbers their rows have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Table, select
+
+from weightvault.store.catalogue import Catalogue
+from weightvault.store.schema import metadata
+
+# What is of one catalogue and not of the store: facts about itself, what a scrub did, and when a
+# family was last planned. How the vault grew is not told by the objects; a rebuild leaves it alone.
+NOT_OF_THE_STORE = {"settings", "damage", "verified", "sketches.planned"}
+
+
+def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:
+    """Returns the rows of every table as text, sorted; what refers to another row by its number has
+    that row's own text instead."""
+    texts: dict[str, dict[Any, str]] = {}
+    with catalogue.reading() as connection:
+        for table in metadata.sorted_tables:
+            rows = connection.execute(select(table)).mappings()
+            texts[table.name] = {
+                row.get("id", number): _text(table, row, texts) for number, row in enumerate(rows)
+            }
+    kept = (name for name in texts if name not in NOT_OF_THE_STORE)
+    return {name: sorted(texts[name].values()) for name in kept}
+
+
+def _text(table: Table, row: Any, texts: dict[str, dict[Any, str]]) -> str:
+    parts = []
+    for column in table.columns:
+        value = row[column.name]
+        own_number = column.name == "id" and isinstance(value, int)
+        if own_number or f"{table.name}.{column.name}" in NOT_OF_THE_STORE:
+            continue
+        for key in column.foreign_keys:
+            value = value and texts[key.column.table.name][value]
+        parts.append(f"{column.name}={value.hex() if isinstance(value, bytes) else value!r}")
+    return " ".join(parts)
