@@ -53,7 +53,7 @@ def inspect_file(path: Path, progress: Progress | None = None) -> Inspection:
     where there is no such file, it cannot be read, or a safetensors file breaks its format.
     """
     if not path.is_file():
-        raise InvalidFile(f"{path} is not a file", "name a file; `weightvault push` takes folders")
+        raise InvalidFile(f"{path} is not a file", _say_instead(path))
     sketches: Sketches = {}
     entry = scan_files({path.name: path}, progress or Progress(), sketches=sketches).files[0]
     with path.open("rb") as file:
@@ -61,6 +61,14 @@ def inspect_file(path: Path, progress: Progress | None = None) -> Inspection:
     return Inspection(
         str(path), kind, entry.size, entry.digest.hex(), tuple(_parts(entry, sketches))
     )
+
+
+def _say_instead(path: Path) -> str:
+    if path.is_dir():
+        return "name one of the files in it; `weightvault push` takes folders"
+    if path.exists():
+        return "what comes out of a pipe or a device can be read but once: keep it in a file first"
+    return "there is nothing of that name"
 
 
 def _parts(entry: FileEntry, sketches: Sketches) -> Iterator[Part]:

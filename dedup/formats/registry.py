@@ -26,6 +26,8 @@ _MAX_DEPTH = 3
 _FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, onnx, msgpack)
 # Their `segment` also takes what takes a member apart.
 _ARCHIVES = (zips, tars)
+# By what people call them, where modules are called otherwise.
+_NAMES = {zips: "zip", tars: "tar", torch_legacy: "torch"}
 
 
 def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
@@ -40,10 +42,13 @@ def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
 
 
 def find_format(name: str, file: ReadableFile) -> str:
-    """Returns the name of the format that a file is tried as, "opaque" for none."""
+    """Returns the name of the format that a file is tried as, "opaque" for none; what is in an
+    archive has names of its own."""
     file.seek(0)
     kind = _recognise(name, file.read(HEAD_BYTES))
-    return kind.__name__.rpartition(".")[2] if kind else "opaque"
+    if kind is None:
+        return "opaque"
+    return _NAMES.get(kind) or kind.__name__.rpartition(".")[2]
 
 
 def _recognise(name: str, head: bytes) -> ModuleType | None:

@@ -1,11 +1,12 @@
 """`inspect`: what a file is made of, without any vault."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
-from format_samples import gguf_bytes, make_arrays
+from format_samples import WRITERS, gguf_bytes, make_arrays
 from models import bf16_file, make_weights, to_bf16
 
 
@@ -40,6 +41,18 @@ def test_table_names_tensors_dtypes_and_shares(run, tmp_path: Path):
         assert word in text
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "model.safetensors"])
+def test_every_format_is_named_with_its_tensors(run, tmp_path: Path, name: str):
+    arrays = make_arrays(side=64)
+    (tmp_path / name).write_bytes(WRITERS[name](arrays))
+    found = json.loads(run("inspect", tmp_path / name, "--json").stdout)
+    formats = {"pt": "zip", "npz": "zip", "bin": "torch", "h5": "hdf5"}
+    suffix = name.rpartition(".")[2]
+    assert found["format"] == formats.get(suffix, suffix)
+    digests = {digest for part in found["parts"] for digest in part["digests"]}
+    assert {blake3(values.tobytes()).hexdigest() for values in arrays.values()} <= digests
+
+
 def test_no_vault_is_opened_or_made(run, model_file: Path, tmp_path: Path):
     assert run("--vault", tmp_path / "vault", "inspect", model_file).exit_code == 0
     assert not (tmp_path / "vault").exists()
@@ -52,11 +65,15 @@ def test_an_empty_file_has_no_parts(run, tmp_path: Path):
     assert run("inspect", tmp_path / "empty").exit_code == 0
 
 
-@pytest.mark.parametrize("name", ["nothing", ""])
-def test_what_is_no_file_is_refused(run, tmp_path: Path, name: str):
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nothing", "of that name"), ("", "takes folders"), ("pipe", "a pipe or")]
+)
+def test_what_is_no_file_is_refused(run, tmp_path: Path, name: str, hint: str):
+    os.mkfifo(tmp_path / "pipe")
     result = run("inspect", tmp_path / name)
     assert result.exit_code != 0
     assert "is not a file" in result.stderr
+    assert hint in result.stderr
 
 
 def test_a_broken_safetensors_file_is_refused_by_reason(run, model_file: Path):
