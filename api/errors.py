@@ -14,7 +14,13 @@ import errno
 from typing import Any
 
 from ..dedup import errors as kinds
-from ..dedup.errors import AccessRefused, InvalidInput, VaultError, error_classes
+from ..dedup.errors import (
+    AccessRefused,
+    InvalidInput,
+    Unreachable,
+    VaultError,
+    error_classes,
+)
 
 
 class TooLarge(InvalidInput):
@@ -27,6 +33,12 @@ class Unauthorized(AccessRefused):
     """A request without a token where one is needed, or with one that is none."""
 
     code = "unauthorized"
+
+
+class Busy(Unreachable):
+    """The server has too much to do at this moment."""
+
+    code = "busy"
 
 
 class RangeNotSatisfiable(InvalidInput):
@@ -62,6 +74,7 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.StorageFull: 507,
     kinds.AccessRefused: 403,
     Unauthorized: 401,
+    Busy: 429,
     kinds.Corrupt: 500,
 }
 

@@ -231,7 +231,7 @@ def get_object(request: Request) -> Response:
 
 def _reader(hub: Hub, file: StagedFile) -> Any:
     def read(first: int, stop: int) -> Any:
-        return hub.vault.serve_entry(file.entry, file.chunk_bytes, first, stop)
+        return hub.read(file.entry, file.chunk_bytes, first, stop)
 
     return read
 

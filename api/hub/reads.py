@@ -150,7 +150,7 @@ def get_file(request: Request) -> Response:
         return Response(headers=headers | {"Content-Length": str(entry.size)})
 
     def read(first: int, stop: int) -> Any:
-        return hub.vault.serve_entry(entry, snapshot.manifest.chunk_bytes, first, stop)
+        return hub.read(entry, snapshot.manifest.chunk_bytes, first, stop)
 
     return ranged(request.headers, entry.size, headers, read)
 
