@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..dedup.errors import Unreachable
 from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
 from ..dedup.names import check_branch, check_repo, check_revision
-from ..dedup.reporting.model import BY_REPO, Query, Report
+from ..dedup.reporting.model import BY_REPO, Comparison, Prediction, Query, Report
 from ..dedup.sketch import Sketch
 from ..dedup.vault import (
     Candidate,
@@ -154,6 +154,18 @@ class HttpVault:
         params = {"by": list(query.by)} | {k: v for k, v in optional.items() if v is not None}
         answer = self._transport.request("GET", "/v1/report", params=params, slow=True)
         return self._parse(Report, answer)
+
+    def predict_removal(self, repos: Sequence[str]) -> Prediction:
+        """See Vault.predict_removal."""
+        params = {"repo": list(repos)}
+        answer = self._transport.request("GET", "/v1/what-if/rm", params=params, slow=True)
+        return self._parse(Prediction, answer)
+
+    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+        """See Vault.compare."""
+        params = {"share": share, "seed": seed}
+        answer = self._transport.request("GET", "/v1/comparison", params=params, slow=True)
+        return self._parse(Comparison, answer)
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""

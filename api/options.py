@@ -10,6 +10,25 @@ import click
 from .console import Session
 
 
+class ShareType(click.ParamType):
+    """A share, as `5%` or `0.05`."""
+
+    name = "share"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns it as a number above 0, at most 1."""
+        text = str(value)
+        try:
+            share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            share = 0.0
+        if not 0 < share <= 1:
+            self.fail(f"{text!r} is no share such as 5% or 0.05", param, ctx)
+        return share
+
+
 def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a function a verb: it takes the session first, and the verb an option --json."""
 

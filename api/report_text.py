@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from ..dedup.reporting.model import Breakdown, Report, Row
+from ..dedup.reporting.model import Breakdown, Comparison, Report, Row
 from ..dedup.reporting.prices import (
     Bill,
     StorageClass,
@@ -211,3 +211,20 @@ def _row_numbers(priced: Priced, row: Row) -> Iterator[tuple[str, float]]:
         if value is not None:
             yield name, value
     yield "cost", priced.cost_of(row)
+
+
+def comparison_table(found: Comparison) -> str:
+    """Returns a comparison as text."""
+    rows = [("", "size", "of plain", "measured", "s")]
+    for method in found.methods:
+        whole = found.of_logical if method.measured == "full" else found.logical
+        share = format_percent(method.bytes, whole)
+        seconds = f"{method.seconds:.1f}" if method.seconds else "-"
+        rows.append((method.name, format_bytes(method.bytes), share, method.measured, seconds))
+    part = "all files" if found.share == 1 else f"a sample, {100 * found.share:g} % of them"
+    read = (
+        f"{found.files} of {format_count(found.of_files, 'distinct file')} read ({part}, seed "
+        f"{found.seed}): {format_bytes(found.logical)} of {format_bytes(found.of_logical)}"
+    )
+    notes = [f"{method.name}: {method.note}" for method in found.methods]
+    return "\n".join([format_table(rows), "", read, "", *notes])

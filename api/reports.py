@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated
 
-from fastapi import APIRouter
+from anyio import to_thread
+from fastapi import APIRouter, Request
 from fastapi import Query as Param
 
 from ..dedup.reporting.model import Dimension, Query, to_json
-from .report_schemas import ReportSchema
+from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
 from .schemas import ErrorSchema
 
@@ -31,3 +32,25 @@ def report(
     how all of it grew."""
     found = vault.report(Query(tuple(by), top, since and since.isoformat()))
     return ReportSchema.model_validate(to_json(found))
+
+
+@router.get("/what-if/rm", summary="Predict a deletion")
+def predict_removal(
+    vault: VaultParam, repo: Annotated[list[str], Param(description="repos to delete")]
+) -> PredictionSchema:
+    """Says what deleting repos, and collections after all graces, would free: to the byte."""
+    return PredictionSchema.model_validate(to_json(vault.predict_removal(repo)))
+
+
+@router.get("/comparison", summary="Compare with other ways of storing")
+async def compare(
+    request: Request,
+    vault: VaultParam,
+    share: Annotated[float, Param(gt=0, le=1, description="of the files to read")] = 1.0,
+    seed: Annotated[int, Param(description="draws them")] = 0,
+) -> ComparisonSchema:
+    """Measures what plain files, whole-file deduplication, zstd, content-defined chunks and
+    standalone coding take. Reads and encodes the files: as slow as that is."""
+    checking = request.app.state.checking
+    found = await to_thread.run_sync(vault.compare, share, seed, limiter=checking)
+    return ComparisonSchema.model_validate(found)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import config, exits
-from .console import Session, format_count
-from .options import verb
+from . import config, exits, verbs_whatif
+from .console import Session, format_count, interruptible
+from .options import ShareType, verb
 
 if TYPE_CHECKING:
     from ..dedup.reporting.prices import StorageClass
@@ -62,6 +62,18 @@ _DIMENSIONS = ("namespace", "repo", "revision", "format", "dtype", "codec")
     show_default=True,
     help="CSV and JSON have bytes as plain numbers; json is the same as --json.",
 )
+@click.option(
+    "--what-if",
+    "change",
+    type=click.Choice(verbs_whatif.CHANGES),
+    help="Say what would be freed: `rm REPO...`, `optimise`, or `storage-class NAME`.",
+)
+@click.option("--compare", is_flag=True, help="Measure what other ways of storing would take.")
+@click.option(
+    "--sample", type=ShareType(), metavar="SHARE", help="Compare on so much of the files only: 5%."
+)
+@click.option("--seed", default=0, show_default=True, help="Draws the sample.")
+@click.argument("words", nargs=-1, metavar="[REPO...]")
 def report(
     session: Session,
     by: tuple[Any, ...],
@@ -72,15 +84,38 @@ def report(
     pulls: float,
     price: float | None,
     form: str,
+    change: str | None,
+    compare: bool,
+    sample: float | None,
+    seed: int,
+    words: tuple[str, ...],
 ) -> None:
     """Report where the bytes go: logical, unique and stored bytes, what each stage saved, whose
     they are, how they grew, and what they cost.
+
+    With --what-if it says what a decision would free, with --compare what other ways of storing
+    would take.
     """
     from ..dedup.reporting.model import Query, to_json
     from . import report_text
 
+    _check_asked(change, compare, sample, form, words)
     session.json = session.json or form == "json"
     chosen = find_class(price_class, prices, price)
+    if change == "storage-class":
+        then = find_class(words[0], prices, None)
+        with session.open() as vault:
+            session.emit(*verbs_whatif.change_class(vault, chosen, then, pulls))
+        return
+    if change:
+        with session.open() as vault:
+            session.emit(*verbs_whatif.predict(vault, change, words, chosen))
+        return
+    if compare:
+        with session.open() as vault, interruptible(_explain_comparison):
+            measured = vault.compare(sample or 1.0, seed)
+        session.emit(to_json(measured), report_text.comparison_table(measured))
+        return
     query = Query(by or ("repo",), top, since)
     if top is None and form == "table" and not session.json:
         query = replace(query, top=report_text.TABLE_ROWS)
@@ -91,6 +126,26 @@ def report(
     session.emit(
         document, report_text.to_csv(priced) if form == "csv" else report_text.to_table(priced)
     )
+
+
+def _check_asked(
+    change: str | None, compare: bool, sample: float | None, form: str, words: tuple[str, ...]
+) -> None:
+    """Raises UsageError for options that do not go together."""
+    if change and compare:
+        raise click.UsageError("--what-if and --compare answer different questions: ask one")
+    if (change or compare) and form == "csv":
+        raise click.UsageError("--what-if and --compare have no CSV: use --format json")
+    if sample is not None and not compare:
+        raise click.UsageError("--sample goes with --compare")
+    if change:
+        verbs_whatif.check_words(change, words)
+    elif words:
+        raise click.UsageError(f"{words[0]!r} says nothing here: --what-if rm takes repos")
+
+
+def _explain_comparison() -> tuple[str, str]:
+    return "interrupted; nothing was changed", "--sample 5% takes a twentieth of the time"
 
 
 def find_class(name: str | None, prices: Path | None, price: float | None) -> StorageClass:

@@ -14,7 +14,7 @@ import click
 
 from . import config, exits
 from .console import Session, format_bytes, format_count, interruptible
-from .options import verb
+from .options import ShareType, verb
 from .progress import make_progress
 
 if TYPE_CHECKING:
@@ -22,25 +22,6 @@ if TYPE_CHECKING:
     from ..dedup.scrub import Scrubbed
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-class ShareType(click.ParamType):
-    """A share, as `5%` or `0.05`."""
-
-    name = "share"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Returns it as a number above 0, at most 1."""
-        text = str(value)
-        try:
-            share = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            share = 0.0
-        if not 0 < share <= 1:
-            self.fail(f"{text!r} is no share such as 5% or 0.05", param, ctx)
-        return share
 
 
 class BytesType(click.ParamType):

@@ -9,7 +9,7 @@ goes on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,20 @@ class Collected:
     moved_bytes: int = 0
     copied_bytes: int = 0
     dry_run: bool = False
+
+
+def choose_mostly_dead(
+    uses: Iterable[PackUse], dead_share: float, tombs: Collection[str]
+) -> list[PackUse]:
+    """Returns the packs worth rewriting: something is live in them, and `dead_share` or more of
+    their frame bytes is not. Those with a tombstone are about to lose it, or to go."""
+    return [
+        use
+        for use in uses
+        if 0 < use.live_bytes <= (1 - dead_share) * use.frame_bytes
+        and use.live_bytes < use.frame_bytes
+        and pack_key(use.name) not in tombs
+    ]
 
 
 class Collector:
@@ -148,11 +162,8 @@ class Collector:
         uses = pack_uses(self._catalogue, self._copies_from)
         return [
             use
-            for use in uses
-            if 0 < use.live_bytes <= (1 - self._dead_share) * use.frame_bytes
-            and use.live_bytes < use.frame_bytes
-            and pack_key(use.name) not in tombs
-            and self._is_old(pack_key(use.name))
+            for use in choose_mostly_dead(uses, self._dead_share, tombs)
+            if self._is_old(pack_key(use.name))
         ]
 
     def _unneeded(self) -> set[str]:

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..store.collection import PackUse, live_places
 from ..store.moves import adopt_frames
@@ -20,6 +20,8 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from .local import LocalVault
+
+T = TypeVar("T")
 
 # As large as the packs of a push (push.PACK_BYTES), for the same reason.
 PACK_BYTES = 64 * 1024 * 1024
@@ -36,7 +38,8 @@ def move_live_frames(
     listed = list(uses)
     progress.begin("compacting", sum(use.live_bytes for use in listed))
     try:
-        counts = [_move(vault, group, progress) for group in _groups(vault, listed)]
+        places = ((use, live_places(vault.catalogue, use.name)) for use in listed)
+        counts = [_move(vault, group, progress) for group in group_places(places)]
     finally:
         progress.end()
     return sum(packs for packs, _ in counts), sum(size for _, size in counts)
@@ -60,12 +63,11 @@ def _movable(vault: LocalVault, pack: str) -> set[bytes]:
         return usable_among(connection, live)
 
 
-def _groups(vault: LocalVault, uses: list[PackUse]) -> Iterator[list[list[Location]]]:
-    """Yields the live places of packs, as many together as fit one new pack."""
-    group: list[list[Location]] = []
+def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list[T]]]:
+    """Yields what is live in packs, as many packs together as fit one new pack."""
+    group: list[list[T]] = []
     total = 0
-    for use in uses:
-        places = live_places(vault.catalogue, use.name)
+    for use, places in packs:
         if places:
             group.append(places)
             total += use.live_bytes

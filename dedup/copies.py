@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..store.pack import PackWriter
 from ..store.rows import Location
@@ -17,19 +17,32 @@ if TYPE_CHECKING:
     from .local import LocalVault
 
 
+class Sized(Protocol):
+    """Something that takes up part of a pack."""
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the frame."""
+        ...
+
+
+T = TypeVar("T", bound=Sized)
+
+
 def copy_bases(vault: LocalVault, least_deltas: int) -> int:
     """Gives each base of at least so many deltas that has no second frame one; returns the bytes
     of those frames. Collections told of the same number keep them."""
     places = bases_without_copy(vault.catalogue, least_deltas)
     total = 0
     while places:
-        batch = _first_pack(places)
+        batch = first_pack(places)
         places = places[len(batch) :]
         total += _store_copies(vault, batch)
     return total
 
 
-def _first_pack(places: list[Location]) -> list[Location]:
+def first_pack(places: list[T]) -> list[T]:
+    """Returns those of `places` (that have `frame_bytes`) that go into the next pack of copies."""
     size = 0
     for count, place in enumerate(places, 1):
         size += place.frame_bytes

@@ -40,7 +40,9 @@ from .names import check_branch, check_repo, check_revision
 from .optimise import optimise_step, recentre_step
 from .rebuild import file_parts, read_parts
 from .reporting import growth
-from .reporting.model import BY_REPO, Query, Report
+from .reporting.compare import compare_methods
+from .reporting.model import BY_REPO, Comparison, Prediction, Query, Report
+from .reporting.removal import predict_removal
 from .reporting.report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
 from .sketch import Sketch
@@ -296,6 +298,16 @@ class LocalVault:
             if growth.wants_record(self.catalogue):
                 growth.record(self.catalogue, found)
             return found
+
+    def predict_removal(self, repos: Sequence[str]) -> Prediction:
+        """See Vault.predict_removal."""
+        with store_errors():
+            return predict_removal(self, repos)
+
+    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+        """See Vault.compare."""
+        with store_errors():
+            return compare_methods(self, share, seed)
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""

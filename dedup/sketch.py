@@ -111,13 +111,18 @@ def word_bytes(dtype: str) -> int:
     return min(4, find_dtype(dtype).item_bytes)
 
 
+def words_bytes(dtype: Dtype, size: int) -> int:
+    """Returns how many bytes of words the sketch of a chunk of `size` bytes has."""
+    whole = size >= dtype.item_bytes
+    return count_words(dtype.name) * word_bytes(dtype.name) if whole else 0
+
+
 def check_sketch(sketch: Sketch) -> Sketch:
     """Returns a sketch from outside; raises InvalidInput unless its parts fit each other."""
     dtype = BY_NAME.get(sketch.dtype) or QUANTISED.get(sketch.dtype)
     if dtype is None or len(sketch.bits) != SKETCH_BYTES:
         raise InvalidInput(f"no sketch: dtype {sketch.dtype!r}, {len(sketch.bits)} bytes")
-    whole = sketch.size >= dtype.item_bytes
-    expected = count_words(dtype.name) * word_bytes(dtype.name) if whole else 0
+    expected = words_bytes(dtype, sketch.size)
     if len(sketch.words) != expected:
         raise InvalidInput(f"a sketch with {len(sketch.words)} bytes of words, not {expected}")
     return sketch

@@ -10,7 +10,7 @@ import xxhash
 
 from ..codecs.dtypes import BY_ID, find_dtype
 from .errors import Corrupt, InvalidInput
-from .sketch import SKETCH_BYTES, Sketch, check_sketch
+from .sketch import SKETCH_BYTES, Sketch, check_sketch, words_bytes
 
 MAGIC = b"\x89WVS"
 VERSION = 1
@@ -30,6 +30,11 @@ def pack_sketches(sketches: Iterable[tuple[bytes, Sketch]]) -> bytes:
     rows = [_pack_row(digest, sketch) for digest, sketch in sketches]
     body = b"".join(rows)
     return _HEAD.pack(MAGIC, VERSION, len(rows), xxhash.xxh3_64_intdigest(body)) + body
+
+
+def predict_size(chunks: Iterable[tuple[int, int]]) -> int:
+    """Returns the bytes of such an object for chunks given as dtype id and raw bytes."""
+    return _HEAD.size + sum(_ROW.size + words_bytes(BY_ID[d], size) for d, size in chunks)
 
 
 def parse_sketches(data: bytes) -> Sketches:

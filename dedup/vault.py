@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .manifest import Manifest
-from .reporting.model import BY_REPO, Query, RepoCost, Report
+from .reporting.model import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 
 if TYPE_CHECKING:
     # Numpy takes 0.1 s to import, which asking for a list need not pay.
@@ -207,6 +207,16 @@ class Vault(Protocol):
 
     def report(self, query: Query = BY_REPO) -> Report:
         """Returns where the bytes go. Raises InvalidInput for a query that cannot be."""
+        ...
+
+    def predict_removal(self, repos: Sequence[str]) -> Prediction:
+        """Returns what deleting `repos`, and collecting after all graces, would free, to the byte.
+        Raises RepoNotFound."""
+        ...
+
+    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+        """Returns what other ways of storing would take for the files, measured on a `share` of
+        them, drawn by `seed`. Reads, decodes and encodes those files: takes its time."""
         ...
 
     def check(self) -> CheckResult:

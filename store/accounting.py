@@ -39,6 +39,17 @@ class FileSums:
 
 
 @dataclass(frozen=True, slots=True)
+class DistinctFile:
+    """A file by its digest: bytes, how often commits have it, and a path of it in a manifest."""
+
+    digest: bytes
+    bytes: int
+    uses: int
+    manifest: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class DayRow:
     """What the vault came to on a day, `YYYY-MM-DD`; `at` in Unix seconds."""
 
@@ -78,6 +89,19 @@ def sum_files(connection: Connection) -> FileSums:
     distinct_sums = (int(value or 0) for value in connection.execute(once).one())
     sizes = {number: int(size) for number, _, size in rows}
     return FileSums(sum(row[1] for row in rows), sum(sizes.values()), sizes, *distinct_sums)
+
+
+def list_distinct_files(connection: Connection) -> list[DistinctFile]:
+    """Returns the files of all commits, equal ones once, by digest."""
+    each = select(files.c.digest, func.count().label("uses"), func.min(files.c.id).label("id"))
+    first = each.group_by(files.c.digest).subquery()
+    query = (
+        select(files.c.digest, files.c.bytes, first.c.uses, commits.c.manifest, files.c.path)
+        .join(first, first.c.id == files.c.id)
+        .join(commits, commits.c.id == files.c.commit_id)
+        .order_by(files.c.digest)
+    )
+    return [DistinctFile(*row) for row in connection.execute(query)]
 
 
 def database_bytes(catalogue: Catalogue) -> int | None:

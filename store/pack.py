@@ -174,6 +174,12 @@ def encode_index(entries: Sequence[PackEntry]) -> bytes:
     return index + checksum.to_bytes(8, "little") + trailer[8:]
 
 
+def predict_size(entries: Sequence[PackEntry]) -> int:
+    """Returns the bytes of a pack that holds such frames in this order, wherever they lie now."""
+    frames = sum(entry.frame_bytes for entry in entries)
+    return len(_HEADER) + frames + len(encode_index(entries))
+
+
 def read_index(read: Callable[[int, int], bytes], size: int) -> list[PackEntry]:
     """Returns the entries of a pack of `size` bytes, in the order of their offsets.
 
