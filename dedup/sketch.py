@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ..codecs.dtypes import BY_NAME, QUANTISED, find_dtype
+from ..codecs.dtypes import BY_NAME, QUANTISED, Dtype, find_dtype
 from .errors import InvalidInput
 
 SKETCH_BYTES = 32
