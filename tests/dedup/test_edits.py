@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from models import make_weights, read_folder, write_model
 from vaults import open_local
 
+from weightvault.dedup.collect import Collector
 from weightvault.dedup.edits import match_edits
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import FileEntry, Manifest
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
+from weightvault.dedup.scrub import Scrubber
 from weightvault.dedup.segments import Opaque
 
 WORDS = {f"word {i * i % 100_003}": i for i in range(40_000)}
@@ -75,6 +77,24 @@ def test_a_chain_of_edits_stays_one_deep(vault: LocalVault, tmp_path: Path):
         sizes.append(push_texts(vault, tmp_path / "m", "org/m", {"README.md": card}))
     assert max(sizes[1:]) < 600
     assert not vault.check().problems
+
+
+def test_upkeep_leaves_patches_whole(vault: LocalVault, tmp_path: Path):
+    """Texts of one length and of others, patches and not, some without their first version."""
+    lines = [f"A line with the number {i * i} in it.\n" for i in range(150)]
+    for version in range(8):
+        lines[version * 3] = lines[version * 3].replace("number", "NUMBER")
+        if version % 3 == 2:
+            lines.insert(50, "One line more.\n")
+        push_texts(vault, tmp_path / "m", f"org/m{version % 2}", {"log.txt": "".join(lines)})
+    vault.delete_repo("org/m0")
+    cursor: int | None = 0
+    while cursor is not None:
+        cursor = vault.optimise(cursor).cursor
+    Collector(vault, grace_seconds=0).run()
+    assert Scrubber(vault).run().problems == []
+    pull(vault, "org/m1", tmp_path / "back")
+    assert (tmp_path / "back" / "log.txt").read_text() == "".join(lines)
 
 
 def test_the_commit_before_counts_beside_a_declared_base(vault: LocalVault, tmp_path: Path):
