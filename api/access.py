@@ -27,6 +27,7 @@ from .tokens import recognise
 if TYPE_CHECKING:
     from ..dedup.incoming import Sees
     from ..dedup.local import LocalVault
+    from ..store.tokens import TokenRow
 
 ANONYMOUS_READS = ("none", "public", "all")
 """What those without a token may read."""
@@ -90,6 +91,10 @@ class Gate:
                 "Invalid credentials in Authorization header",
                 "`weightvault token create` makes a token",
             )
+        return self.holder(row)
+
+    def holder(self, row: TokenRow) -> Caller:
+        """Returns who holds a token that is not revoked."""
         reads = "public" if self.anonymous_reads == "none" else self.anonymous_reads
         return Caller(row.namespace or row.name, row.role, row.namespace, reads)
 

@@ -64,7 +64,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.include_router(reports.router, dependencies=[Depends(guard)])
     app.include_router(content.router, dependencies=[Depends(guard)])
     app.router.routes.append(unknown_route())
-    add_pages(app, dependencies=[Depends(guard)])
+    add_pages(app)
     app.add_middleware(VersionHeader)
     _install_error_handlers(app)
     return app

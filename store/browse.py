@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, func, literal, select
+from sqlalchemy import Connection, Integer, and_, false, func, literal, or_, select, true
 
 from .catalogue import Catalogue
 from .rows import CommitRow, by_digest, commit_columns
@@ -30,6 +30,28 @@ class RepoLine:
     bytes: int
     frame_bytes: int
     updated: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Which repos whoever asks may see: those of a namespace, those that are public, or with
+    `all_repos` every one."""
+
+    all_repos: bool = True
+    namespace: str | None = None
+    public: bool = False
+
+    def condition(self) -> Any:
+        """The condition on `repos` that says so."""
+        if self.all_repos:
+            return true()
+        own = false()
+        if self.namespace is not None:
+            own = repos.c.name.startswith(f"{self.namespace}/", autoescape=True)
+        return or_(own, repos.c.public) if self.public else own
+
+
+EVERYTHING = Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +82,11 @@ def list_page(
     cursor: str | None = None,
     backwards: bool = False,
     limit: int,
+    seen: Seen = EVERYTHING,
 ) -> list[RepoLine]:
-    """Returns up to `limit` repos whose name holds `search`, in `order`: those after `cursor`, or
-    with `backwards` the last ones before it. Raises ValueError for a cursor of another order."""
+    """Returns up to `limit` repos `seen` whose name holds `search`, in `order`: those after
+    `cursor`, or with `backwards` the last ones before it. Raises ValueError for a cursor of another
+    order."""
     descending = (order == "updated") != backwards
     key = newest_commit() if order == "updated" else repos.c.name
     query = select(repos.c.id, repos.c.name, newest_commit().label("commit_id")).where(
@@ -76,10 +100,9 @@ def list_page(
             .where(commits.c.id == key)
         )
         key = commits.c.id
-    if search:
-        query = query.where(repos.c.name.icontains(search, autoescape=True))
+    query = query.where(_found(search, seen))
     if cursor is not None:
-        bound = int(cursor) if order == "updated" else cursor
+        bound = _commit_id(cursor) if order == "updated" else cursor
         query = query.where(key < bound if descending else key > bound)
     query = query.order_by(key.desc() if descending else key).limit(limit)
     with catalogue.reading() as connection:
@@ -88,11 +111,9 @@ def list_page(
     return lines[::-1] if backwards else lines
 
 
-def count_repos(catalogue: Catalogue, search: str = "") -> int:
-    """Returns how many repos have `search` in their name."""
-    query = select(func.count()).select_from(repos)
-    if search:
-        query = query.where(repos.c.name.icontains(search, autoescape=True))
+def count_repos(catalogue: Catalogue, search: str = "", seen: Seen = EVERYTHING) -> int:
+    """Returns how many repos `seen` have `search` in their name."""
+    query = select(func.count()).select_from(repos).where(_found(search, seen))
     with catalogue.reading() as connection:
         return int(connection.scalar(query) or 0)
 
@@ -151,6 +172,18 @@ def base_bytes(catalogue: Catalogue, repo: str, oid: str) -> int:
     )
     with catalogue.reading() as connection:
         return int(connection.scalar(query) or 0)
+
+
+def _commit_id(cursor: str) -> int:
+    number = int(cursor)
+    if not 0 <= number < 1 << 63:
+        raise ValueError(f"{cursor} is no place in a list")
+    return number
+
+
+def _found(search: str, seen: Seen) -> Any:
+    named = repos.c.name.icontains(search, autoescape=True) if search else true()
+    return and_(named, seen.condition())
 
 
 def newest_commit() -> Any:

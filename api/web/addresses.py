@@ -21,6 +21,9 @@ from ... import __version__
 RESERVED = ("api", "docs", "health", "metrics", "openapi.json", "redoc", "v1")
 
 
+SIGN_IN = "/-/sign-in"
+
+
 class _Namespace(Convertor[str]):
     """A namespace of repos: one that no other part of the server has."""
 
@@ -63,6 +66,12 @@ def repo_url(repo: str, page: str = "", revision: str = "", path: str = "", /, *
 def page_url(path: str, /, **query: Any) -> str:
     """Returns the address of a page that is no repo's, without the parameters that are empty."""
     return path + _query(query)
+
+
+def sign_in_url(request: Request) -> str:
+    """Returns the address of the form that takes a token and leads back to the page asked for."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return page_url(SIGN_IN, to=request.url.path + query)
 
 
 def _query(values: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from html import escape, unescape
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -59,6 +60,7 @@ _ATTRIBUTES = {
 # With what is in them: their text is not meant to be read.
 _DROPPED = {"iframe", "math", "noscript", "object", "script", "style", "svg", "template", "title"}
 _SCHEMES = {"http", "https", "mailto"}
+_FRAME = '<div class="scroll" role="group" aria-label="Table" tabindex="0">'
 
 _markdown = MarkdownIt("gfm-like")
 
@@ -164,9 +166,27 @@ def _path_in_repo(address: str) -> str | None:
 
 
 def _fit(html: str) -> str:
-    """Fits sanitised HTML into the page: headings below the page's own, and what may be wider than
-    the page in a frame that can be scrolled, by keyboard too. Tags have no other form here."""
-    html = re.sub(r"<(/?)h([1-5])>", lambda m: f"<{m[1]}h{int(m[2]) + 1}>", html)
-    html = html.replace("<pre>", '<pre tabindex="0">')
-    frame = '<div class="scroll" role="group" aria-label="Table" tabindex="0">'
-    return html.replace("<table>", f"{frame}<table>").replace("</table>", "</table></div>")
+    """Fits sanitised HTML into the page."""
+    # Whole tags, so that what looks like one in the value of an attribute is passed over.
+    return re.sub(r'<(/?)([a-z0-9]+)((?: [a-z]+="[^"]*")*)>', _fit_tag, html)
+
+
+def _fit_tag(match: re.Match[str]) -> str:
+    """Moves headings below the page's own; gives what may be wider than the page a frame that can
+    be scrolled, by keyboard too; puts words where an image is not shown."""
+    end, name, attributes = match.groups()
+    if re.fullmatch(r"h[1-5]", name):
+        return f"<{end}h{int(name[1]) + 1}{attributes}>"
+    if name == "table":
+        return "</table></div>" if end else f"{_FRAME}<table{attributes}>"
+    if name == "pre" and not end:
+        return f'<pre tabindex="0"{attributes}>'
+    if name == "img":
+        return _fit_image(dict(re.findall(r' ([a-z]+)="([^"]*)"', attributes)), attributes)
+    return match[0]
+
+
+def _fit_image(values: dict[str, str], attributes: str) -> str:
+    if "src" not in values:
+        return f"<em>{escape(unescape(values.get('alt', '')))}</em>"
+    return f"<img{attributes}>" if "alt" in values else f'<img alt=""{attributes}>'

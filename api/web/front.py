@@ -13,6 +13,7 @@ from ..routes import VaultParam
 from .figures import DASHBOARD, draw_all
 from .paging import PageRoute
 from .rendering import render
+from .session import CallerParam, require_all, seen_by
 
 PAGE = 30
 _MAX_SEARCH = 200
@@ -24,15 +25,16 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 def list_repos(
     request: Request,
     vault: VaultParam,
+    caller: CallerParam,
     q: Annotated[str, Query(max_length=_MAX_SEARCH)] = "",
     order: Order = "updated",
-    after: str | None = None,
-    before: str | None = None,
+    after: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
+    before: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
 ) -> Response:
     """The front page: repos, searched, in an order, a page at a time."""
-    search, cursor = q.strip(), before or after
+    search, cursor, seen = q.strip(), before or after, seen_by(caller)
     with store_errors():
-        total = count_repos(vault.catalogue, search)
+        total = count_repos(vault.catalogue, search, seen)
         try:
             lines = list_page(
                 vault.catalogue,
@@ -41,6 +43,7 @@ def list_repos(
                 cursor=cursor,
                 backwards=before is not None,
                 limit=PAGE + 1,
+                seen=seen,
             )
         except ValueError as error:
             raise InvalidInput("there is no such page of the list") from error
@@ -59,7 +62,8 @@ def list_repos(
 
 
 @router.get("/-/storage")
-def show_storage(request: Request, vault: VaultParam) -> Response:
+def show_storage(request: Request, vault: VaultParam, caller: CallerParam) -> Response:
     """The dashboard: what everything takes, by what, and how that grew."""
+    require_all(caller, "the storage report")
     report = vault.report(DASHBOARD)
     return render(request, "storage.html", report=report, figures=draw_all(report))

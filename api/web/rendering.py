@@ -15,7 +15,7 @@ from ... import __version__
 from ...dedup.errors import VaultError
 from ..console import format_bytes, format_count, format_money, format_percent
 from ..errors import http_status
-from .addresses import page_url, repo_url, static_url
+from .addresses import page_url, repo_url, sign_in_url, static_url
 
 # Scripts and styles are files of ours, images those that cards may show; nothing else is loaded,
 # nothing is sent anywhere, nobody frames a page.
@@ -26,7 +26,7 @@ CONTENT_SECURITY_POLICY = (
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     # A page shows what its reader may see at this moment.
     "Cache-Control": "private, no-cache",
     "Vary": "Cookie, Authorization",
@@ -35,7 +35,13 @@ HEADERS = {
 
 def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
     """Returns the page that `template` makes of `values`."""
-    page = templates().get_template(template).render(request=request, **values)
+    caller = getattr(request.state, "caller", None)
+    common = {
+        "request": request,
+        "anonymous": caller is not None and caller.role is None,
+        "signed_in_as": caller.name if getattr(request.state, "signed_in", False) else None,
+    }
+    page = templates().get_template(template).render(common, **values)
     return HTMLResponse(page, status, HEADERS)
 
 
@@ -68,6 +74,7 @@ def templates() -> Environment:
         "percent": format_percent,
         "page_url": page_url,
         "repo_url": repo_url,
+        "sign_in_url": sign_in_url,
         "static_url": static_url,
         "version": __version__,
     }

@@ -24,7 +24,9 @@ from ...dedup.names import check_repo
 from ...dedup.translate import store_errors
 from ...dedup.vault import Snapshot
 from ...store.browse import list_history
+from ...store.refs import list_tags
 from ...store.rows import CommitRow
+from ..access import repos_seen
 from ..routes import RepoParam, VaultParam
 from ..streams import BytesStream, start
 from .addresses import split_address
@@ -46,11 +48,12 @@ router = APIRouter(
 
 @dataclass(frozen=True, slots=True)
 class RepoView:
-    """What every page of a repo needs: its name, branches with their commits, the revision that
-    the page is about, as the address names it, and the path in it."""
+    """What every page of a repo needs: its name, branches and tags with their commits, the
+    revision that the page is about, as the address names it, and the path in it."""
 
     repo: str
     branches: dict[str, CommitRow]
+    tags: dict[str, CommitRow]
     revision: str
     path: str
     vault: LocalVault
@@ -65,11 +68,12 @@ def view_of(request: Request, vault: VaultParam, repo: RepoParam) -> RepoView:
     newest branch where there is no `main`."""
     with store_errors():
         branches = vault.catalogue.branches(check_repo(repo))
+        tags = list_tags(vault.catalogue, repo)
     if not branches:
         raise RepoNotFound(f"there is no repo {repo}", "the list has all there are")
     newest = max(branches, key=lambda name: (name == _MAIN, branches[name].created))
     revision, path = split_address(request)
-    return RepoView(repo, branches, revision or newest, path, vault)
+    return RepoView(repo, branches, tags, revision or newest, path, vault)
 
 
 ViewParam = Annotated[RepoView, Depends(view_of)]
@@ -159,7 +163,7 @@ def show_tensors(
 def show_family(request: Request, view: ViewParam) -> Response:
     """What the repo comes from and what comes from it."""
     with store_errors():
-        root = find_lineage(view.vault.catalogue, view.repo)
+        root = find_lineage(view.vault.catalogue, view.repo, repos_seen(request))
     return render(request, "repo_family.html", view=view, page="family", root=root)
 
 

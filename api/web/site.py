@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from fastapi import APIRouter, FastAPI
-from fastapi.params import Depends
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 
-from . import front, repo
+from . import front, repo, session
 
 STATIC = Path(__file__).parent / "static"
 
 
-def add_pages(app: FastAPI, *, dependencies: Sequence[Depends] = ()) -> None:
-    """Adds the pages, behind `dependencies`; what the application answers already, it goes on
-    answering."""
+def add_pages(app: FastAPI) -> None:
+    """Adds the pages; what the application answers already, it goes on answering."""
     app.mount("/-/static", StaticFiles(directory=STATIC), name="static")
-    pages = APIRouter(dependencies=list(dependencies))
+    pages = APIRouter(dependencies=[Depends(session.admit)])
     pages.include_router(front.router)
     pages.include_router(repo.router)
+    app.include_router(session.router)
     app.include_router(pages)

@@ -16,14 +16,13 @@ from pathlib import Path
 import click.testing
 import httpx
 import pytest
-import uvicorn
 from fastapi import FastAPI
+from live_server import serving
 from models import make_weights, write_model
 from vaults import open_local
 
 from weightvault.api.cli import cli
 from weightvault.api.server import create_app
-from weightvault.api.serving import listen
 from weightvault.dedup.local import LocalVault
 
 START_SECONDS = 30.0
@@ -68,15 +67,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server for all tests, on a socket, in a thread of this process."""
     vault = open_local(tmp_path_factory.mktemp("first"))
     app = create_app(vault)
-    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", lifespan="on"))
-    listener = listen("127.0.0.1", 0)
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-    thread.start()
-    wait_until(lambda: running.started)
-    yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", app)
-    running.should_exit = running.force_exit = True
-    thread.join()
-    listener.close()
+    with serving(app) as url:
+        yield Served(url, app)
     vault.close()
 
 

@@ -1,0 +1,32 @@
+"""Serves an application on a socket, in a thread of the process that tests it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from weightvault.api.serving import listen
+
+_START_SECONDS = 30.0
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[str]:
+    """A running server; gives its URL."""
+    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", lifespan="on"))
+    listener = listen("127.0.0.1", 0)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+    thread.start()
+    deadline = time.monotonic() + _START_SECONDS
+    while not running.started:
+        assert time.monotonic() < deadline, "the server does not start"
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    running.should_exit = running.force_exit = True
+    thread.join()
+    listener.close()
