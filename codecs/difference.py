@@ -14,6 +14,7 @@ from . import difference_kernels as kernels
 from . import rans, tables
 from .buffers import Bytes, freeze, scratch
 from .errors import CorruptFrame
+from .paths import path_number
 from .rans import Tables
 from .scales import Kind, Scales, count_rows, move_base
 from .streams import PLAIN, Plan, Sink, StreamReader, plan_stream
@@ -149,7 +150,7 @@ def code_words(
     far_counts = np.empty(-(-target.size // kernels.FAR_CHUNK), np.int32)
     counts = np.zeros((2, manner.table_count, 256), np.uint32)
     stored = kernels.survey_kernel(
-        rans.path_number(),
+        path_number(),
         target,
         base,
         scales.rows,
@@ -229,7 +230,7 @@ def plan_coded(coded: Coded, target: NDArray[np.uint16] | None) -> Plan:
 def _pick_lower(coded: Coded, target: NDArray[np.uint16]) -> Bytes:
     size = coded.stored + kernels.PICK_SLACK
     picked = scratch("picked", size, np.uint16)
-    path = rans.path_number()
+    path = path_number()
     kernels.pick_lower_kernel(path, target, coded.symbols, coded.manner.limit, picked)
     return picked[kernels.PICK_SLACK :].astype(np.uint8)
 
@@ -305,7 +306,7 @@ def decode_words(
     if at < 0:
         raise CorruptFrame("a block of differences has an impossible table")
     at, taken = kernels.restore_kernel(
-        rans.path_number(),
+        path_number(),
         source,
         at,
         base,

@@ -24,6 +24,7 @@ from .vector_ir import (
     Value,
     VectorSet,
     add,
+    broadcast,
     halve,
     load,
     mask_bits,
@@ -99,19 +100,12 @@ def _emit_contexts(b: ir.IRBuilder, s: Any, plain: bool, a: Value, scales: Value
     return b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
 
 
-def _spread(b: ir.IRBuilder, number: Value, width: int) -> Value:
-    kind = vector(number.type, width)
-    first = b.insert_element(ir.Constant(kind, ir.Undefined), number, ir.Constant(I32, 0))
-    places = ir.Constant(vector(I32, width), [0] * width)
-    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
-
-
 def _load_spec(b: ir.IRBuilder, address: Value, width: int) -> dict[str, Value]:
     """Loads ``spec`` and spreads each number, modulo 2^16, over ``width`` 16-bit lanes."""
     spec = {}
     for place, name in enumerate(_SPEC):
         number = b.trunc(load(b, I32, add(b, address, 4 * place)), I16)
-        spec[name] = _spread(b, number, width)
+        spec[name] = broadcast(b, number, width)
     one = splat(spec["limit"], 1)
     spec["first_wide"] = b.add(b.shl(spec["limit"], one), one)
     moved = b.add(
@@ -240,7 +234,7 @@ def _picker(path: str, vectors: VectorSet) -> Any:
         call = IntrinsicCall(context, builder, signature.args, values)
         at = call.integer(5)
         if path in available_paths():
-            first = _spread(builder, builder.trunc(call.integer(2), I32), vectors.width)
+            first = broadcast(builder, builder.trunc(call.integer(2), I32), vectors.width)
             sources = call.address(0), call.address(1)
             end = call.address(4, at, 2)
             end = _emit_pick(builder, vectors, sources, first, call.integer(3), end)

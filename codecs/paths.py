@@ -42,3 +42,8 @@ def force_path(path: str | None) -> None:
 def current_path() -> str:
     """Returns the path in use."""
     return _forced or available_paths()[-1]
+
+
+def path_number() -> int:
+    """Returns the place of the path in use in ``PATHS``, which is what kernels take."""
+    return PATHS.index(current_path())

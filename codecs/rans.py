@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from . import rans_kernels, tables
 from .buffers import Bytes, scratch
 from .errors import CorruptFrame
-from .paths import PATHS, current_path
+from .paths import path_number
 from .rans_scalar import LANES, LOWER_BOUND
 
 SEGMENT_LOG2 = 17
@@ -177,10 +177,6 @@ def decode_contexts(source: Bytes, contexts: Bytes, rows: int, out: Bytes) -> No
         path_number(), source, STATES_BYTES, contexts, freqs, slots, states, out
     )
     close_stream(source, at, states)
-
-
-def path_number() -> int:
-    return PATHS.index(current_path())
 
 
 def _start(count: int) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:

@@ -11,8 +11,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from . import scale_steps as steps
 from .buffers import Bytes, Words, freeze, scratch
 from .dtypes import Dtype
+from .paths import path_number
+from .scale_steps import STEP
 
 GROUP = 128
 """Elements that share a scale where rows are unknown. The four pairs of MiniLM in bf16, size
@@ -127,18 +130,53 @@ def _sum_kernel(line, size):
 
 
 @njit(nogil=True, cache=True)
-def measure_kernel(target, base, lift, length, phase, line, rows, columns):
+def measure_kernel(path, target, base, lift, length, phase, line, rows, columns):
     """Writes the mean movement of every row to ``rows`` (float32) and adds up that of columns.
 
-    ``target``, ``base``: (n,) of the same type: words of floats where ``lift`` is not -1, numbers
-    where it is.
-    ``line``: (m,) float32, scratch, where m is a multiple of ``length``: that many elements are
-    measured at a time. ``columns``: (length,) float32, zeroed, or empty.
+    ``path``: see ``rans_kernels``. ``target``, ``base``: (n,) of the same type: words of floats
+    where ``lift`` is not -1, numbers where it is. ``line``: (m,) float32, scratch, where m is a
+    multiple of ``length``: that many elements are measured at a time. ``columns``: (length,)
+    float32, zeroed, or empty.
     """
+    first = min(1, phase)
+    last = (phase + target.size) // length
+    bits = 8 * target.itemsize
+    if path == 0 or lift < 0 or length % STEP != 0 or last <= first or bits < 16:
+        first = last = rows.size
+    _measure_rows_kernel(target, base, lift, length, phase, line, rows, columns, 0, first)
+    if first < last:
+        begin = first * length - phase
+        some, against, means = target[begin:], base[begin:], rows[first:last]
+        has_sums = columns.size > 0
+        many = last - first
+        if path == 2 and bits == 16 and has_sums:
+            steps.measure_sums16_avx512(some, against, lift, many, length, means, columns)
+        elif path == 2 and bits == 16:
+            steps.measure_rows16_avx512(some, against, lift, many, length, means, columns)
+        elif path == 2 and has_sums:
+            steps.measure_sums32_avx512(some, against, lift, many, length, means, columns)
+        elif path == 2:
+            steps.measure_rows32_avx512(some, against, lift, many, length, means, columns)
+        elif bits == 16 and has_sums:
+            steps.measure_sums16_avx2(some, against, lift, many, length, means, columns)
+        elif bits == 16:
+            steps.measure_rows16_avx2(some, against, lift, many, length, means, columns)
+        elif has_sums:
+            steps.measure_sums32_avx2(some, against, lift, many, length, means, columns)
+        else:
+            steps.measure_rows32_avx2(some, against, lift, many, length, means, columns)
+    _measure_rows_kernel(target, base, lift, length, phase, line, rows, columns, last, rows.size)
+
+
+@njit(nogil=True, cache=True)
+def _measure_rows_kernel(
+    target, base, lift, length, phase, line, rows, columns, begin_row, end_row
+):
+    """Measures the rows from ``begin_row`` to ``end_row`` in plain loops."""
     shift = np.uint32(max(lift, 0))
     many = line.size // length
-    for first in range(0, rows.size, many):
-        last = min(first + many, rows.size)
+    for first in range(begin_row, end_row, many):
+        last = min(first + many, end_row)
         begin = max(0, first * length - phase)
         stop = min(target.size, last * length - phase)
         if lift >= 0:
@@ -196,7 +234,7 @@ def measure_groups(target: Words, base: Words, kind: Kind, fine: int) -> Scales:
     """Measures groups of 128 of (n,) elements, floats or integers; see ``as_numbers``."""
     means = np.empty(count_rows(target.size, GROUP, 0), np.float32)
     line = scratch("line", _AT_ONCE, np.float32)
-    measure_kernel(target, base, kind.lift, GROUP, 0, line, means, line[:0])
+    measure_kernel(path_number(), target, base, kind.lift, GROUP, 0, line, means, line[:0])
     lowest, rows = _quantise(means, fine, 255)
     return Scales(fine, GROUP, 0, lowest, rows)
 
@@ -210,7 +248,7 @@ def measure_rows(
     means = np.empty(count_rows(target.size, length, phase), np.float32)
     sums = np.zeros(length, np.float32)
     line = scratch("line", length * max(1, _AT_ONCE // length), np.float32)
-    measure_kernel(target, base, kind.lift, length, phase, line, means, sums)
+    measure_kernel(path_number(), target, base, kind.lift, length, phase, line, means, sums)
     whole = np.float32(_sum_kernel(sums, length) / length)
     lowest_row, rows = _quantise(means, fine + 1, 255)
     lowest_column, columns = _quantise(sums, fine + 1, 255)

@@ -80,6 +80,14 @@ def call(b: Any, name: str, result: ir.Type, arguments: Sequence[Value]) -> Valu
     return b.call(function, arguments)
 
 
+def broadcast(b: Any, scalar: Value, width: int) -> Value:
+    """Returns a vector with ``scalar`` in each of ``width`` lanes."""
+    kind = vector(scalar.type, width)
+    first = b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
+    places = ir.Constant(vector(I32, width), [0] * width)
+    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)
+
+
 def halve(b: Any, value: Value) -> tuple[Value, Value]:
     """Returns the first and the second half of the lanes of ``value``."""
     count = value.type.count // 2

@@ -15,6 +15,7 @@ from .vector_ir import (
     POINTER,
     Value,
     add,
+    broadcast,
     call,
     halve,
     load,
@@ -73,7 +74,7 @@ class Avx512:
         # Turned round so that the kept words come last: the store cannot touch what is above
         # ``end``.
         places = b.add(
-            ir.Constant(words.type, list(range(16))), _broadcast(b, b.trunc(count, I32), words.type)
+            ir.Constant(words.type, list(range(16))), broadcast(b, b.trunc(count, I32), 16)
         )
         turned = call(b, "llvm.x86.avx512.permvar.si.512", words.type, [packed, places])
         store(b, b.trunc(turned, vector(I16, 16)), add(b, end, -32))
@@ -156,9 +157,3 @@ def _constant_table(module: ir.Module, name: str, places: object) -> Value:
     table.global_constant = True
     table.initializer = ir.Constant(kind, cells)
     return table
-
-
-def _broadcast(b: ir.IRBuilder, scalar: Value, kind: ir.VectorType) -> Value:
-    first = b.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(I32, 0))
-    places = ir.Constant(vector(I32, kind.count), [0] * kind.count)
-    return b.shuffle_vector(first, ir.Constant(kind, ir.Undefined), places)

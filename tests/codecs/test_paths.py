@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_samples import sample_bytes
 
-from weightvault.codecs import paths, rans
+from weightvault.codecs import paths, rans, scales
 from weightvault.codecs.buffers import freeze
+from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.errors import CorruptFrame
 from weightvault.codecs.pipeline import decode_tensor, encode_tensor
+from weightvault.codecs.planes import WORDS
 
 LENGTHS = st.one_of(
     st.integers(1, 700), st.sampled_from([63, 64, 65, 1023, 1024, 1025, 4096, 131_071, 131_073])
@@ -164,6 +166,32 @@ def test_every_path_refuses_the_same_streams(data, count):
         except CorruptFrame:
             results.append(None)
     assert len(set(results)) == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    dtype=st.sampled_from(["BF16", "F16", "F32", "F64", "I16", "F8_E4M3"]),
+    length=st.sampled_from([16, 48, 100, 384]),
+    phase=st.integers(0, 400),
+    count=st.sampled_from([400, 401, 5000]),
+    seed=st.integers(0, 1000),
+)
+def test_every_path_measures_alike(dtype, length, phase, count, seed):
+    """Of all bit patterns, so that sums round, and NaN and infinity count for nothing."""
+    kind = find_dtype(dtype)
+    drawn = np.random.default_rng(seed).integers(0, 256, 2 * count * kind.item_bytes, np.uint8)
+    words = freeze(drawn.view(WORDS[kind.item_bytes]))
+    numbers = scales.as_numbers(words, kind)
+    measured = set()
+    for path in paths.available_paths():
+        paths.force_path(path)
+        how = scales.find_kind(kind)
+        pair = numbers[:count], numbers[count:]
+        rows = scales.measure_rows(*pair, how, 1, length, phase % length)
+        groups = scales.measure_groups(*pair, how, 1)
+        planes = rows.rows, rows.columns, groups.rows
+        measured.add((rows.lowest, groups.lowest, *(plane.tobytes() for plane in planes)))
+    assert len(measured) == 1
 
 
 def test_only_paths_that_exist_here_can_be_forced():
