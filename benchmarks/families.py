@@ -5,12 +5,13 @@
     python -m weightvault.benchmarks.families --corpus DIR --fit
 
 The first pushes at least 40 families of 5 to 20 tensors (family_data.py says which are real) and
-strangers of the same shapes, one model a tensor, in random orders, and compares what is attached to
-what with the truth, and what is stored with the best plan, found by encoding every member against
-every other one. With --corpus, the corpus's models are pushed too, without any --base and with the
-right ones, its Llama in other layouts than its base, and the predictions of sketches are compared
-with real frames. --lookups times the
-search for one tensor at 10^4 to 10^6 sketches. --fit prints the factors of dedup/predict.py.
+strangers (made-up ones of their shape, real norms, biases and a table of positions), one model a
+tensor, in random orders, and compares what is attached to what with the truth, and what is stored
+with the best plan, found by encoding every member against every other one. With --corpus, the
+corpus's models are pushed too, without any --base and with the right ones, its Llama in other
+layouts than its base, and the predictions of sketches are compared with real frames. --lookups
+times the search for one tensor at 10^4 to 10^6 sketches. --fit prints the factors of
+dedup/predict.py.
 Result: CSV files in benchmarks/results.
 """
 
@@ -29,6 +30,7 @@ from ..codecs.pipeline import encode_tensor
 from ..dedup.local import LocalVault
 from ..dedup.plan import choose_centres
 from ..dedup.push import push
+from ..dedup.sketch import MIN_BYTES
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .family_data import Labelled, make_families, make_strangers
@@ -36,7 +38,7 @@ from .family_layouts import compare_layouts
 from .family_lookups import time_lookups
 from .family_predictions import compare_corpus, compare_predictions, print_fit
 from .machine import describe_machine
-from .weights import find_minilm, read_f32, write_bf16
+from .weights import find_minilm, read_f32, round_to_bf16, write_bf16
 
 RESULTS = Path(__file__).parent / "results"
 _SIDE = 192
@@ -70,7 +72,7 @@ def main() -> None:
 def compare_plans(count: int, orders: int) -> list[dict[str, Any]]:
     """Pushes the families in several orders; returns a row of figures for each."""
     tensors = [*make_families(cut_centres(count), seed=1)]
-    tensors += make_strangers((_SIDE, _SIDE), seed=2)
+    tensors += [*make_strangers((_SIDE, _SIDE), seed=2), *read_strangers()]
     best = best_plans(tensors)
     rows = [push_in_order(tensors, best, seed) for seed in range(orders)]
     least = min(row["after"] for row in rows)
@@ -89,6 +91,15 @@ def cut_centres(count: int) -> list[np.ndarray]:
     ]
     step = max(1, len(pieces) // count)
     return [np.ascontiguousarray(piece) for piece in pieces[::step][:count]]
+
+
+def read_strangers() -> list[Labelled]:
+    """Returns the real model's norms, biases and table of positions: many of one shape, none of
+    them random, and unrelated but for their kind."""
+    weights = read_f32(find_minilm() / "model.safetensors")
+    chosen = [w for n, w in weights.items() if w.ndim == 1 or "position_embeddings" in n]
+    words = (round_to_bf16(w) for w in chosen)
+    return [Labelled(None, w, "alone") for w in words if w.nbytes >= MIN_BYTES]
 
 
 def best_plans(tensors: Sequence[Labelled]) -> int:
