@@ -52,7 +52,7 @@ def choose_tables(counts: NDArray[np.uint32]) -> Tables:
     rows = counts.shape[0]
     freqs, tags = np.empty((rows, 256), np.uint16), np.empty(rows, np.uint8)
     price = tables.choose_kernel(counts, tables.COSTS, *_choice_scratch(), freqs, tags)
-    return Tables(freqs, tags, _coded_bytes(price))
+    return Tables(freqs, tags, _coded_bytes(int(price)))
 
 
 def survey(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> tuple[Tables, int]:
@@ -67,7 +67,7 @@ def survey(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> tuple[Tables, in
     price, distinct = tables.survey_kernel(
         symbols, segment, parts, counts, tables.COSTS, *_choice_scratch(), freqs, tags
     )
-    return Tables(freqs, tags, _coded_bytes(price)), distinct
+    return Tables(freqs, tags, _coded_bytes(int(price))), int(distinct)
 
 
 def _choice_scratch() -> tuple[NDArray[np.uint16], NDArray[np.uint32], Bytes]:

@@ -30,6 +30,8 @@ from .vector_sets import Avx2, Avx512
 
 _FLOAT = ir.FloatType()
 _PARTS = 8
+_MOST = 1.0000000150474662e30
+"""The float32 nearest to 1e30: no movement counts that is larger."""
 STEP = 16
 """Rows are measured where their length is a multiple of this."""
 
@@ -93,7 +95,7 @@ class _Emitter:
         kind = vector(_FLOAT, self.lanes)
         apart = call(b, f"llvm.fabs.v{self.lanes}f32", kind, [b.fsub(one, other)])
         # Not so for NaN, either.
-        is_sound = b.fcmp_ordered("<", apart, ir.Constant(kind, [MOST] * self.lanes))
+        is_sound = b.fcmp_ordered("<", apart, ir.Constant(kind, [_MOST] * self.lanes))
         return b.select(is_sound, apart, ir.Constant(kind, [0.0] * self.lanes))
 
     def _as_floats(self, address: Value) -> Value:
@@ -107,14 +109,11 @@ class _Emitter:
 
     def _add_up(self, parts: Value) -> Value:
         b = self.b
-        numbers = [b.extract_element(parts, ir.Constant(I32, i)) for i in range(_PARTS)]
+        numbers: list[Value] = [b.extract_element(parts, I32(i)) for i in range(_PARTS)]
         while len(numbers) > 1:
-            numbers = [b.fadd(*numbers[i : i + 2]) for i in range(0, len(numbers), 2)]
+            numbers = [b.fadd(*pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)]
         return numbers[0]
 
-
-MOST = 1.0000000150474662e30
-"""The float32 nearest to 1e30: no movement counts that is larger."""
 
 measure_rows16_avx2 = _measurer("avx2", Avx2.width, 16, has_sums=False)
 measure_rows16_avx512 = _measurer("avx512", Avx512.width, 16, has_sums=False)

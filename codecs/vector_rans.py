@@ -299,9 +299,9 @@ def _divide(b: ir.IRBuilder, x: Value, f: Value) -> Value:
 def _upper_halves(b: ir.IRBuilder, entries: Sequence[Value]) -> Value:
     """Returns the upper 16 bits of every lane of two vectors, in order, as one vector."""
     count = 2 * entries[0].type.count
-    halves = [b.bitcast(entry, vector(I16, count)) for entry in entries]
+    one, other = (b.bitcast(entry, vector(I16, count)) for entry in entries)
     places = ir.Constant(vector(I32, count), list(range(1, 2 * count, 2)))
-    return b.shuffle_vector(*halves, places)
+    return b.shuffle_vector(one, other, places)
 
 
 class PlaneSink:

@@ -59,7 +59,7 @@ class Avx512:
     def expand_bytes(self, b: ir.IRBuilder, address: Value, chosen: Value) -> tuple[Value, Value]:
         """Spreads bytes over the chosen of 32 lanes of 16 bits, in order; the others become 0."""
         _, count = mask_bits(b, chosen)
-        words = b.zext(load(b, vector(I8, 32), address), vector(I16, 32))
+        words: Value = b.zext(load(b, vector(I8, 32), address), vector(I16, 32))
         name = "llvm.x86.avx512.mask.expand.v32i16"
         return call(b, name, words.type, [words, splat(words, 0), chosen]), count
 
@@ -109,14 +109,16 @@ class Avx2:
         """Spreads bytes over the chosen of 16 lanes of 16 bits, in order; the others hold
         anything.
         """
-        halves, taken = [], ir.Constant(I64, 0)
+        halves: list[Value] = []
+        taken: Value = ir.Constant(I64, 0)
         for half in halve(b, chosen):
             bits, count = mask_bits(b, half)
             words = b.zext(load(b, vector(I8, 8), b.add(address, taken)), vector(I32, 8))
             halves.append(b.trunc(self.expand(b, words, half, bits), vector(I16, 8)))
             taken = b.add(taken, count)
+        lower, upper = halves
         both = ir.Constant(vector(I32, 16), list(range(16)))
-        return b.shuffle_vector(*halves, both), taken
+        return b.shuffle_vector(lower, upper, both), taken
 
     def store_down(
         self, b: ir.IRBuilder, words: Value, chosen: Value, bits: Value, count: Value, end: Value
