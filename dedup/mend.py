@@ -14,6 +14,7 @@ from ..store.hashes import HashRow, hashes_of
 from ..store.pack import pack_key, read_index
 from ..store.refs import is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
+from ..store.xorbs import end_generation, find_generation
 from ..store.tokens import list_tokens
 from .chunks import ChunkReader
 from .errors import VaultError
@@ -42,10 +43,10 @@ _PUSH_AGAIN = "pushing the same files again brings it back"
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """Whether an object is right again, and what to do where it is not."""
+    """Whether all is right again without the object as it was, and what was done or is to do."""
 
     mended: bool
-    hint: str = ""
+    hint: str = "made anew"
 
 
 def mend_object(vault: LocalVault, key: str, *, dry_run: bool) -> Mended:
@@ -62,9 +63,21 @@ def mend_object(vault: LocalVault, key: str, *, dry_run: bool) -> Mended:
     elif kind == "journal":
         _quarantine(vault, key)
         _complete_journal(vault, key)
+    elif kind == "xorbs":
+        _give_up_xorb(vault, key)
+        return Mended(True, "removed: its clients send what they have again")
     else:
         restore_marker(vault.backend, vault.catalogue)
     return Mended(True)
+
+
+def _give_up_xorb(vault: LocalVault, key: str) -> None:
+    """Removes what is left of a xorb, and lets its owner's clients forget what they sent."""
+    _, generation, _ = key.split("/")
+    found = find_generation(vault.catalogue, generation)
+    if found is not None:
+        end_generation(vault.catalogue, found)
+    vault.backend.delete(key)
 
 
 def _quarantine(vault: LocalVault, key: str) -> None:

@@ -168,7 +168,7 @@ class Repairer:
     def _mend(self, key: str, problem: str) -> None:
         outcome = mend_object(self._vault, key, dry_run=self._dry_run)
         if outcome.mended:
-            self._say(f"{key} was damaged and is made anew")
+            self._say(f"{key} was damaged and is {outcome.hint}")
         else:
             self._done.lost.append(f"{problem}; {outcome.hint}")
 
