@@ -14,8 +14,8 @@ from ..store.hashes import HashRow, hashes_of
 from ..store.pack import pack_key, read_index
 from ..store.refs import is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
-from ..store.xorbs import end_generation, find_generation
 from ..store.tokens import list_tokens
+from ..store.xorbs import end_generation, find_generation
 from .chunks import ChunkReader
 from .errors import VaultError
 from .frames import read_frames
