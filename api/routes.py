@@ -102,9 +102,12 @@ router = APIRouter(
 @router.post(
     "/missing", tags=["push"], summary="Ask which chunks are missing", openapi_extra=DIGESTS_BODY
 )
-def find_missing(vault: VaultParam, digests: DigestsParam) -> MissingSchema:
+def find_missing(request: Request, vault: VaultParam, digests: DigestsParam) -> MissingSchema:
     """Says which of the chunks the vault holds no frame of, in the order asked."""
     missing = vault.find_missing(digests)
+    asked = len(set(digests))
+    request.app.state.metrics.chunks_asked.inc(asked)
+    request.app.state.metrics.chunks_known.inc(asked - len(missing))
     return MissingSchema(missing=[digest.hex() for digest in digests if digest in missing])
 
 
@@ -132,6 +135,7 @@ async def add_pack(
     async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
         checking = request.app.state.checking
         added = await to_thread.run_sync(vault.add_pack, path, name, limiter=checking)
+    request.app.state.metrics.frames_added.inc(added)
     return AddedSchema(added=added)
 
 

@@ -23,10 +23,13 @@ from .. import __version__
 from ..dedup.errors import VaultError
 from ..dedup.local import LocalVault
 from ..dedup.uncoded import BackgroundCoder
-from . import content, health, reports, routes
+from . import content, health, metrics, reports, routes
 from .access import CHALLENGE, Gate, guard
+from .daily import recording
 from .errors import HTTP_CODES, RangeNotSatisfiable, Unauthorized, error_body, http_status
 from .hub.router import hub_routes, unknown_route
+from .logs import RequestLog
+from .metrics import Metered, Metrics
 from .settings import ServerSettings
 from .uploads import sweep_uploads
 from .web.site import add_pages
@@ -58,7 +61,9 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.settings = settings
     app.state.gate = Gate(settings.anonymous_reads)
     app.state.checking = CapacityLimiter(_CHECKING_AT_ONCE)
+    app.state.metrics = Metrics(app)
     app.include_router(health.router)
+    app.include_router(metrics.router, dependencies=[Depends(guard)])
     app.router.routes.extend(hub_routes())
     app.include_router(routes.router, dependencies=[Depends(guard)])
     app.include_router(reports.router, dependencies=[Depends(guard)])
@@ -66,6 +71,8 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.append(unknown_route())
     add_pages(app)
     app.add_middleware(VersionHeader)
+    app.add_middleware(Metered, metrics=app.state.metrics)
+    app.add_middleware(RequestLog)
     _install_error_handlers(app)
     return app
 
@@ -98,7 +105,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
     coder = BackgroundCoder(app.state.vault)
     coder.start()
-    yield
+    async with recording(app):
+        yield
     await run_in_threadpool(coder.stop)
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ..dedup.local import LocalVault
 from ..store.tokens import has_tokens
+from .logs import configure
 from .server import create_app
 from .settings import ServerSettings
 
@@ -26,18 +27,6 @@ _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 512
 
 _log = logging.getLogger("weightvault.api")
-
-_LOGGING: dict[str, Any] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain"}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("uvicorn", "weightvault")
-    },
-}
-
 
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens on `host` and `port`, 0 for a free port.
@@ -62,12 +51,14 @@ def run(
     listener: socket.socket,
     announce: Callable[[str], None],
     settings: ServerSettings | None = None,
+    log_format: str = "plain",
 ) -> None:
-    """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does."""
+    """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does. Logs
+    are in one of logs.FORMATS."""
     url = _url_of(listener)
     config = uvicorn.Config(
         create_app(vault, settings),
-        log_config=_LOGGING,
+        log_config=configure(log_format),
         lifespan="on",
         ws="none",
         server_header=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 
 import click
 
@@ -27,7 +28,14 @@ from .options import verb
     type=click.Choice(("none", "public", "all")),
     help="What those without a token may read, once there are tokens.  [default: none]",
 )
-def serve(session: Session, host: str, port: int, anonymous_reads: str | None) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(("plain", "json")),
+    help="JSON lines with request ids, or plain text: by default plain on a terminal only.",
+)
+def serve(
+    session: Session, host: str, port: int, anonymous_reads: str | None, log_format: str | None
+) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
     clients of Hugging Face (HF_ENDPOINT) and git-lfs, and for browsers.
 
@@ -47,6 +55,7 @@ def serve(session: Session, host: str, port: int, anonymous_reads: str | None) -
     listener = serving.listen(host, port)
     vault = config.open_local_vault(session.url, session.catalogue)
     try:
-        serving.run(vault, listener, announce, settings)
+        form = log_format or ("plain" if sys.stderr.isatty() else "json")
+        serving.run(vault, listener, announce, settings, form)
     finally:
         vault.close()

@@ -10,7 +10,7 @@ from threading import Lock
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
-from ..codecs.pipeline import decode_range, decode_tensor
+from .coding import decode_range, decode_tensor
 from .errors import Corrupt
 from .manifest import ChunkUse
 from .segments import CHUNK_BYTES

@@ -11,11 +11,11 @@ from blake3 import blake3
 from ..codecs.dtypes import BY_ID, find_dtype
 from ..codecs.errors import FrameError
 from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
-from ..codecs.pipeline import decode_tensor
 from ..store.errors import StoreError
 from ..store.pack import PackEntry, check_start, read_index
 from ..store.rows import Location
 from .chunks import Buffer, ChunkReader
+from .coding import decode_tensor
 from .errors import InvalidFrame
 from .manifest import ChunkUse
 from .segments import CHUNK_BYTES

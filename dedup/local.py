@@ -299,6 +299,12 @@ class LocalVault:
                 growth.record(self.catalogue, found)
             return found
 
+    def record_totals(self) -> None:
+        """Puts the day on record unless that was done within the hour."""
+        with store_errors():
+            if growth.wants_record(self.catalogue):
+                growth.record(self.catalogue, report_vault(self, Query(())))
+
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""
         with store_errors():

@@ -10,13 +10,13 @@ from blake3 import blake3
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import parse_header
-from ..codecs.pipeline import decode_tensor
 from ..store.backend import Backend
 from ..store.errors import CorruptObject, NotFound, StoreError
 from ..store.pack import check_start, pack_key, read_index
 from ..store.rows import Location
 from ..store.scrubbing import WHOLE_PACK
 from .chunks import Buffer
+from .coding import decode_tensor
 from .errors import Corrupt, Missing
 
 # Read at a time; one frame alone may be twice as long.

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ..codecs.frame import parse_header
-from ..codecs.pipeline import encode_tensor
 from ..store.pack import PackWriter
 from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
+from .coding import encode_tensor
 from .errors import ChunksMissing, Corrupt, InvalidFile, Missing, VaultError
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..codecs.dtypes import BY_ID
-from ..codecs.pipeline import encode_tensor
 from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
 from ..store.rows import Location
 from ..store.sketches import FamilyRow, mark_planned
 from . import journal
 from .chunks import Buffer, ChunkReader
+from .coding import encode_tensor
 from .frames import read_frames
 from .kin import Kin
 from .manifest import ChunkUse

@@ -9,7 +9,17 @@ from sqlalchemy import Connection, case, func, select, text, union
 from sqlalchemy.exc import DBAPIError
 
 from .catalogue import Catalogue
-from .schema import chunks, commit_chunks, commits, days, files, loose_chunks, repos
+from .schema import (
+    chunks,
+    commit_chunks,
+    commits,
+    days,
+    files,
+    loose_chunks,
+    repos,
+    tombstones,
+    uncoded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,16 @@ def database_bytes(catalogue: Catalogue) -> int | None:
     except DBAPIError:
         # On a shared server it may be nobody's business.
         return None
+
+
+def count_waiting(catalogue: Catalogue) -> dict[str, int]:
+    """Returns how many objects wait for the end of their grace, and chunks to be coded."""
+    tables = {"garbage": tombstones, "uncoded": uncoded}
+    with catalogue.reading() as connection:
+        return {
+            name: _scalar(connection, select(func.count()).select_from(table))
+            for name, table in tables.items()
+        }
 
 
 def list_days(catalogue: Catalogue) -> list[DayRow]:
