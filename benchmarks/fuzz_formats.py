@@ -37,6 +37,7 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
         pickles,
         registry,
         safetensors,
+        tf_bundle,
         torch_legacy,
     )
     from weightvault.dedup.formats.source import Cursor, ReadableFile, Unreadable
@@ -93,10 +94,19 @@ def fuzz_companions(data: bytes) -> None:
     """Takes the first half of `data` as a model, and the rest as what it says about a neighbour."""
     half = len(data) // 2
     with suppress(Unreadable):
-        found = list(onnx.list_external(io.BytesIO(data[:half]), half))
+        found = list(onnx.list_external("m.onnx", io.BytesIO(data[:half]), half))
         places: companions.Places = [(start, [tensor]) for _, start, tensor in found]
         rest = data[half:]
         check_cover(rest, companions.segment_companion(io.BytesIO(rest), len(rest), places))
+
+
+def fuzz_bundle(data: bytes) -> None:
+    """Reads `data` as the index of a TensorFlow checkpoint."""
+    with suppress(Unreadable):
+        for path, start, tensor in tf_bundle.list_external("m.index", io.BytesIO(data), len(data)):
+            assert path.startswith("m.data-")
+            assert start >= 0
+            check_tensor_size(tensor)
 
 
 def fuzz_chunking(data: bytes) -> None:
@@ -117,6 +127,7 @@ PARSERS: dict[str, Callable[[bytes], None]] = {
     "zips": fuzz_archive,
     "tars": fuzz_archive,
     "companions": fuzz_companions,
+    "tf_bundle": fuzz_bundle,
     "chunking": fuzz_chunking,
 }
 
@@ -133,6 +144,7 @@ def write_seeds(parser: str, folder: Path) -> None:
         make_arrays,
         npy_bytes,
         tar_bytes,
+        tf_bundle_bytes,
         torch_bytes,
     )
 
@@ -158,6 +170,8 @@ def write_seeds(parser: str, folder: Path) -> None:
     elif parser == "tars":
         # Without the zeros that fill a tape's record.
         (folder / "tar").write_bytes(tar_bytes(arrays)[:4096])
+    elif parser == "tf_bundle":
+        (folder / "index").write_bytes(tf_bundle_bytes(arrays)[0])
     elif parser == "companions":
         model = external_onnx_bytes(arrays)
         (folder / "external").write_bytes(model + bytes(len(model)))

@@ -19,6 +19,7 @@ from weightvault.benchmarks.model_files import (
     onnx_bytes,
     safetensors_of,
     tar_bytes,
+    tf_bundle_bytes,
 )
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "onnx_bytes",
     "safetensors_of",
     "tar_bytes",
+    "tf_bundle_bytes",
     "torch_bytes",
 ]
 

@@ -1,4 +1,5 @@
-"""Tensors that a file places in its neighbours: the external data of ONNX models."""
+"""Tensors that a file places in its neighbours: the external data of ONNX models, the variables of
+TensorFlow's."""
 
 from __future__ import annotations
 
@@ -7,10 +8,13 @@ from collections import defaultdict
 from pathlib import Path
 
 from ..segments import Segment
-from . import onnx
+from . import onnx, tf_bundle
 from .source import ReadableFile, Unreadable, cover
 
 Places = list[tuple[int, list[Segment]]]
+
+# Formats that say where tensors lie in other files.
+_NAMING = (onnx, tf_bundle)
 
 
 def find_companions(files: dict[str, Path]) -> dict[str, Places]:
@@ -20,11 +24,12 @@ def find_companions(files: dict[str, Path]) -> dict[str, Places]:
     """
     places: dict[str, Places] = defaultdict(list)
     for name, path in files.items():
-        if not onnx.recognise(name, b""):
+        kind = next((module for module in _NAMING if module.recognise(name, b"")), None)
+        if kind is None:
             continue
         try:
             with path.open("rb") as file:
-                found = list(onnx.list_external(file, path.stat().st_size))
+                found = list(kind.list_external(name, file, path.stat().st_size))
         except (OSError, Unreadable):
             # Whoever takes the file itself apart or hashes it finds out.
             continue

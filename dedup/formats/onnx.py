@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..segments import Segment, Tensor
+from .protobuf import BYTES, VARINT, read_key, read_varint
 from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
 
 _MAX_DEPTH = 32
@@ -17,8 +18,6 @@ _MAX_TEXT_BYTES = 4096
 _MAX_DIMS_BYTES = 640
 # Nodes and attributes below hold no tensor worth a frame; skipping them is most of the speed.
 _LEAST_NODE_BYTES = 256
-
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _MODEL, _GRAPH, _NODE, _ATTRIBUTE, _FUNCTION, _TRAINING, _SPARSE, _TENSOR = range(8)
 # Message, field number: the message that the field holds.
@@ -100,7 +99,7 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     return cover(file, size, placed)
 
 
-def list_external(file: ReadableFile, size: int) -> Iterator[tuple[str, int, Tensor]]:
+def list_external(_name: str, file: ReadableFile, size: int) -> Iterator[tuple[str, int, Tensor]]:
     """Yields the tensors of a model that lie in other files: path as the model spells it, first
     byte, tensor. Raises Unreadable as `segment` does."""
     for found in _walk(file, size):
@@ -129,8 +128,8 @@ def _walk(file: ReadableFile, size: int) -> Iterator[_Found]:
         if cursor.position == end:
             open_messages.pop()
             continue
-        number, wire, length = _read_key(cursor)
-        below = _BELOW.get((message, number)) if wire == _BYTES else None
+        number, wire, length = read_key(cursor)
+        below = _BELOW.get((message, number)) if wire == BYTES else None
         if cursor.position + length > end:
             raise Unreadable("a field is longer than its message")
         if below is None or (below in (_NODE, _ATTRIBUTE) and length < _LEAST_NODE_BYTES):
@@ -143,51 +142,24 @@ def _walk(file: ReadableFile, size: int) -> Iterator[_Found]:
             open_messages.append((below, cursor.position + length))
 
 
-def _read_key(cursor: Cursor) -> tuple[int, int, int]:
-    """Returns number and wire type of a field, and the bytes it takes from here on."""
-    key = _read_varint(cursor)
-    number, wire = key >> 3, key & 7
-    if wire == _VARINT:
-        start = cursor.position
-        _read_varint(cursor)
-        length, cursor.position = cursor.position - start, start
-    elif wire in (_FIXED32, _FIXED64):
-        length = 4 if wire == _FIXED32 else 8
-    elif wire == _BYTES:
-        length = _read_varint(cursor)
-    else:
-        raise Unreadable(f"a field of wire type {wire}")
-    return number, wire, length
-
-
-def _read_varint(cursor: Cursor) -> int:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = cursor.take(1)[0]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value
-    raise Unreadable("a number of more than 10 bytes")
-
-
 def _read_tensor(cursor: Cursor, end: int) -> _Found:
     found = _Found()
     while cursor.position < end:
-        number, wire, length = _read_key(cursor)
+        number, wire, length = read_key(cursor)
         if cursor.position + length > end:
             raise Unreadable("a field is longer than its tensor")
         stop = cursor.position + length
         if number == _DIMS and length <= _MAX_DIMS_BYTES:
             while cursor.position < stop:
-                found.shape.append(_read_varint(cursor))
-        elif number == _DATA_TYPE and wire == _VARINT:
-            found.data_type = _read_varint(cursor)
+                found.shape.append(read_varint(cursor))
+        elif number == _DATA_TYPE and wire == VARINT:
+            found.data_type = read_varint(cursor)
         elif number == _NAME and length <= _MAX_TEXT_BYTES:
             found.name = cursor.take(length).decode("utf-8", "replace")
-        elif number == _RAW or (number in _PACKED_DTYPES and wire == _BYTES):
+        elif number == _RAW or (number in _PACKED_DTYPES and wire == BYTES):
             found.start, found.size = cursor.position, length
             found.packed = _PACKED_DTYPES.get(number)
-        elif number == _EXTERNAL and wire == _BYTES:
+        elif number == _EXTERNAL and wire == BYTES:
             _read_entry(cursor, stop, found.external)
         cursor.skip(stop - cursor.position)
     return found
@@ -197,7 +169,7 @@ def _read_entry(cursor: Cursor, end: int, entries: dict[str, str]) -> None:
     """Reads one key and value of where a tensor lies outside of the model."""
     texts = {1: "", 2: ""}
     while cursor.position < end:
-        number, _, length = _read_key(cursor)
+        number, _, length = read_key(cursor)
         if length > min(_MAX_TEXT_BYTES, end - cursor.position) or len(entries) > 16:
             raise Unreadable("an entry that no model has")
         texts[number] = cursor.take(length).decode("utf-8", "replace")

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import onnx
 import pytest
 from format_samples import (
     WRITERS,
-    Arrays,
     gguf_bytes,
     hdf5_bytes,
     make_arrays,
@@ -24,8 +22,6 @@ from segment_checks import find_tensors, take_apart
 
 from weightvault.dedup.formats import gguf as gguf_format
 from weightvault.dedup.formats.registry import find_format
-from weightvault.dedup.progress import Progress
-from weightvault.dedup.scan import scan_files
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -246,30 +242,6 @@ def test_keras_archive_holds_hdf5():
     found = {t.name: raw for t, raw in find_tensors("model.keras", out.getvalue())}
     wanted = {name.replace(".", "/"): values.tobytes() for name, values in arrays.items()}
     assert wanted.items() <= found.items()
-
-
-def test_external_data_is_named_by_the_model(tmp_path: Path):
-    arrays: Arrays = make_arrays()
-    path = tmp_path / "deep" / "model.onnx"
-    path.parent.mkdir()
-    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
-    onnx.save(make_onnx(arrays), path, **options)
-    files = {f"deep/{p.name}": p for p in sorted(path.parent.iterdir())}
-    entries = {entry.path: entry for entry in scan_files(files, Progress()).files}
-    found = {t.name: t.shape for t in entries["deep/weights.bin"].tensors}
-    assert {name: values.shape for name, values in arrays.items()}.items() <= found.items()
-
-
-def test_external_data_may_not_be_elsewhere(tmp_path: Path):
-    model = make_onnx({})
-    tensor = model.graph.initializer.add(name="x", data_type=1, dims=[4])
-    tensor.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in (("location", "../../secret"), ("length", "16")):
-        tensor.external_data.add(key=key, value=value)
-    path = tmp_path / "m.onnx"
-    path.write_bytes(model.SerializeToString())
-    entry = scan_files({"m.onnx": path}, Progress()).files[0]
-    assert entry.size == path.stat().st_size
 
 
 @pytest.mark.parametrize("library", ["earliest", "latest"])
