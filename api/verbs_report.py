@@ -10,14 +10,19 @@ import click
 
 from . import config, exits, verbs_whatif
 from .console import Session, format_count, interruptible
+from .errors import from_os_error
 from .options import ShareType, verb
 
 if TYPE_CHECKING:
+    from ..dedup.reporting.model import Report
     from ..dedup.reporting.prices import StorageClass
     from ..dedup.vault import CheckResult
+    from .report_text import Priced
 
 # As dedup.reporting.model.DIMENSIONS, which takes longer to import than --help may.
 _DIMENSIONS = ("namespace", "repo", "revision", "format", "dtype", "codec")
+# What charts are drawn of.
+_CHARTED = ("repo", "format", "dtype", "codec")
 
 
 @verb("report")
@@ -57,10 +62,17 @@ _DIMENSIONS = ("namespace", "repo", "revision", "format", "dtype", "codec")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "json", "csv"]),
+    type=click.Choice(["table", "json", "csv", "html"]),
     default="table",
     show_default=True,
-    help="CSV and JSON have bytes as plain numbers; json is the same as --json.",
+    help="CSV and JSON have bytes as plain numbers; json is the same as --json. html is one file "
+    "with charts that needs nothing else.",
+)
+@click.option(
+    "--png",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also draw what each stage saved in FILE; needs weightvault[charts].",
 )
 @click.option(
     "--what-if",
@@ -84,6 +96,7 @@ def report(
     pulls: float,
     price: float | None,
     form: str,
+    png: Path | None,
     change: str | None,
     compare: bool,
     sample: float | None,
@@ -99,7 +112,7 @@ def report(
     from ..dedup.reporting.model import Query, to_json
     from . import report_text
 
-    _check_asked(change, compare, sample, form, words)
+    _check_asked(change, compare, sample, "PNG" if png else form.upper(), words)
     session.json = session.json or form == "json"
     chosen = find_class(price_class, prices, price)
     if change == "storage-class":
@@ -117,15 +130,36 @@ def report(
         session.emit(to_json(measured), report_text.comparison_table(measured))
         return
     query = Query(by or ("repo",), top, since)
-    if top is None and form == "table" and not session.json:
+    if form == "html":
+        query = replace(query, by=by or _CHARTED)
+    if top is None and form in ("table", "html") and not session.json:
         query = replace(query, top=report_text.TABLE_ROWS)
     with session.open() as vault:
         found = vault.report(query)
     priced = report_text.price_report(found, chosen, pulls)
-    document = to_json(found) | {"costs": costs_json(priced)}
-    session.emit(
-        document, report_text.to_csv(priced) if form == "csv" else report_text.to_table(priced)
-    )
+    if png is not None:
+        _draw(png, found)
+    session.emit(to_json(found) | {"costs": costs_json(priced)}, _to_text(priced, form))
+
+
+def _to_text(priced: Priced, form: str) -> str:
+    from . import report_text
+
+    if form == "html":
+        from .web.export import render_report
+
+        return render_report(priced)
+    return report_text.to_csv(priced) if form == "csv" else report_text.to_table(priced)
+
+
+def _draw(path: Path, found: Report) -> None:
+    from .web.export import render_waterfall
+
+    picture = render_waterfall(found)
+    try:
+        path.write_bytes(picture)
+    except OSError as error:
+        raise from_os_error(error, f"cannot write {path}") from error
 
 
 def _check_asked(
@@ -134,8 +168,8 @@ def _check_asked(
     """Raises UsageError for options that do not go together."""
     if change and compare:
         raise click.UsageError("--what-if and --compare answer different questions: ask one")
-    if (change or compare) and form == "csv":
-        raise click.UsageError("--what-if and --compare have no CSV: use --format json")
+    if (change or compare) and form in ("CSV", "HTML", "PNG"):
+        raise click.UsageError(f"--what-if and --compare have no {form}: use --format json")
     if sample is not None and not compare:
         raise click.UsageError("--sample goes with --compare")
     if change:

@@ -16,6 +16,7 @@ from .rendering import templates
 
 if TYPE_CHECKING:
     from ...dedup.reporting.model import Report
+    from ..report_text import Priced
 
 _STATIC = Path(__file__).parent / "static"
 # As in style.css, in light.
@@ -24,10 +25,11 @@ _TEXT, _GRID = "#57606a", "#e5e8eb"
 _WIDTH_INCHES, _DPI = 9.6, 200
 
 
-def render_report(report: Report, title: str) -> str:
+def render_report(priced: Priced) -> str:
     """Returns the report as one HTML file that needs nothing else, and asks nobody for anything."""
     template = templates().get_template("report.html")
-    return template.render(report=report, title=title, figures=draw_all(report), inline=_inline)
+    figures = draw_all(priced.report)
+    return template.render(report=priced.report, priced=priced, figures=figures, inline=_inline)
 
 
 def render_waterfall(report: Report) -> bytes:

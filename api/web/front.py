@@ -7,8 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from ...dedup.errors import InvalidInput
+from ...dedup.reporting.prices import load_prices
 from ...dedup.translate import store_errors
 from ...store.browse import Order, count_repos, list_page
+from .. import config
+from ..report_text import price_report
 from ..routes import VaultParam
 from .figures import DASHBOARD, draw_all
 from .paging import PageRoute
@@ -66,4 +69,6 @@ def show_storage(request: Request, vault: VaultParam, caller: CallerParam) -> Re
     """The dashboard: what everything takes, by what, and how that grew."""
     require_all(caller, "the storage report")
     report = vault.report(DASHBOARD)
-    return render(request, "storage.html", report=report, figures=draw_all(report))
+    priced = price_report(report, load_prices(config.prices_path()).find(), 0)
+    figures = draw_all(report)
+    return render(request, "storage.html", report=report, priced=priced, figures=figures)
