@@ -132,5 +132,5 @@ def test_a_push_codes_a_family_anew_that_it_doubles(run, live: str, tmp_path: Pa
         pushed = run("--vault", live, "--json", "push", folder, f"org/m{i}")
         saved = json.loads(pushed.stdout)["saved"]
         assert (saved > 0) == (i == 3)
-    shown = run("--vault", live, "push", folder, "org/again")
+    shown = run("--vault", live, "push", tmp_path / "m3", "org/again")
     assert "anew" not in shown.stdout
