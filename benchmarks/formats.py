@@ -59,7 +59,9 @@ def main() -> None:
     tables: dict[str, Callable[[], Iterator[Row]]] = {
         "formats_model": lambda: measure_model(weights),
         "formats_shards": lambda: measure_shards(weights),
-        "formats_gguf": lambda: chain(measure_gguf(llama), measure_types(llama)),
+        "formats_gguf": lambda: chain(
+            measure_gguf(llama), measure_shared(llama), measure_types(llama)
+        ),
         "formats_texts": measure_texts,
         "formats_speed": lambda: measure_speed(int(arguments.gib * 2**30)),
     }
@@ -158,6 +160,31 @@ def measure_gguf(llama: Path) -> Iterator[Row]:
                 "added_beside_base": added,
                 "added_of_zstd_19": round(added / peer, 4),
             }
+
+
+def measure_shared(llama: Path) -> Iterator[Row]:
+    """Yields how many tensors of the BF16 GGUF file the model it was made from has, too; all
+    others are those that the converter changes: permuted projections, norms widened to F32."""
+    base = {digest for _, digest in _digests(llama / "base" / "model.safetensors")}
+    tensors = [*_digests(llama / "gguf" / "base-BF16.gguf")]
+    changed = [t for t, digest in tensors if digest not in base]
+    kinds = ("attn_q.weight", "attn_k.weight", "norm.weight")
+    left = [t.name for t in changed if not t.name.endswith(kinds) and "tokenizer" not in t.name]
+    yield {
+        "file": "tensors of base-BF16.gguf",
+        "tensors": len(tensors),
+        "in_the_model": len(tensors) - len(changed),
+        "not_there_for_no_reason": len(left),
+    }
+
+
+def _digests(path: Path) -> Iterator[tuple[Tensor, bytes]]:
+    data = path.read_bytes()
+    offset = 0
+    for part in segment_file(path.name, io.BytesIO(data), len(data)):
+        if isinstance(part, Tensor):
+            yield part, blake3(data[offset : offset + part.size]).digest()
+        offset += part.size
 
 
 def measure_types(llama: Path) -> Iterator[Row]:
