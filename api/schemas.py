@@ -107,6 +107,9 @@ class CommitSchema(Schema):
     created: float = Field(description="Unix seconds")
     parent: str | None = Field(None, description="the commit the branch pointed to before")
     base: str | None = Field(None, description="the repo declared as base")
+    title: str | None = Field(None, description="what it says of itself, if anything")
+    message: str | None = Field(None, description="what it says at greater length")
+    author: str | None = Field(None, description="who made it")
 
 
 class RepoSummarySchema(Schema):

@@ -43,7 +43,8 @@ from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_man
 from .marker import write_marker
 from .names import check_repo
 from .progress import Progress
-from .push import AS_IT_IS, ask_missing, send_missing
+from .push import ask_missing, send_missing
+from .rawpacks import store_raw
 from .scan import scan_files
 from .securing import secure
 from .segments import CHUNK_BYTES
@@ -60,6 +61,7 @@ Sees = Callable[[str], bool]
 
 # What a file is called in its own manifest: the path it will have is not known yet.
 _NAME = "content"
+_LEVEL = "default"
 _READ_BYTES = 1 << 20
 _ATTEMPTS = 3
 
@@ -246,12 +248,14 @@ class IncomingFiles:
         missing = ask_missing(self._vault, manifest)
         if not missing:
             return
-        level = "default" if self._inline else AS_IT_IS
-        scratch = self._vault.scratch
-        send_missing(
-            self._vault, manifest, files, missing, sketches, (), level, Progress(), scratch
-        )
-        if not self._inline:
+        if self._inline:
+            scratch = self._vault.scratch
+            send_missing(
+                self._vault, manifest, files, missing, sketches, (), _LEVEL, Progress(), scratch
+            )
+            return
+        store_raw(self._vault, manifest, files, missing)
+        with store_errors():
             queue_chunks(self._vault.catalogue, missing)
 
     def _is_kept(self, row: LooseRow, now: float) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from ..store.hashes import HashRow
 from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
 from ..store.needs import usable_among
-from ..store.pack import pack_key
+from ..store.pack import PackEntry, pack_key
 from ..store.rows import CommitRow
 from ..store.scrubbing import get_setting, set_setting
 from ..store.sketches import commit_with
@@ -117,16 +117,16 @@ class LocalVault:
         alone = partial(can_stand_alone, self.catalogue)
         with store_errors():
             entries, sketches = check_pack(path, name, self.catalogue.locate, alone, reader)
-            write_marker(self.backend, self.catalogue)
-            reclaim_pack(self.backend, self.catalogue, name)
-            self._put_pack(path, name, sketches)
-            rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
-            added = self.catalogue.add_pack(name, path.stat().st_size, entries, rows)
-            # Between the two lines above nothing knew the pack, so a collection without grace may
-            # have taken it; from now on it is known.
-            if not self.backend.exists(pack_key(name)):
-                self._put_pack(path, name, sketches)
-            return added
+            put = partial(self.backend.put_file, pack_key(name), path)
+            return self._add_pack(name, path.stat().st_size, entries, sketches, put)
+
+    def add_own_pack(
+        self, data: memoryview, name: str, entries: Sequence[PackEntry], sketches: Sketches
+    ) -> int:
+        """As add_pack, of a pack in memory whose frames were made and decoded in this process."""
+        with store_errors():
+            put = partial(self.backend.put, pack_key(name), data)
+            return self._add_pack(name, len(data), entries, sketches, put)
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
@@ -354,10 +354,29 @@ class LocalVault:
 
     # Inside
 
-    def _put_pack(self, path: Path, name: str, sketches: Sketches) -> None:
-        # The sketches first: without them, a catalogue built anew would not find these chunks.
-        self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
-        self.backend.put_file(pack_key(name), path)
+    def _add_pack(
+        self,
+        name: str,
+        size: int,
+        entries: Sequence[PackEntry],
+        sketches: Sketches,
+        put_pack: Callable[[], None],
+    ) -> int:
+        def put() -> None:
+            # The sketches first: without them, a catalogue built anew would not find these chunks.
+            self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
+            put_pack()
+
+        write_marker(self.backend, self.catalogue)
+        reclaim_pack(self.backend, self.catalogue, name)
+        put()
+        rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
+        added = self.catalogue.add_pack(name, size, entries, rows)
+        # Between the two lines above nothing knew the pack, so a collection without grace may have
+        # taken it; from now on it is known.
+        if not self.backend.exists(pack_key(name)):
+            put()
+        return added
 
     def record_commit(
         self,

@@ -35,8 +35,6 @@ _ASK_DIGESTS = 10_000
 # Coding relatives anew takes as long as the push itself at most, or one step; the rest is for
 # optimise.
 _RECENTRE_SHARE = 1.0
-# A level besides those of codecs: chunks are stored raw, to be coded later.
-AS_IT_IS = "as it is"
 # Bases that vanish twice while they are read are no coincidence.
 _ATTEMPTS = 3
 
@@ -173,16 +171,15 @@ def send_missing(
     progress: Progress,
     scratch: Path | None = None,
 ) -> int:
-    """Sends the missing chunks of `files`, coded against the best bases, or raw if `level` is
-    AS_IT_IS; packs wait in the folder `scratch`. Returns the bytes of packs sent.
+    """Sends the missing chunks of `files`, coded against the best bases; packs wait in the folder
+    `scratch`. Returns the bytes of packs sent.
 
     Chooses bases again when one vanished meanwhile, because its repo was deleted or its family
     coded anew.
     """
 
     def choose(missing: set[bytes]) -> list[_Job]:
-        wanted = set() if level == AS_IT_IS else missing
-        bases = choose_bases(vault, manifest, wanted, sketches, lineage)
+        bases = choose_bases(vault, manifest, missing, sketches, lineage)
         return list(_jobs(manifest, files, missing, bases))
 
     def send(jobs: list[_Job]) -> int:
@@ -256,12 +253,17 @@ def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
     return raw
 
 
-def encode_best(use: ChunkUse, raw: Buffer, bases: dict[bytes, Buffer], level: str) -> bytes:
+def encode_best(
+    use: ChunkUse,
+    raw: Buffer,
+    bases: dict[bytes, Buffer],
+    level: str,
+    threads: int | None = None,
+) -> bytes:
     """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
-    bases."""
-    if level == AS_IT_IS:
-        return encode_tensor(raw, use.dtype, codec="raw", digest=use.digest)
-    encode = partial(encode_tensor, raw, use.dtype, level=level, digest=use.digest)
+    bases. `threads`: at most that many, None for every core."""
+    known = {"level": level, "digest": use.digest, "threads": threads}
+    encode = partial(encode_tensor, raw, use.dtype, **known)
     frames = [
         encode(
             base=base,

@@ -9,10 +9,12 @@ a fine-tune uploaded together, the one that came first is coded alone, the other
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,8 +45,12 @@ SHARE_CHUNKS = 500
 SHARE_BYTES = 128 * 1024 * 1024
 CLAIM_SECONDS = 900.0
 
+# In the thread that asks, so that its priority counts, and other cores are for requests.
+_THREADS = 1
+
 _IDLE_SECONDS = 2.0
 _FAILED_SECONDS = 60.0
+_LOWEST_PRIORITY = 19
 
 _log = logging.getLogger("weightvault.dedup")
 
@@ -63,7 +69,7 @@ def code_some(vault: LocalVault, level: str = "default") -> int:
 
 
 class BackgroundCoder:
-    """A thread that codes what waits, until it is stopped."""
+    """A thread that codes what waits, until it is stopped; everything else goes before it."""
 
     def __init__(self, vault: LocalVault, level: str = "default") -> None:
         self._vault = vault
@@ -81,6 +87,9 @@ class BackgroundCoder:
         self._thread.join()
 
     def _run(self) -> None:
+        # Of this thread alone, on Linux; elsewhere it is as good as the others.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         pause = 0.0
         while not self._stop.wait(pause):
             try:
@@ -125,7 +134,7 @@ def _encode(
         dtype = "U8" if row.sketch is None else BY_ID[row.sketch.dtype].name
         use = ChunkUse(row.place.digest, 0, len(raw), dtype, columns)
         found = _read_bases(bases, _choose(vault, row, alone))
-        frame = encode_best(use, raw, found, level)
+        frame = encode_best(use, raw, found, level, _THREADS)
         if parse_header(frame).base_digest is None:
             alone.add(use.digest)
         yield row, frame

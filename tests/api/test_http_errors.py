@@ -29,6 +29,10 @@ STATUS = {
     "unreachable": 503,
     "storage_full": 507,
     "access_refused": 403,
+    "unauthorized": 401,
+    "busy": 429,
+    "stale_parent": 409,
+    "invalid_upload": 400,
     "corrupt": 500,
 }
 

@@ -1,0 +1,229 @@
+"""Measures what clients of hubs get: downloads beside a plain static file server, uploads, memory.
+
+    python -m weightvault.benchmarks.hub [--gib 1] [--rounds 5]
+
+A BF16 model of synthetic, normally distributed weights, and a fine-tune of it. Both are uploaded as
+the clients do it (git-lfs PUT, then commit), downloaded as they were stored first (raw), and again
+after they were coded: the model alone, the fine-tune as deltas. Each download is followed by one of
+the same bytes from Starlette's StaticFiles under the same uvicorn, by the same curl; rates are
+medians, the share that of the medians. Uploads are measured beside writing the same bytes to a file
+on the same disk, with fsync. Result: a CSV in benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+from .large_file import hash_file, read_peak, reset_peak, write_large_file
+from .machine import describe_machine
+from .servers import Server, running_server
+from .weights import disturb_bf16
+
+RESULTS = Path(__file__).parent / "results" / "hub.csv"
+_PIECE_BYTES = 1 << 24
+_STATIC = """
+import socket, sys, uvicorn
+from starlette.applications import Starlette
+from starlette.staticfiles import StaticFiles
+app = Starlette()
+app.mount("/", StaticFiles(directory=sys.argv[1]))
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+uvicorn.Server(uvicorn.Config(app, log_level="error")).run(sockets=[listener])
+"""
+
+
+def main() -> None:
+    """Runs the benchmark and writes its figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--gib", type=float, default=1.0, help="size of the model")
+    parser.add_argument("--rounds", type=int, default=5, help="downloads of each kind")
+    parser.add_argument("--save", action="store_true", help="write the CSV")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="weightvault-hub-") as temporary:
+        rows = list(measure(Path(temporary), int(asked.gib * 2**30), asked.rounds))
+    rows = [{"gib": asked.gib, **row, **describe_machine()} for row in rows]
+    if asked.save:
+        with RESULTS.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def measure(root: Path, size: int, rounds: int) -> Iterator[dict[str, object]]:
+    """Yields a row for each thing measured; rates in MB/s."""
+    files = root / "files"
+    files.mkdir()
+    write_large_file(files / "model", size)
+    write_tune(files / "model", files / "tune")
+    with running_server(root / "vault") as server, static_server(files) as static:
+        for name in ("model", "tune"):
+            yield show(measure_upload(server, files / name))
+        for name in ("model", "tune"):
+            yield show(measure_download(server, static, files / name, "raw", rounds))
+        wait_until_coded(root / "vault")
+        for name in ("model", "tune"):
+            yield show(measure_download(server, static, files / name, "coded", rounds))
+        yield show(measure_many(server, files / "tune"))
+
+
+def write_tune(base: Path, target: Path) -> None:
+    """Writes the model after a small update of all its weights."""
+    with base.open("rb") as source, target.open("wb") as file:
+        length = source.read(8)
+        file.write(length + source.read(int.from_bytes(length, "little")))
+        for seed in range(1 << 20):
+            words = np.frombuffer(source.read(_PIECE_BYTES), np.uint16)
+            if not words.size:
+                return
+            file.write(disturb_bf16(words, seed).tobytes())
+
+
+def measure_upload(server: Server, path: Path) -> dict[str, object]:
+    """Uploads a file into a repo of its own."""
+    size, oid = path.stat().st_size, hash_file(path)
+    disk = size / write_again(path) / 1e6
+    with httpx.Client(base_url=server.url, timeout=None, trust_env=False) as web:
+        web.post("/api/repos/create", json={"name": path.name, "organization": "bench"})
+        reset_peak(server.process.pid)
+        started = time.monotonic()
+        batch = {"operation": "upload", "objects": [{"oid": oid, "size": size}]}
+        answer = web.post(f"/bench/{path.name}.git/info/lfs/objects/batch", json=batch).json()
+        href = answer["objects"][0]["actions"]["upload"]["href"]
+        # A process of its own, as clients are.
+        subprocess.run(["curl", "-sfT", str(path), href], check=True)
+        value = {"path": "model.safetensors", "algo": "sha256", "oid": oid, "size": size}
+        lines = [
+            {"key": "header", "value": {"summary": "upload"}},
+            {"key": "lfsFile", "value": value},
+        ]
+        url = f"/api/models/bench/{path.name}/commit/main"
+        web.post(url, content="\n".join(map(json.dumps, lines))).raise_for_status()
+        seconds = time.monotonic() - started
+    rate = size / seconds / 1e6
+    return row("upload", path.name, rate, disk, read_peak(server.process.pid))
+
+
+def measure_download(
+    server: Server, static: str, path: Path, state: str, rounds: int
+) -> dict[str, object]:
+    """Downloads a file from both, in turns."""
+    reset_peak(server.process.pid)
+    ours, theirs, first = [], [], []
+    url = f"{server.url}/bench/{path.name}/resolve/main/model.safetensors"
+    check_download(url, path)
+    for _ in range(rounds):
+        seconds, begun = download(url)
+        ours.append(path.stat().st_size / seconds / 1e6)
+        first.append(begun)
+        theirs.append(path.stat().st_size / download(f"{static}/{path.name}")[0] / 1e6)
+    rates = statistics.median(ours), statistics.median(theirs)
+    peak = read_peak(server.process.pid)
+    return row(f"download {state}", path.name, *rates, peak, statistics.median(first))
+
+
+def measure_many(server: Server, path: Path) -> dict[str, object]:
+    """Downloads a file eight times at once."""
+    reset_peak(server.process.pid)
+    url = f"{server.url}/bench/{path.name}/resolve/main/model.safetensors"
+    started = time.monotonic()
+    clients = [subprocess.Popen(["curl", "-sfo", os.devnull, url]) for _ in range(8)]
+    if any(client.wait() for client in clients):
+        raise SystemExit("a download failed")
+    rate = 8 * path.stat().st_size / (time.monotonic() - started) / 1e6
+    return row("download coded, 8 at once", path.name, rate, 0.0, read_peak(server.process.pid))
+
+
+def row(what: str, file: str, rate: float, beside: float, peak: int, first: float = 0.0):
+    """Returns a row: rates in MB/s, ours and that of what it is measured beside."""
+    return {
+        "what": what,
+        "file": file,
+        "mb_per_s": round(rate),
+        "beside_mb_per_s": round(beside),
+        "share": round(rate / beside, 2) if beside else "",
+        "first_byte_s": round(first, 3) if first else "",
+        "server_peak_mib": round(peak / 2**20),
+    }
+
+
+def show(found: dict[str, object]) -> dict[str, object]:
+    """Prints a row and returns it."""
+    print(found, flush=True)
+    return found
+
+
+def download(url: str) -> tuple[float, float]:
+    """Downloads and drops a body; returns the seconds that it and its first byte took."""
+    told = "%{time_total} %{time_starttransfer}"
+    command = ["curl", "-sfo", os.devnull, "-w", told, url]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    total, first = map(float, done.stdout.split())
+    return total, first
+
+
+def check_download(url: str, path: Path) -> None:
+    """Ends the benchmark unless the bytes are right."""
+    hasher = hashlib.sha256()
+    with httpx.stream("GET", url, timeout=None, trust_env=False) as answer:
+        for piece in answer.iter_raw(_PIECE_BYTES):
+            hasher.update(piece)
+    if hasher.hexdigest() != hash_file(path):
+        raise SystemExit(f"{url} gave other bytes")
+
+
+def write_again(path: Path) -> float:
+    """Returns the seconds that writing the bytes of a file to another one takes, with fsync."""
+    copy = path.with_suffix(".copy")
+    started = time.monotonic()
+    with path.open("rb") as source, copy.open("wb") as file:
+        while data := source.read(_PIECE_BYTES):
+            file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    copy.unlink()
+    return time.monotonic() - started
+
+
+def wait_until_coded(vault: Path) -> None:
+    """Waits until the server has coded all uploads."""
+    from ..store.catalogue import open_catalogue
+    from ..store.uncoded import count_uncoded
+
+    catalogue = open_catalogue(f"sqlite:///{vault / 'catalogue.sqlite'}")
+    while count_uncoded(catalogue):
+        time.sleep(1)
+    catalogue.close()
+
+
+@contextmanager
+def static_server(folder: Path) -> Iterator[str]:
+    """Serves a folder as plain files; gives the URL."""
+    command = [sys.executable, "-c", _STATIC, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.kill()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Stores chunks as they came, in packs of raw frames: as fast as the disk takes them.
+
+A pack is put together in memory and goes straight to the store while the next one is read, so that
+an upload is written once more and no more. Every frame is decoded, which hashes the chunk, before
+anything refers to it, as those of a push are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..codecs.errors import FrameError
+from ..store.pack import PackWriter
+from .coding import decode_tensor, encode_tensor
+from .errors import InvalidFile
+from .manifest import ChunkUse, Manifest
+from .packing import add_frame
+from .sketch import make_sketch
+from .sketchfile import Sketches
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+# As large as the packs of a push: one request on S3, and two of them in memory.
+PACK_BYTES = 64 * 1024 * 1024
+
+
+def store_raw(
+    vault: LocalVault, manifest: Manifest, files: dict[str, Path], missing: set[bytes]
+) -> None:
+    """Stores the `missing` chunks of `files`, which must be as they were when `manifest` was made.
+
+    Raises InvalidFile if they are not, and what LocalVault.add_own_pack raises.
+    """
+    with ThreadPoolExecutor(1, "store") as storing:
+        pending: Future[None] | None = None
+        pack = _RawPack()
+        for use, raw in _read_chunks(manifest, files, missing):
+            pack.add(use, raw)
+            if pack.size >= PACK_BYTES:
+                if pending:
+                    pending.result()
+                pending, pack = storing.submit(pack.store, vault), _RawPack()
+        if pending:
+            pending.result()
+        if pack.size:
+            pack.store(vault)
+
+
+class _RawPack:
+    """A pack that grows in memory."""
+
+    def __init__(self) -> None:
+        self._buffer = BytesIO()
+        self._writer = PackWriter(self._buffer)
+        self._sketches: Sketches = {}
+
+    @property
+    def size(self) -> int:
+        return self._writer.size if self._sketches else 0
+
+    def add(self, use: ChunkUse, raw: bytes) -> None:
+        frame = encode_tensor(raw, use.dtype, codec="raw", digest=use.digest)
+        try:
+            decode_tensor(frame)
+        except FrameError as error:
+            raise InvalidFile("the upload changed while it was read", "send it again") from error
+        add_frame(self._writer, frame)
+        self._sketches[use.digest] = make_sketch(raw, use.dtype)
+
+    def store(self, vault: LocalVault) -> None:
+        name = self._writer.finish()
+        vault.add_own_pack(self._buffer.getbuffer(), name, self._writer.entries, self._sketches)
+
+
+def _read_chunks(
+    manifest: Manifest, files: dict[str, Path], missing: set[bytes]
+) -> Iterator[tuple[ChunkUse, bytes]]:
+    """Yields each missing chunk once, in file order, with its bytes."""
+    wanted = set(missing)
+    for entry in manifest.files:
+        with files[entry.path].open("rb") as file:
+            for use in entry.chunks(manifest.chunk_bytes):
+                if use.digest in wanted:
+                    wanted.discard(use.digest)
+                    file.seek(use.offset)
+                    yield use, file.read(use.size)
