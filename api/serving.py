@@ -9,7 +9,6 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 
@@ -27,6 +26,7 @@ _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 512
 
 _log = logging.getLogger("weightvault.api")
+
 
 def listen(host: str, port: int) -> socket.socket:
     """Returns a socket that listens on `host` and `port`, 0 for a free port.
