@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ..store.collection import list_tombstones
+from ..store.collection import list_tombstones, packs_holding
 from ..store.errors import CorruptObject, NotFound
 from ..store.pack import pack_key
 from ..store.scrubbing import (
@@ -87,7 +87,7 @@ class Scrubber:
             self._progress.begin("scrubbing", sum(pack.bytes for pack in packs))
             try:
                 for pack in packs:
-                    self._scrub_pack(pack)
+                    self.scrub_pack(pack)
             finally:
                 self._progress.end()
             found = describe_findings(self._backend, self._catalogue)
@@ -114,7 +114,8 @@ class Scrubber:
         self._found.skipped = len(packs) - len(left)
         return left
 
-    def _scrub_pack(self, pack: PackRow) -> None:
+    def scrub_pack(self, pack: PackRow) -> None:
+        """Reads a pack and records what of it is damaged."""
         places = frames_in(self._catalogue, pack.id)
         scan = scan_pack(self._backend, pack.name, places, self._read_base, self._advance)
         at = None if scan.unjudged else time.time()
@@ -139,6 +140,16 @@ class Scrubber:
             self._found.objects += 1
             if problem:
                 yield problem
+
+
+def scrub_chunks(vault: LocalVault, digests: Collection[bytes]) -> None:
+    """Scrubs the packs in which some chunks, and the bases of those that are deltas, lie."""
+    if digests:
+        names = packs_holding(vault.catalogue, digests)
+        scrubber = Scrubber(vault)
+        for pack in packs_by_age(vault.catalogue):
+            if pack.name in names:
+                scrubber.scrub_pack(pack)
 
 
 def judge_object(vault: LocalVault, key: str) -> str | None:

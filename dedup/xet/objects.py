@@ -8,18 +8,19 @@ for as long as a client may name the xorb.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from ...store.backend import Backend
 from ...store.catalogue import Catalogue
 from ...store.errors import CorruptObject, NotFound
-from ...store.xorbs import Generation, PlaceRow, XorbRow, places_of
+from ...store.xorbs import Generation, XorbRow, places_of
 from ..chunks import Buffer
 from ..errors import Corrupt, Missing
-from ..incoming import IncomingFiles, Sees
+from ..incoming import IncomingFiles, LooseFile, Sees, StagedFile
 from ..names import namespace_of
 from ..translate import store_errors
 from .hashes import format_hash, parse_hash
@@ -30,10 +31,29 @@ _INDEX_SUFFIX = ".index"
 # Some 40 bytes a chunk: 5 MB for xorbs of common chunks, 40 MB at the most.
 _INDEXES_KEPT = 128
 _READ_BYTES = 8 << 20
+# A manifest of a large file takes megabytes; the ranges of a new one come from few others.
+_FILES_KEPT = 4
+
+Find = Callable[[bytes], LooseFile | None]
 
 
 class XorbLost(Exception):
-    """Chunks of a xorb that a client counts on can no longer be read, wherever they were."""
+    """Chunks of a xorb that a client counts on can no longer be read, wherever they were. `digests`
+    are those of stored chunks that were tried and are damaged or gone."""
+
+    def __init__(self, message: str, digests: Collection[bytes] = ()) -> None:
+        super().__init__(message)
+        self.digests = set(digests)
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the chunks of a xorb from a certain one to `stop` may be read from: their bytes, and
+    the file and the range of it where the first of them is, if they come from a file."""
+
+    pieces: Iterator[Buffer]
+    stop: int
+    place: tuple[StagedFile, int, int] | None = None
 
 
 class XorbObjects:
@@ -65,6 +85,11 @@ class XorbObjects:
         """Deletes the chunks of a xorb that is no longer kept."""
         self._backend.delete(data_key(generation.name, row.hash))
 
+    def finder(self, generation: Generation) -> Find:
+        """Returns what finds the owner's files by their SHA-256, and knows the last few again."""
+        own = sees(generation)
+        return lru_cache(_FILES_KEPT)(lambda sha256: self._incoming.find(sha256, own))
+
     def index(self, generation: Generation, digest: bytes) -> XorbIndex:
         """Returns the index of a xorb. Raises XorbLost."""
         try:
@@ -72,32 +97,48 @@ class XorbObjects:
         except (NotFound, CorruptObject, Corrupt) as error:
             raise XorbLost(f"the index of xorb {format_hash(digest)} is gone") from error
 
-    def read(self, generation: Generation, row: XorbRow, first: int, stop: int) -> Iterator[Buffer]:
-        """Yields the chunks [first, stop), each verified. Raises XorbLost where that fails.
+    def read(
+        self, generation: Generation, row: XorbRow, first: int, stop: int, find: Find
+    ) -> Iterator[Buffer]:
+        """Yields the chunks [first, stop), each verified; `find` is what `finder` returns. Raises
+        XorbLost where that fails.
 
         Somebody else may drop the object meanwhile: then what is left is read from files.
         """
         index = self.index(generation, row.hash)
         at = first
         while at < stop:
-            before = at
-            for source, end in self._sources(generation, row, index, at, stop):
-                for chunk in _verified(index, at, end, source):
+            before, damaged = at, set[bytes]()
+            for source in self._sources(generation, row, index, at, stop, find):
+                for chunk in _verified(index, at, source.stop, source.pieces):
                     yield chunk
                     at += 1
                 if at > before:
                     break
+                damaged.update(_digests_at(*source.place) if source.place else ())
             if at == before:
-                raise XorbLost(f"chunk {at} of xorb {format_hash(row.hash)} cannot be read")
+                lost = f"chunk {at} of xorb {format_hash(row.hash)} cannot be read"
+                raise XorbLost(lost, damaged)
 
     def _sources(
-        self, generation: Generation, row: XorbRow, index: XorbIndex, first: int, stop: int
-    ) -> Iterator[tuple[Iterator[Buffer], int]]:
-        """Yields what gives the bytes of the chunks from `first` on, and where it stops."""
-        yield self._read_object(generation, index, first, stop), stop
+        self,
+        generation: Generation,
+        row: XorbRow,
+        index: XorbIndex,
+        first: int,
+        stop: int,
+        find: Find,
+    ) -> Iterator[_Source]:
+        if row.kept:
+            yield _Source(self._read_object(generation, index, first, stop), stop)
         for place in places_of(self._catalogue, row.id, first):
-            end = min(stop, place.stop)
-            yield self._read_file(generation, index, place, first, end), end
+            file = find(place.sha256)
+            if file is not None:
+                origin, last = place.offset - index.offset(place.first), min(stop, place.stop)
+                start = origin + index.offset(first)
+                pieces = self._incoming.read(file, start, origin + index.offset(last))
+                here = (file, start, origin + index.ends[first])
+                yield _Source(pieces, last, here)
 
     def _read_object(
         self, generation: Generation, index: XorbIndex, first: int, stop: int
@@ -106,16 +147,6 @@ class XorbObjects:
         start, end = index.offset(first), index.offset(stop)
         for at in range(start, end, _READ_BYTES):
             yield self._backend.get(key, at, min(at + _READ_BYTES, end))
-
-    def _read_file(
-        self, generation: Generation, index: XorbIndex, place: PlaceRow, first: int, stop: int
-    ) -> Iterator[Buffer]:
-        file = self._incoming.find(place.sha256, sees(generation))
-        if file is not None:
-            origin = place.offset - index.offset(place.first)
-            start, end = origin + index.offset(first), origin + index.offset(stop)
-            with store_errors():
-                yield from self._incoming.read(file, start, end)
 
     def _read_index(self, generation: str, digest: bytes) -> XorbIndex:
         return parse_index(digest, self._backend.get(index_key(generation, digest)))
@@ -144,13 +175,19 @@ def index_key(generation: str, digest: bytes) -> str:
     return data_key(generation, digest) + _INDEX_SUFFIX
 
 
+def _digests_at(file: StagedFile, start: int, stop: int) -> tuple[bytes, ...]:
+    """Returns the digests of the stored chunks that hold the bytes [start, stop) of a file."""
+    uses = file.entry.chunks(file.chunk_bytes)
+    return tuple(u.digest for u in uses if u.offset < stop and start < u.offset + u.size)
+
+
 def _verified(
     index: XorbIndex, first: int, stop: int, pieces: Iterator[Buffer]
 ) -> Iterator[Buffer]:
     """Yields the chunks [first, stop) that `pieces` hold the bytes of, as far as they do."""
     held = bytearray()
     at = first
-    with suppress(NotFound, CorruptObject, Corrupt, Missing):
+    with suppress(NotFound, Corrupt, Missing), store_errors():
         for piece in pieces:
             held += piece
             used = 0

@@ -39,6 +39,7 @@ from ..chunks import Buffer
 from ..errors import ChunksMissing, Conflict, InvalidUpload
 from ..incoming import IncomingFiles
 from ..names import namespace_of, namespace_prefixes
+from ..scrub import scrub_chunks
 from ..translate import store_errors
 from .hashes import TreeHasher, format_hash, hash_chunk, hash_range, hash_xorb
 from .index import XorbIndex
@@ -71,6 +72,7 @@ class XetUploads:
         *,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._vault = vault
         self._catalogue = vault.catalogue
         self._scratch = vault.scratch
         self.incoming = incoming
@@ -160,6 +162,8 @@ class XetUploads:
         except XorbLost as error:
             with store_errors():
                 end_generation(self._catalogue, generation)
+                # What is on record as damaged counts as missing, and is mended by the next try.
+                scrub_chunks(self._vault, error.digests)
             raise Conflict(str(error), _AGAIN) from error
 
     def _require(self, wanted: set[bytes], generation: Generation) -> Xorbs:
@@ -225,9 +229,10 @@ class XetUploads:
         return None
 
     def _read_file(self, generation: Generation, file: ShardFile, xorbs: Xorbs) -> Iterator[Buffer]:
+        find = self._objects.finder(generation)
         for segment in file.segments():
             row = xorbs[segment.xorb]
-            yield from self._objects.read(generation, row, segment.first, segment.stop)
+            yield from self._objects.read(generation, row, segment.first, segment.stop, find)
 
     def _mark_start(self, generation: Generation, file: ShardFile, xorbs: Xorbs) -> None:
         segment = next(file.segments(), None)

@@ -14,7 +14,7 @@ from vaults import open_local
 from xet_samples import GROUPED, LZ4, PLAIN, golden, golden_files, pack_file, pack_shard, pack_xorb
 
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.errors import Conflict, InvalidUpload
+from weightvault.dedup.errors import Conflict, Corrupt, InvalidUpload
 from weightvault.dedup.incoming import KEEP_SECONDS, IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
@@ -250,7 +250,7 @@ def test_flipped_byte_never_becomes_a_file(server: Server, what: str):
     assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
 
 
-def test_damaged_file_ends_the_generation(server: Server):
+def test_damaged_file_ends_the_generation_and_is_mended_by_the_next_try(server: Server):
     chunks = make_chunks(12, 4, 70_000)
     xorb = server.send_xorb("org", chunks)
     server.upload("org/model", [(xorb, chunks, 0)])
@@ -259,9 +259,15 @@ def test_damaged_file_ends_the_generation(server: Server):
         data = bytearray(server.vault.backend.get(info.key))
         data[len(data) // 2] ^= 1
         server.vault.backend.put(info.key, bytes(data))
+    with pytest.raises(Corrupt):
+        server.read("org/model", b"".join(chunks))
     with pytest.raises(Conflict, match="cannot be read"):
-        server.send_shard("org/model", pack_file([(xorb, chunks[1:], 1)]))
+        server.send_shard("org/other", pack_file([(xorb, chunks[1:], 1)]))
     assert server.uploads.open_generation("org").name != before.name
+    xorb = server.send_xorb("org", chunks)
+    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    # What is left of the damage is garbage.
+    assert all("affects no file" in problem for problem in Scrubber(server.vault).run().problems)
 
 
 def test_deleting_the_repo_makes_clients_start_anew(server: Server):
