@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
 # An object that nothing needs yet may belong to a push that is under way. After a day it does not.
 FRESH_SECONDS = 24 * 3600.0
+# Where parts of long uploads wait for the last one (api/hub/lfs.py).
+UPLOADS = "uploads/"
 # Rewriting a pack that is half dead costs as many bytes as it frees.
 DEFAULT_DEAD_SHARE = 0.5
 
@@ -246,12 +248,17 @@ class Collector:
 
     def _find_strays(self) -> Iterator[str]:
         """Sketches whose pack is not there, nor on its way: they are stored just before it. Xorbs
-        that no client counts on."""
+        that no client counts on, and parts of uploads that nobody completed."""
         dead = find_dead(self._catalogue, self._objects, self._now())
         yield from filter(self._is_old, dead)
         for key in self._objects:
             pack = pack_key(key.rpartition("/")[2]) if key.startswith("sketches/") else ""
             if pack and pack not in self._objects and self._is_old(key):
+                yield key
+            if (
+                key.startswith(UPLOADS)
+                and self._objects[key].modified < self._now() - FRESH_SECONDS
+            ):
                 yield key
 
     def _count_waiting(self, found: Collected, keys: Collection[str]) -> None:

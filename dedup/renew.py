@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete
 
+from ..codecs.frame import CODEC_IDS
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.collection import forget_removed, list_tombstones
 from ..store.needs import hold_store
 from ..store.schema import days, metadata, settings
+from ..store.uncoded import queue_codec
 from .errors import Missing
 from .journal import catch_up, learn_packs
 from .marker import read_marker
@@ -51,6 +53,8 @@ def rebuild_catalogue(backend: Backend, catalogue: Catalogue) -> Rebuilt:
         catalogue.set_store_id(marker.store_id)
         entries = catch_up(backend, catalogue)
         learn_packs(backend, catalogue)
+        # Whether more could be made of them is not on record.
+        queue_codec(catalogue, CODEC_IDS["raw"])
         _forget_removed(backend, catalogue)
         commits = catalogue.all_commits()
         packs = len(catalogue.pack_names())

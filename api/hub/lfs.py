@@ -21,6 +21,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ...dedup.collect import UPLOADS
 from ...dedup.errors import EntryNotFound
 from ...dedup.incoming import StagedFile
 from ...dedup.translate import store_errors
@@ -260,7 +261,7 @@ def _sign(hub: Hub, purpose: str, claims: list[Any]) -> str:
 
 
 def _part_key(upload: str, number: int) -> str:
-    return f"uploads/{upload}/{number:05}"
+    return f"{UPLOADS}{upload}/{number:05}"
 
 
 def _lfs_url(request: Request) -> str:

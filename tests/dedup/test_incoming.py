@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,7 +148,6 @@ def test_again_changes_nothing(vault: LocalVault):
 def test_kept_from_collections_until_it_expires(vault: LocalVault):
     incoming = IncomingFiles(vault, keep_seconds=20 * DAY)
     made = incoming.add([WEIGHTS], REPO)
-    import time
 
     start = time.time()
     for days in (0, 10, 19):
@@ -264,3 +264,20 @@ def test_bytes_that_no_codec_makes_smaller_stay_as_they_are(vault: LocalVault):
     assert code_some(vault) > 0
     assert code_some(vault) == 0
     assert b"".join(map(bytes, vault.read_file(REPO, "main", "model.safetensors")[2])) == data
+
+
+def test_a_catalogue_built_anew_knows_what_waits(vault: LocalVault):
+    commit_upload(vault, REPO, WEIGHTS)
+    before = count_uncoded(vault.catalogue)
+    rebuild_catalogue(vault.backend, vault.catalogue)
+    assert count_uncoded(vault.catalogue) == before > 0
+    assert code_some(vault) == before
+
+
+def test_parts_that_nobody_completed_go_after_a_day(vault: LocalVault):
+    vault.backend.put("uploads/abc/00001", b"part")
+    now = time.time()
+    Collector(vault, grace_seconds=0, now=lambda: now + 0.9 * DAY).run()
+    assert vault.backend.exists("uploads/abc/00001")
+    Collector(vault, grace_seconds=0, now=lambda: now + 1.1 * DAY).run()
+    assert not vault.backend.exists("uploads/abc/00001")
