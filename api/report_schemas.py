@@ -104,6 +104,8 @@ class TrafficSchema(Schema):
 
     written: int = Field(description="objects of the last 30 days")
     written_bytes: ByteCount
+    files: int = Field(description="files of the commits of the last 30 days")
+    files_bytes: ByteCount
     pull_frames: ByteCount = Field(description="read to pull each repo's newest commit once")
     pull_logical: ByteCount = Field(description="files that makes")
     small: list[tuple[int, int, int]] = Field(description="objects below a size: number, bytes")

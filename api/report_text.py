@@ -179,7 +179,7 @@ def _describe_partners(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _describe_growth(found: Report) -> str:
-    rows = [("day", "repos", "logical", "unique", "frames", "stored")]
+    rows: list[tuple[str, ...]] = [("day", "repos", "logical", "unique", "frames", "stored")]
     for day in found.growth[-_DAYS:]:
         stored = "-" if day.stored is None else format_bytes(day.stored)
         sizes = map(format_bytes, (day.logical, day.unique, day.frames))

@@ -87,7 +87,8 @@ def _describe(found: Prediction, saved: float, prices: StorageClass) -> str:
     share = format_percent(found.freed, found.before)
     lines = [
         f"{done}, and gc after its grace, frees {about}{_size(found.freed)} ({share})",
-        f"  {_size(found.waiting)} of it waits already: gc frees that alone",
+        f"  {_size(found.freed - found.waiting)} by that itself; {_size(found.waiting)} waits"
+        " already and goes by gc alone",
         f"  stored then: {_size(found.after)}; {format_money(saved)} {prices.currency} a month less"
         f" by {prices.title}",
     ]

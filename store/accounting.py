@@ -170,7 +170,7 @@ def _owned(connection: Connection, repo: Any, used: Any) -> tuple[int, int]:
     shared = _others_need(repo)
     sums = (case((shared, 0), else_=chunks.c.frame_bytes), case((shared, chunks.c.frame_bytes)))
     query = select(*map(func.sum, sums)).where(chunks.c.id.in_(select(needed)))
-    exclusive, other = connection.execute(query).one()
+    exclusive, other = tuple(connection.execute(query).one())
     return int(exclusive or 0), int(other or 0)
 
 

@@ -15,12 +15,13 @@ from .schema import chunks, commit_chunks, commits, files, loose_chunks, loose_f
 
 @dataclass(frozen=True, slots=True)
 class CommitLine:
-    """A commit: `branches` point to it, `logical` are the bytes of its files."""
+    """A commit: `branches` point to it, `files` it has, of `logical` bytes."""
 
     id: int
     repo: str
     oid: str
     created: float
+    files: int
     logical: int
     branches: tuple[str, ...]
 
@@ -79,8 +80,9 @@ def _read_chunks(connection: Connection) -> Chunks:
     facts = (c.id, c.pack_id, c.frame_bytes, c.raw_bytes, c.codec, func.coalesce(c.dtype, -1))
     columns = read_table(connection, c.id, facts)
     order = np.argsort(columns[0], kind="stable")
-    columns = [column[order] for column in columns]
-    return Chunks(*columns, _read_bases(connection, columns[0]))
+    id_, pack, frame_bytes, raw_bytes, codec, dtype = (column[order] for column in columns)
+    base = _read_bases(connection, id_)
+    return Chunks(id_, pack, frame_bytes, raw_bytes, codec, dtype, base)
 
 
 def _read_bases(connection: Connection, ids: Integers) -> Integers:
@@ -98,8 +100,11 @@ def _read_bases(connection: Connection, ids: Integers) -> Integers:
 
 
 def _read_commits(connection: Connection) -> list[CommitLine]:
-    sizes = select(files.c.commit_id, func.sum(files.c.bytes)).group_by(files.c.commit_id)
-    logical = {commit: int(size) for commit, size in connection.execute(sizes)}
+    each = select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
+    sums = {
+        commit: (count, int(size))
+        for commit, count, size in connection.execute(each.group_by(files.c.commit_id))
+    }
     branches: dict[int, list[str]] = {}
     named = select(refs.c.commit_id, refs.c.name).order_by(refs.c.name)
     for commit, name in connection.execute(named):
@@ -108,7 +113,11 @@ def _read_commits(connection: Connection) -> list[CommitLine]:
     rows = connection.execute(query).all()
     # Sorted here: how databases sort names depends on where they were set up.
     return [
-        CommitLine(*row, logical.get(row.id, 0), tuple(branches.get(row.id, ())))
+        CommitLine(
+            *(row.id, row.name, row.oid, row.created),
+            *sums.get(row.id, (0, 0)),
+            tuple(branches.get(row.id, ())),
+        )
         for row in sorted(rows, key=lambda row: (row.name, row.created, row.oid))
     ]
 

@@ -202,13 +202,15 @@ class Step:
 @dataclass(frozen=True, slots=True)
 class Traffic:
     """What requests and transfers are reckoned from. `written` objects of `written_bytes` that are
-    still there came in the 30 days before. To pull the newest commit of every repo once is to read
-    `pull_frames` bytes from the store, and makes `pull_logical` bytes of files. `small`: how many
-    objects there are below 1 KiB, 2 KiB and so on up to 1 MiB, and their bytes, each object counted
-    under the first only."""
+    still there came in the 30 days before, for commits with `files` of `files_bytes`. To pull the
+    newest commit of every repo once is to read `pull_frames` bytes from the store, and makes
+    `pull_logical` bytes of files. `small`: how many objects there are below 1 KiB, 2 KiB and so on
+    up to 1 MiB, and their bytes, each object counted under the first only."""
 
     written: int
     written_bytes: int
+    files: int
+    files_bytes: int
     pull_frames: int
     pull_logical: int
     small: tuple[tuple[int, int, int], ...] = ()

@@ -148,9 +148,17 @@ def usage_of(report: Report, prices: StorageClass, pulls: float = 0.0) -> Usage:
 
 def plain_usage(report: Report, pulls: float = 0.0) -> Usage:
     """Returns what the same files would use as plain files, an object each."""
-    pulled = report.traffic.pull_logical if report.traffic else 0
-    sent = pulls * pulled
-    return Usage(report.logical, gets=sent / BYTES_PER_GET, read=sent, sent=sent)
+    if report.traffic is None:
+        return Usage(report.logical)
+    sent = pulls * report.traffic.pull_logical
+    return Usage(
+        report.logical,
+        puts=report.traffic.files,
+        gets=sent / BYTES_PER_GET,
+        uploaded=report.traffic.files_bytes,
+        read=sent,
+        sent=sent,
+    )
 
 
 def price_per_gib(prices: StorageClass, stored: float) -> float:
@@ -160,7 +168,7 @@ def price_per_gib(prices: StorageClass, stored: float) -> float:
 
 
 def _shipped() -> bytes:
-    return resources.files(__package__).joinpath("prices.toml").read_bytes()
+    return resources.files(__package__ or "").joinpath("prices.toml").read_bytes()
 
 
 def _tiered(tiers: tuple[Tier, ...], gib: float) -> float:

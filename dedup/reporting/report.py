@@ -142,8 +142,10 @@ def _stages(account: Account, files: FileSums, frames: int) -> Stages:
 
 
 def _weigh_traffic(account: Account, objects: list[ObjectInfo], at: float) -> Traffic:
-    recent = [info.size for info in objects if info.modified >= at - _MONTH_SECONDS]
+    since = at - _MONTH_SECONDS
+    recent = [info.size for info in objects if info.modified >= since]
     commits = account.ledger.commits
+    pushed = [commit for commit in commits if commit.created >= since]
     newest = {commit.repo: i for i, commit in enumerate(commits)}
     is_newest = np.zeros(len(commits), np.bool_)
     is_newest[list(newest.values())] = True
@@ -154,6 +156,8 @@ def _weigh_traffic(account: Account, objects: list[ObjectInfo], at: float) -> Tr
     return Traffic(
         written=len(recent),
         written_bytes=sum(recent),
+        files=sum(commit.files for commit in pushed),
+        files_bytes=sum(commit.logical for commit in pushed),
         pull_frames=int(chunks.frame_bytes[reach.chunk].sum()),
         pull_logical=sum(commits[i].logical for i in newest.values()),
         small=_count_small(np.array([info.size for info in objects], np.int64)),

@@ -23,6 +23,7 @@ from weightvault.dedup.reporting import growth
 from weightvault.dedup.reporting.attribution import find_partners, find_reach, split_frames, sum_by
 from weightvault.dedup.reporting.model import DIMENSIONS, Query, Report, to_json
 from weightvault.store.accounting import DayRow, list_days, record_day
+from weightvault.store.catalogue import open_catalogue
 
 ALL = Query(DIMENSIONS)
 
@@ -53,6 +54,9 @@ def check_report(vault: LocalVault, report: Report) -> None:
     assert sum(row.unique for row in report.breakdown("dtype").rows) == report.unique
     assert [step.stop for step in report.waterfall()][-1] == report.stored
     assert report.growth[-1].stored == report.stored
+    assert report.traffic is not None
+    assert (report.traffic.files, report.traffic.files_bytes) == (report.files, report.logical)
+    assert report.traffic.written_bytes == report.stored
 
 
 def test_report_adds_up(local: LocalVault, model: Path, tmp_path: Path):
@@ -180,9 +184,13 @@ def test_days_go_on_record_and_are_worked_out_where_they_did_not(
     record_day(local.catalogue, DayRow(first.day, 1.0, 7, 7, 7, 7, 7, 7))
     again = local.report().growth
     assert (again[0].repos, again[0].recorded, len(again)) == (7, True, 2)
-    # What was recorded is lost with the catalogue; what commits tell is not.
     rebuild_catalogue(local.backend, local.catalogue)
-    assert local.report().growth == (first, second)
+    assert local.report().growth == again
+    # What was recorded is lost with the database; what commits tell is not.
+    empty = open_catalogue(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    anew = LocalVault(local.backend, empty, scratch=tmp_path)
+    assert anew.report().growth == (first, second)
+    empty.close()
 
 
 def test_a_day_is_recorded_once_an_hour(local: LocalVault, monkeypatch: pytest.MonkeyPatch):
@@ -194,7 +202,9 @@ def test_a_day_is_recorded_once_an_hour(local: LocalVault, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "query", [Query(("colour",)), Query(top=0), Query(since="yesterday")], ids=repr
+    "query",
+    [Query(("colour",)), Query(top=0), Query(since="yesterday")],  # type: ignore[arg-type]
+    ids=repr,
 )
 def test_queries_that_cannot_be(local: LocalVault, query: Query):
     with pytest.raises(InvalidInput):

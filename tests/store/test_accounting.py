@@ -104,7 +104,7 @@ def test_the_ledger_has_every_chunk_and_reference(catalogue: Catalogue):
     assert set(table.dtype.tolist()) == {12}
     assert [line.repo for line in ledger.commits] == ["org/a", "org/z"]
     assert ledger.commits[0].branches == ("main",)
-    assert ledger.commits[1].logical == 400
+    assert (ledger.commits[1].files, ledger.commits[1].logical) == (1, 400)
     # What the base is, is told by position; one that has no frame is none.
     assert sorted(table.base.tolist()) == [-1, -1, *[table.base.max()] * 2]
     pairs = set(zip(ledger.commit.tolist(), ledger.chunk.tolist(), strict=True))
