@@ -114,7 +114,7 @@ class Account:
         for owner, name in enumerate(names):
             number = FORMATS[name]
             has = self.ledger.uses >> number & 1 if number else self.ledger.uses >> 1 == 0
-            chunks.append(np.unique(self.ledger.chunk[has != 0]))
+            chunks.append(np.flatnonzero(np.bincount(self.ledger.chunk[has != 0])))
             owners.append(np.full(len(chunks[-1]), owner))
         pairs = np.concatenate(owners), np.concatenate(chunks)
         reach = find_reach(*pairs, self.ledger.chunks.base, len(names) + 1)
