@@ -69,8 +69,9 @@ class ShardFile:
     def segments(self) -> Iterator[Segment]:
         """Yields the segments that make up the file, in order."""
         proofs = _PROOF.iter_unpack(self._proofs)
-        for record, (proof,) in zip(_SEGMENT.iter_unpack(self._segments), proofs, strict=True):
-            yield Segment(*record, proof)
+        segments = _SEGMENT.iter_unpack(self._segments)
+        for (xorb, size, first, stop), (proof,) in zip(segments, proofs, strict=True):
+            yield Segment(xorb, size, first, stop, proof)
 
 
 @dataclass(frozen=True, slots=True)

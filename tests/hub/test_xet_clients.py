@@ -70,11 +70,13 @@ class Hub:
         script = Path(__file__).with_name("xet_client.py")
         command = map(str, (self._python, script, verb, repo, *rest))
         env = client_environment(self.folder / home, {"HF_ENDPOINT": self.url, "HF_TOKEN": "any"})
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(list(command), env=env, text=True, **pipes)
+        pipe = subprocess.PIPE
+        return subprocess.Popen(list(command), env=env, text=True, stdout=pipe, stderr=pipe)
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        process = self.start(*arguments)
+    def run(
+        self, verb: str, home: str, repo: str, *rest: str | Path
+    ) -> subprocess.CompletedProcess[str]:
+        process = self.start(verb, home, repo, *rest)
         out, err = process.communicate(timeout=CLIENT_SECONDS)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
@@ -216,3 +218,21 @@ def test_killed_client_leaves_nothing_that_hinders_the_next(hub: Hub, stage: str
     Collector(hub.vault, grace_seconds=0, now=lambda: time.time() + 2 * 24 * 3600).run()
     assert all(info.key.endswith(".index") for info in hub.vault.backend.list("xorbs/"))
     assert hub.download("org/model") == sha256(data)
+
+
+def test_flipped_bytes_are_errors_until_the_client_mends_them(hub: Hub):
+    data = make_model(7, 8_000_000)
+    hub.upload("mine", "org/model", data)
+    for info in list(hub.vault.backend.list("packs/")):
+        damaged = bytearray(hub.vault.backend.get(info.key))
+        damaged[len(damaged) // 2] ^= 1
+        hub.vault.backend.put(info.key, bytes(damaged))
+    refused = hub.run("download", "reader", "org/model", "model.safetensors")
+    assert refused.returncode != 0
+    assert refused.stdout == ""
+    edited = edit(data)
+    failed = hub.try_upload("mine", "org/model", edited)
+    assert failed.returncode != 0
+    assert "upload again" in failed.stderr
+    hub.upload("mine", "org/model", edited)
+    assert hub.download("org/model") == sha256(edited)
