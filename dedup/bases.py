@@ -127,9 +127,11 @@ def _ask_candidates(
 ) -> dict[bytes, tuple[Candidate, ...]]:
     mine = {digest: sketches[digest] for digest in missing if digest in sketches}
     found = _ask_all(vault, mine)
-    # A vocabulary of a few rows more: its base has another kind of sketch.
-    shorter = {d: s.shorter for d, s in mine.items() if d not in found and s.shorter is not None}
-    return found | _ask_all(vault, shorter)
+    # A vocabulary of a few rows more or less: its base may have another kind of sketch.
+    for i in range(2):
+        left = {d: s.others[i] for d, s in mine.items() if d not in found and len(s.others) > i}
+        found |= _ask_all(vault, left)
+    return found
 
 
 def _ask_all(vault: Vault, sketches: Sketches) -> dict[bytes, tuple[Candidate, ...]]:

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import to_bf16
 
-from weightvault.codecs.dtypes import BY_NAME
+from weightvault.codecs.dtypes import BY_NAME, find_dtype
 from weightvault.dedup.errors import Corrupt, InvalidInput
 from weightvault.dedup.sketch import (
     Sketch,
     check_sketch,
     count_differences,
     find_related,
+    make_query,
     make_sketch,
     order_words,
 )
@@ -199,3 +200,23 @@ def test_every_damage_to_the_object_is_seen():
                 parse_sketches(bytes(changed))
     with pytest.raises(Corrupt):
         parse_sketches(data + b"x")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F32", "U8", "F64"])
+def test_queries_near_a_power_of_two_know_both_kinds(dtype: str):
+    rng = np.random.default_rng(4)
+    width = find_dtype(dtype).item_bytes
+    raw = rng.bytes(4200 * width)
+    below, above, far = (raw[: count * width] for count in (4080, 4110, 3000))
+    assert make_query(far, dtype) == make_sketch(far, dtype)
+    (longer,) = make_query(below, dtype).others
+    (shorter,) = make_query(above, dtype).others
+    assert shorter.bits == make_sketch(below, dtype).bits
+    assert shorter.kind == make_sketch(below, dtype).kind
+    stored = make_sketch(above, dtype)
+    assert longer.kind == stored.kind
+    assert count_differences(longer.bits, [stored.bits])[0] <= 8
+    for query in (longer, shorter):
+        assert check_sketch(query) is query
+    for raw_bytes in (b"", b"\1", raw[:width], raw[: 2 * width]):
+        make_query(raw_bytes, dtype)
