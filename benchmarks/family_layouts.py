@@ -37,7 +37,8 @@ def compare_layouts(corpus: Path) -> list[dict[str, Any]]:
         _row("q k v, gate up fused later", "one file", one_file, fuse, base, tuned),
         _row("q k v, gate up fused first", "one file", fuse, one_file, base, tuned),
         _row("short vocabulary", "short vocabulary", one_file, one_file, short_base, short_tuned),
-        _row("its 16 rows more", "short vocabulary", one_file, extend, short_base, short_tuned),
+        _row("16 rows more", "short vocabulary", one_file, extend, short_base, short_tuned),
+        _row("16 rows fewer", "short vocabulary", extend, one_file, short_base, short_tuned),
     ]
     direct = {row["layout"]: row["sent"] for row in rows}
     reference = {"one file": direct["the same"], "short vocabulary": direct["short vocabulary"]}
