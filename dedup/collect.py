@@ -27,6 +27,7 @@ from ..store.collection import (
 from ..store.loose import expire_loose
 from ..store.pack import pack_key
 from ..store.rows import batches
+from ..store.scrubbing import list_findings
 from .compact import move_live_frames
 from .copies import copy_bases
 from .journal import Tombs, catch_up, learn_packs, pack_entry, write_entry
@@ -162,10 +163,12 @@ class Collector:
     def _mostly_dead(self) -> list[PackUse]:
         tombs = list_tombstones(self._catalogue)
         uses = pack_uses(self._catalogue, self._copies_from)
+        # What of them is whole a repair moves; the rest cannot be.
+        damaged = {finding.pack for finding in list_findings(self._catalogue)}
         return [
             use
             for use in choose_mostly_dead(uses, self._dead_share, tombs)
-            if self._is_old(pack_key(use.name))
+            if use.name not in damaged and self._is_old(pack_key(use.name))
         ]
 
     def _unneeded(self) -> set[str]:

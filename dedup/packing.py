@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from ..codecs.dtypes import find_dtype
+from ..codecs.errors import FrameError
 from ..codecs.frame import CODEC_IDS, parse_header
 from ..store.pack import PackWriter
+from .errors import Corrupt
 
 
 def add_frame(writer: PackWriter, frame: bytes) -> None:
-    """Appends a frame to a pack. Raises the errors of PackWriter.add."""
-    header = parse_header(frame)
+    """Appends a frame to a pack. Raises Corrupt for what is no frame, and as PackWriter.add."""
+    try:
+        header = parse_header(frame)
+    except FrameError as error:
+        raise Corrupt(f"a stored frame is damaged: {error}", "run `weightvault scrub`") from error
     writer.add(
         frame,
         digest=header.digest,

@@ -24,6 +24,7 @@ from ..store.scrubbing import (
     clear_finding,
     copies_of,
     forget_finding,
+    forget_spares,
     frames_in,
     list_findings,
     packs_by_age,
@@ -32,6 +33,7 @@ from ..store.scrubbing import (
 from .affected import affected_files, name_files
 from .chunks import Buffer, ChunkReader
 from .compact import move_places
+from .copies import copy_bases
 from .errors import VaultError
 from .frames import read_frames
 from .journal import Moves, catch_up, write_entry
@@ -143,6 +145,13 @@ class Repairer:
             moved = move_places(self._vault, name, self._progress)
             if moved:
                 self._say(f"{moved} frames of pack {pack_key(name)} moved to a new one")
+            # Copies in it would keep a damaged pack; where copies are wanted they are made anew.
+            forget_spares(self._catalogue, name)
+        if names and not self._dry_run and self._vault.base_copies():
+            copied = copy_bases(self._vault, self._vault.base_copies())
+            if copied:
+                self._say(f"{copied} bytes of bases were stored a second time again")
+        for name in sorted(() if self._dry_run else names):
             self._judge_again(name)
 
     def _judge_again(self, name: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, func, insert, select
 
 from .catalogue import Catalogue
-from .needs import hold_store, is_live
+from .needs import hold_store, is_live, is_usable
 from .rows import CommitRow, Location, batches, by_digest, commit_columns, location_columns
 from .schema import chunks, commit_chunks, commits, damage, packs, settings, spares, verified
 
@@ -116,6 +116,17 @@ def forget_finding(catalogue: Catalogue, finding: Finding) -> None:
             connection.execute(delete(table).where(place))
 
 
+def forget_spares(catalogue: Catalogue, pack: str) -> None:
+    """Gives up the spare frames in a pack of all chunks whose frame in use is not on record as
+    damaged, so that nothing keeps the pack for their sake."""
+    bad = exists().where(damage.c.pack_id == chunks.c.pack_id, damage.c.offset == chunks.c.offset)
+    whole = select(chunks.c.id).where(chunks.c.id == spares.c.chunk_id, ~bad)
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        mine = spares.c.pack_id == select(packs.c.id).where(packs.c.name == pack).scalar_subquery()
+        connection.execute(delete(spares).where(mine, whole.exists()))
+
+
 def clear_finding(catalogue: Catalogue, finding: Finding) -> None:
     """Takes a place off the record that turned out to be right."""
     with catalogue.writing() as connection:
@@ -154,8 +165,9 @@ def bases_without_copy(catalogue: Catalogue, least_deltas: int) -> list[Location
         .group_by(chunks.c.base)
         .having(func.count() >= least_deltas)
     )
-    copy = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None))
-    query = location_columns().where(chunks.c.digest.in_(many), ~copy, is_live())
+    bad = exists().where(damage.c.pack_id == spares.c.pack_id, damage.c.offset == spares.c.offset)
+    copy = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None), ~bad)
+    query = location_columns().where(chunks.c.digest.in_(many), ~copy, is_live(), is_usable())
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query.order_by(chunks.c.id))]
 
