@@ -93,6 +93,8 @@ class LocalVault:
             journal.catch_up(backend, catalogue)
         # Named by their content, so they never change; every range of a file needs one.
         self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(journal.load_manifest, backend))
+        # Asked for each of its chunks in turn.
+        self._load_columns = lru_cache(_MANIFESTS_KEPT)(self._read_columns)
 
     def close(self) -> None:
         """Gives back connections and files."""
@@ -438,9 +440,12 @@ class LocalVault:
         if found is None:
             return None
         digest, name = found
+        return self._load_columns(name).get(digest)
+
+    def _read_columns(self, name: str) -> dict[bytes, int | None]:
         manifest = self._load_manifest(name)
         uses = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
-        return next((use.columns for use in uses if use.digest == digest), None)
+        return {use.digest: use.columns for use in uses}
 
     def _fetch_any(self, digests: Sequence[bytes]) -> Iterator[bytes]:
         return read_frames(self.backend, self.catalogue, digests)
