@@ -10,9 +10,11 @@ from blake3 import blake3
 from fastapi import APIRouter, Query, Request, Response
 from starlette.datastructures import Headers
 
+from ..dedup.alone import read_alone
 from ..dedup.chunks import Buffer
 from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
 from ..dedup.vault import Snapshot
+from .access import caller_of
 from .ranges import parse_range
 from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, ErrorSchema
@@ -49,14 +51,23 @@ def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = 
 
 @router.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=DIGESTS_BODY)
 def read_frames(
-    vault: VaultParam, repo: RepoParam, digests: DigestsParam, revision: RevisionParam = "main"
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    digests: DigestsParam,
+    revision: RevisionParam = "main",
 ) -> Response:
     """Gives the frames of the chunks asked for, in that order.
 
     Each frame comes after its length as an unsigned 64-bit little-endian integer. Only chunks of
-    that revision, and bases of its deltas, are given. A failure on the way breaks the connection.
+    that revision, and bases of its deltas, are given; with a token that does not read all repos,
+    no bases, and raw frames only. A failure on the way breaks the connection.
     """
-    return BytesStream(start(join_frames(vault.read_frames(repo, revision, digests))))
+    if caller_of(request).reads_all:
+        frames = vault.read_frames(repo, revision, digests)
+    else:
+        frames = read_alone(vault, repo, revision, digests)
+    return BytesStream(start(join_frames(frames)))
 
 
 @router.get("/files/{path:path}", summary="Read a file", responses=_RANGED)

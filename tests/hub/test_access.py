@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
-from models import make_weights, write_model
+from live_server import serving as live_server
+from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
 from weightvault.api.cli import cli
@@ -20,6 +22,7 @@ from weightvault.dedup.errors import InvalidName, Missing
 from weightvault.dedup.history import History, Message
 from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
+from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 
 MINE, OTHERS, PUBLIC = "me/model", "you/model", "you/open"
@@ -250,11 +253,10 @@ def test_the_verbs(tmp_path: Path):
 
 
 def test_pushing_with_a_token(vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from live_server import serving as live
 
     folder = write_model(tmp_path / "model", make_weights(1))
     secret = create_token(vault, "name", "write").secret
-    with live(create_app(vault)) as url:
+    with live_server(create_app(vault)) as url:
         refused = run("--vault", url, "push", folder, "me/pushed")
         assert refused.exit_code == 9
         assert "token" in refused.stderr
@@ -264,3 +266,27 @@ def test_pushing_with_a_token(vault: LocalVault, tmp_path: Path, monkeypatch: py
         pulled = run("--vault", url, "pull", "me/pushed", tmp_path / "copy", env=env)
         assert pulled.exit_code == 0, pulled.output
     assert (tmp_path / "copy/config.json").read_bytes() == (folder / "config.json").read_bytes()
+
+
+def test_no_frame_of_another_owner_is_given_out(vault: LocalVault, tmp_path: Path):
+    """A delta may be on a base that whoever reads the delta may not read."""
+    shapes = {"a": (256, 96)}
+    base = make_weights(1, shapes)
+    push(vault, write_model(tmp_path / "base", base), OTHERS)
+    mine = write_model(tmp_path / "mine", tune(base, 2))
+    push(vault, mine, MINE)
+    places = vault.catalogue.locate(list(vault.resolve(MINE).manifest.digests()))
+    bases = {place.base for place in places.values()} - {None}
+    assert bases
+    limited = create_token(vault, "limited", "read", "me").secret
+    full = create_token(vault, "full", "read").secret
+    with live_server(create_app(vault)) as url:
+        pulled = run(
+            *("--vault", url, "pull", MINE, tmp_path / "copy"), env={"WEIGHTVAULT_TOKEN": limited}
+        )
+        assert pulled.exit_code == 0, pulled.output
+        body = {"digests": [digest.hex() for digest in bases if digest]}
+        for secret, status in ((limited, 409), (full, 200)):
+            answer = httpx.post(f"{url}/v1/repos/{MINE}/frames", json=body, headers=bearer(secret))
+            assert answer.status_code == status
+    assert read_folder(tmp_path / "copy") == read_folder(mine)

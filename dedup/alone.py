@@ -1,0 +1,36 @@
+"""Frames for whoever may read a repo but not all others: none that needs a chunk of theirs.
+
+A chunk may be stored as a delta on one of another owner, and who decodes deltas is given their
+bases. So here every chunk comes as a frame of its own, raw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from .chunks import ChunkReader
+from .coding import encode_tensor
+from .errors import ChunksMissing
+from .manifest import ChunkUse
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+
+def read_alone(
+    vault: LocalVault, repo: str, revision: str, digests: Sequence[bytes]
+) -> Iterator[bytes]:
+    """Returns raw frames of chunks of a revision, in that order. Raises ChunksMissing for any
+    others, bases of its deltas included."""
+    sizes = vault.resolve(repo, revision).manifest.digests()
+    refused = [digest for digest in digests if digest not in sizes]
+    if refused:
+        raise ChunksMissing(f"{repo} at {revision} has no chunk {refused[0].hex()}")
+    chunks = ChunkReader(vault.fetch_frames).read(
+        ChunkUse(digest, 0, sizes[digest], "U8") for digest in digests
+    )
+    return (
+        encode_tensor(raw, "U8", codec="raw", digest=digest)
+        for digest, raw in zip(digests, chunks, strict=True)
+    )
