@@ -4,10 +4,11 @@ import numpy as np
 
 from . import blocks
 from . import frame as frames
-from .buffers import Bytes, scratch
+from .assembly import Body
+from .buffers import Bytes
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
-from .pool import join_parts, map_all
+from .pool import map_all
 from .streams import Effort
 
 BLOCK_BYTES = 1 << 21
@@ -44,29 +45,29 @@ def encode_blocked(
     against = base if codec == "bitx" else None
     effort = choose_effort(level, codec)
     block_bytes = BLOCK_BYTES - BLOCK_BYTES % dtype.group_bytes
-    room = block_bytes + blocks.BLOCK_SLACK
-    starts = range(0, data.size, block_bytes)
-    body = scratch("body", len(starts) * room if len(starts) > 1 else data.size + room, np.uint8)
 
-    def encode(start: int) -> tuple[Bytes, int]:
+    def code(index: int, out: Bytes) -> int:
+        start = index * block_bytes
         stop = start + block_bytes
         piece = None if against is None else against[0][start:stop]
-        out = body[start // block_bytes * room :]
-        block = out[: blocks.encode_block(data[start:stop], dtype, piece, effort, out)]
-        return block, frames.checksum_block(block.data)
+        return blocks.encode_block(data[start:stop], dtype, piece, effort, out)
 
-    coded = map_all(encode, starts, threads)
-    stored = [block for block, _ in coded]
-    sizes = [(block.size, checksum) for block, checksum in coded]
-    if against is not None and not any(map(blocks.is_delta, stored)):
+    count = -(-data.size // block_bytes)
+    room = frames.blocked_head_bytes(count, against is not None)
+    body = Body(room, data.size, block_bytes)
+    placed = body.encode(code, threads)
+    if against is not None and not any(block.layout & blocks.XORED for block in placed):
         against, codec = None, "planes"
-    base_digest = None if against is None else against[1]
     head = frames.pack_blocked(
-        codec, dtype.name, data.size, digest, base_digest, block_bytes, sizes
+        codec,
+        dtype.name,
+        data.size,
+        digest,
+        None if against is None else against[1],
+        block_bytes,
+        [(block.stored_bytes, block.checksum) for block in placed],
     )
-    if len(head) + sum(size for size, _ in sizes) >= data.size + frames.RAW_OVERHEAD_BYTES:
-        return None
-    return join_parts([head, *stored], threads)
+    return body.finish(head) if body.saves(head, data.size) else None
 
 
 def decode_blocked(

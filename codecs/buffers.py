@@ -17,6 +17,7 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[Any]
 """Elements of one tensor as unsigned integers of 1, 2, 4 or 8 bytes."""
 
+_HUGE_PAGE_BYTES = 1 << 21
 _local = threading.local()
 
 
@@ -49,17 +50,42 @@ def scratch(name: str, size: int, dtype: type[np.generic]) -> NDArray[Any]:
     return kept[:size]
 
 
-def allocate_bytes(size: int) -> tuple[bytes, Bytes]:
-    """Returns a new ``bytes`` of that size and a writable view of it, to fill before anyone else
-    sees it.
+class NewBytes:
+    """A ``bytes`` that threads fill side by side before anyone else sees it, and that may turn out
+    shorter than it began: ``view`` is (size,) uint8, uninitialised, until ``finish``.
 
-    Threads can so write a large result side by side, into huge pages where the system has them.
+    Made by the functions that CPython offers for this, and in huge pages where the system has
+    them.
     """
-    result = bytes(size)
-    # In CPython the data ends the object, and a terminating zero is counted in its basic size.
-    address = id(result) + bytes.__basicsize__ - 1
-    _advise_huge_pages(address, size)
-    return result, np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def __init__(self, size: int) -> None:
+        self._object = ctypes.c_void_p(_new_bytes(None, size))
+        self._size = size
+        # The data ends the object, and a terminating zero is counted in its basic size.
+        address = (self._object.value or 0) + bytes.__basicsize__ - 1
+        if size >= _HUGE_PAGE_BYTES:
+            _advise_huge_pages(address, size)
+        self.view: Bytes = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def finish(self, size: int) -> bytes:
+        """Returns the first ``size`` bytes, at least one; the view is void from here on."""
+        del self.view
+        if size != self._size:
+            _resize_bytes(ctypes.byref(self._object), size)
+        return ctypes.cast(self._object, ctypes.py_object).value
+
+    def __del__(self) -> None:
+        """Gives up the reference held here: what ``finish`` returned has its own."""
+        _drop(self._object)
+
+
+_new_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ssize_t)(
+    ("PyBytes_FromStringAndSize", ctypes.pythonapi)
+)
+_resize_bytes = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_void_p), ctypes.c_ssize_t)(
+    ("_PyBytes_Resize", ctypes.pythonapi)
+)
+_drop = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(("Py_DecRef", ctypes.pythonapi))
 
 
 def _advise_huge_pages(address: int, size: int) -> None:

@@ -190,9 +190,9 @@ def as_words(raw: Bytes, size: int) -> Words:
     return words if words.flags.aligned else freeze(words.copy())
 
 
-def needs_base(stored: Bytes) -> bool:
-    """Tells whether a stored block needs the base."""
-    return bool(stored[0] & blocks.XORED) or int(stored[0]) in range(IDENTICAL, PARTS + 1)
+def needs_base(layout: int) -> bool:
+    """Tells whether a stored block that begins with the number ``layout`` needs the base."""
+    return bool(layout & blocks.XORED) or layout in range(IDENTICAL, PARTS + 1)
 
 
 def decode_parts(

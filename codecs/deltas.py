@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from . import blocks, delta_blocks
+from . import delta_blocks
 from . import frame as frames
+from .assembly import Body, Placed
 from .blocked import BLOCK_BYTES, choose_effort
 from .buffers import Bytes
 from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
 from .difference_widths import Wish
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
-from .pool import join_parts, map_all
+from .pool import map_all
 from .rows import Part, Rows, cut_parts
 
 _LAYOUTS: dict[str | None, frozenset[int]] = {
@@ -73,17 +74,27 @@ def encode_delta(
     wishes = choose_wishes(codec, level, columns, dtype.item_bytes > 2)
     effort = choose_effort(level, "planes")
     job = Job(dtype, effort, wishes, _LAYOUTS[codec], level == "max" and codec is None)
-    stored = _encode_blocks(data, against, parts, job, block_bytes, threads)
-    if not any(map(delta_blocks.needs_base, stored)):
+
+    def code(index: int, out: Bytes) -> int:
+        start = index * block_bytes
+        raw = data[start : start + block_bytes]
+        return delta_blocks.encode_parts(raw, against, parts[index], start, job, out)
+
+    body = Body(frames.blocked_head_bytes(len(parts), True, rows), data.size, block_bytes)
+    placed = body.encode(code, threads)
+    if not any(delta_blocks.needs_base(block.layout) for block in placed):
         return None
-    name = codec or _name_codec(stored)
-    sizes = [(block.size, frames.checksum_block(block.data)) for block in stored]
     head = frames.pack_blocked(
-        name, dtype.name, data.size, digest, base_digest, block_bytes, sizes, rows
+        codec or _name_codec(placed),
+        dtype.name,
+        data.size,
+        digest,
+        base_digest,
+        block_bytes,
+        [(block.stored_bytes, block.checksum) for block in placed],
+        rows,
     )
-    if len(head) + sum(size for size, _ in sizes) >= data.size + frames.RAW_OVERHEAD_BYTES:
-        return None
-    return join_parts([head, *stored], threads)
+    return body.finish(head) if body.saves(head, data.size) else None
 
 
 def _is_copy(data: Bytes, base: Bytes, parts: Sequence[Part]) -> bool:
@@ -94,35 +105,15 @@ def _is_copy(data: Bytes, base: Bytes, parts: Sequence[Part]) -> bool:
     return True
 
 
-def _encode_blocks(
-    data: Bytes,
-    base: Bytes,
-    parts: Sequence[Sequence[Part]],
-    job: Job,
-    block_bytes: int,
-    threads: int,
-) -> list[Bytes]:
-    room = block_bytes + blocks.BLOCK_SLACK
-    body = np.empty(len(parts) * room if len(parts) > 1 else data.size + room, np.uint8)
-
-    def encode(index: int) -> Bytes:
-        start = index * block_bytes
-        out = body[index * room :]
-        raw = data[start : start + block_bytes]
-        return out[: delta_blocks.encode_parts(raw, base, parts[index], start, job, out)]
-
-    return map_all(encode, range(len(parts)), threads)
-
-
-def _name_codec(stored: Sequence[Bytes]) -> str:
+def _name_codec(placed: Sequence[Placed]) -> str:
     """Returns the codec that tells best what most of the stored bytes are."""
     taken = {"bitx": 0, "difference": 0, "sparse": 0}
-    for block in stored:
-        name = {PATCH: "sparse", DIFFERENCE: "difference", PARTS: "difference"}.get(int(block[0]))
-        if name is None and delta_blocks.needs_base(block):
-            name = "sparse" if block[0] == IDENTICAL else "bitx"
+    for block in placed:
+        name = {PATCH: "sparse", DIFFERENCE: "difference", PARTS: "difference"}.get(block.layout)
+        if name is None and delta_blocks.needs_base(block.layout):
+            name = "sparse" if block.layout == IDENTICAL else "bitx"
         if name is not None:
-            taken[name] += block.size
+            taken[name] += block.stored_bytes
     return max(taken, key=lambda name: taken[name])
 
 

@@ -153,6 +153,12 @@ def pack_flat(
     return _seal(head)
 
 
+def blocked_head_bytes(count: int, has_base: bool, rows: Rows = ()) -> int:
+    """Returns the length of what ``pack_blocked`` returns for ``count`` blocks."""
+    common = _FIXED.size + has_base * _DIGEST_BYTES + (len(pack_rows(rows)) if rows else 0)
+    return common + 4 + count * _ENTRY.size + _CHECKSUM_BYTES
+
+
 def pack_blocked(
     codec: str,
     dtype: str,

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .buffers import Bytes, allocate_bytes
+from .buffers import Bytes, NewBytes
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -88,12 +88,12 @@ def join_parts(parts: Sequence[bytes | Bytes], threads: int) -> bytes:
     total = sum(len(part) for part in parts)
     if total < _LARGE_BYTES:
         return b"".join(part if isinstance(part, bytes) else part.data for part in parts)
-    result, room = allocate_bytes(total)
+    result = NewBytes(total)
     ends = accumulate(len(part) for part in parts)
 
     def copy(placed: tuple[int, bytes | Bytes]) -> None:
         end, part = placed
-        room[end - len(part) : end] = np.frombuffer(part, np.uint8)
+        result.view[end - len(part) : end] = np.frombuffer(part, np.uint8)
 
     map_all(copy, list(zip(ends, parts, strict=True)), threads)
-    return result
+    return result.finish(total)

@@ -1,11 +1,15 @@
 """The shared pool: order, errors, and who works."""
 
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
+from weightvault.codecs.assembly import Body
+from weightvault.codecs.buffers import NewBytes
+from weightvault.codecs.frame import checksum_block
 from weightvault.codecs.pool import join_parts, map_all, resolve_threads
 
 
@@ -74,3 +78,35 @@ def test_parts_are_joined(size):
     assert isinstance(joined, bytes)
     assert joined == expected
     assert hash(joined) == hash(expected)
+
+
+def test_new_bytes_are_like_any_others_and_freed_like_them():
+    for size, kept in [(10, 10), (10, 3), (5_000_000, 5_000_000), (5_000_000, 1), (40_000_000, 7)]:
+        new = NewBytes(size)
+        new.view[:] = np.arange(size, dtype=np.uint8)
+        made = new.finish(kept)
+        expected = np.arange(kept, dtype=np.uint8).tobytes()
+        assert (type(made), len(made), made, hash(made)) == (bytes, kept, expected, hash(expected))
+        assert made + b"!" == expected + b"!"
+        del new
+        assert made == expected
+        assert sys.getrefcount(made) == 2
+    NewBytes(1 << 30)  # never filled, never finished: given back all the same
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_blocks_lie_in_their_order_whoever_is_first(threads):
+    """The first block takes longest, so that others wait for it."""
+
+    def code(index, out):
+        time.sleep(0.02 if index % 3 == 0 else 0)
+        out[: index + 1] = index
+        return index + 1
+
+    body = Body(10, 100 * 8 - 3, 100)
+    placed = body.encode(code, threads)
+    frame = body.finish(b"head")
+    blocks = [bytes([index]) * (index + 1) for index in range(8)]
+    assert frame == b"head" + b"".join(blocks)
+    assert [block.stored_bytes for block in placed] == list(range(1, 9))
+    assert [block.checksum for block in placed] == [checksum_block(block) for block in blocks]
