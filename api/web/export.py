@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -50,6 +51,8 @@ def render_waterfall(report: Report) -> bytes:
 
 def _draw_bars(axes: Any, drawn: Figure) -> None:
     """Draws the steps from top to bottom, each with its bytes beside it."""
+    from matplotlib.ticker import MultipleLocator
+
     for i, (step, colour) in enumerate(zip(drawn.series[0].values, drawn.colours, strict=True)):
         assert isinstance(step, tuple)
         left, width = min(step), abs(step[1] - step[0])
@@ -67,12 +70,20 @@ def _draw_bars(axes: Any, drawn: Figure) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_bytes(axes.get_xlim()[1])))
     axes.xaxis.set_major_formatter(lambda value, _: format_bytes(value))
     axes.set_title(drawn.summary, loc="left", fontsize=10, color=_TEXT)
     axes.tick_params(length=0, labelcolor=_TEXT, labelsize=9)
     axes.grid(axis="x", color=_GRID)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
+
+
+def _tick_bytes(most: float) -> float:
+    """Returns how far apart ticks up to `most` are: round numbers of a binary unit."""
+    unit = 1024 ** max(0, int(math.log(max(most, 1), 1024)))
+    steps = (step * 10**power for power in range(-1, 4) for step in (1, 2, 5))
+    return unit * next(step for step in steps if step >= most / unit / 6)
 
 
 @cache

@@ -13,8 +13,9 @@ from ...store.browse import Order, count_repos, list_page
 from .. import config
 from ..report_text import price_report
 from ..routes import VaultParam
-from .figures import DASHBOARD, draw_all
+from .figures import draw_all
 from .paging import PageRoute
+from .recent import recent_report
 from .rendering import render
 from .session import CallerParam, require_all, seen_by
 
@@ -65,10 +66,10 @@ def list_repos(
 
 
 @router.get("/-/storage")
-def show_storage(request: Request, vault: VaultParam, caller: CallerParam) -> Response:
+def show_storage(request: Request, caller: CallerParam) -> Response:
     """The dashboard: what everything takes, by what, and how that grew."""
     require_all(caller, "the storage report")
-    report = vault.report(DASHBOARD)
+    report = recent_report(request)
     priced = price_report(report, load_prices(config.prices_path()).find(), 0)
     figures = draw_all(report)
     return render(request, "storage.html", report=report, priced=priced, figures=figures)

@@ -8,7 +8,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from live_server import serving
+from models import make_weights, write_model
 from sites import MANY, Site, tags_of
+from vaults import open_local
+
+from weightvault.api.server import create_app
+from weightvault.dedup.push import push
 
 PAGES = (
     "/",
@@ -224,3 +230,18 @@ def test_the_wheel_gets_every_file_of_the_pages():
     assert packed == there
     assert (folder / "static" / "chart.LICENSE.md").exists()
     assert (folder / "static" / "chart.min.js").stat().st_size < 300_000
+
+
+def test_the_dashboard_shows_the_last_push_at_once(tmp_path: Path):
+    vault = open_local(tmp_path / "vault")
+    with (
+        serving(create_app(vault)) as url,
+        httpx.Client(base_url=url, trust_env=False) as client,
+    ):
+        assert "Nothing is stored" in client.get("/-/storage").text
+        for repos in ("1 repo,", "2 repos,"):
+            model = write_model(tmp_path / "model", make_weights(int(repos[0])))
+            push(vault, model, f"org/m{repos[0]}")
+            assert repos in client.get("/-/storage").text
+            assert repos in client.get("/-/storage").text
+    vault.close()

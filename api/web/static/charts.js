@@ -41,6 +41,15 @@
     return Math.max(1, ...ends);
   }
 
+  // Days as numbers, so that a gap in time is a gap in the chart.
+  function dayNumber(day) {
+    return Date.parse(day) / 86400000;
+  }
+
+  function dayName(number) {
+    return new Date(number * 86400000).toISOString().slice(0, 10);
+  }
+
   function datasets(data) {
     return data.series.map((series) => {
       const own = colour(series.colour);
@@ -48,7 +57,7 @@
       return data.kind === "lines"
         ? {
             label: series.name,
-            data: series.values,
+            data: series.values.map((value, i) => ({ x: dayNumber(data.labels[i]), y: value })),
             borderColor: own,
             backgroundColor: own,
             borderWidth: 2,
@@ -88,9 +97,17 @@
       grid: { color: colour("grid") },
       border: { display: false },
     };
+    const days = {
+      type: "linear",
+      min: data.labels.length ? dayNumber(data.labels[0]) : undefined,
+      max: data.labels.length ? dayNumber(data.labels[data.labels.length - 1]) : undefined,
+      ticks: { color: colour("text"), callback: dayName, precision: 0, maxRotation: 0, maxTicksLimit: 8 },
+      grid: { display: false },
+      border: { color: colour("grid") },
+    };
     const names = {
       stacked: stacked,
-      ticks: { color: colour("text"), autoSkip: data.kind === "lines", maxRotation: 0 },
+      ticks: { color: colour("text"), autoSkip: false },
       grid: { display: false },
       border: { color: colour("grid") },
     };
@@ -100,14 +117,19 @@
       animation: false,
       responsive: true,
       maintainAspectRatio: false,
-      scales: sideways ? { x: bytes, y: names } : { x: names, y: bytes },
+      scales: sideways ? { x: bytes, y: names } : { x: days, y: bytes },
       plugins: {
         legend: {
           display: data.series.length > 1,
           position: "bottom",
           labels: { color: colour("text"), boxWidth: 12, boxHeight: 12 },
         },
-        tooltip: { callbacks: { label: (item) => describe(data, item) } },
+        tooltip: {
+          callbacks: {
+            title: (items) => data.labels[items[0].dataIndex],
+            label: (item) => describe(data, item),
+          },
+        },
       },
     };
   }

@@ -1,0 +1,142 @@
+"""Times the pages of a server on one machine: how long it takes to answer, by what kind of page.
+
+    python -m weightvault.benchmarks.web [--repos 1000 10000] [--save]
+
+A vault with made-up rows of so many repos (catalogues.py), and one real model of 10,000 small
+tensors pushed into it. The first answer of a page and the median and slowest of 20 more, in
+milliseconds of wall time over loopback, and the server's peak memory. --save writes
+results/web.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import struct
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from ..dedup.local import LocalVault
+from ..dedup.push import push
+from ..store.catalogue import open_catalogue
+from ..store.open import open_backend
+from .catalogues import fill_vault, name_of
+from .machine import describe_machine
+from .servers import running_server
+
+RESULTS = Path(__file__).parent / "results" / "web.csv"
+_ROUNDS = 20
+_MODEL = "org/many-tensors"
+_MODEL_TENSORS = 10_000
+_TIMEOUT_SECONDS = 120
+
+
+def main() -> None:
+    """Runs the benchmark, and records it if told to."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--repos", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--save", action="store_true", help="write results/web.csv")
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    for count in arguments.repos:
+        with tempfile.TemporaryDirectory(prefix="weightvault-web-") as temporary:
+            rows.extend(measure(Path(temporary), count))
+    if arguments.save:
+        _write(rows)
+
+
+def measure(root: Path, count: int) -> Iterator[dict[str, Any]]:
+    """Yields a row for each kind of page of a vault with `count` repos."""
+    folder = root / "vault"
+    fill_vault(folder, count)
+    _push_model(folder, root)
+    with running_server(folder) as server:
+        process = psutil.Process(server.process.pid)
+        with httpx.Client(base_url=server.url, timeout=_TIMEOUT_SECONDS) as client:
+            for page, address in _pages(count):
+                row = {"repos": count, "page": page, **_time(client, address)}
+                row["peak_mb"] = round(process.memory_info().rss / 1e6)
+                print(row, flush=True)
+                yield row
+
+
+def _pages(count: int) -> Iterator[tuple[str, str]]:
+    middle = name_of(count // 2)
+    yield "front", "/"
+    yield "front, deep", f"/?order=updated&after={count // 3}"
+    yield "by name, deep", f"/?order=name&after={middle}"
+    yield "search", f"/?q={count // 7:05d}"
+    yield "search in vain", "/?q=no-such-model"
+    yield "card", f"/{_MODEL}"
+    yield "files", f"/{_MODEL}/tree/main"
+    yield "tensors", f"/{_MODEL}/tensors/main"
+    yield "tensors, last page", f"/{_MODEL}/tensors/main?page=100"
+    yield "family of 100", f"/{name_of(count - 5)}/family"
+    yield f"family of {count // 2}", f"/{name_of(7)}/family"
+    yield "storage", "/-/storage"
+
+
+def _time(client: httpx.Client, address: str) -> dict[str, float]:
+    times: list[float] = []
+    for _ in range(_ROUNDS + 1):
+        started = time.perf_counter()
+        response = client.get(address)
+        times.append(1000 * (time.perf_counter() - started))
+        if response.status_code != 200:
+            raise RuntimeError(f"{address} answers {response.status_code}")
+    first, *others = times
+    return {
+        "first_ms": round(first, 1),
+        "median_ms": round(statistics.median(others), 1),
+        "slowest_ms": round(max(others), 1),
+        "kilobytes": round(len(response.content) / 1000, 1),
+    }
+
+
+def _push_model(folder: Path, root: Path) -> None:
+    model = root / "model"
+    model.mkdir()
+    rng = np.random.default_rng(0)
+    values = rng.normal(0, 0.02, (_MODEL_TENSORS, 64)).astype(np.float32)
+    header = {
+        f"blocks.{i:05d}.norm.weight": {
+            "dtype": "F32",
+            "shape": [64],
+            "data_offsets": [256 * i, 256 * i + 256],
+        }
+        for i in range(_MODEL_TENSORS)
+    }
+    text = json.dumps(header).encode()
+    (model / "model.safetensors").write_bytes(
+        struct.pack("<Q", len(text)) + text + values.tobytes()
+    )
+    (model / "README.md").write_text(
+        "---\nlicense: mit\n---\n# Many tensors\n\n" + "A line.\n\n" * 50
+    )
+    catalogue = open_catalogue(f"sqlite:///{folder / 'catalogue.sqlite'}")
+    vault = LocalVault(open_backend(str(folder / "objects")), catalogue, scratch=folder)
+    push(vault, model, _MODEL)
+    vault.close()
+
+
+def _write(rows: list[dict[str, Any]]) -> None:
+    machine = describe_machine()
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *machine])
+        writer.writeheader()
+        writer.writerows({**row, **machine} for row in rows)
+
+
+if __name__ == "__main__":
+    main()
