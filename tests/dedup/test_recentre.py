@@ -18,13 +18,20 @@ from weightvault.dedup.plan import MOST_CENTRES, Member, plan_family
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.sketch import make_sketch
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
 
 SHAPES = {"w": (96, 64)}
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
+    if request.param == "sqlite":
+        opened = open_local(tmp_path / "vault")
+    else:
+        backend = open_backend(str(tmp_path / "vault" / "objects"))
+        catalogue = open_catalogue(request.getfixturevalue("postgres_url"))
+        opened = LocalVault(backend, catalogue, scratch=tmp_path)
     yield opened
     opened.close()
 
