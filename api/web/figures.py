@@ -101,7 +101,7 @@ def draw_waterfall(report: Report) -> Figure:
 
 
 def draw_growth(report: Report) -> Figure:
-    """Logical, unique and stored bytes, day by day."""
+    """Logical, unique and stored bytes, day by day, of a report of two days or more."""
     days = report.growth
     kinds = (("as plain files", "logical", "total"), ("stored", "stored", "saved"))
     kinds = (kinds[0], ("unique", "unique", "added"), ("frames", "frames", "other"), kinds[1])
@@ -109,12 +109,11 @@ def draw_growth(report: Report) -> Figure:
         Series(name, tuple(getattr(day, key) for day in days), colour)
         for name, key, colour in kinds
     )
-    first = f"since {days[0].day}" if days else "not recorded yet"
     return Figure(
         name="growth",
         kind="lines",
         title="Growth",
-        summary=f"Bytes day by day, {first}; stored bytes from the first recorded day on.",
+        summary=f"Bytes day by day since {days[0].day}; stored ones since that is recorded.",
         labels=tuple(day.day for day in days),
         series=series,
         head=("day", *(name for name, _, _ in kinds), "repos", "commits"),
@@ -181,7 +180,7 @@ def draw_kinds(found: Breakdown, title: str) -> Figure:
 def draw_all(report: Report) -> list[Figure]:
     """The figures that the report has the numbers for, the main one first."""
     figures = [draw_waterfall(report)]
-    if report.growth:
+    if len(report.growth) > 1:
         figures.append(draw_growth(report))
     titles = {"codec": "Codecs", "dtype": "Element types", "format": "File formats"}
     for found in report.breakdowns:

@@ -63,6 +63,7 @@
             borderWidth: 2,
             pointRadius: data.labels.length > 40 ? 0 : 2,
             tension: 0,
+            clip: false,
             spanGaps: false,
           }
         : {
