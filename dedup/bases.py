@@ -24,7 +24,7 @@ from .segments import Bundle, Tensor
 from .sketchfile import Sketches
 from .vault import Candidate, Snapshot, Vault
 
-_CARD = "README.md"
+CARD = "README.md"
 # Real cards hold a few KiB of metadata; the rest of the file is prose.
 _MAX_CARD_BYTES = 1024 * 1024
 
@@ -66,6 +66,14 @@ def find_base(
     name, base = _find_declared(vault, files, declared)
     found = (base, _try_resolve(vault, repo, branch))
     return name, tuple(_index(snapshot) for snapshot in found if snapshot)
+
+
+def find_lineage(vault: Vault, files: dict[str, Path], repo: str, parent: str | None) -> Lineage:
+    """Returns what a commit that is there already was made from: as find_base, with the model card
+    among `files`, and the id of its `parent`."""
+    _, base = _find_declared(vault, files, None)
+    before = _try_resolve(vault, repo, parent) if parent else None
+    return tuple(_index(snapshot) for snapshot in (base, before) if snapshot)
 
 
 def _find_declared(
@@ -170,7 +178,7 @@ def card_bases(files: dict[str, Path]) -> list[str]:
 
     A card is free text of unknown origin: whatever is not understood names nothing.
     """
-    path = files.get(_CARD)
+    path = files.get(CARD)
     if path is None:
         return []
     with path.open("rb") as file:

@@ -13,27 +13,34 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..codecs.dtypes import BY_ID
 from ..codecs.frame import parse_header
 from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
-from ..store.rows import Location
+from ..store.rows import CommitRow, Location
 from ..store.sketches import FamilyRow
-from ..store.uncoded import claim_chunks, release_chunks, waiting_among
-from .bases import take_best
-from .candidates import row_sketch
+from ..store.uncoded import (
+    bases_among,
+    claim_chunks,
+    first_commits,
+    release_chunks,
+    waiting_among,
+)
+from .bases import CARD, Lineage, choose_bases, find_lineage
 from .chunks import Buffer, ChunkReader
 from .errors import Corrupt, Missing, VaultError
 from .journal import Moves, write_entry
-from .manifest import ChunkUse
+from .manifest import ChunkUse, Manifest
 from .optimise import recentre_chunks
 from .packing import add_frame
 from .push import encode_best
+from .sketch import make_query
 from .translate import store_errors
 from .vault import Candidate
 
@@ -126,35 +133,91 @@ def _code(vault: LocalVault, rows: list[FamilyRow], level: str) -> None:
 def _encode(
     vault: LocalVault, rows: list[FamilyRow], level: str
 ) -> Iterator[tuple[FamilyRow, bytes]]:
-    bases = ChunkReader(vault.fetch_frames)
-    chunks = ChunkReader(vault.fetch_frames).read(map(_use, rows))
+    jobs = _plan(vault, rows)
+    needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
+    reader = ChunkReader(vault.fetch_frames)
     alone: set[bytes] = set()
-    for row, raw in zip(rows, chunks, strict=True):
-        columns = vault.find_columns(row.chunk_id)
-        dtype = "U8" if row.sketch is None else BY_ID[row.sketch.dtype].name
-        use = ChunkUse(row.place.digest, 0, len(raw), dtype, columns)
-        found = _read_bases(bases, _choose(vault, row, alone))
-        frame = encode_best(use, raw, found, level, _THREADS)
+    for row in rows:
+        job = jobs[row.chunk_id]
+        usable = [] if row.place.digest in needed else _usable(vault, job, alone)
+        bases = _read_bases(reader, usable)
+        # What a candidate is a delta on may be this very chunk.
+        bases.pop(row.place.digest, None)
+        frame = encode_best(job.use, job.raw, bases, level, _THREADS)
         if parse_header(frame).base_digest is None:
-            alone.add(use.digest)
+            alone.add(job.use.digest)
         yield row, frame
 
 
-def _choose(vault: LocalVault, row: FamilyRow, coded: set[bytes]) -> tuple[Candidate, ...]:
-    """Returns the chunks to try as bases: none that waits, unless it was coded just now."""
-    if row.sketch is None or row.sketch.kind is None:
-        return ()
-    (found,) = vault.find_bases([row_sketch(row.sketch)])
-    waiting = waiting_among(vault.catalogue, [c.digest for c in found]) - coded
-    usable = tuple(c for c in found if c.digest not in waiting and c.digest != row.place.digest)
-    return take_best(usable, None) if usable else ()
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk to encode, its bytes, and what it may be coded against, best first."""
+
+    use: ChunkUse
+    raw: Buffer
+    candidates: tuple[Candidate, ...]
 
 
-def _read_bases(reader: ChunkReader, chosen: tuple[Candidate, ...]) -> dict[bytes, Buffer]:
+def _plan(vault: LocalVault, rows: list[FamilyRow]) -> dict[int, _Job]:
+    """Returns the jobs by chunk id: bases are chosen for each commit as its push would have."""
+    commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
+    raws = ChunkReader(vault.fetch_frames).read(map(_use, rows))
+    jobs: dict[int, _Job] = {}
+    members: dict[str, list[tuple[FamilyRow, Buffer]]] = defaultdict(list)
+    for row, raw in zip(rows, raws, strict=True):
+        commit = commits.get(row.chunk_id)
+        if commit is None:
+            # Its repo was deleted this moment.
+            jobs[row.chunk_id] = _Job(_use(row), raw, ())
+        else:
+            members[commit.oid].append((row, raw))
+    by_id = {commit.oid: commit for commit in commits.values()}
+    for oid, mine in members.items():
+        jobs |= _plan_commit(vault, by_id[oid], mine)
+    return jobs
+
+
+def _plan_commit(
+    vault: LocalVault, commit: CommitRow, members: list[tuple[FamilyRow, Buffer]]
+) -> dict[int, _Job]:
+    manifest = vault.load_manifest(commit.manifest)
+    listed = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
+    uses = {use.digest: use for use in listed}
+    found = {row.chunk_id: uses[row.place.digest] for row, _ in members}
+    sketches = {
+        row.place.digest: make_query(raw, found[row.chunk_id].dtype) for row, raw in members
+    }
+    lineage = _lineage_of(vault, commit, manifest)
+    chosen = choose_bases(vault, manifest, list(sketches), sketches, lineage)
+    return {
+        row.chunk_id: _Job(found[row.chunk_id], raw, chosen.get(row.place.digest, ()))
+        for row, raw in members
+    }
+
+
+def _lineage_of(vault: LocalVault, commit: CommitRow, manifest: Manifest) -> Lineage:
+    card = manifest.file(CARD)
+    with tempfile.TemporaryDirectory(prefix="card-", dir=vault.scratch) as folder:
+        files: dict[str, Path] = {}
+        if card is not None:
+            files[CARD] = Path(folder, CARD)
+            with files[CARD].open("wb") as file:
+                file.writelines(vault.read_entry(card, manifest.chunk_bytes, 0, card.size))
+        return find_lineage(vault, files, commit.repo, commit.parent)
+
+
+def _usable(vault: LocalVault, job: _Job, coded: set[bytes]) -> list[Candidate]:
+    """Returns the candidates but those that wait themselves, unless they were coded just now."""
+    waiting = waiting_among(vault.catalogue, [c.digest for c in job.candidates]) - coded
+    return [c for c in job.candidates if c.digest not in waiting | {job.use.digest}]
+
+
+def _read_bases(reader: ChunkReader, chosen: Sequence[Candidate]) -> dict[bytes, Buffer]:
+    """Returns the bytes of bases by digest; where one is a delta, what that is on."""
     try:
-        return {c.digest: reader.read_base(ChunkUse(c.digest, 0, c.size, "U8")) for c in chosen}
+        return dict(reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in chosen))
     except (Missing, Corrupt):
-        # Collected, damaged or coded anew since it was named: alone, the chunk can always be.
+        # Collected or damaged since it was named: alone, the chunk can always be coded.
         return {}
 
 

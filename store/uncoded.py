@@ -7,8 +7,8 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from .catalogue import Catalogue
-from .rows import batches, by_digest
-from .schema import chunks, commit_chunks, uncoded
+from .rows import CommitRow, batches, by_digest, commit_columns
+from .schema import chunks, commit_chunks, commits, uncoded
 from .sketches import FamilyRow, read_family
 
 
@@ -66,6 +66,26 @@ def claim_chunks(
     return [rows[i] for i in ids if i in rows]
 
 
+def first_commits(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int, CommitRow]:
+    """Returns for each chunk the commit that was the first to have it."""
+    first = func.min(commit_chunks.c.commit_id).label("commit_id")
+    query = select(commit_chunks.c.chunk_id, first).group_by(commit_chunks.c.chunk_id)
+    with catalogue.reading() as connection:
+        found = {
+            row.chunk_id: row.commit_id
+            for batch in batches(list(chunk_ids))
+            for row in connection.execute(query.where(commit_chunks.c.chunk_id.in_(batch)))
+        }
+        rows = {
+            commit_id: CommitRow(*row)
+            for batch in batches(list(set(found.values())))
+            for *row, commit_id in connection.execute(
+                commit_columns(commits.c.id).where(commits.c.id.in_(batch))
+            )
+        }
+    return {chunk_id: rows[commit_id] for chunk_id, commit_id in found.items()}
+
+
 def release_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
     """Takes chunks out of the queue."""
     with catalogue.writing() as connection:
@@ -79,6 +99,13 @@ def waiting_among(catalogue: Catalogue, digests: Collection[bytes]) -> set[bytes
     with catalogue.reading() as connection:
         query = select(chunks.c.digest).where(waits)
         return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def bases_among(catalogue: Catalogue, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that deltas are on: they have to stand alone."""
+    query = select(chunks.c.base)
+    with catalogue.reading() as connection:
+        return {row.base for row in by_digest(connection, query, digests, chunks.c.base)}
 
 
 def _committed() -> object:

@@ -281,3 +281,42 @@ def test_parts_that_nobody_completed_go_after_a_day(vault: LocalVault):
     assert vault.backend.exists("uploads/abc/00001")
     Collector(vault, grace_seconds=0, now=lambda: now + 1.1 * DAY).run()
     assert not vault.backend.exists("uploads/abc/00001")
+
+
+def test_an_edit_is_coded_against_what_it_was(tmp_path: Path):
+    """Content says too little of texts: the commit before does."""
+    words = np.random.default_rng(2).integers(0, 5000, 60_000)
+    text = " ".join(f"token{word}" for word in words).encode()
+    states = (text, text.replace(b"token4321", b"edited"))
+    pushed, uploaded = open_local(tmp_path / "pushed"), open_local(tmp_path / "uploaded")
+    for data in states:
+        path = tmp_path / "vocab.txt"
+        path.write_bytes(data)
+        push(pushed, path, REPO)
+        made = IncomingFiles(uploaded).add([data], REPO, name="vocab.txt")
+        entry = replace(made.entry, path="vocab.txt")
+        uploaded.commit(REPO, "main", Manifest((entry,), made.chunk_bytes))
+        while code_some(uploaded):
+            pass
+    assert uploaded.report().frames == pushed.report().frames
+    pushed.close()
+    uploaded.close()
+
+
+def test_what_others_are_coded_against_meanwhile_stands_alone(vault: LocalVault, tmp_path: Path):
+    shapes = {"a": (256, 96)}
+    base = make_weights(1, shapes)
+    commit_upload(vault, "org/older", bf16_file(tune(base, 3)))
+    while code_some(vault):
+        pass
+    commit_upload(vault, "org/base", bf16_file(base))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(bf16_file(tune(base, 2)))
+    push(vault, path, "org/tune")
+    while code_some(vault):
+        pass
+    for repo in ("org/older", "org/base", "org/tune"):
+        digests = list(vault.resolve(repo).manifest.digests())
+        headers = map(parse_header, vault.fetch_frames(digests))
+        assert not [h for h in headers if h.codec == "raw" and h.raw_bytes > 1000]
+    assert vault.check().problems == ()
