@@ -40,7 +40,7 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
         tf_bundle,
         torch_legacy,
     )
-    from weightvault.dedup.formats.source import Cursor, ReadableFile, Unreadable
+    from weightvault.dedup.formats.source import ReadableFile, Unreadable, Work
     from weightvault.dedup.manifest import check_tensor_size
     from weightvault.dedup.segments import Literal, Segment, Tensor
 
@@ -78,10 +78,7 @@ def fuzz_segmenter(segment: Segmenter, data: bytes) -> None:
 def fuzz_pickle(data: bytes) -> None:
     """Follows `data` as a pickle."""
     with suppress(Unreadable):
-        cursor = Cursor(io.BytesIO(data), len(data))
-        for name, _ in pickles.list_views(
-            pickles.read_value(pickles.PickleFile(cursor), cursor.work)
-        ):
+        for name, _ in pickles.list_views(pickles.read_value(io.BytesIO(data), Work())):
             assert isinstance(name, str)
 
 

@@ -8,6 +8,7 @@ File Format Specification Version 3.0", by the sections named below.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -25,6 +26,21 @@ _NOWHERE = (1 << 64) - 1
 
 _DATASPACE, _DATATYPE, _LINK, _LAYOUT, _SYMBOL_TABLE = 0x01, 0x03, 0x06, 0x08, 0x11
 _CONTIGUOUS = 1
+
+# Where the tree and the names of a group lie (IV.A.2.r).
+_ADDRESSES = struct.Struct("<2Q")
+# Magic, bytes of names, where they start (III.D).
+_HEAP = struct.Struct("<4s4xQ8xQ")
+# Magic, number of objects (III.C).
+_NODE = struct.Struct("<4s2xH")
+# Magic, type, level, number of children (III.A.1).
+_TREE = struct.Struct("<4sBBH16x")
+# An object in a group: where its name lies in the heap, and its header (III.C).
+_SYMBOL = struct.Struct("<QQ24x")
+# A key of a tree, and the child behind it (III.A.1).
+_CHILD = struct.Struct("<8xQ")
+# Class and version, the lowest bits that tell more, bytes of an element (IV.A.2.d).
+_DATATYPE_HEAD = struct.Struct("<BB2xI")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,24 +134,18 @@ def _read_link(cursor: Cursor, message: Message) -> tuple[str, int] | None:
 def _read_symbols(cursor: Cursor, message: Message) -> Iterator[tuple[str, int]]:
     """Yields name and address of each object in a symbol table (III.A.1, III.B, III.C, III.D)."""
     cursor.position = message.start
-    tree, heap = cursor.take_int(8), cursor.take_int(8)
+    tree, heap = _ADDRESSES.unpack(cursor.take(_ADDRESSES.size))
     cursor.position = heap
-    if cursor.take(4) != b"HEAP":
+    magic, names_size, names = _HEAP.unpack(cursor.take(_HEAP.size))
+    if magic != b"HEAP":
         raise Unreadable("no heap for the names of a group")
-    cursor.skip(4)
-    names_size = cursor.take_int(8)
-    cursor.skip(8)
-    names = cursor.take_int(8)
     for node in _list_nodes(cursor, tree):
         cursor.position = node
-        if cursor.take(4) != b"SNOD":
+        magic, count = _NODE.unpack(cursor.take(_NODE.size))
+        if magic != b"SNOD":
             raise Unreadable("no symbol table node")
-        cursor.skip(2)
-        entries = [
-            (cursor.take_int(8), cursor.take_int(8), cursor.take(24))
-            for _ in range(cursor.take_int(2))
-        ]
-        for offset, address, _ in entries:
+        entries = cursor.take(_SYMBOL.size * count)
+        for offset, address in _SYMBOL.iter_unpack(entries):
             if offset >= names_size:
                 raise Unreadable("a name outside of its heap")
             yield _read_name(cursor, names + offset), address
@@ -151,11 +161,10 @@ def _list_nodes(cursor: Cursor, tree: int) -> Iterator[int]:
             raise Unreadable("a tree with a circle in it")
         seen.add(address)
         cursor.position = address
-        if cursor.take(4) != b"TREE" or cursor.take_int(1) != 0:
+        magic, kind, level, used = _TREE.unpack(cursor.take(_TREE.size))
+        if magic != b"TREE" or kind != 0:
             raise Unreadable("no tree of a group")
-        level, used = cursor.take_int(1), cursor.take_int(2)
-        cursor.skip(16)
-        children = [(cursor.take_int(8), cursor.take_int(8))[1] for _ in range(used)]
+        children = [child for (child,) in _CHILD.iter_unpack(cursor.take(_CHILD.size * used))]
         if level:
             waiting.extend(children)
         else:
@@ -195,7 +204,7 @@ def _read_shape(cursor: Cursor, message: Message) -> list[int] | None:
 def _read_dtype(cursor: Cursor, message: Message) -> str | None:
     """Returns our name of a datatype (IV.A.2.d), None for all but little-endian numbers."""
     cursor.position = message.start
-    kind, bits, _, size = (cursor.take_int(n) for n in (1, 1, 2, 4))
+    kind, bits, size = _DATATYPE_HEAD.unpack(cursor.take(_DATATYPE_HEAD.size))
     if bits & 1:
         return None
     if kind & 15 == 0:

@@ -5,6 +5,7 @@ Source: The HDF Group, "HDF5 File Format Specification Version 3.0", IV.A.1.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ _MAX_MESSAGES = 2_000
 _MAX_PIECES = 64
 _CONTINUATION = 0x10
 _CHECKSUM_BYTES = 4
+
+# Version and length of a header of version 1.
+_OLD_PREFIX = struct.Struct("<B7xI4x")
+# Type and length of a message; flags, and perhaps the order it was made in, follow.
+_OLD_HEAD = struct.Struct("<HH4x")
+_NEW_HEADS = {0: struct.Struct("<BHx"), 2: struct.Struct("<BH3x")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +58,9 @@ def read_messages(cursor: Cursor, address: int) -> list[Message]:
 
 def _read_old_prefix(cursor: Cursor) -> tuple[int, int, int | None]:
     """Returns start and end of the messages of a header of version 1."""
-    if cursor.take_int(1) != 1:
+    version, size = _OLD_PREFIX.unpack(cursor.take(_OLD_PREFIX.size))
+    if version != 1:
         raise Unreadable("no object header")
-    cursor.skip(7)
-    size = cursor.take_int(4)
-    cursor.skip(4)
     return cursor.position, cursor.position + size, None
 
 
@@ -74,16 +79,16 @@ def _read_piece(
     cursor: Cursor, start: int, stop: int, order_bytes: int | None
 ) -> Iterator[Message]:
     """Yields the messages in [start, stop); `order_bytes` is None for version 1."""
-    widths = (2, 2, 4) if order_bytes is None else (1, 2, 1 + order_bytes)
+    head = _OLD_HEAD if order_bytes is None else _NEW_HEADS[order_bytes]
     position = start
     # What is left over in version 2 is a gap too short for a message.
-    while position + sum(widths) <= stop:
+    while position + head.size <= stop:
         cursor.position = position
-        kind, size, _ = (cursor.take_int(n) for n in widths)
+        kind, size = head.unpack(cursor.take(head.size))
         if cursor.position + size > stop:
             raise Unreadable("a message is longer than its header")
         yield Message(kind, cursor.position, size)
-        position += sum(widths) + size
+        position += head.size + size
 
 
 def _follow(cursor: Cursor, message: Message, order_bytes: int | None) -> tuple[int, int]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import io
 import pickletools
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from .opcodes import Global, Machine, Node
-from .source import MAX_NAME_CHARACTERS, Cursor, Unreadable, Work
+from .source import MAX_NAME_CHARACTERS, Unreadable, Work
 
 # A state dictionary takes about 40 opcodes and 300 bytes a tensor. Half a million opcodes take
 # 1.5 s and 150 MB to follow at worst.
 _MAX_OPCODES = 500_000
+_COUNTED_OPCODES = 100
 MAX_PICKLE_BYTES = 32 * 1024 * 1024
 
 _REBUILDS = frozenset(
@@ -72,31 +73,7 @@ class View:
         return prod(self.shape)
 
 
-class PickleFile:
-    """The bytes from a cursor on, as pickletools reads them, up to a bound."""
-
-    def __init__(self, cursor: Cursor) -> None:
-        self._cursor = cursor
-        self._end = min(cursor.size, cursor.position + MAX_PICKLE_BYTES)
-
-    def tell(self) -> int:
-        """Returns where the next byte lies in the file."""
-        return self._cursor.position
-
-    def read(self, count: int) -> bytes:
-        """Returns up to `count` bytes."""
-        left = self._end - self._cursor.position
-        return self._cursor.take(max(0, min(count, left)))
-
-    def readline(self) -> bytes:
-        """Returns the bytes up to a line's end, which only the oldest opcodes have."""
-        line = bytearray()
-        while not line.endswith(b"\n") and (byte := self.read(1)):
-            line += byte
-        return bytes(line)
-
-
-def read_value(file: PickleFile | io.BytesIO, work: Work) -> Any:
+def read_value(file: io.BytesIO, work: Work) -> Any:
     """Follows one pickle from where `file` stands to its end; returns what it leaves: plain values,
     nodes and views.
 
@@ -105,12 +82,11 @@ def read_value(file: PickleFile | io.BytesIO, work: Work) -> Any:
     """
     machine = Machine(_call, _load)
     try:
-        # Typed for real files, though all it asks for is read, readline and tell.
-        opcodes: Iterable[Any] = pickletools.genops(file)  # pyright: ignore[reportArgumentType]
-        for count, (opcode, argument, _) in enumerate(opcodes):
-            if count == _MAX_OPCODES:
-                raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
-            work.spend(1)
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+            if count % _COUNTED_OPCODES == 0:
+                work.spend(_COUNTED_OPCODES)
+                if count >= _MAX_OPCODES:
+                    raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
             machine.step(opcode.name, argument)
         return machine.stack[-1]
     except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:

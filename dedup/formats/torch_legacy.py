@@ -7,17 +7,19 @@ the elements. Source: what `torch.save(..., _use_new_zipfile_serialization=False
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 from ..segments import ITEM_BYTES, Segment
-from .pickles import PickleFile, get_item, list_items, read_value
-from .source import Cursor, ReadableFile, Unreadable, cover
+from .pickles import MAX_PICKLE_BYTES, get_item, list_items, read_value
+from .source import Cursor, ReadableFile, Unreadable, cover, read_at, work_of
 from .storages import segment_storage, storage_dtype
 from .torch_zip import group_views
 
 # The pickled number 0x1950A86A20F9469CFC6C behind the two bytes that state the pickle's protocol.
 _MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 _COUNT_BYTES = 8
+_FEW_BYTES = 1 << 20
 
 
 def recognise(_name: str, head: bytes) -> bool:
@@ -28,12 +30,23 @@ def recognise(_name: str, head: bytes) -> bool:
 def segment(file: ReadableFile, size: int) -> list[Segment]:
     """Returns the segments of such a checkpoint of `size` bytes; raises Unreadable where its
     pickles or storages cannot be followed."""
-    cursor = Cursor(file, size)
-    pickles = PickleFile(cursor)
-    _, _, machine, value, keys = (read_value(pickles, cursor.work) for _ in range(5))
+    (machine, value, keys), start = _read_pickles(file, size)
     if get_item(machine, "little_endian") is not True:
         raise Unreadable("the checkpoint was not written on a little-endian machine")
-    return cover(file, size, _place_storages(cursor, value, keys))
+    return cover(file, size, _place_storages(Cursor(file, size, start), value, keys))
+
+
+def _read_pickles(file: ReadableFile, size: int) -> tuple[list[Any], int]:
+    """Returns what the last three of the five pickles leave, and where they end."""
+    # Those of nearly all checkpoints end within the first.
+    for most in (_FEW_BYTES, MAX_PICKLE_BYTES):
+        data = io.BytesIO(read_at(file, 0, min(size, most)))
+        try:
+            return [read_value(data, work_of(file)) for _ in range(5)][2:], data.tell()
+        except Unreadable:
+            if size <= most:
+                raise
+    raise Unreadable(f"pickles of more than {MAX_PICKLE_BYTES} bytes")
 
 
 def _place_storages(cursor: Cursor, value: Any, keys: Any) -> list[tuple[int, list[Segment]]]:

@@ -28,8 +28,8 @@ from hostile_files import (
 )
 from segment_checks import take_apart, take_apart_cheaply, tensors, tighten_bounds
 
-from weightvault.dedup.formats.pickles import PickleFile, list_views, read_value
-from weightvault.dedup.formats.source import Cursor, Unreadable, Work
+from weightvault.dedup.formats.pickles import list_views, read_value
+from weightvault.dedup.formats.source import Unreadable, Work
 from weightvault.dedup.segments import Tensor
 
 
@@ -104,7 +104,7 @@ def test_code_in_a_pickle_is_not_run(protocol: int):
 
 
 def read(data: bytes):
-    return read_value(PickleFile(Cursor(io.BytesIO(data), len(data))), Work())
+    return read_value(io.BytesIO(data), Work())
 
 
 def test_deep_and_circular_pickles_end():
