@@ -39,10 +39,14 @@ def render(request: Request, template: str, status: int = 200, /, **values: Any)
     common = {
         "request": request,
         "anonymous": caller is not None and caller.role is None,
-        "signed_in_as": caller.name if getattr(request.state, "signed_in", False) else None,
+        "signed_in_as": caller.name if caller and _signed_in(request) else None,
     }
     page = templates().get_template(template).render(common, **values)
     return HTMLResponse(page, status, HEADERS)
+
+
+def _signed_in(request: Request) -> bool:
+    return getattr(request.state, "signed_in", False)
 
 
 def render_error(request: Request, error: VaultError) -> HTMLResponse:

@@ -68,7 +68,8 @@ def test_pages_have_their_headers_and_only_links_of_this_server(web: httpx.Clien
 
 
 def test_every_link_of_every_page_leads_somewhere(web: httpx.Client):
-    seen, waiting = set(), list(PAGES)
+    seen: set[str] = set()
+    waiting: list[str] = [*PAGES]
     while waiting:
         path = waiting.pop()
         if path in seen or "/lab-" in path or "lab-" in path or path.startswith("#"):
