@@ -29,7 +29,7 @@ class RowSchema(Schema):
     exclusive: ByteCount = Field(description="frames that it alone reaches")
     shared: ByteCount = Field(description="frames that others reach too, whole")
     attributed: ByteCount = Field(description="its part of the shared frames")
-    partners: list[PartnerSchema] = Field(description="with whom most is shared; first 50 rows")
+    partners: list[PartnerSchema] = Field(description="with whom most is shared; first 20 rows")
 
 
 class BreakdownSchema(Schema):

@@ -29,7 +29,8 @@ def read_table(connection: Connection, key: Any, columns: Sequence[Any]) -> list
         row = connection.execute(joined.where(key > start, key <= start + _STEP)).one()
         for part, text in zip(parts, row, strict=True):
             part.append(_parse(text))
-    return [np.concatenate([np.empty(0, np.int64), *part]) for part in parts]
+    # A column at a time: so hardly more than the result is in memory.
+    return [np.concatenate([np.empty(0, np.int64), *parts.pop(0)]) for _ in columns]
 
 
 def read_lists(

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-# Sums of halves stay whole numbers in a float64, in which numpy adds up by index fastest.
+Positions = NDArray[np.int32]
+
+# Bounds the memory that splitting takes, some 80 bytes a pair.
+_PAIRS_AT_ONCE = 1 << 19
+
+# numpy adds up by index fastest in float64, in which whole numbers are exact up to here; sums of
+# halves of larger ones are.
+_EXACT = 1 << 53
 _HALF_BITS = 26
 
 
@@ -24,8 +31,8 @@ class Reach:
     """Which owner reaches which chunk, each pair once: (p,) each, by chunk, then owner. `uses`
     tells those that the owner has in a file from those that it only needs as a base."""
 
-    owner: Integers
-    chunk: Integers
+    owner: Positions
+    chunk: Positions
     uses: NDArray[np.bool_]
 
 
@@ -39,44 +46,63 @@ class Shares:
     attributed: Integers
 
 
-def find_reach(owner: Integers, chunk: Integers, base: Integers, owners: int) -> Reach:
+def find_reach(owner: Positions, chunk: Positions, base: Positions, owners: int) -> Reach:
     """Returns what each owner reaches, given its references, as pairs of owner and chunk in any
     order and number, and the base of every chunk (-1: none)."""
-    bases = base[chunk]
-    deltas = bases >= 0
-    # One number for each pair, and for how it is reached: so one sort groups and orders them.
-    direct = (chunk * owners + owner) * 2
-    through = (bases[deltas] * owners + owner[deltas]) * 2 + 1
+    # In place as far as it goes: nothing that a report makes is larger.
+    keys = _pair_keys(owner, chunk, base, owners)
     # Sorting takes a fortieth of what np.unique takes, which hashes.
-    keys = np.sort(np.concatenate([direct, through]))
+    keys.sort()
+    through = keys.astype(np.uint8) & 1
+    keys >>= 1
     first = np.ones(len(keys), np.bool_)
-    first[1:] = keys[1:] >> 1 != keys[:-1] >> 1
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
     keys = keys[first]
-    pairs = keys >> 1
-    return Reach(pairs % max(owners, 1), pairs // max(owners, 1), keys & 1 == 0)
+    chunks = (keys // max(owners, 1)).astype(np.int32)
+    keys %= max(owners, 1)
+    return Reach(keys.astype(np.int32), chunks, through[first] == 0)
+
+
+def _pair_keys(owner: Positions, chunk: Positions, base: Positions, owners: int) -> Integers:
+    """One number for each pair and how it is reached, 0 by use, so that one sort groups and orders
+    them by chunk, owner and that."""
+    deltas = base[chunk] >= 0
+    keys = np.empty(len(chunk) + np.count_nonzero(deltas), np.int64)
+    direct, through = keys[: len(chunk)], keys[len(chunk) :]
+    direct[:], through[:] = chunk, base[chunk[deltas]]
+    keys *= owners
+    direct += owner
+    through += owner[deltas]
+    keys *= 2
+    through += 1
+    return keys
 
 
 def split_frames(reach: Reach, frame_bytes: Integers, raw_bytes: Integers, owners: int) -> Shares:
     """Returns what each owner has of the frames; sizes are those of all chunks."""
-    size = frame_bytes[reach.chunk]
     count = np.bincount(reach.chunk, minlength=len(frame_bytes))
-    sharing = count[reach.chunk]
-    # Pairs are by chunk and owner, so the place among a chunk's owners is that since its first.
     starts = np.cumsum(count) - count
-    place = np.arange(len(size)) - starts[reach.chunk]
-    part = size // np.maximum(sharing, 1) + (place < size % np.maximum(sharing, 1))
-    alone = sharing == 1
-    return Shares(
-        unique=sum_by(reach.owner, np.where(reach.uses, raw_bytes[reach.chunk], 0), owners),
-        exclusive=sum_by(reach.owner, np.where(alone, size, 0), owners),
-        shared=sum_by(reach.owner, np.where(alone, 0, size), owners),
-        attributed=sum_by(reach.owner, np.where(alone, 0, part), owners),
-    )
+    totals = np.zeros((4, owners), np.int64)
+    for start in range(0, len(reach.chunk), _PAIRS_AT_ONCE):
+        part = slice(start, start + _PAIRS_AT_ONCE)
+        owner, chunk, uses = reach.owner[part], reach.chunk[part], reach.uses[part]
+        size, sharing = frame_bytes[chunk], count[chunk]
+        # Pairs are by chunk and owner: the place among a chunk's owners is that since its first.
+        place = np.arange(start, start + len(chunk)) - starts[chunk]
+        share = size // sharing + (place < size % sharing)
+        alone = sharing == 1
+        totals[0] += sum_by(owner[uses], raw_bytes[chunk[uses]], owners)
+        totals[1] += sum_by(owner[alone], size[alone], owners)
+        totals[2] += sum_by(owner[~alone], size[~alone], owners)
+        totals[3] += sum_by(owner[~alone], share[~alone], owners)
+    return Shares(*totals)
 
 
-def sum_by(index: Integers, values: Integers, count: int) -> Integers:
+def sum_by(index: NDArray[np.integer], values: Integers, count: int) -> Integers:
     """Returns for each i below `count` the exact sum of the non-negative `values` where `index`
     is i."""
+    if int(values.max(initial=0)) * len(values) < _EXACT:
+        return np.bincount(index, values, count).astype(np.int64)
     low = np.bincount(index, values & (1 << _HALF_BITS) - 1, count).astype(np.int64)
     high = np.bincount(index, values >> _HALF_BITS, count).astype(np.int64)
     return low + (high << _HALF_BITS)

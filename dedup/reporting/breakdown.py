@@ -26,7 +26,7 @@ from .attribution import (
 from .model import UPLOADS, Breakdown, Dimension, Partner, Query, Row
 
 # Finding them takes some milliseconds a row; of more rows than are read at once nobody misses them.
-ROWS_WITH_PARTNERS = 50
+ROWS_WITH_PARTNERS = 20
 PARTNERS = 5
 
 _CODECS = {number: name for name, number in CODEC_IDS.items()}
@@ -91,8 +91,9 @@ class Account:
         """Returns what groups of neighbouring commits reach, by their numbers of commits; uploads
         are one more owner, the last."""
         count = len(group_sizes)
-        of_commit = np.repeat(np.arange(count), group_sizes)
-        owners = np.append(of_commit[self.ledger.commit], np.full(self.ledger.loose.size, count))
+        of_commit = np.repeat(np.arange(count, dtype=np.int32), group_sizes)
+        uploads = np.full(self.ledger.loose.size, count, np.int32)
+        owners = np.append(of_commit[self.ledger.commit], uploads)
         chunks = np.append(self.ledger.chunk, self.ledger.loose)
         return find_reach(owners, chunks, self.ledger.chunks.base, count + 1)
 
@@ -110,12 +111,14 @@ class Account:
     def _by_format(self) -> list[Row]:
         """A chunk's owners are the formats of the files that have it, by name, uploads last."""
         names = sorted(FORMATS)
-        owners, chunks = [np.full(self.ledger.loose.size, len(names))], [self.ledger.loose]
+        uploads = np.full(self.ledger.loose.size, len(names), np.int32)
+        owners, chunks = [uploads], [self.ledger.loose]
         for owner, name in enumerate(names):
             number = FORMATS[name]
             has = self.ledger.uses >> number & 1 if number else self.ledger.uses >> 1 == 0
-            chunks.append(np.flatnonzero(np.bincount(self.ledger.chunk[has != 0])))
-            owners.append(np.full(len(chunks[-1]), owner))
+            found = np.flatnonzero(np.bincount(self.ledger.chunk[has != 0]))
+            chunks.append(found.astype(np.int32))
+            owners.append(np.full(len(found), owner, np.int32))
         pairs = np.concatenate(owners), np.concatenate(chunks)
         reach = find_reach(*pairs, self.ledger.chunks.base, len(names) + 1)
         logical = [self.logical_by_format.get(FORMATS[name], 0) for name in names]
@@ -127,7 +130,7 @@ class Account:
         chunks = self.ledger.chunks
         facts = chunks.dtype if by == "dtype" else chunks.codec
         # From 0 on, for what is not known.
-        index, count = facts + 1, int(facts.max(initial=-1)) + 2
+        index, count = facts + np.int16(1), int(facts.max(initial=-1)) + 2
         unique = sum_by(index[self.used], chunks.raw_bytes[self.used], count)
         frames = sum_by(index[self.live], chunks.frame_bytes[self.live], count)
         return [

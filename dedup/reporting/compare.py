@@ -24,7 +24,6 @@ from ...codecs.pipeline import encode_tensor
 from ...store.accounting import DistinctFile, list_distinct_files
 from ..chunks import Buffer, ChunkReader
 from ..errors import InvalidInput
-from ..gear import GEAR, cut_kernel
 from ..manifest import ChunkUse, FileEntry
 from ..rebuild import file_parts, weave
 from .model import Comparison, Method
@@ -138,6 +137,9 @@ class _Cutter:
 
     def feed(self, piece: Buffer, *, final: bool = False) -> None:
         """Takes the next bytes of the file."""
+        # It loads Numba, which reports that compare nothing need not wait for.
+        from ..gear import GEAR, cut_kernel
+
         data = np.frombuffer(self._left + bytes(piece), np.uint8)
         cuts = np.empty(data.size // _LEAST + 1, np.int64)
         sizes = (_LEAST, _TARGET, _MOST)

@@ -53,7 +53,7 @@ class Row:
     `logical`: its files as plain files; None for dtypes and codecs, which files have no share of.
     `unique`: its distinct chunks, raw. `exclusive`: frames that it alone reaches, which its
     deletion makes garbage. `shared`: frames that others reach too, whole; `attributed`: its part
-    of those. `partners`: with whom most is shared, most first; only in the first 50 rows by
+    of those. `partners`: with whom most is shared, most first; only in the first 20 rows by
     namespace and repo. `commits`: 0 where that says nothing. `label`: the branches of a revision.
     """
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...store.accounting import FileSums, database_bytes, list_days, sum_files, sum_repo
-from ...store.backend import Backend, ObjectInfo
+from ...store.backend import Backend
 from ...store.catalogue import Catalogue
 from ...store.inventory import read_inventory
 from ...store.ledger import read_ledger
 from ..collect import DEFAULT_GRACE_SECONDS
 from ..errors import InvalidInput
 from ..uses import TENSOR
-from .attribution import Integers, find_reach, sum_by
+from .attribution import Integers, sum_by
 from .breakdown import Account
 from .contents import Contents, weigh_objects
 from .growth import join_days, today_of
@@ -38,20 +38,19 @@ def report_vault(vault: LocalVault, query: Query) -> Report:
     at = time.time()
     copies = vault.base_copies() or None
     with ThreadPoolExecutor(1, "listing") as lister:
-        listing = lister.submit(_list_objects, vault.backend)
+        listing = lister.submit(_list_objects, vault.backend, at - _MONTH_SECONDS)
         with vault.catalogue.reading() as connection:
             files = sum_files(connection)
             inventory = read_inventory(connection, copies)
             account = Account(read_ledger(connection), files.by_format)
-        objects = listing.result()
-    sizes = {info.key: info.size for info in objects}
+        listed = listing.result()
     live = _live_by_pack(account)
     space = database_bytes(vault.catalogue)
-    contents = weigh_objects(sizes, inventory, live, space, DEFAULT_GRACE_SECONDS)
-    found = _sum_up(at, account, files, contents, sum(sizes.values()))
+    contents = weigh_objects(listed.sizes, inventory, live, space, DEFAULT_GRACE_SECONDS)
+    found = _sum_up(at, account, files, contents, sum(listed.sizes.values()))
     growth = join_days(account, list_days(vault.catalogue), today_of(found), query.since)
     rows = tuple(account.breakdown(query, by) for by in query.by)
-    traffic = _weigh_traffic(account, objects, at)
+    traffic = _weigh_traffic(account, listed, at)
     return replace(found, breakdowns=rows, growth=tuple(growth), traffic=traffic)
 
 
@@ -76,15 +75,28 @@ def check_query(query: Query) -> None:
         raise InvalidInput(f"{query.since!r} is no day", "write it as 2026-12-31") from error
 
 
-def _list_objects(backend: Backend) -> list[ObjectInfo]:
-    return list(backend.list())
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a store holds: bytes of objects by key, and of those that came in lately."""
+
+    sizes: dict[str, int]
+    recent: list[int]
+
+
+def _list_objects(backend: Backend, since: float) -> _Listing:
+    found = _Listing({}, [])
+    for info in backend.list():
+        found.sizes[info.key] = info.size
+        if info.modified >= since:
+            found.recent.append(info.size)
+    return found
 
 
 def _live_by_pack(account: Account) -> dict[int, int]:
     chunks, live = account.ledger.chunks, account.live
-    ids, index = np.unique(chunks.pack[live], return_inverse=True)
-    sums = sum_by(index, chunks.frame_bytes[live], len(ids))
-    return dict(zip(ids.tolist(), sums.tolist(), strict=True))
+    count = int(chunks.pack.max(initial=0)) + 1
+    sums = sum_by(chunks.pack[live], chunks.frame_bytes[live], count)
+    return {pack: size for pack, size in enumerate(sums.tolist()) if size}
 
 
 def _sum_up(
@@ -141,26 +153,28 @@ def _stages(account: Account, files: FileSums, frames: int) -> Stages:
     )
 
 
-def _weigh_traffic(account: Account, objects: list[ObjectInfo], at: float) -> Traffic:
-    since = at - _MONTH_SECONDS
-    recent = [info.size for info in objects if info.modified >= since]
+def _weigh_traffic(account: Account, listed: _Listing, at: float) -> Traffic:
     commits = account.ledger.commits
-    pushed = [commit for commit in commits if commit.created >= since]
+    pushed = [commit for commit in commits if commit.created >= at - _MONTH_SECONDS]
     newest = {commit.repo: i for i, commit in enumerate(commits)}
     is_newest = np.zeros(len(commits), np.bool_)
     is_newest[list(newest.values())] = True
     taken = is_newest[account.ledger.commit]
-    pairs = account.ledger.commit[taken], account.ledger.chunk[taken]
     chunks = account.ledger.chunks
-    reach = find_reach(*pairs, chunks.base, len(commits))
+    # A commit has each chunk once, but may have many deltas on one base.
+    chunk, base = account.ledger.chunk[taken], chunks.base[account.ledger.chunk[taken]]
+    based = base >= 0
+    pairs = account.ledger.commit[taken][based].astype(np.int64) * len(chunks) + base[based]
+    pairs.sort()
+    bases = pairs[np.diff(pairs, prepend=-1) != 0] % max(len(chunks), 1)
     return Traffic(
-        written=len(recent),
-        written_bytes=sum(recent),
+        written=len(listed.recent),
+        written_bytes=sum(listed.recent),
         files=sum(commit.files for commit in pushed),
         files_bytes=sum(commit.logical for commit in pushed),
-        pull_frames=int(chunks.frame_bytes[reach.chunk].sum()),
+        pull_frames=int(chunks.frame_bytes[chunk].sum() + chunks.frame_bytes[bases].sum()),
         pull_logical=sum(commits[i].logical for i in newest.values()),
-        small=_count_small(np.array([info.size for info in objects], np.int64)),
+        small=_count_small(np.fromiter(listed.sizes.values(), np.int64)),
     )
 
 
