@@ -91,6 +91,8 @@ def gc(
             progress=make_progress(),
         )
         found = collector.predict() if dry_run else collector.run()
+        if not dry_run:
+            vault.record_totals()
     session.emit(asdict(found), _describe_collected(found))
 
 

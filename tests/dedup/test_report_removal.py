@@ -18,8 +18,10 @@ from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import RepoNotFound
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
-from weightvault.dedup.reporting.model import Prediction
+from weightvault.dedup.reporting.model import DIMENSIONS, Prediction, Query
 from weightvault.dedup.reporting.removal import predict_removal
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
 
 
 @pytest.fixture
@@ -142,6 +144,23 @@ def test_predicting_changes_nothing(local: LocalVault, tmp_path: Path):
     predict_removal(local, ["org/a"])
     assert {info.key: info.size for info in local.backend.list()} == before
     assert local.report() == report
+
+
+def test_predictions_and_reports_on_postgresql(postgres_url: str, tmp_path: Path):
+    backend = open_backend(str(tmp_path / "objects"))
+    vault = LocalVault(backend, open_catalogue(postgres_url), scratch=tmp_path)
+    for i in range(3):
+        weights = make_weights(i)
+        push(vault, write_model(tmp_path / f"{i}", weights), f"org/{i}")
+        push(vault, write_model(tmp_path / f"t{i}", tune(weights, i)), f"org/t{i}")
+    before = vault.report(Query(DIMENSIONS))
+    assert before.frames == sum(row.stored for row in before.by_repo)
+    check_prediction(vault, ["org/0", "org/t1"])
+    after = vault.report(Query(DIMENSIONS))
+    for breakdown in after.breakdowns:
+        assert sum(row.stored for row in breakdown.rows) == after.frames, breakdown.by
+    assert after.stored == sum(info.size for info in backend.list())
+    vault.close()
 
 
 SHAPES = {"w": (24, 32), "v": (40, 16), "b": (64,)}
