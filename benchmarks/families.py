@@ -133,6 +133,7 @@ def push_in_order(tensors: Sequence[Labelled], best: int, seed: int) -> dict[str
             write_bf16(root / "model.safetensors", {f"t{seed}{i:05}": tensors[i].words})
             push(vault, root / "model.safetensors", f"hub/{i}")
         before = tensor_frames(vault, len(tensors))
+        garbage = vault.report().garbage
         run_optimise(vault)
         after = tensor_frames(vault, len(tensors))
         row = {
@@ -144,6 +145,7 @@ def push_in_order(tensors: Sequence[Labelled], best: int, seed: int) -> dict[str
             **judge(tensors, after, "optimised"),
             "best": best,
             "before": sum(size for size, _ in before.values()),
+            "garbage_before": garbage,
             "after": sum(size for size, _ in after.values()),
         }
         vault.close()

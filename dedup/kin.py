@@ -48,6 +48,11 @@ class Kin:
         return valid and self.rows[i].place.frame_bytes <= new_bytes
 
     @property
+    def replaced_bytes(self) -> int:
+        """Frame bytes of the members that need another frame."""
+        return sum(self.rows[i].place.frame_bytes for i in self.changes())
+
+    @property
     def has_uncoded(self) -> bool:
         """Whether a member is stored as it came, so that any coding may save."""
         return any(map(self._is_uncoded, range(len(self.rows))))
