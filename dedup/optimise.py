@@ -37,8 +37,8 @@ STEP_SECONDS = 20.0
 
 # What a new plan must promise at a push: this share of the family's bytes, and of the frames that
 # it replaces, which are garbage until a collection. With the real deltas of 40 families of 5 to 20
-# members, in random orders, that leaves 4.6 % more stored than the best plan, and 0.39 times as much
-# garbage. Without the second it would be 1.9 % and 0.59, with 0.25 for it 8.9 % and 0.27.
+# members, in random orders, that leaves 4.6 % more stored than the best plan, and 0.39 times as
+# much garbage. Without the second it would be 1.9 % and 0.59, with 0.25 for it 8.9 % and 0.27.
 RECENTRE_GAIN = 0.05
 RECENTRE_YIELD = 0.15
 
