@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, inspect
+from sqlalchemy import Engine, MetaData, create_engine, inspect
 
 import weightvault.store.migrate as migrate_module
 from weightvault.store import engine as engines
@@ -151,3 +151,22 @@ def test_servers_that_start_at_once_make_the_tables_once(url: str, engine: Engin
         thread.join()
     assert failures == []
     assert differences(engine) == []
+
+
+def test_dtypes_of_old_chunks_are_those_of_their_sketches(url: str, engine: Engine):
+    make_version(engine, "0005")
+    tables = MetaData()
+    tables.reflect(engine)
+    chunk = {"pack_id": 1, "offset": 8, "frame_bytes": 9, "raw_bytes": 10, "codec": 3}
+    with engine.begin() as connection:
+        pack = {"id": 1, "name": "0" * 64, "bytes": 100, "frame_bytes": 18}
+        connection.execute(tables.tables["packs"].insert().values(pack))
+        for number in (1, 2):
+            values = {**chunk, "id": number, "digest": bytes([number]) * 32}
+            connection.execute(tables.tables["chunks"].insert().values(values))
+        known = {"chunk_id": 1, "dtype": 12, "raw_bytes": 10, "bits": b"0" * 32, "words": b""}
+        connection.execute(tables.tables["sketches"].insert().values(known))
+    open_catalogue(url, migrate=True).close()
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT id, dtype FROM chunks ORDER BY id").all()
+    assert [tuple(row) for row in rows] == [(1, 12), (2, None)]
