@@ -6,11 +6,15 @@ it. Source: the opcodes as the standard library's pickletools documents them.
 
 from __future__ import annotations
 
+import io
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from .source import Unreadable
+
+_STOP = b"."
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +44,21 @@ class Machine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def step(self, name: str, argument: Any) -> None:
-        """Follows one opcode; raises IndexError or KeyError where stack or memo lacks a value,
-        Unreadable for an opcode that no model file has."""
-        action = _ACTIONS.get(name)
-        if action is None:
-            raise Unreadable(f"a pickle with the opcode {name}")
-        action(self, argument)
+    def follow(self, file: io.BytesIO, most: int) -> bool:
+        """Follows up to `most` opcodes; says whether the pickle ended with one of them.
+
+        Raises Unreadable for what is no opcode, or none that a model file has; IndexError or
+        KeyError where stack or memo lacks a value; ValueError where an argument cannot be read.
+        """
+        for _ in range(most):
+            code = file.read(1)
+            if code == _STOP:
+                return True
+            if code not in _TABLE:
+                raise Unreadable(f"a pickle with {code!r} for an opcode")
+            read, act = _TABLE[code]
+            act(self, read(file) if read else None)
+        return False
 
     def pop_mark(self) -> list[Any]:
         """Returns what lies above the topmost mark and takes both away."""
@@ -215,7 +227,7 @@ _PUSHES = (
 )
 
 _ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
-    **dict.fromkeys(("PROTO", "FRAME", "STOP", "READONLY_BUFFER"), _nothing),
+    **dict.fromkeys(("PROTO", "FRAME", "READONLY_BUFFER"), _nothing),
     **dict.fromkeys(_PUSHES.split(), _push),
     **dict.fromkeys(("EXT1", "EXT2", "EXT4", "NEXT_BUFFER"), _push_constant(None)),
     **dict.fromkeys(("EMPTY_LIST", "EMPTY_DICT", "EMPTY_SET"), _push_node),
@@ -250,3 +262,10 @@ _ACTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "PERSID": _persistent,
     "BINPERSID": _binary_persistent,
 }
+
+_TABLE = {
+    opcode.code.encode("latin-1"): (opcode.arg and opcode.arg.reader, _ACTIONS[opcode.name])
+    for opcode in pickletools.opcodes
+    if opcode.name in _ACTIONS
+}
+"""What reads the argument of an opcode, if it has one, and what to do about it."""

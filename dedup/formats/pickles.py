@@ -7,7 +7,6 @@ relative) on a storage named by a persistent id, an offset, a shape and strides.
 from __future__ import annotations
 
 import io
-import pickletools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -82,15 +81,13 @@ def read_value(file: io.BytesIO, work: Work) -> Any:
     """
     machine = Machine(_call, _load)
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-            if count % _COUNTED_OPCODES == 0:
-                work.spend(_COUNTED_OPCODES)
-                if count >= _MAX_OPCODES:
-                    raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
-            machine.step(opcode.name, argument)
-        return machine.stack[-1]
+        for _ in range(0, _MAX_OPCODES, _COUNTED_OPCODES):
+            work.spend(_COUNTED_OPCODES)
+            if machine.follow(file, _COUNTED_OPCODES):
+                return machine.stack[-1]
     except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
         raise Unreadable(f"not a pickle that can be followed: {error}") from error
+    raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
 
 
 def list_views(root: Any) -> Iterator[tuple[str, View]]:

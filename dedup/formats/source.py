@@ -132,15 +132,17 @@ class Cursor:
 
     def take(self, count: int) -> bytes:
         """Returns the next `count` bytes, which must be there."""
-        if not 0 <= count <= self.size - self.position:
-            raise Unreadable(f"{count} bytes at {self.position} are not there")
         begin = self.position - self._origin
-        if not 0 <= begin <= begin + count <= len(self._buffer) or self.work.left <= 0:
+        end = begin + count
+        # What is buffered is there; all else is looked at more closely.
+        if begin < 0 or count < 0 or end > len(self._buffer) or self.work.left <= 0:
+            if not 0 <= count <= self.size - self.position:
+                raise Unreadable(f"{count} bytes at {self.position} are not there")
             self._fill(count)
-            begin = 0
+            begin, end = 0, count
         self.work.left -= 1
         self.position += count
-        return self._buffer[begin : begin + count]
+        return self._buffer[begin:end]
 
     def take_int(self, count: int) -> int:
         """Returns the next `count` bytes as an unsigned little-endian integer."""
