@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
@@ -108,7 +109,7 @@ def bases_among(catalogue: Catalogue, digests: Collection[bytes]) -> set[bytes]:
         return {row.base for row in by_digest(connection, query, digests, chunks.c.base)}
 
 
-def _committed() -> object:
+def _committed() -> Any:
     return exists().where(commit_chunks.c.chunk_id == uncoded.c.chunk_id)
 
 

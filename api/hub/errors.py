@@ -26,7 +26,8 @@ COMMIT_HEADER = "X-Repo-Commit"
 
 
 class HubError(Exception):
-    """A failure that is no VaultError: status, text, code of the hub's if it has one."""
+    """A failure that is no VaultError: status, text, code of the hub's if it has one, and what the
+    body of the answer has besides the text."""
 
     def __init__(
         self,
@@ -35,14 +36,14 @@ class HubError(Exception):
         code: str | None = None,
         *,
         headers: dict[str, str] | None = None,
-        **body: Any,
+        body: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.headers = headers or {}
-        self.body = body
+        self.body = body or {}
 
 
 def error_response(request: Request, error: VaultError | HubError) -> Response:

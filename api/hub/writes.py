@@ -63,7 +63,7 @@ def _create_repo(request: Request, asked: dict[str, Any]) -> Response:
     try:
         hub.history.create_repo(repo, Message(_FIRST_TITLE, author=caller.name), public=public)
     except Conflict as error:
-        raise HubError(409, "You already created this repo", **answer) from error
+        raise HubError(409, "You already created this repo", body=answer) from error
     return JSONResponse(answer)
 
 

@@ -6,6 +6,8 @@ Prints one line for each step that went right; stops at the first that does not.
 huggingface_hub, of any version from 0.36 on.
 """
 
+# Run by another interpreter, which has what is missing here.
+# pyright: reportMissingImports=false
 import hashlib
 import json
 import os
@@ -263,7 +265,7 @@ refused(errors.RepositoryNotFoundError, api.repo_info, "me/none", **kind)
 refused(errors.RepositoryNotFoundError, api.repo_info, "other/secret", **kind)
 refused(errors.RepositoryNotFoundError, snapshot_download, REPO, token=False, revision=None, **kind)
 error = refused(Exception, HfApi(token="wv_wrong").whoami)
-assert error.response.status_code == 401, error
+assert "Invalid user token" in str(error), error
 error = refused(errors.HfHubHTTPError, api.create_repo, "other/mine", **kind)
 assert error.response.status_code == 403, error
 step("error classes")

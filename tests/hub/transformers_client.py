@@ -1,5 +1,7 @@
 """Pushes and loads models with transformers: python transformers_client.py ENDPOINT TOKEN HOME."""
 
+# Run by another interpreter, which has what is missing here.
+# pyright: reportMissingImports=false
 import os
 import sys
 
