@@ -122,14 +122,14 @@ def _describe_garbage(found: Report) -> Iterator[str]:
     waste = found.garbage_parts
     if not found.garbage:
         return
-    lines = [f"garbage: {_count(waste.objects, waste.objects_bytes)} that nothing needs"]
+    lines = [f"garbage: {format_bytes(found.garbage)} that nothing needs"]
+    if waste.objects:
+        lines.append(f"  {_count(waste.objects, waste.objects_bytes)} can go whole")
     if waste.retired and waste.ends is not None:
         days = waste.grace_seconds / 86400
         ends = datetime.fromtimestamp(waste.ends, UTC).strftime("%Y-%m-%d %H:%M UTC")
         retired = _count(waste.retired, waste.retired_bytes)
-        lines.append(
-            f"  {retired} of them wait for the end of the grace of {days:g} days, from {ends} on"
-        )
+        lines.append(f"  {retired} of that wait for the end of a grace of {days:g} days, {ends}")
     if waste.objects > waste.retired:
         lines.append("  `weightvault gc` starts the grace of what has none yet, and ends it")
     if waste.dead_frames:
