@@ -2,10 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from browser import HOW_TO_INSTALL, Visitor, find_chromium, running_browser
+from live_server import serving
 from sites import MANY, Site
+from vaults import open_local
+
+from weightvault.api.server import create_app
+from weightvault.api.tokens import create_token
 
 PAGES = {
     "front": "/",
@@ -160,3 +166,25 @@ def test_images_of_a_card_are_those_of_its_repo(visit: Visit, site: Site):
     # Of the other one, its words are left.
     assert page.locator("article img").count() == 1
     assert page.get_by_text("another", exact=True).is_visible()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_signing_in_and_out(visit: Visit, tmp_path: Path, theme: str):
+    vault = open_local(tmp_path / "vault")
+    token = create_token(vault, "reader", "read").secret
+    visitor = visit(theme)
+    with serving(create_app(vault)) as url:
+        page = visitor.see(url + "/?q=x")
+        page.get_by_role("link", name="Sign in").first.click()
+        visitor.keep("sign-in")
+        assert visitor.serious_faults() == []
+        page.get_by_label("Token").fill(token)
+        page.keyboard.press("Enter")
+        page.get_by_role("button", name="Sign out").wait_for()
+        assert page.url == url + "/?q=x"
+        assert page.evaluate("document.cookie") == ""
+        page.get_by_role("button", name="Sign out").click()
+        page.get_by_role("link", name="Sign in").first.wait_for()
+        assert visitor.foreign_requests(url) == []
+        visitor.requests.clear()
+    vault.close()
