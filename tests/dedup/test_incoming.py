@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vaults import FailingWrites, open_local
 from weightvault.codecs.frame import parse_header
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidUpload, VaultError
+from weightvault.dedup.history import AddFile, DeleteFile, History, Message
 from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
@@ -23,7 +25,9 @@ from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.segments import Tensor
 from weightvault.dedup.uncoded import code_some
+from weightvault.store.catalogue import open_catalogue
 from weightvault.store.errors import Unavailable
+from weightvault.store.open import open_backend
 from weightvault.store.uncoded import claim_chunks, count_uncoded
 
 REPO = "org/model"
@@ -320,3 +324,31 @@ def test_what_others_are_coded_against_meanwhile_stands_alone(vault: LocalVault,
         headers = map(parse_header, vault.fetch_frames(digests))
         assert not [h for h in headers if h.codec == "raw" and h.raw_bytes > 1000]
     assert vault.check().problems == ()
+
+
+def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
+    """The same statements, by another database: two servers take in, commit and code."""
+    backend = open_backend(str(tmp_path / "objects"))
+    servers = [
+        LocalVault(backend, open_catalogue(postgres_url), scratch=tmp_path) for _ in range(2)
+    ]
+    first, second = (History(vault, IncomingFiles(vault)) for vault in servers)
+    first.create_repo(REPO, Message("initial commit"))
+    IncomingFiles(servers[0]).add([WEIGHTS], REPO)
+    found = IncomingFiles(servers[1]).get(sha256(WEIGHTS), REPO)
+    assert found
+    second.commit(REPO, "main", [AddFile("model.safetensors", found)], Message("weights"))
+    first.create_branch(REPO, "dev/x", "main")
+    first.commit(REPO, "dev/x", [DeleteFile("model.safetensors")], Message("none"))
+    second.create_tag(REPO, "v1", "main", None)
+    assert len(first.log(REPO, "v1")) == 2
+    with ThreadPoolExecutor(2) as pool:
+        coded = sum(pool.map(code_some, servers))
+    assert coded == len(found.entry.segments)
+    assert count_uncoded(servers[0].catalogue) == 0
+    assert first.branches(REPO).keys() == {"main", "dev/x"}
+    Collector(servers[0], grace_seconds=0).run()
+    pieces = servers[1].read_file(REPO, "v1", "model.safetensors")[2]
+    assert b"".join(map(bytes, pieces)) == WEIGHTS
+    for vault in servers:
+        vault.catalogue.close()
