@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import Connection, case, func, select, text, union
 from sqlalchemy.exc import DBAPIError
 
 from .catalogue import Catalogue
+from .rows import by_digest
 from .schema import (
     chunks,
     commit_chunks,
@@ -112,6 +114,12 @@ def list_distinct_files(connection: Connection) -> list[DistinctFile]:
         .order_by(files.c.digest)
     )
     return [DistinctFile(*row) for row in connection.execute(query)]
+
+
+def count_deltas(connection: Connection, bases: Collection[bytes]) -> dict[bytes, int]:
+    """Returns how many deltas there are on each of `bases`."""
+    query = select(chunks.c.base, func.count()).group_by(chunks.c.base)
+    return dict(map(tuple, by_digest(connection, query, bases, chunks.c.base)))
 
 
 def database_bytes(catalogue: Catalogue) -> int | None:

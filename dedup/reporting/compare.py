@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +22,7 @@ import zstandard
 from blake3 import blake3
 
 from ...codecs.pipeline import encode_tensor
-from ...store.accounting import DistinctFile, list_distinct_files
+from ...store.accounting import DistinctFile, count_deltas, list_distinct_files
 from ..chunks import Buffer, ChunkReader
 from ..errors import InvalidInput
 from ..manifest import ChunkUse, FileEntry
@@ -49,7 +50,7 @@ def compare_methods(vault: LocalVault, share: float, seed: int) -> Comparison:
         meters = _Meters(Path(folder, "seen.sqlite"))
         for file, entry, chunk_bytes in _find_entries(vault, drawn):
             _measure_file(vault, meters, file, entry, chunk_bytes)
-        frames = _sum_frames(vault, meters)
+        frames = _sum_frames(vault, meters, whole=share == 1)
         meters.close()
     plain, once = sum(f.bytes * f.uses for f in every), sum(f.bytes for f in every)
     measured = "all files" if share == 1 else "sample"
@@ -71,7 +72,8 @@ def compare_methods(vault: LocalVault, share: float, seed: int) -> Comparison:
         ),
         Method(
             *("weightvault", frames, 0.0, measured),
-            note="frames as stored, with the bases they need; without metadata and garbage",
+            note="frames as stored, with their part of the bases they need; without metadata and "
+            "garbage",
         ),
     ]
     logical = sum(f.bytes * f.uses for f in drawn)
@@ -201,13 +203,26 @@ def _measure_file(
     meters.zstd += file.uses * (zstd + len(packer.flush()))
 
 
-def _sum_frames(vault: LocalVault, meters: _Meters) -> int:
-    """Bytes of the frames in use of the chunks, and of the bases they need, each once."""
+def _sum_frames(vault: LocalVault, meters: _Meters, *, whole: bool) -> int:
+    """Bytes of the frames in use of the chunks, each once, and of the bases they need besides.
+
+    Unless the chunks are the `whole` vault, other deltas need those bases as well: then each delta
+    here counts for one of all on its base, the base itself for another.
+    """
     total = 0
     for digests in meters.chunks.listed():
         places = vault.catalogue.locate(digests).values()
-        bases = {place.base for place in places if place.base is not None}
-        new = [base for base in bases if base not in meters.chunks and meters.bases.add(base)]
-        both = (*places, *vault.catalogue.locate(new).values())
-        total += sum(place.frame_bytes for place in both)
+        needed = Counter(place.base for place in places if place.base is not None)
+        outside = {base: n for base, n in needed.items() if base not in meters.chunks}
+        total += sum(place.frame_bytes for place in places)
+        total += _sum_bases(vault, meters, outside, whole=whole)
     return total
+
+
+def _sum_bases(vault: LocalVault, meters: _Meters, needed: dict[bytes, int], *, whole: bool) -> int:
+    bases = vault.catalogue.locate(list(needed)).values()
+    if whole:
+        return sum(place.frame_bytes for place in bases if meters.bases.add(place.digest))
+    with vault.catalogue.reading() as connection:
+        deltas = count_deltas(connection, list(needed))
+    return sum(p.frame_bytes * needed[p.digest] // (deltas[p.digest] + 1) for p in bases)

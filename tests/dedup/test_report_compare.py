@@ -77,6 +77,20 @@ def test_a_sample_is_drawn_by_its_seed(local: LocalVault, tmp_path: Path):
         assert by_name(sample)["plain files"].bytes == sample.of_logical > sample.logical
 
 
+def test_a_sample_pays_for_its_part_of_the_bases(local: LocalVault, tmp_path: Path):
+    base = make_weights(1)
+    push(local, write_model(tmp_path / "base", base), "org/base")
+    for i in range(8):
+        tuned = write_model(tmp_path / str(i), tune(base, i + 2))
+        push(local, tuned, f"org/{i}", base="org/base")
+    every = by_name(local.compare())["weightvault"].bytes
+    samples = [local.compare(0.5, seed) for seed in range(12)]
+    parts = [by_name(s)["weightvault"].bytes / s.logical * s.of_logical for s in samples if s.files]
+    # Some have the base itself, some do not; they lie about what all files take.
+    assert min(parts) < every * 1.2
+    assert 0.5 * every < sum(parts) / len(parts) < 2 * every
+
+
 @pytest.mark.parametrize("share", [0, -1, 1.5, float("nan")])
 def test_shares_that_are_none(local: LocalVault, share: float):
     with pytest.raises(InvalidInput):
