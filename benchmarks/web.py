@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import statistics
 import struct
 import tempfile
@@ -67,6 +68,8 @@ def measure(root: Path, count: int) -> Iterator[dict[str, Any]]:
         with httpx.Client(base_url=server.url, timeout=_TIMEOUT_SECONDS) as client:
             for page, address in _pages(count):
                 row = {"repos": count, "page": page, **_time(client, address, process)}
+                # Wall times say nothing where others keep the cores busy.
+                row["load"] = round(os.getloadavg()[0], 1)
                 row["memory_mb"] = round(process.memory_info().rss / 1e6)
                 print(row, flush=True)
                 yield row
