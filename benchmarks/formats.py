@@ -34,7 +34,7 @@ from ..dedup.formats.registry import segment_file
 from ..dedup.local import LocalVault
 from ..dedup.pull import pull
 from ..dedup.push import push
-from ..dedup.segments import Literal, Tensor
+from ..dedup.segments import CHUNK_BYTES, Literal, Tensor
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .demo import compare
@@ -299,11 +299,12 @@ def _time(action: Callable[[], object]) -> float:
 
 
 def _hash_file(path: Path) -> None:
-    """Reads and hashes a file once, on all cores, as a push does twice (whole and by chunk)."""
+    """Reads and hashes a file as a push does: the whole, and chunks of it."""
     hasher = blake3(max_threads=blake3.AUTO)
     with path.open("rb") as file:
-        while data := file.read(1 << 25):
+        while data := file.read(CHUNK_BYTES):
             hasher.update(data)
+            blake3(data, max_threads=blake3.AUTO).digest()
 
 
 def record(name: str, rows: list[Row]) -> None:

@@ -118,6 +118,8 @@ class Cursor:
     walk.
     """
 
+    # Where headers lie apart, between weights, most of a long read would be weights.
+    _LEAST_BUFFER_BYTES = 1 << 12
     _BUFFER_BYTES = 1 << 16
     # What filling the buffer takes, counted in reads from it.
     _FILL_READS = 16
@@ -129,6 +131,7 @@ class Cursor:
         self._file = file
         self._buffer = b""
         self._origin = 0
+        self._ahead = self._LEAST_BUFFER_BYTES
 
     def take(self, count: int) -> bytes:
         """Returns the next `count` bytes, which must be there."""
@@ -164,7 +167,11 @@ class Cursor:
 
     def _fill(self, count: int) -> None:
         self.work.spend(self._FILL_READS)
-        wanted = max(count, min(self._BUFFER_BYTES, self.size - self.position))
+        goes_on = 0 <= self.position - self._origin <= len(self._buffer)
+        self._ahead = (
+            min(2 * self._ahead, self._BUFFER_BYTES) if goes_on else self._LEAST_BUFFER_BYTES
+        )
+        wanted = max(count, min(self._ahead, self.size - self.position))
         self._buffer = read_at(self._file, self.position, wanted)
         self._origin = self.position
 
