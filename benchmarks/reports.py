@@ -1,6 +1,6 @@
 """Reports on a vault of 10,000 repos and 3 million references: how long, and in how much memory.
 
-    python -m weightvault.benchmarks.reports [--repos 10000] [--csv FILE]
+    python -m weightvault.benchmarks.reports [--repos 10000] [--folder FOLDER] [--csv FILE]
 
 The catalogue has the real tables, filled in bulk, in SQLite and in PostgreSQL; the store has an
 object for each pack, manifest and journal entry: sparse files of their sizes. What is left out is
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -203,29 +204,39 @@ def _peak_kib() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
-def run(repos: int) -> Iterator[dict[str, Any]]:
-    """Yields a row of results for each database and kind of report."""
+def run(repos: int, databases: Sequence[str], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields a row of results for each database and kind of report. What was made in `folder` by a
+    run before is used again; PostgreSQL is filled each time."""
+    with ExitStack() as stack:
+        for name in databases:
+            if name == "sqlite":
+                url = f"sqlite:///{folder / 'catalogue.sqlite'}"
+            else:
+                url = stack.enter_context(running_services()).catalogue
+            facts = _make_vault(repos, url, folder)
+            for by in (("repo",), get_args(Dimension)):
+                yield {
+                    "database": name,
+                    "by": "+".join(by),
+                    **facts,
+                    **_measure_apart(url, folder / "objects", by),
+                    "load": round(os.getloadavg()[0], 1),
+                    **describe_machine(),
+                }
+
+
+def _make_vault(repos: int, url: str, folder: Path) -> dict[str, int]:
+    known = folder / "facts.json"
+    if known.exists() and url.startswith("sqlite") and (folder / "catalogue.sqlite").exists():
+        return json.loads(known.read_text())
     made = make_rows(repos)
     facts = {"repos": repos, "chunks": len(made.chunks), "references": made.references}
-    with tempfile.TemporaryDirectory(prefix="reports-") as temporary, running_services() as up:
-        root = Path(temporary) / "objects"
-        facts["objects"] = make_objects(root, made)
-        sqlite = f"sqlite:///{Path(temporary) / 'catalogue.sqlite'}"
-        for name, url in (("sqlite", sqlite), ("postgresql", up.catalogue)):
-            fill_catalogue(url, made)
-            _adopt(url, root)
-            for by in (("repo",), get_args(Dimension)):
-                for turn in ("first", "again"):
-                    found = _measure_apart(url, root, by)
-                    yield {
-                        "database": name,
-                        "by": "+".join(by),
-                        "run": turn,
-                        **facts,
-                        **found,
-                        "load": round(os.getloadavg()[0], 1),
-                        **describe_machine(),
-                    }
+    if not known.exists():
+        facts["objects"] = make_objects(folder / "objects", made)
+        known.write_text(json.dumps(facts))
+    fill_catalogue(url, made)
+    _adopt(url, folder / "objects")
+    return json.loads(known.read_text())
 
 
 def _adopt(url: str, root: Path) -> None:
@@ -253,17 +264,25 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repos", type=int, default=10_000)
-    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--folder", type=Path, help="where to make the vault, and leave it")
+    parser.add_argument("--csv", type=Path, help="results are added to it")
     options = parser.parse_args()
-    rows = []
-    for row in run(options.repos):
-        rows.append(row)
-        print(row, flush=True)
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
+    with tempfile.TemporaryDirectory(prefix="reports-") as temporary:
+        folder = options.folder or Path(temporary)
+        for row in run(options.repos, options.databases, folder):
+            print(row, flush=True)
+            if options.csv:
+                _append(options.csv, row)
+
+
+def _append(path: Path, row: dict[str, Any]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row)
+        if new:
             writer.writeheader()
-            writer.writerows(rows)
+        writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
-from ..store.errors import NotFound
+from ..store.errors import NotFound, StoreError
 from ..store.hashes import HashRow
 from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
@@ -298,7 +299,9 @@ class LocalVault:
         with store_errors():
             found = report_vault(self, query)
             if growth.wants_record(self.catalogue):
-                growth.record(self.catalogue, found)
+                # The next one will do: somebody else may be writing for long, or nobody may.
+                with suppress(StoreError):
+                    growth.record(self.catalogue, found)
             return found
 
     def record_totals(self) -> None:

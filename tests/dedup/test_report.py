@@ -15,7 +15,7 @@ from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.errors import InvalidInput
+from weightvault.dedup.errors import InvalidInput, Unreachable
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
@@ -24,6 +24,7 @@ from weightvault.dedup.reporting.attribution import find_partners, find_reach, s
 from weightvault.dedup.reporting.model import DIMENSIONS, Query, Report, to_json
 from weightvault.store.accounting import DayRow, list_days, record_day
 from weightvault.store.catalogue import open_catalogue
+from weightvault.store.errors import Unavailable
 
 ALL = Query(DIMENSIONS)
 
@@ -199,6 +200,20 @@ def test_a_day_is_recorded_once_an_hour(local: LocalVault, monkeypatch: pytest.M
     assert not growth.wants_record(local.catalogue, row.at + 60)
     assert growth.wants_record(local.catalogue, row.at + 3700)
     assert growth.wants_record(local.catalogue, row.at + 86400)
+
+
+def test_a_report_comes_though_its_day_cannot_be_recorded(
+    local: LocalVault, model: Path, monkeypatch: pytest.MonkeyPatch
+):
+    push(local, model, "org/m")
+
+    def refuse(*_: object) -> None:
+        raise Unavailable("somebody else is writing")
+
+    monkeypatch.setattr(growth, "record", refuse)
+    assert local.report().repos == 1
+    with pytest.raises(Unreachable):
+        local.record_totals()
 
 
 @pytest.mark.parametrize(
