@@ -4,7 +4,6 @@ chunks (FORMAT.md, "Xorbs")."""
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
@@ -48,10 +47,6 @@ class XorbIndex:
     def matches(self, chunk: int, data: bytes | bytearray | memoryview) -> bool:
         """Says whether `data` are the raw bytes of a chunk."""
         return hash_chunk(data) == self.hashes(chunk, chunk + 1)
-
-    def chunk_at(self, offset: int) -> int:
-        """Returns the chunk that the byte at `offset` belongs to."""
-        return bisect_right(self.ends, offset)
 
 
 def pack_index(index: XorbIndex) -> bytes:
