@@ -163,7 +163,7 @@ def rebuild_catalogue(session: Session) -> None:
     parts = config.open_parts(session.local_url(), session.catalogue, migrate=True)
     try:
         with interruptible(explain):
-            found = rebuild(parts.backend, parts.catalogue)
+            found = rebuild(parts.backend, parts.catalogue, make_progress())
     finally:
         parts.close()
     text = (

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ from .candidates import sketch_row
 from .errors import Corrupt, VaultError
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
 from .names import check_branch, check_repo, is_commit_id
+from .progress import Progress
 from .sketchfile import parse_sketches, sketches_key
 from .uses import chunk_uses, file_row
 
@@ -168,27 +170,41 @@ def pack_entry(entry: AnyEntry) -> tuple[str, bytes]:
     return f"{_PREFIX}{_time_part(entry.created)}-{blake3(data).hexdigest()[:16]}", data
 
 
-def catch_up(backend: Backend, catalogue: Catalogue) -> int:
+def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None = None) -> int:
     """Brings a catalogue up to date with the journal; returns how many entries were new to it.
 
     That is none as a rule, all of them for a new catalogue, and a few where another machine
     writes to the same store or a server died between the entry and its transaction.
     """
-    keys = [info.key for info in backend.list(_PREFIX, after=_resume_key(catalogue))]
-    new = catalogue.unknown_entries(keys)
+    listed = {i.key: i.size for i in backend.list(_PREFIX, after=_resume_key(catalogue))}
+    new = catalogue.unknown_entries(listed)
     if new:
-        learn_packs(backend, catalogue)
+        learn_packs(backend, catalogue, progress=progress)
     entries = dict(read_entries(backend, new))
     # What a repo had before it was deleted may have been collected since.
     deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
-    for key, entry in entries.items():
-        if isinstance(entry, Entry) and entry.commit and key < deleted.get(entry.repo, ""):
-            catalogue.pass_entry(key)
-            # Other repos may have the same files, whose hashes are told once.
-            record_hashes(catalogue, entry.hashes)
-        else:
-            apply_entry(backend, catalogue, key, entry)
+    with _showing(progress, "replaying the journal", sum(listed[key] for key in new)) as advance:
+        for key, entry in entries.items():
+            if isinstance(entry, Entry) and entry.commit and key < deleted.get(entry.repo, ""):
+                catalogue.pass_entry(key)
+                # Other repos may have the same files, whose hashes are told once.
+                record_hashes(catalogue, entry.hashes)
+            else:
+                apply_entry(backend, catalogue, key, entry)
+            advance(listed[key])
     return len(new)
+
+
+@contextmanager
+def _showing(
+    progress: Progress | None, task: str, total_bytes: int
+) -> Iterator[Callable[[int], None]]:
+    shown = progress if progress and total_bytes else Progress()
+    shown.begin(task, total_bytes)
+    try:
+        yield shown.advance
+    finally:
+        shown.end()
 
 
 def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, AnyEntry]]:
@@ -292,7 +308,13 @@ def load_manifest(backend: Backend, name: str) -> Manifest:
     return parse_manifest(data)
 
 
-def learn_packs(backend: Backend, catalogue: Catalogue, *, removed_too: bool = False) -> None:
+def learn_packs(
+    backend: Backend,
+    catalogue: Catalogue,
+    *,
+    removed_too: bool = False,
+    progress: Progress | None = None,
+) -> None:
     """Records the packs that the catalogue does not know, from their own indexes. One that is
     being removed counts as known unless `removed_too`."""
     known = catalogue.pack_names()
@@ -300,16 +322,18 @@ def learn_packs(backend: Backend, catalogue: Catalogue, *, removed_too: bool = F
         tombs = list_tombstones(catalogue)
         known |= {k.rpartition("/")[2] for k, tomb in tombs.items() if tomb.removed is not None}
     touched: set[bytes] = set()
-    for info in backend.list("packs/"):
-        name = info.key.rpartition("/")[2]
-        if name not in known:
+    sizes = {info.key.rpartition("/")[2]: info.size for info in backend.list("packs/")}
+    new = [name for name in sizes if name not in known]
+    with _showing(progress, "learning packs", sum(sizes[name] for name in new)) as advance:
+        for name in new:
+            advance(sizes[name])
             try:
-                entries = read_index(_range_reader(backend, pack_key(name)), info.size)
+                entries = read_index(_range_reader(backend, pack_key(name)), sizes[name])
             except (CorruptObject, NotFound):
                 # Torn by a failing store, or collected since it was listed: it is as if it were
                 # not there. Commits that need it say so.
                 continue
-            catalogue.add_pack(name, info.size, entries, _sketch_rows(backend, name))
+            catalogue.add_pack(name, sizes[name], entries, _sketch_rows(backend, name))
             touched.update(e.base_digest for e in entries if e.base_digest is not None)
             touched.update(e.digest for e in entries)
     # Packs come in any order, so only now is it known what each base may be.

@@ -17,6 +17,7 @@ from ..store.uncoded import queue_codec
 from .errors import Missing
 from .journal import catch_up, learn_packs
 from .marker import read_marker
+from .progress import Progress
 from .securing import CLAIM_SECONDS
 from .translate import store_errors
 
@@ -34,7 +35,9 @@ class Rebuilt:
     entries: int
 
 
-def rebuild_catalogue(backend: Backend, catalogue: Catalogue) -> Rebuilt:
+def rebuild_catalogue(
+    backend: Backend, catalogue: Catalogue, progress: Progress | None = None
+) -> Rebuilt:
     """Empties the catalogue and fills it from the object store.
 
     Nobody else may be using it. Stopped half way, the next opening goes on. What only the
@@ -51,8 +54,8 @@ def rebuild_catalogue(backend: Backend, catalogue: Catalogue) -> Rebuilt:
                 if table not in _KEPT:
                     connection.execute(delete(table))
         catalogue.set_store_id(marker.store_id)
-        entries = catch_up(backend, catalogue)
-        learn_packs(backend, catalogue)
+        entries = catch_up(backend, catalogue, progress)
+        learn_packs(backend, catalogue, progress=progress)
         # Whether more could be made of them is not on record.
         queue_codec(catalogue, CODEC_IDS["raw"])
         _forget_removed(backend, catalogue)
