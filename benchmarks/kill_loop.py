@@ -118,7 +118,7 @@ def _counted(real: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
     return lambda *args, **options: counter.call(lambda: real(*args, **options))
 
 
-def count_statements(engine: Engine, counter: Counter) -> None:
+def count_statements(engine: Engine | type[Engine], counter: Counter) -> None:
     """Makes every statement that writes, and every commit, go through a counter."""
     pending: list[bool] = []
 

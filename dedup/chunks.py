@@ -11,7 +11,7 @@ from threading import Lock
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
 from .coding import decode_range, decode_tensor
-from .errors import Corrupt
+from .errors import ChunksMissing, Corrupt
 from .manifest import ChunkUse
 from .segments import CHUNK_BYTES
 
@@ -29,6 +29,10 @@ BATCH_CHUNKS = 1000
 BASE_CACHE_BYTES = 64 * 1024 * 1024
 
 
+# A family that is coded anew that often while a batch is read is no coincidence.
+_ATTEMPTS = 4
+
+
 @dataclass(frozen=True, slots=True)
 class Slice:
     """The part [start, stop) of a chunk, in raw bytes."""
@@ -44,6 +48,10 @@ class _Fetched:
 
     slices: list[Slice]
     frames: Frames
+
+
+class _MovedError(Corrupt):
+    """A base is a delta by now: its family was coded anew, or the store is damaged."""
 
 
 class ChunkReader:
@@ -69,8 +77,8 @@ class ChunkReader:
         """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
         chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
         for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
-            frames = self._fetch_batch(batch).frames
-            bases = self._load_bases(_bases_needed(frames))
+            fetched, bases = self._with_bases(self._fetch_batch(batch))
+            frames = fetched.frames
             for part in batch:
                 header, frame = frames[part.use.digest]
                 if header.base_digest is None:
@@ -111,8 +119,18 @@ class ChunkReader:
             frames[digest] = (_checked_header(frame, digest, size), frame)
         return frames
 
-    def _decode(self, batch: _Fetched) -> Iterator[Buffer]:
-        bases = self._load_bases(_bases_needed(batch.frames))
+    def _with_bases(self, batch: _Fetched) -> tuple[_Fetched, dict[bytes, Buffer]]:
+        """Returns a batch with the raw bytes of its bases; fetched anew where its family was coded
+        anew meanwhile, so that what its frames need has become a delta, or is given out no more."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return batch, self._load_bases(_bases_needed(batch.frames))
+            except (_MovedError, ChunksMissing):
+                batch = self._fetch_batch(batch.slices)
+        return batch, self._load_bases(_bases_needed(batch.frames))
+
+    def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
+        batch, bases = self._with_bases(fetched)
         for part in batch.slices:
             header, frame = batch.frames[part.use.digest]
             base = bases[header.base_digest] if header.base_digest is not None else None
@@ -130,7 +148,7 @@ class ChunkReader:
 
     def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
         if header.base_digest is not None:
-            raise Corrupt(f"base {digest.hex()} is itself stored as a delta")
+            raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
         raw = _decode_whole(frame, None, header)
         self._bases.put(digest, raw)
         return raw

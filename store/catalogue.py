@@ -107,9 +107,11 @@ class Catalogue:
 
     def set_store_id(self, store_id: str) -> None:
         """Ties the catalogue to the store of that identity."""
+        mine = update(settings).where(settings.c.name == "store_id").values(value=store_id)
         with self.writing() as connection:
-            connection.execute(delete(settings).where(settings.c.name == "store_id"))
-            connection.execute(insert(settings).values(name="store_id", value=store_id))
+            # Servers that share it may do the same at the same moment.
+            if not connection.execute(mine).rowcount:
+                self.add_once(connection, settings, [{"name": "store_id", "value": store_id}])
 
     # Chunks and packs
 

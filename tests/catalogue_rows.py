@@ -10,8 +10,9 @@ from weightvault.store.catalogue import Catalogue
 from weightvault.store.schema import metadata
 
 # What is of one catalogue and not of the store: facts about itself, what a scrub did, and when a
-# family was last planned. How the vault grew is not told by the objects; a rebuild leaves it alone.
-NOT_OF_THE_STORE = {"settings", "damage", "verified", "sketches.planned"}
+# family was last planned. What waits to be coded is a list of work: a rebuild has every raw chunk
+# looked at again.
+NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "sketches.planned"}
 
 
 def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:

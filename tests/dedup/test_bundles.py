@@ -96,7 +96,7 @@ def test_a_few_stay_apart(count: int, together: bool):
 
 
 def test_tunes_are_cut_alike_and_shards_fall_into_step():
-    run = [tensor(f"layer.{i}.norm", EACH) for i in range(COUNT)]
+    run: list[Segment] = [tensor(f"layer.{i}.norm", EACH) for i in range(COUNT)]
 
     def names(segments: list[Segment]) -> set[tuple[str, ...]]:
         bundles = bundle_small(segments, CHUNK_BYTES)
