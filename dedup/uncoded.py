@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..codecs.frame import parse_header
 from ..store.moves import adopt_frames
@@ -40,7 +40,7 @@ from .manifest import ChunkUse, Manifest
 from .optimise import recentre_chunks
 from .packing import add_frame
 from .push import encode_best
-from .sketch import make_query
+from .sketch import Sketch, make_query
 from .translate import store_errors
 from .vault import Candidate
 
@@ -133,20 +133,32 @@ def _code(vault: LocalVault, rows: list[FamilyRow], level: str) -> None:
 def _encode(
     vault: LocalVault, rows: list[FamilyRow], level: str
 ) -> Iterator[tuple[FamilyRow, bytes]]:
-    jobs = _plan(vault, rows)
-    needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
     reader = ChunkReader(vault.fetch_frames)
+    needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
+    # What was coded just now, and stands alone, is as good a base as any.
     alone: set[bytes] = set()
+    for commit, mine in _by_commit(vault, rows).items():
+        jobs = _plan(vault, commit, mine, alone)
+        for row in mine:
+            job = jobs[row.chunk_id]
+            usable = [] if row.place.digest in needed else _usable(vault, job, alone)
+            bases = _read_bases(reader, usable)
+            # What a candidate is a delta on may be this very chunk.
+            bases.pop(row.place.digest, None)
+            frame = encode_best(job.use, job.raw, bases, level, _THREADS)
+            if parse_header(frame).base_digest is None:
+                alone.add(job.use.digest)
+            yield row, frame
+
+
+def _by_commit(vault: LocalVault, rows: list[FamilyRow]) -> dict[CommitRow | None, list[FamilyRow]]:
+    """Returns the rows by the commit that brought them, in the order of the queue; None for those
+    of a repo that was deleted this moment."""
+    commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
+    found: dict[CommitRow | None, list[FamilyRow]] = defaultdict(list)
     for row in rows:
-        job = jobs[row.chunk_id]
-        usable = [] if row.place.digest in needed else _usable(vault, job, alone)
-        bases = _read_bases(reader, usable)
-        # What a candidate is a delta on may be this very chunk.
-        bases.pop(row.place.digest, None)
-        frame = encode_best(job.use, job.raw, bases, level, _THREADS)
-        if parse_header(frame).base_digest is None:
-            alone.add(job.use.digest)
-        yield row, frame
+        found[commits.get(row.chunk_id)].append(row)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,40 +170,41 @@ class _Job:
     candidates: tuple[Candidate, ...]
 
 
-def _plan(vault: LocalVault, rows: list[FamilyRow]) -> dict[int, _Job]:
-    """Returns the jobs by chunk id: bases are chosen for each commit as its push would have."""
-    commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
-    raws = ChunkReader(vault.fetch_frames).read(map(_use, rows))
-    jobs: dict[int, _Job] = {}
-    members: dict[str, list[tuple[FamilyRow, Buffer]]] = defaultdict(list)
-    for row, raw in zip(rows, raws, strict=True):
-        commit = commits.get(row.chunk_id)
-        if commit is None:
-            # Its repo was deleted this moment.
-            jobs[row.chunk_id] = _Job(_use(row), raw, ())
-        else:
-            members[commit.oid].append((row, raw))
-    by_id = {commit.oid: commit for commit in commits.values()}
-    for oid, mine in members.items():
-        jobs |= _plan_commit(vault, by_id[oid], mine)
-    return jobs
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Finds bases as the vault does, but none that waits itself, unless it is among `coded`; so not
+    the chunk that is asked for, either."""
+
+    vault: LocalVault
+    coded: set[bytes]
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        found = self.vault.find_bases(sketches)
+        digests = {c.digest for candidates in found for c in candidates}
+        waiting = waiting_among(self.vault.catalogue, digests) - self.coded
+        return [tuple(c for c in each if c.digest not in waiting) for each in found]
 
 
-def _plan_commit(
-    vault: LocalVault, commit: CommitRow, members: list[tuple[FamilyRow, Buffer]]
+def _plan(
+    vault: LocalVault, commit: CommitRow | None, rows: list[FamilyRow], coded: set[bytes]
 ) -> dict[int, _Job]:
+    """Returns the jobs by chunk id: bases are chosen for the commit as its push would have."""
+    raws = list(ChunkReader(vault.fetch_frames).read(map(_use, rows)))
+    if commit is None:
+        return {r.chunk_id: _Job(_use(r), raw, ()) for r, raw in zip(rows, raws, strict=True)}
     manifest = vault.load_manifest(commit.manifest)
     listed = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
     uses = {use.digest: use for use in listed}
-    found = {row.chunk_id: uses[row.place.digest] for row, _ in members}
     sketches = {
-        row.place.digest: make_query(raw, found[row.chunk_id].dtype) for row, raw in members
+        row.place.digest: make_query(raw, uses[row.place.digest].dtype)
+        for row, raw in zip(rows, raws, strict=True)
     }
+    settled: Any = _Settled(vault, coded)
     lineage = _lineage_of(vault, commit, manifest)
-    chosen = choose_bases(vault, manifest, list(sketches), sketches, lineage)
+    chosen = choose_bases(settled, manifest, list(sketches), sketches, lineage)
     return {
-        row.chunk_id: _Job(found[row.chunk_id], raw, chosen.get(row.place.digest, ()))
-        for row, raw in members
+        row.chunk_id: _Job(uses[row.place.digest], raw, chosen.get(row.place.digest, ()))
+        for row, raw in zip(rows, raws, strict=True)
     }
 
 

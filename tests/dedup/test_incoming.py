@@ -15,6 +15,7 @@ from models import bf16_file, make_weights, tune
 from vaults import FailingWrites, open_local
 
 from weightvault.codecs.frame import parse_header
+from weightvault.dedup import uncoded
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidUpload, VaultError
 from weightvault.dedup.history import AddFile, DeleteFile, History, Message
@@ -352,3 +353,20 @@ def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
     assert b"".join(map(bytes, pieces)) == WEIGHTS
     for vault in servers:
         vault.catalogue.close()
+
+
+def test_of_two_that_wait_together_the_later_becomes_a_delta(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(uncoded, "recentre_chunks", lambda *_: None)
+    base = make_weights(1, {"a": (256, 96), "b": (256, 64)})
+    commit_upload(vault, "org/base", bf16_file(base))
+    commit_upload(vault, "org/tune", bf16_file(tune(base, 2)))
+    assert code_some(vault) == count_uncoded(vault.catalogue) + len(
+        {d for repo in ("org/base", "org/tune") for d in vault.resolve(repo).manifest.digests()}
+    )
+    places = [
+        vault.catalogue.locate(list(vault.resolve(repo).manifest.digests())).values()
+        for repo in ("org/base", "org/tune")
+    ]
+    assert [sum(p.base is not None for p in each) for each in places] == [0, 2]
