@@ -114,9 +114,12 @@ class LocalBackend(Backend):
         target: Path,
         chunks: Iterable[BytesLike],
         size: int,
-        place: Callable[[Path, Path], None] = os.replace,
+        place: Callable[[Path, Path], None] | None = None,
     ) -> None:
-        """Writes a temporary file, checks its length, syncs it, renames it, syncs the folder."""
+        """Writes a temporary file, checks its length, syncs it, renames it, syncs the folder.
+
+        `place`: puts it where it belongs in some other way than by renaming it.
+        """
         temp = self._temp / uuid4().hex
         try:
             with _os_errors(f"cannot write {target}"):
@@ -129,7 +132,7 @@ class LocalBackend(Backend):
                     if self._fsync:
                         os.fsync(file.fileno())
                 self._make_folder(target.parent)
-                place(temp, target)
+                (place or os.replace)(temp, target)
                 self._sync_folder(target.parent)
         except BaseException:
             with suppress(OSError):
