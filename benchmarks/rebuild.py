@@ -5,7 +5,8 @@
 The models are of families of ten. Some have several commits, some were deleted and some of those
 brought back; the rest of their bytes is collected, and families are planned anew. Then every table
 of the rebuilt catalogue must have the rows that it had, but for what is no fact about the store
-(tests/catalogue_rows.py names it). The same with the database lost altogether.
+(tests/catalogue_rows.py names it). The same with the database lost altogether; then it is also not
+known how the vault grew, nor that objects are gone that somebody began to remove minutes ago.
 """
 
 from __future__ import annotations
@@ -88,7 +89,10 @@ def main() -> int:
         for file in root.glob("catalogue.sqlite*"):
             file.unlink()
         vault = open_vault(root)
-        rows += [{"way": "lost", **row} for row in compare(before, read_rows(vault.catalogue))]
+        found_rows = read_rows(vault.catalogue)
+        for table in ("days", "tombstones"):
+            del before[table]
+        rows += [{"way": "lost", **row} for row in compare(before, found_rows)]
         vault.close()
     with options.out.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
