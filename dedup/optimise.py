@@ -120,9 +120,10 @@ def _step(
 
 
 def _led_family(catalogue: Catalogue, centre: FamilyRow) -> Kin | None:
-    """Returns the family around a centre, unless it comes up with another one of its centres."""
+    """Returns the family around a centre, unless it comes up with another one of its centres, or
+    was collected or became a delta meanwhile."""
     centres = find_centres(catalogue, centre)
-    leads = min(centres) == centre.chunk_id
+    leads = min(centres, default=None) == centre.chunk_id
     return plan_kin(catalogue, centres, centre, uncoded=True) if leads else None
 
 
