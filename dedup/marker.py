@@ -77,10 +77,13 @@ def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
     """
     marker = read_marker(backend)
     found = marker.store_id if marker else None
-    if catalogue.is_empty():
+    known = catalogue.store_id()
+    # One without an identity was opened before the store had one, and has read its journal at most;
+    # an empty one may have an identity that was never written to a store.
+    if known is None or catalogue.is_empty():
         if found is not None:
             catalogue.set_store_id(found)
-    elif catalogue.store_id() != found:
+    elif known != found:
         what = "another store than this one" if found else "a store that was here and is gone"
         raise VaultError(
             f"the catalogue {catalogue.url} belongs to {what}",

@@ -206,7 +206,7 @@ def test_an_unreachable_store_is_no_damage(tmp_path: Path, local: LocalVault):
 
 def test_a_stopped_scrub_goes_on(local: LocalVault, monkeypatch: pytest.MonkeyPatch):
     scrubber = Scrubber(local)
-    real, seen = scrubber._scrub_pack, []
+    real, seen = scrubber.scrub_pack, []
 
     def stop_at_third(pack) -> None:
         if len(seen) == 2:
@@ -214,7 +214,7 @@ def test_a_stopped_scrub_goes_on(local: LocalVault, monkeypatch: pytest.MonkeyPa
         seen.append(pack.name)
         real(pack)
 
-    monkeypatch.setattr(scrubber, "_scrub_pack", stop_at_third)
+    monkeypatch.setattr(scrubber, "scrub_pack", stop_at_third)
     with pytest.raises(KeyboardInterrupt):
         scrubber.run()
     second = Scrubber(local).run()
