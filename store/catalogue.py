@@ -153,9 +153,7 @@ class Catalogue:
             new = self.add_once(connection, chunks, rows)
             keep_spares(connection, self.add_once, pack_id, entries)
             add_sketches(connection, self.add_once, found)
-            deltas = [e for e in entries if e.base_digest is not None]
-            # The deltas too: where a catalogue is built anew, others on them may have come first.
-            settle(connection, [d for e in deltas for d in (e.base_digest, e.digest) if d])
+            settle(connection, [e.base_digest for e in entries if e.base_digest is not None])
             replace_unusable(connection, [e.digest for e in entries])
             return new
 
