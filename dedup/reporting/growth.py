@@ -10,7 +10,7 @@ import numpy as np
 
 from ...store.accounting import DayRow, last_day, record_day
 from ...store.catalogue import Catalogue
-from .attribution import Integers, sum_by
+from .attribution import Integers, Positions, sum_by
 from .breakdown import Account
 from .model import Day, Report
 
@@ -79,7 +79,7 @@ def _derive_days(account: Account) -> Iterator[Day]:
         yield Day(date.fromordinal(day).isoformat(), *numbers, stored=None, recorded=False)
 
 
-def _first_days(account: Account, days: Integers, chunk: Integers) -> tuple[Integers, Integers]:
+def _first_days(account: Account, days: Integers, chunk: Positions) -> tuple[Integers, Integers]:
     """The first day on which each chunk was used, and reached; beyond all days for never."""
     never = np.iinfo(np.int64).max
     base = account.ledger.chunks.base

@@ -256,10 +256,10 @@ def ledgers(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[int], list[int
 @settings(deadline=None)
 def test_frames_are_split_to_the_byte(ledger):
     references, base, sizes, owners = ledger
-    owner = np.array([o for o, _ in references], np.int64)
-    chunk = np.array([c for _, c in references], np.int64)
+    owner = np.array([o for o, _ in references], np.int32)
+    chunk = np.array([c for _, c in references], np.int32)
     frames = np.array(sizes, np.int64)
-    reach = find_reach(owner, chunk, np.array(base, np.int64), owners)
+    reach = find_reach(owner, chunk, np.array(base, np.int32), owners)
     shares = split_frames(reach, frames, frames, owners)
 
     reached: dict[int, set[int]] = {}

@@ -11,7 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import (  # pyright: ignore[reportMissingImports]
+    HfApi,
+    hf_hub_download,
+)
 
 verb, repo, *rest = sys.argv[1:]
 api = HfApi()
