@@ -1,6 +1,8 @@
 """What people do with a hub, done by the real client: run by the interpreter of its environment.
 
-    python driver.py ENDPOINT TOKEN FOLDER [TYPE]
+    python driver.py ENDPOINT TOKEN FOLDER TYPE WATCHER
+
+WATCHER is a token that may read the server's metrics.
 
 Prints one line for each step that went right; stops at the first that does not. Needs nothing but
 huggingface_hub, of any version from 0.36 on.
@@ -16,9 +18,10 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 ENDPOINT, TOKEN, FOLDER = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-TYPE = sys.argv[4] if len(sys.argv) > 4 else "model"
+TYPE, WATCHER = sys.argv[4:]
 os.environ.update(
     HF_ENDPOINT=ENDPOINT,
     HF_TOKEN=TOKEN,
@@ -47,6 +50,15 @@ kind = {"repo_type": TYPE}
 
 def step(name):
     print(f"ok {name}", flush=True)
+
+
+def counted(name: str) -> int:
+    """What a counter of the server's stands at, over all routes."""
+    headers = {"Authorization": f"Bearer {WATCHER}"}
+    with urlopen(Request(f"{ENDPOINT}/metrics", headers=headers)) as answer:
+        lines = answer.read().decode().splitlines()
+    samples = [line for line in lines if line.startswith(f"weightvault_{name}_total")]
+    return sum(int(float(line.rpartition(" ")[2])) for line in samples)
 
 
 def make_weights(seed: int, size: int) -> bytes:
@@ -95,7 +107,10 @@ step("create")
 first = api.upload_folder(repo_id=REPO, folder_path=model, commit_message="first", **kind)
 step("upload folder")
 before = api.repo_info(REPO, **kind).sha
+received = counted("received_bytes")
 api.upload_folder(repo_id=REPO, folder_path=model, commit_message="again", **kind)
+# Names and samples, but no content.
+assert counted("received_bytes") - received < 10_000
 assert api.repo_info(REPO, **kind).sha == before
 step("upload again")
 
@@ -115,7 +130,10 @@ step("list")
 got = snapshot_download(REPO, **kind)
 assert read(got) == read(model)
 assert snapshot_download(REPO, local_files_only=True, **kind) == got
+requests = counted("requests")
 assert snapshot_download(REPO, **kind) == got
+# One, beside that which asked for the count before.
+assert counted("requests") - requests == 2
 step("snapshot")
 if hub.__version__ >= "1.":
     command = [str(Path(sys.executable).with_name("hf")), "cache", "verify", REPO]

@@ -29,6 +29,7 @@ def drive(hub: Hub, folder: Path, version: str, extra: dict[str, str], kind: str
         history.create_repo(repo, Message("initial commit"))
     token = hub.token("write", "me")
     env = client_environment(folder, extra)
-    done = run(python, "driver.py", hub.url, token, folder / "driver", kind, env=env)
+    watcher = hub.token(name="watcher")
+    done = run(python, "driver.py", hub.url, token, folder / "driver", kind, watcher, env=env)
     assert "all done" in done.stdout
     assert hub.vault.check().problems == ()
