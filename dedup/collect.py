@@ -35,6 +35,7 @@ from .manifest import manifest_key
 from .progress import Progress
 from .securing import REMOVAL_SECONDS
 from .sketchfile import sketches_key
+from .translate import store_errors
 from .xet.collect import find_dead, forget_unused
 
 if TYPE_CHECKING:
@@ -115,8 +116,9 @@ class Collector:
         self._progress = progress or Progress()
         self._now = now
 
+    @store_errors()
     def run(self) -> Collected:
-        """Collects."""
+        """Collects; raises VaultError kinds."""
         found = Collected()
         self._look()
         forget_unused(self._catalogue, self._objects, self._now(), self._grace)
@@ -129,6 +131,7 @@ class Collector:
         self._remove_strays(found)
         return found
 
+    @store_errors()
     def predict(self) -> Collected:
         """Says what a collection would do now, changing nothing in the object store.
 

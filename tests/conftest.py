@@ -1,11 +1,17 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import postgres_server as postgres
 import pytest
 import s3_server as support
+
+# Started in the background, pytest ignores interrupts, and so does all that it starts: tests of
+# interrupts would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

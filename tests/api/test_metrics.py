@@ -125,8 +125,16 @@ def test_what_is_logged_on_the_way_has_the_id_too(
     with caplog.at_level(logging.INFO, logger="weightvault"):
         web.get("/v1/repos", headers={"X-Request-Id": "one"})
         web.get("/v1/repos", headers={"X-Request-Id": "two"})
-    found = [r.request_id for r in caplog.records if r.name == "weightvault.access"]  # type: ignore[attr-defined]
-    assert found == ["one", "two"]
+        # An answer is logged when it has been sent: its reader may be here first.
+        until = time.monotonic() + 60
+        while len(accesses(caplog)) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert accesses(caplog) == ["one", "two"]
+
+
+def accesses(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The ids of the requests that were logged."""
+    return [r.request_id for r in caplog.records if r.name == "weightvault.access"]  # type: ignore[attr-defined]
 
 
 def test_a_server_keeps_days_on_record(
