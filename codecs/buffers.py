@@ -59,7 +59,8 @@ class NewBytes:
     """
 
     def __init__(self, size: int) -> None:
-        self._object = ctypes.c_void_p(_new_bytes(None, size))
+        self._object = ctypes.c_void_p()
+        self._object.value = _new_bytes(None, size)
         self._size = size
         # The data ends the object, and a terminating zero is counted in its basic size.
         address = (self._object.value or 0) + bytes.__basicsize__ - 1

@@ -150,7 +150,9 @@ def decode_layout(
 
 def _decode_planes(reader: StreamReader, dtype: Dtype, body: Bytes) -> None:
     count = body.size // dtype.item_bytes
-    if dtype.item_bytes == 2 and dtype.is_float and _decode_fused(reader, body.view(np.uint16)):
+    fused = _take_fused(reader, count) if dtype.item_bytes == 2 and dtype.is_float else None
+    if fused is not None:
+        rans.decode_pair(*fused, body.view(np.uint16))
         return
     cut: list[Bytes] = []
     for _ in range(dtype.item_bytes):
@@ -158,33 +160,31 @@ def _decode_planes(reader: StreamReader, dtype: Dtype, body: Bytes) -> None:
     planes.join_planes(cut, body, dtype.is_float)
 
 
-def _decode_fused(reader: StreamReader, words: Words) -> bool:
-    """Decodes entropy-coded exponents straight into elements where the other plane is raw; else
-    does nothing.
+def _take_fused(reader: StreamReader, count: int) -> tuple[Bytes, Bytes] | None:
+    """Takes entropy-coded exponents and the raw plane below them; None, with nothing taken, where
+    ``count`` elements are not coded that way.
     """
     start = reader.offset
     kind, exponents = reader.take_stream()
     low_kind, low = reader.take_stream()
-    if (kind, low_kind, low.size) == (RANS, RAW, words.size):
-        rans.decode_pair(exponents, low, words)
-        return True
+    if (kind, low_kind, low.size) == (RANS, RAW, count):
+        return exponents, low
     reader.offset = start
-    return False
+    return None
 
 
 def find_fused(stored: Bytes, out: Bytes) -> tuple[Bytes, Bytes, Words] | None:
     """Returns what ``rans.decode_pair`` takes to decode a stored block of whole 16-bit floats;
     None where it is not coded that way.
     """
-    if out.size % 2 or not stored.size or stored[0] != PLANES:
+    if out.size % 2 or not out.size or not stored.size or stored[0] != PLANES:
         return None
     reader, words = StreamReader(stored, 1), out.view(np.uint16)
-    kind, exponents = reader.take_stream()
-    low_kind, low = reader.take_stream()
-    if not words.size or (kind, low_kind, low.size) != (RANS, RAW, words.size):
+    fused = _take_fused(reader, words.size)
+    if fused is None:
         return None
     reader.finish()
-    return exponents, low, words
+    return *fused, words
 
 
 def _decode_palette(reader: StreamReader, words: Words) -> None:

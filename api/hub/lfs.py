@@ -7,7 +7,6 @@ different servers.
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from ...store.backend import Backend
 from ..access import require_read, require_write
 from ..content import ranged
 from ..uploads import received_bytes, received_file
+from .bodies import parse_object
 from .errors import HubError
 from .signing import InvalidSignature
 from .state import Hub, base_url, hub_of
@@ -56,7 +56,7 @@ class _Object:
 
 async def batch(request: Request) -> Response:
     """POST /{git}/info/lfs/objects/batch: where to send files to, or to get them from."""
-    asked = _parse(await received_bytes(request, _MOST_JSON_BYTES))
+    asked = parse_object(await received_bytes(request, _MOST_JSON_BYTES))
     return await run_in_threadpool(_batch, request, asked)
 
 
@@ -202,7 +202,7 @@ def _read_parts(backend: Backend, keys: list[str]) -> Iterator[bytes]:
 
 async def verify(request: Request) -> Response:
     """POST /{git}/info/lfs/verify: is it there?"""
-    asked = _object(_parse(await received_bytes(request, _MOST_JSON_BYTES)))
+    asked = _object(parse_object(await received_bytes(request, _MOST_JSON_BYTES)))
 
     def check() -> Response:
         repo = request.path_params["repo"]
@@ -280,13 +280,3 @@ def _object(item: Any) -> _Object:
 
 def _line_error(code: int, message: str) -> dict[str, Any]:
     return {"error": {"code": code, "message": message}}
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HubError(400, f"the body is not JSON: {error}") from error
-    if not isinstance(asked, dict):
-        raise HubError(400, "the body is no JSON object")
-    return asked

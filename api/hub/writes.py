@@ -30,6 +30,7 @@ from ...dedup.incoming import StagedFile
 from ...dedup.names import check_path, check_repo
 from ..access import caller_of, repos_seen, require_create, require_write
 from ..uploads import received_bytes, received_file
+from .bodies import parse_object
 from .errors import HubError
 from .files import hub_files, is_lfs
 from .state import Hub, branch_of, hub_of, public_name, repo_url
@@ -141,7 +142,7 @@ def delete_tag(request: Request) -> Response:
 async def preupload(request: Request) -> Response:
     """POST /api/models/{repo}/preupload/{rev}: how each file is to be sent, and what is there."""
     body = await received_bytes(request, _MOST_PREUPLOAD_BYTES)
-    return await run_in_threadpool(_preupload, request, _parse(body))
+    return await run_in_threadpool(_preupload, request, parse_object(body))
 
 
 def _preupload(request: Request, asked: dict[str, Any]) -> Response:
@@ -310,14 +311,4 @@ def _asked_repo(request: Request, asked: dict[str, Any]) -> str:
 
 async def _json_body(request: Request, *, empty: bool = False) -> dict[str, Any]:
     body = await received_bytes(request, _MOST_JSON_BYTES)
-    return {} if empty and not body.strip() else _parse(body)
-
-
-def _parse(body: bytes) -> dict[str, Any]:
-    try:
-        asked = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise HubError(400, f"the body is not JSON: {error}") from error
-    if not isinstance(asked, dict):
-        raise HubError(400, "the body is no JSON object")
-    return asked
+    return {} if empty and not body.strip() else parse_object(body)
