@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import platform
 import signal
 import sys
@@ -147,7 +148,20 @@ def main() -> NoReturn:
     """The entry point of the installed command."""
     # Being told to stop is Ctrl-C by other means: temporary files go, the message is the same.
     signal.signal(signal.SIGTERM, _interrupt)
-    cli.main(prog_name="weightvault")
+    try:
+        cli.main(prog_name="weightvault")
+    except SystemExit as done:
+        if done.code == exits.INTERRUPTED:
+            _leave_at_once()
+        raise
+
+
+def _leave_at_once() -> NoReturn:
+    """Ends the process without waiting for its threads: one may be sending a pack for minutes, and
+    what it leaves half done is nothing but what a crash leaves."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exits.INTERRUPTED)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

@@ -8,8 +8,8 @@ import secrets
 import time
 from dataclasses import dataclass, replace
 
+from ..dedup.entries import TokenChange
 from ..dedup.errors import InvalidName, Missing
-from ..dedup.journal import TokenChange
 from ..dedup.local import LocalVault
 from ..dedup.names import check_repo
 from ..dedup.translate import store_errors

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
+from .background import Background
 from .coding import decode_range, decode_tensor
 from .errors import ChunksMissing, Corrupt
 from .manifest import ChunkUse
@@ -98,7 +99,7 @@ class ChunkReader:
     def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
         """Yields parts of chunks in order; whole chunks are verified against their digests, parts
         by the checksums of the blocks they lie in. Raises Corrupt when something is not right."""
-        with ThreadPoolExecutor(1, "fetch") as fetcher:
+        with Background("fetch") as fetcher:
             pending: Future[_Fetched] | None = None
             for batch in _batches(slices, self._batch_bytes):
                 upcoming = fetcher.submit(self._fetch_batch, batch)

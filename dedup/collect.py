@@ -30,7 +30,8 @@ from ..store.rows import batches
 from ..store.scrubbing import list_findings
 from .compact import move_live_frames
 from .copies import copy_bases
-from .journal import Tombs, catch_up, learn_packs, pack_entry, write_entry
+from .entries import Tombs, pack_entry
+from .journal import catch_up, learn_packs, write_entry
 from .manifest import manifest_key
 from .progress import Progress
 from .securing import REMOVAL_SECONDS

@@ -13,8 +13,9 @@ from ..store.moves import adopt_frames
 from ..store.needs import usable_among
 from ..store.pack import PackWriter
 from ..store.rows import Location
+from .entries import Moves
 from .frames import read_frames
-from .journal import Moves, write_entry
+from .journal import write_entry
 from .packing import add_frame
 from .progress import Progress
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..store.refs import commits_of, is_public, list_tags
+from .entries import RefChange, Visibility
 from .errors import Conflict, EntryNotFound, RevisionNotFound
 from .incoming import IncomingFiles, StagedFile
-from .journal import RefChange, Visibility
-from .local import make_commit
 from .manifest import FileEntry, Manifest, check_paths, manifest_name, pack_manifest
 from .names import check_branch, check_path, check_repo
+from .reading import make_commit
 from .segments import CHUNK_BYTES, Literal, cut_bytes
 from .translate import store_errors
 from .vault import Commit

@@ -36,9 +36,10 @@ from ..store.hashes import HashRow, find_holders, hashes_of
 from ..store.loose import LooseRow, add_loose, find_loose
 from ..store.uncoded import queue_chunks
 from .chunks import Buffer
+from .entries import Loose, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
 from .hashing import git_hasher
-from .journal import Loose, load_manifest, loose_row, pack_entry
+from .journal import load_manifest, loose_row
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import write_marker
 from .names import check_repo

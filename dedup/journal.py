@@ -7,17 +7,12 @@ same replay builds a catalogue from nothing (ARCHITECTURE.md, "The journal"; FOR
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
 
-from blake3 import blake3
-
-from ..store.backend import Backend, check_key
+from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.collection import (
     catalogue_id,
@@ -33,128 +28,34 @@ from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import pack_key, read_index
 from ..store.refs import change_ref, set_public
 from ..store.rows import CommitRow, SketchRow, batches
-from ..store.tokens import TokenRow, put_token
+from ..store.tokens import put_token
 from .candidates import sketch_row
-from .errors import Corrupt, VaultError
+from .entries import (
+    PREFIX,
+    AnyEntry,
+    Entry,
+    Loose,
+    Moves,
+    RefChange,
+    TokenChange,
+    Tombs,
+    Visibility,
+    key_at,
+    key_time,
+    pack_entry,
+    parse_entry,
+)
+from .errors import Corrupt
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
-from .names import check_branch, check_repo, is_commit_id
 from .progress import Progress
 from .sketchfile import parse_sketches, sketches_key
 from .uses import chunk_uses, file_row
-
-VERSION = 1
-_PREFIX = "journal/"
 
 # Clocks of several writers differ; entries this much older than the newest one known are looked
 # at again.
 CLOCK_MARGIN_SECONDS = 3600
 # Small objects: on S3 each takes a round trip, and connections are kept for as many.
 _READERS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A change of refs: a commit, with the hashes of files new with it, or, with no commit, the
-    deletion of the repo."""
-
-    repo: str
-    created: float
-    commit: CommitRow | None = None
-    hashes: tuple[HashRow, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class RefChange:
-    """A ref was made, moved, or with no target taken away, without a commit of its own. `kind` is
-    "branch" or "tag", `target` the id of a commit; a tag may have a message."""
-
-    repo: str
-    kind: str
-    name: str
-    target: str | None
-    created: float
-    message: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Visibility:
-    """A repo became public, or private."""
-
-    repo: str
-    public: bool
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class TokenChange:
-    """A token was made, or revoked if `row` says when."""
-
-    row: TokenRow
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """The frames of a pack took the place of those that these chunks had before."""
-
-    pack: str
-    chunks: tuple[bytes, ...]
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tombs:
-    """Objects that shall disappear (ARCHITECTURE.md, "Collection"). `stage` is "retire" when they
-    get their tombstones, "restore" when those are taken away again, "remove" when they go. `by` is
-    the identity of the catalogue whose collection it is."""
-
-    stage: str
-    keys: tuple[str, ...]
-    created: float
-    by: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Loose:
-    """A file was uploaded for a repo (dedup/incoming.py): its hashes as raw bytes, the manifest
-    that has but this file, and for how long it is kept."""
-
-    repo: str
-    sha256: bytes
-    git_sha1: bytes
-    manifest: str
-    keep_seconds: float
-    created: float
-
-    @property
-    def expires(self) -> float:
-        """Until when it is kept, Unix seconds."""
-        return self.created + self.keep_seconds
-
-
-AnyEntry = Entry | Moves | Tombs | Loose | RefChange | Visibility | TokenChange
-STAGES = ("retire", "restore", "remove")
-
-
-def commit_row(
-    repo: str,
-    branch: str,
-    manifest: str,
-    parent: str | None,
-    base: str | None,
-    *told: str | None,
-) -> CommitRow:
-    """Returns the row of a new commit, its id the hash of what it is made of; `told` are title,
-    message and author."""
-    created = time.time()
-    identity = json.dumps([repo, branch, manifest, parent, base, created, *told])
-    oid = blake3(identity.encode()).hexdigest()[:40]
-    return CommitRow(oid, repo, branch, parent, manifest, base, created, *told)
-
-
-def deletion(repo: str) -> Entry:
-    """Returns the entry that deletes a repo now."""
-    return Entry(repo, time.time())
 
 
 def write_entry(backend: Backend, entry: AnyEntry) -> str:
@@ -164,19 +65,13 @@ def write_entry(backend: Backend, entry: AnyEntry) -> str:
     return key
 
 
-def pack_entry(entry: AnyEntry) -> tuple[str, bytes]:
-    """Returns the key and the bytes of an entry."""
-    data = _pack_entry(entry)
-    return f"{_PREFIX}{_time_part(entry.created)}-{blake3(data).hexdigest()[:16]}", data
-
-
 def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None = None) -> int:
     """Brings a catalogue up to date with the journal; returns how many entries were new to it.
 
     That is none as a rule, all of them for a new catalogue, and a few where another machine
     writes to the same store or a server died between the entry and its transaction.
     """
-    listed = {i.key: i.size for i in backend.list(_PREFIX, after=_resume_key(catalogue))}
+    listed = {i.key: i.size for i in backend.list(PREFIX, after=_resume_key(catalogue))}
     new = catalogue.unknown_entries(listed)
     if new:
         learn_packs(backend, catalogue, progress=progress)
@@ -222,12 +117,7 @@ def list_entries(backend: Backend) -> Iterator[tuple[str, AnyEntry]]:
 
 def list_keys(backend: Backend) -> list[str]:
     """Returns the keys of all entries, in order."""
-    return [info.key for info in backend.list(_PREFIX)]
-
-
-def key_time(key: str) -> float:
-    """Returns the time, in Unix seconds, that a key begins with."""
-    return int(key.removeprefix(_PREFIX).partition("-")[0], 16) / 1e6
+    return [info.key for info in backend.list(PREFIX)]
 
 
 def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntry) -> None:
@@ -361,94 +251,4 @@ def _resume_key(catalogue: Catalogue) -> str:
     last = catalogue.last_entry()
     if last is None:
         return ""
-    return _PREFIX + _time_part(max(0.0, key_time(last) - CLOCK_MARGIN_SECONDS))
-
-
-def _time_part(seconds: float) -> str:
-    return f"{round(seconds * 1e6):016x}"
-
-
-def _pack_entry(entry: AnyEntry) -> bytes:
-    if isinstance(entry, Moves):
-        moves = {"pack": entry.pack, "chunks": [digest.hex() for digest in entry.chunks]}
-        outline = {"version": VERSION, "created": entry.created, "moves": moves}
-    elif isinstance(entry, Loose):
-        loose = asdict(entry)
-        loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
-        outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
-    elif isinstance(entry, TokenChange):
-        token = asdict(entry.row) | {"hash": entry.row.hash.hex()}
-        outline = {"version": VERSION, "created": entry.created, "token": token}
-    elif isinstance(entry, Tombs):
-        outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
-        outline["by"] = entry.by
-    else:
-        outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
-        outline |= _pack_change(entry)
-    return json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
-
-
-def _pack_change(entry: Entry | RefChange | Visibility) -> dict[str, Any]:
-    if isinstance(entry, Visibility):
-        return {"public": entry.public}
-    if isinstance(entry, RefChange):
-        named = {"kind": entry.kind, "name": entry.name}
-        return {"ref": {**named, "target": entry.target, "message": entry.message}}
-    if entry.commit is None:
-        return {}
-    commit = {name: value for name, value in asdict(entry.commit).items() if value is not None}
-    hashes = {h.digest.hex(): [h.sha256.hex(), h.git_sha1.hex()] for h in entry.hashes}
-    return {"commit": commit, **({"hashes": hashes} if hashes else {})}
-
-
-def parse_entry(key: str, data: bytes) -> AnyEntry:
-    """Reads an entry; raises Corrupt unless it is one and its key holds its hash."""
-    if not key.endswith("-" + blake3(data).hexdigest()[:16]):
-        raise Corrupt(f"journal entry {key} is damaged")
-    try:
-        outline = json.loads(data)
-        if outline["version"] != VERSION:
-            raise VaultError(f"journal entry {key} is too new", "upgrade weightvault")
-        entry = _parse_outline(outline)
-    except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt(f"journal entry {key} is malformed: {error}") from error
-    if isinstance(entry, Entry) and entry.commit is not None:
-        _check_commit(key, entry.commit)
-    return entry
-
-
-def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
-    created = float(outline["created"])
-    if "moves" in outline:
-        moves = outline["moves"]
-        pack_key(moves["pack"])
-        return Moves(moves["pack"], tuple(map(bytes.fromhex, moves["chunks"])), created)
-    for stage in STAGES:
-        if stage in outline:
-            keys = tuple(map(check_key, outline[stage]))
-            return Tombs(stage, keys, created, str(outline["by"]))
-    if "loose" in outline:
-        loose = dict(outline["loose"])
-        hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
-        return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
-    if "token" in outline:
-        token = dict(outline["token"])
-        return TokenChange(TokenRow(hash=bytes.fromhex(token.pop("hash")), **token), created)
-    repo = check_repo(outline["repo"])
-    if "public" in outline:
-        return Visibility(repo, bool(outline["public"]), created)
-    if "ref" in outline:
-        return RefChange(repo, created=created, **outline["ref"])
-    if "commit" not in outline:
-        return Entry(repo, created)
-    commit = CommitRow(**({"parent": None, "base": None} | outline["commit"]))
-    hashes = outline.get("hashes", {}).items()
-    rows = (HashRow(bytes.fromhex(d), *map(bytes.fromhex, others)) for d, others in hashes)
-    return Entry(repo, created, commit, tuple(rows))
-
-
-def _check_commit(key: str, commit: CommitRow) -> None:
-    check_repo(commit.repo)
-    check_branch(commit.branch)
-    if not is_commit_id(commit.oid):
-        raise Corrupt(f"journal entry {key} has no commit id")
+    return key_at(max(0.0, key_time(last) - CLOCK_MARGIN_SECONDS))

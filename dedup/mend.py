@@ -17,18 +17,10 @@ from ..store.rows import CommitRow
 from ..store.tokens import list_tokens
 from ..store.xorbs import end_generation, find_generation
 from .chunks import ChunkReader
+from .entries import AnyEntry, Entry, TokenChange, key_time, pack_entry, parse_entry
 from .errors import VaultError
 from .frames import read_frames
-from .journal import (
-    AnyEntry,
-    Entry,
-    TokenChange,
-    key_time,
-    list_keys,
-    load_manifest,
-    pack_entry,
-    parse_entry,
-)
+from .journal import list_keys, load_manifest
 from .manifest import ChunkUse
 from .marker import restore_marker
 from .replay import Replay, RepoState, changes_of

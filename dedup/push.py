@@ -5,15 +5,16 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..codecs.frame import parse_header
 from ..store.pack import PackWriter
+from .background import Background
 from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
 from .coding import encode_tensor
@@ -288,7 +289,7 @@ class _PackSender:
     def __init__(self, vault: Vault, folder: Path) -> None:
         self._vault = vault
         self._folder = folder
-        self._worker = ThreadPoolExecutor(1, "send")
+        self._worker = Background("send")
         self._pending: Future[None] | None = None
         self._writer: PackWriter | None = None
         self._sent = 0
@@ -297,8 +298,8 @@ class _PackSender:
     def __enter__(self) -> _PackSender:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._worker.shutdown(wait=True, cancel_futures=True)
+    def __exit__(self, *raised: Any) -> None:
+        self._worker.__exit__(*raised)
         if self._writer is not None:
             self._writer.abort()
 
@@ -330,7 +331,8 @@ class _PackSender:
     def _deliver(self, path: Path, name: str) -> Callable[[], None]:
         def deliver() -> None:
             self._vault.add_pack(path, name)
-            path.unlink()
+            # The folder is gone where an interrupted push did not wait for this.
+            path.unlink(missing_ok=True)
 
         return deliver
 

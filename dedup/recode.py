@@ -16,10 +16,11 @@ from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
 from ..store.rows import Location
 from ..store.sketches import FamilyRow, mark_planned
-from . import journal
 from .chunks import Buffer, ChunkReader
 from .coding import encode_tensor
+from .entries import Moves
 from .frames import read_frames
+from .journal import write_entry
 from .kin import Kin
 from .manifest import ChunkUse
 from .packing import add_frame
@@ -99,8 +100,8 @@ class Recoding:
         self._vault.add_pack(self._path, name)
 
         def publish(moved: list[bytes]) -> str:
-            moves = journal.Moves(name, tuple(moved), time.time())
-            return journal.write_entry(self._vault.backend, moves)
+            moves = Moves(name, tuple(moved), time.time())
+            return write_entry(self._vault.backend, moves)
 
         places = [group.places for group in self._groups]
         moved = set(adopt_frames(self._vault.catalogue, name, places, publish))

@@ -34,9 +34,10 @@ from .affected import affected_files, name_files
 from .chunks import Buffer, ChunkReader
 from .compact import move_places
 from .copies import copy_bases
+from .entries import Moves
 from .errors import VaultError
 from .frames import read_frames
-from .journal import Moves, catch_up, write_entry
+from .journal import catch_up, write_entry
 from .manifest import ChunkUse
 from .mend import mend_object
 from .packscan import is_right, scan_pack

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from ..store.rows import CommitRow
 from ..store.tokens import TokenRow
-from .journal import AnyEntry, Entry, RefChange, TokenChange, Visibility
+from .entries import AnyEntry, Entry, RefChange, TokenChange, Visibility
 
 # A ref by its kind, "branch" or "tag", and its name.
 Ref = tuple[str, str]

@@ -27,9 +27,10 @@ from ..store.scrubbing import (
 )
 from .affected import describe_findings, name_files
 from .chunks import Buffer, ChunkReader
+from .entries import parse_entry
 from .errors import VaultError
 from .frames import read_frames
-from .journal import catch_up, parse_entry
+from .journal import catch_up
 from .manifest import ChunkUse, manifest_name, parse_manifest
 from .marker import check_marker
 from .packscan import scan_pack

@@ -9,8 +9,9 @@ from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.collection import lift_tombstones, packs_holding, tombstones_among
 from ..store.pack import pack_key
+from .entries import Tombs, pack_entry
 from .errors import Conflict
-from .journal import Tombs, catch_up, pack_entry
+from .journal import catch_up
 from .manifest import manifest_key
 
 # Whoever announces in the journal that it removes objects deletes them within this time, or

@@ -34,8 +34,9 @@ from ..store.uncoded import (
 )
 from .bases import CARD, Lineage, choose_bases, find_lineage
 from .chunks import Buffer, ChunkReader
+from .entries import Moves
 from .errors import Corrupt, Missing, VaultError
-from .journal import Moves, write_entry
+from .journal import write_entry
 from .manifest import ChunkUse, Manifest
 from .optimise import recentre_chunks
 from .packing import add_frame

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..store.errors import NotFound
 from ..store.rows import CommitRow
+from .entries import Entry
 from .errors import ChunksMissing, Conflict, RepoNotFound
-from .journal import Entry, list_entries, load_manifest
+from .journal import list_entries, load_manifest
 from .manifest import Manifest, pack_manifest
 from .names import check_repo
 from .replay import Replay, RepoState, changes_of

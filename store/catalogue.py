@@ -16,11 +16,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from .bands import add_sketches
+from .commits import insert_commit
 from .engine import open_engine, store_error
-from .errors import NotFound
 from .hashes import HashRow, add_hashes
 from .listing import file_totals, repo_rows
-from .needs import hold_store, lift_pack, missing_bases, replace_unusable
+from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
 from .refs import check_head, tagged_commit
 from .rows import (
@@ -192,7 +192,7 @@ class Catalogue:
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
-            commit_id = self._commit_id(connection, repo_id, row, entries, uses)
+            commit_id = insert_commit(connection, repo_id, row, entries, uses)
             branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
             moved = connection.execute(
                 update(refs)
@@ -340,38 +340,6 @@ class Catalogue:
         inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
         return len(connection.execute(inserted, rows).all())
 
-    def _commit_id(
-        self,
-        connection: Connection,
-        repo_id: int | None,
-        row: CommitRow,
-        entries: Sequence[FileRow],
-        uses: Mapping[bytes, int],
-    ) -> int:
-        """Returns the id of the commit's row, written now unless it is there."""
-        same = select(commits.c.id).where(commits.c.repo_id == repo_id, commits.c.oid == row.oid)
-        present = connection.scalar(same)
-        if present is not None:
-            return present
-        values = {
-            "repo_id": repo_id,
-            "oid": row.oid,
-            "branch": row.branch,
-            "parent": row.parent,
-            "manifest": row.manifest,
-            "base": row.base,
-            "created": row.created,
-            "title": row.title,
-            "message": row.message,
-            "author": row.author,
-        }
-        key = connection.execute(insert(commits).values(values)).inserted_primary_key
-        assert key is not None
-        commit_id = key[0]
-        _add_files(connection, commit_id, entries)
-        _add_uses(connection, commit_id, uses)
-        return commit_id
-
 
 def open_catalogue(url: str, *, migrate: bool = False) -> Catalogue:
     """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
@@ -380,37 +348,6 @@ def open_catalogue(url: str, *, migrate: bool = False) -> Catalogue:
     cannot be opened.
     """
     return Catalogue(open_engine(url, migrate=migrate))
-
-
-def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow]) -> None:
-    rows = [
-        {
-            "commit_id": commit_id,
-            "path": e.path,
-            "bytes": e.bytes,
-            "digest": e.digest,
-            "recipe": e.recipe,
-            "tensors": e.tensors,
-            "format": e.format,
-            "tensor_bytes": e.tensor_bytes,
-            "inlined_bytes": e.inlined_bytes,
-        }
-        for e in entries
-    ]
-    if rows:
-        connection.execute(insert(files), rows)
-
-
-def _add_uses(connection: Connection, commit_id: int, uses: Mapping[bytes, int]) -> None:
-    for batch in batches(list(uses)):
-        used = select(chunks.c.id, chunks.c.digest).where(chunks.c.digest.in_(batch))
-        rows = [
-            {"commit_id": commit_id, "chunk_id": row.id, "uses": uses[row.digest]}
-            for row in connection.execute(used)
-        ]
-        if len(rows) != len(batch) or missing_bases(connection, batch):
-            raise NotFound("a chunk that this commit needs has no frame in the catalogue")
-        connection.execute(insert(commit_chunks), rows)
 
 
 def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:

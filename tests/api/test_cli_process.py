@@ -12,10 +12,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 from models import read_folder
+
+from weightvault.dedup.local import LocalVault
 
 HEAVY = ["numba", "numpy", "fastapi", "pydantic", "sqlalchemy", "boto3", "httpx", "rich", "uvicorn"]
 
@@ -144,6 +147,30 @@ def test_an_interrupted_push(spawn, model: Path, number: signal.Signals) -> None
     assert "nothing was committed" in err
     assert "hint: push again to resume" in err
     assert "Traceback" not in err
+
+
+def test_an_interrupted_push_does_not_wait_for_its_pack(
+    spawn, run, live: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, repaired, add_pack = Event(), Event(), LocalVault.add_pack
+
+    def take_long(vault: LocalVault, path: Path, name: str) -> int:
+        begun.set()
+        repaired.wait(120)
+        return add_pack(vault, path, name)
+
+    monkeypatch.setattr(LocalVault, "add_pack", take_long)
+    process = spawn("--vault", live, "push", model, "org/model")
+    assert begun.wait(60)
+    process.send_signal(signal.SIGINT)
+    status, out, err = finish(process)
+    repaired.set()
+    assert (status, out) == (130, "")
+    assert "hint: push again to resume" in err
+    assert "Traceback" not in err
+    assert run("--vault", live, "push", model, "org/model").exit_code == 0
+    assert run("--vault", live, "pull", "org/model", tmp_path / "out").exit_code == 0
+    assert read_folder(tmp_path / "out") == read_folder(model)
 
 
 def test_rm_asks_on_a_terminal(spawn, run, model: Path, tmp_path: Path) -> None:

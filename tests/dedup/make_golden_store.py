@@ -21,7 +21,7 @@ from models import make_weights, read_folder, safetensors_bytes, tune, write_mod
 from vaults import open_local
 
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.journal import RefChange, Visibility
+from weightvault.dedup.entries import RefChange, Visibility
 from weightvault.dedup.push import push
 
 SHAPES = {"w": (48, 64), "b": (64,)}

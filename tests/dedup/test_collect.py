@@ -10,7 +10,7 @@ from catalogue_rows import read_rows
 from models import make_weights, read_folder, tune, write_model
 from vaults import Wrapper, open_local
 
-from weightvault.dedup import collect, journal
+from weightvault.dedup import collect, entries, journal
 from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
 from weightvault.dedup.local import LocalVault
@@ -329,8 +329,8 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
     def on_remove() -> None:
         stages.append("remove")
         # Without reading the journal first, as if its commit had been under way all the time.
-        snapshot_row = journal.commit_row("org/kept", "main", manifest, None, None)
-        entry = journal.Entry("org/kept", snapshot_row.created, snapshot_row)
+        snapshot_row = entries.commit_row("org/kept", "main", manifest, None, None)
+        entry = entries.Entry("org/kept", snapshot_row.created, snapshot_row)
         journal.write_entry(there.backend, entry)
 
     manifest = there.resolve("org/m").commit.manifest
@@ -415,10 +415,10 @@ def test_undelete_brings_back_branches_tags_and_who_may_see(local: LocalVault, t
     second = push(local, model(tmp_path, 2), "org/m").commit.id
     push(local, model(tmp_path, 3), "org/m", "gone")
     for entry in (
-        journal.RefChange("org/m", "branch", "gone", None, time.time()),
-        journal.RefChange("org/m", "branch", "main", first, time.time()),
-        journal.RefChange("org/m", "tag", "v2", second, time.time(), "the second"),
-        journal.Visibility("org/m", True, time.time()),
+        entries.RefChange("org/m", "branch", "gone", None, time.time()),
+        entries.RefChange("org/m", "branch", "main", first, time.time()),
+        entries.RefChange("org/m", "tag", "v2", second, time.time(), "the second"),
+        entries.Visibility("org/m", True, time.time()),
     ):
         local.record(entry)
     tables = ("refs", "tags", "repos")

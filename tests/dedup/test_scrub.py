@@ -13,8 +13,8 @@ from models import make_weights, read_folder, tune, write_model
 from vaults import Wrapper, open_local
 
 from weightvault.dedup.collect import Collector
+from weightvault.dedup.entries import RefChange, TokenChange, Visibility
 from weightvault.dedup.errors import Corrupt, Unreachable, VaultError
-from weightvault.dedup.journal import RefChange, TokenChange, Visibility
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push

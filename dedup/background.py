@@ -1,0 +1,41 @@
+"""One thread that works ahead of, or behind, the one that calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
+
+# Whoever presses Ctrl-C waits no longer than this for what is nearly done.
+PATIENCE_SECONDS = 2.0
+
+_T = TypeVar("_T")
+
+
+class Background:
+    """A thread to give work to, one piece after the other.
+
+    Leaving its `with` block waits for what it is at, and drops what it has not begun. Only where
+    that is because of an interrupt, or because nobody wants the rest of a generator, it is left
+    alone after a moment: on a slow line a pack may take minutes. So what it does must be safe to be
+    cut off anywhere, as by a crash.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._pool = ThreadPoolExecutor(1, name)
+        self._latest: Future[Any] | None = None
+
+    def __enter__(self) -> Background:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        interrupted = kind is not None and not issubclass(kind, Exception)
+        self._pool.shutdown(wait=not interrupted, cancel_futures=True)
+        if interrupted and self._latest is not None:
+            wait([self._latest], PATIENCE_SECONDS)
+
+    def submit(self, work: Callable[..., _T], *args: Any) -> Future[_T]:
+        """Lets the thread call `work` with `args` when it comes to that."""
+        future = self._pool.submit(work, *args)
+        self._latest = future
+        return future
