@@ -73,25 +73,29 @@ def count_contexts_kernel(symbols, contexts, counts):
 
 
 @njit(nogil=True, cache=True)
-def normalise_kernel(counts, size, scale, most, freqs):
+def normalise_kernel(counts, size, scale, most, places, freqs):
     """Scales ``counts[:size]`` to frequencies that sum to ``scale``, none of a present symbol
     below 1.
 
-    ``counts``: (256,) uint32. ``most``: bound of one frequency; where it is below ``scale``, at
-    least two symbols are present. ``freqs``: (256,) uint16, ``freqs[:size]`` written. The
-    rounding error goes, one unit at a time, where it changes the coded length least: to the
-    largest or smallest count per 2f + 1 or 2f - 1, the first of equals.
+    ``counts``: (256,) uint32, not all of ``counts[:size]`` zero. ``most``: bound of one frequency;
+    where it is below ``scale``, at least two symbols are present. ``places``: (256,) uint8,
+    scratch. ``freqs``: (256,) uint16, ``freqs[:size]`` written. The rounding error goes, one unit
+    at a time, where it changes the coded length least: to the largest or smallest count per 2f + 1
+    or 2f - 1, the first of equals.
     """
-    total = np.int64(0)
+    total = np.uint64(0)
+    present = 0
     for s in range(size):
-        total += np.int64(counts[s])
+        freqs[s] = 0
+        places[present] = s
+        present += counts[s] > 0
+        total += np.uint64(counts[s])
     left = np.int64(scale)
-    for s in range(size):
-        count = np.int64(counts[s])
-        f = (count * scale + total // 2) // total
-        if count > 0 and f == 0:
-            f = np.int64(1)
-        f = min(f, np.int64(most))
+    half = total // np.uint64(2)
+    for i in range(present):
+        s = places[i]
+        f = np.int64((np.uint64(counts[s]) * np.uint64(scale) + half) // total)
+        f = min(max(f, np.int64(1)), np.int64(most))
         freqs[s] = f
         left -= f
     while left != 0:
@@ -99,9 +103,10 @@ def normalise_kernel(counts, size, scale, most, freqs):
         best = -1
         best_count = np.int64(0)
         best_weight = np.int64(1)
-        for s in range(size):
+        for i in range(present):
+            s = places[i]
             f = np.int64(freqs[s])
-            if f == 0 or f + step == 0 or f + step > most:
+            if f + step == 0 or f + step > most:
                 continue
             weight = 2 * f + step
             gain = step * (np.int64(counts[s]) * best_weight - best_count * weight)
@@ -126,11 +131,12 @@ def price_kernel(counts, freqs, costs):
 
 
 @njit(nogil=True, cache=True)
-def fit_kernel(counts, group_log2, pooled, freqs):
+def fit_kernel(counts, group_log2, pooled, places, freqs):
     """Fits a table with groups of ``2**group_log2`` symbols to ``counts`` (256,) uint32 with any
     symbol present.
 
-    ``pooled``: (256,) uint32, scratch. ``freqs``: (256,) uint16, written.
+    ``pooled``: (256,) uint32 and ``places``: (256,) uint8 are scratch. ``freqs``: (256,) uint16,
+    written.
     """
     size = 256 >> group_log2
     present = 0
@@ -153,7 +159,7 @@ def fit_kernel(counts, group_log2, pooled, freqs):
         if present == 1:
             pooled[only] = scale - 1
             pooled[only ^ 1] = 1
-    normalise_kernel(pooled, size, scale, most, freqs)
+    normalise_kernel(pooled, size, scale, most, places, freqs)
     for s in range(255, -1, -1):
         freqs[s] = freqs[s >> group_log2]
 
@@ -179,7 +185,7 @@ def choose_kernel(counts, costs, spare, pooled, packed, freqs, tags):
         for group_log2 in range(0, GROUP_LOG2 + 1, GROUP_LOG2):
             if row > 0 and best <= 8 * ONE_BIT:
                 break
-            fit_kernel(counts[row], group_log2, pooled, spare)
+            fit_kernel(counts[row], group_log2, pooled, packed, spare)
             table_bytes = pack_table_kernel(spare, group_log2, packed, 0)
             own = price_kernel(counts[row], spare, costs) + np.int64(table_bytes) * 8 * ONE_BIT
             if own < best:

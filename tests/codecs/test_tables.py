@@ -11,7 +11,7 @@ COUNTS = st.lists(st.tuples(st.integers(0, 255), st.integers(1, 1 << 20)), min_s
 
 def _fit(counts: np.ndarray, group_log2: int) -> np.ndarray:
     freqs = np.zeros(256, np.uint16)
-    tables.fit_kernel(counts, group_log2, np.zeros(256, np.uint32), freqs)
+    tables.fit_kernel(counts, group_log2, np.zeros(256, np.uint32), np.zeros(256, np.uint8), freqs)
     return freqs
 
 
