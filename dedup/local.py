@@ -13,7 +13,7 @@ from ..store.errors import NotFound, StoreError
 from ..store.hashes import HashRow
 from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
-from ..store.needs import usable_among
+from ..store.needs import stranded_among, usable_among
 from ..store.pack import PackEntry, pack_key
 from ..store.rows import CommitRow
 from ..store.scrubbing import get_setting, set_setting
@@ -21,7 +21,7 @@ from .candidates import find_candidates, sketch_row
 from .check import check_vault
 from .chunks import ChunkReader
 from .entries import AnyEntry, Entry, commit_row, deletion, pack_entry
-from .errors import ChunksMissing, InvalidManifest
+from .errors import ChunksMissing, Corrupt, InvalidManifest
 from .families import find_families
 from .hashing import hash_file
 from .ingest import check_pack
@@ -124,7 +124,12 @@ class LocalVault(VaultReader):
             if head and head.manifest == name and self.backend.exists(manifest_key(name)):
                 return make_commit(head)
             self._check_chunks(manifest)
-            hashes = self._check_files(manifest)
+            try:
+                hashes = self._check_files(manifest)
+            except Corrupt:
+                # A collection may have come in between, which says what to do better.
+                self._check_chunks(manifest)
+                raise
             secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = commit_row(repo, branch, name, head.oid if head else None, base)
             self.record_commit(row, manifest, data, row.created, hashes)
@@ -316,6 +321,13 @@ class LocalVault(VaultReader):
         if absent:
             raise ChunksMissing(
                 f"{len(absent)} of {len(wanted)} chunks were never uploaded", "push again"
+            )
+        with self.catalogue.reading() as connection:
+            stranded = stranded_among(connection, wanted.keys())
+        if stranded:
+            raise ChunksMissing(
+                f"what {len(stranded)} of {len(wanted)} chunks were coded against was collected",
+                "push again",
             )
         wrong = [d for d, size in wanted.items() if known[d] != size]
         if wrong:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, insert, select
 
 from .errors import NotFound
-from .needs import missing_bases
+from .needs import hold_bases
 from .rows import CommitRow, FileRow, batches
 from .schema import chunks, commit_chunks, commits, files
 
@@ -74,6 +74,6 @@ def _add_uses(connection: Connection, commit_id: int, uses: Mapping[bytes, int])
             {"commit_id": commit_id, "chunk_id": row.id, "uses": uses[row.digest]}
             for row in connection.execute(used)
         ]
-        if len(rows) != len(batch) or missing_bases(connection, batch):
+        if len(rows) != len(batch) or not hold_bases(connection, batch):
             raise NotFound("a chunk that this commit needs has no frame in the catalogue")
         connection.execute(insert(commit_chunks), rows)

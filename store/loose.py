@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select
 from .catalogue import Catalogue
 from .errors import NotFound
 from .hashes import HashRow, add_hashes
-from .needs import hold_store, missing_bases
+from .needs import hold_bases, hold_store
 from .rows import batches
 from .schema import chunks, loose_chunks, loose_files
 
@@ -96,6 +96,6 @@ def _add_uses(connection: Connection, loose_id: int, digests: Collection[bytes])
     for batch in batches(list(digests)):
         used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
         rows = [{"loose_id": loose_id, "chunk_id": i} for i in connection.scalars(used)]
-        if len(rows) != len(batch) or missing_bases(connection, batch):
+        if len(rows) != len(batch) or not hold_bases(connection, batch):
             raise NotFound("a chunk of this upload has no frame in the catalogue")
         connection.execute(insert(loose_chunks), rows)

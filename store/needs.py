@@ -2,7 +2,9 @@
 
 A frame is *live* while a commit or an upload that has not expired uses its chunk, or uses a delta
 whose base it is. It is *unusable* while a scrub has it on record as damaged, or its base has no
-frame or an unusable one.
+frame, an unusable one, or one that is a delta itself: readers go no deeper. That last happens to
+nothing live, but to a delta that was sent and not committed yet, when a collection takes the frame
+by which its base stood alone and leaves another.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def is_live(rows: Any = chunks) -> Any:
 def is_usable(frames: Any = chunks) -> Any:
     """The condition that a row of `chunks` or `spares` can be read, as far as anybody knows."""
     base = chunks.alias("its_base")
-    intact = exists().where(base.c.digest == frames.c.base, ~_is_damaged(base))
+    sound = base.c.base.is_(None) & ~_is_damaged(base)
+    intact = exists().where(base.c.digest == frames.c.base, sound)
     return ~_is_damaged(frames) & (frames.c.base.is_(None) | intact)
 
 
@@ -65,7 +68,17 @@ def usable_among(connection: Connection, digests: Collection[bytes]) -> set[byte
 
 def replace_unusable(connection: Connection, digests: Collection[bytes]) -> list[bytes]:
     """Puts a spare frame in use for those of `digests` whose own cannot be read; returns them."""
-    broken = list(by_digest(connection, select(chunks).where(~is_usable()), digests))
+    replaced: list[bytes] = []
+    # A base that stands alone again makes frames usable that were not.
+    while found := _replace_once(connection, digests):
+        replaced += found
+    return replaced
+
+
+def _replace_once(connection: Connection, digests: Collection[bytes]) -> list[bytes]:
+    # Whoever else replaces one of them waits (PostgreSQL), all in one order.
+    held = select(chunks).where(~is_usable()).order_by(chunks.c.digest).with_for_update()
+    broken = list(by_digest(connection, held, sorted(set(digests))))
     replaced = []
     for chunk in broken:
         fit = select(spares).where(spares.c.chunk_id == chunk.id, is_usable(spares))
@@ -91,8 +104,23 @@ def _may_use(connection: Connection, chunk: Any, spare: Any) -> bool:
     )
 
 
-def missing_bases(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
-    """Returns the bases of the deltas among `digests` that have no frame at all."""
+def stranded_among(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
+    """Returns the deltas among `digests` whose base has no frame, or none of its own."""
+    base = chunks.alias("its_base")
+    alone = exists().where(base.c.digest == chunks.c.base, base.c.base.is_(None))
+    query = select(chunks.c.digest).where(chunks.c.base.is_not(None), ~alone)
+    return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def hold_bases(connection: Connection, digests: Collection[bytes]) -> bool:
+    """Says whether each delta among `digests` has a base to be read with, having put spare frames
+    in use where that helps."""
+    stranded = stranded_among(connection, digests)
+    if stranded:
+        replace_unusable(connection, {*stranded, *_bases_of(connection, stranded)})
+    return not stranded or not stranded_among(connection, digests)
+
+
+def _bases_of(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
     edges = select(chunks.c.base).where(chunks.c.base.is_not(None))
-    bases = {row.base for row in by_digest(connection, edges, digests)}
-    return bases - {r.digest for r in by_digest(connection, select(chunks.c.digest), bases)}
+    return {row.base for row in by_digest(connection, edges, digests)}

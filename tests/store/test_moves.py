@@ -5,10 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from sketch_samples import add_rows, flip_bits, make_entry, make_row
+from sketch_samples import add_commit, add_rows, flip_bits, make_entry, make_row
 
 from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.collection import remove_dead, set_tombstones
+from weightvault.store.errors import NotFound
 from weightvault.store.moves import adopt_frames, can_stand_alone, replay_moves
+from weightvault.store.needs import usable_among
 from weightvault.store.rows import Location, SketchRow
 from weightvault.store.sketches import find_near
 
@@ -106,6 +109,34 @@ def test_a_delta_that_comes_too_late_brings_its_base_back(catalogue: Catalogue):
     add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
     assert bases(catalogue) == [None, None, NEW.digest]
     assert searchable(catalogue) == {OLD.bits, NEW.bits}
+
+
+def test_a_delta_on_what_a_collection_left_as_a_delta_is_sent_again(catalogue: Catalogue):
+    """With the first pack goes the frame by which OLD stands alone; MEMBER is a delta on it."""
+    remove_first(catalogue)
+    with catalogue.reading() as connection:
+        assert usable_among(connection, [row.digest for row in FAMILY]) == set()
+    # NEW has a frame of its own, MEMBER one on NEW, and OLD too.
+    add_commit(catalogue, "org/m", [row.digest for row in FAMILY])
+    assert bases(catalogue) == [NEW.digest, None, NEW.digest]
+
+
+def test_a_delta_that_cannot_be_read_is_not_committed(catalogue: Catalogue):
+    late = flip_bits(OLD, 3, "late")
+    add_rows(catalogue, "third", [late], base=OLD.digest)
+    remove_first(catalogue)
+    with pytest.raises(NotFound):
+        add_commit(catalogue, "org/m", [late.digest])
+    add_rows(catalogue, "fourth", [late])
+    add_commit(catalogue, "org/m", [late.digest])
+    assert catalogue.locate([late.digest])[late.digest].base is None
+
+
+def remove_first(catalogue: Catalogue) -> None:
+    """Collects the first pack, which nothing needs."""
+    keys = ["packs/fi/first"]
+    set_tombstones(catalogue, keys, 0, "journal/1", lambda: None)
+    assert remove_dead(catalogue, keys, 0, lambda _: "journal/2") == keys
 
 
 def test_nothing_moves_when_the_entry_cannot_be_written(catalogue: Catalogue):
