@@ -8,8 +8,11 @@ import numpy as np
 
 from . import frame as frames
 from .blocks import BLOCK_SLACK
-from .buffers import Bytes, NewBytes, scratch
+from .buffers import Bytes, make_room, scratch
 from .pool import map_all
+
+Frame = bytes | memoryview
+"""A whole frame: bytes of its own, or a view of memory that the caller keeps."""
 
 Coder = Callable[[int, Bytes], int]
 """Codes the block of an index to the front of (n,) uint8, n its length and ``BLOCK_SLACK``, and
@@ -28,14 +31,18 @@ class Placed:
 class Body:
     """The blocks of one frame, behind room for a head that is known last.
 
-    ``head_bytes``: the most that the head may take. ``raw_bytes``, ``block_bytes``: the length of
-    the tensor, and of its blocks but the last.
+    ``head_bytes``: the most that the head may take; the name of a base is the most it may then lack
+    of that. ``raw_bytes``, ``block_bytes``: the length of the tensor, and of its blocks but the
+    last. ``out``: where the frame is to lie, (frame_room(raw_bytes),) uint8 or more; None for new
+    memory.
     """
 
-    def __init__(self, head_bytes: int, raw_bytes: int, block_bytes: int) -> None:
+    def __init__(
+        self, head_bytes: int, raw_bytes: int, block_bytes: int, out: Bytes | None = None
+    ) -> None:
         self.count = -(-raw_bytes // block_bytes)
         self._room_bytes = min(block_bytes, raw_bytes) + BLOCK_SLACK
-        self._frame = NewBytes(head_bytes + raw_bytes + self.count * BLOCK_SLACK)
+        self._frame = make_room(frames.frame_room(raw_bytes), out)
         self._head_bytes = self._end = head_bytes
         self._lock = threading.Lock()
         self._next = 0
@@ -54,7 +61,12 @@ class Body:
         return map_all(work, range(self.count), threads)
 
     def _place(self, index: int, block: Bytes) -> None:
-        """Copies a block to its place, straight from the cache if the ones before it are done."""
+        """Copies a block to its place, straight from the cache if the ones before it are done.
+
+        One thread at a time: of two that reach a new page of 2 MiB together, both clear one. Two
+        threads coded 84 MB of BF16 into new memory 1.46 times as fast as one so, 1.75 with a lock;
+        1.83 and 1.78 times into memory that was there.
+        """
         with self._lock:
             if index != self._next:
                 self._early[index] = block.copy()
@@ -65,16 +77,18 @@ class Body:
             self._next += len(ready)
             at = self._end
             self._end += sum(part.size for part in ready)
-        for part in ready:
-            self._frame.view[at : at + part.size] = part
-            at += part.size
+            for part in ready:
+                # What finds no room is more than a raw frame takes, and will not be asked for.
+                if at + part.size <= self._frame.view.size:
+                    self._frame.view[at : at + part.size] = part
+                at += part.size
 
     def saves(self, head: bytes, raw_bytes: int) -> bool:
         """Tells whether the frame is smaller than a raw one."""
         stored_bytes = self._end - self._head_bytes
         return len(head) + stored_bytes < raw_bytes + frames.RAW_OVERHEAD_BYTES
 
-    def finish(self, head: bytes) -> bytes:
+    def finish(self, head: bytes) -> Frame:
         """Returns the frame, after which nothing else can be asked of the body."""
         view, begin, size = self._frame.view, self._head_bytes, self._end - self._head_bytes
         if len(head) != begin:

@@ -31,6 +31,23 @@ def view_bytes(buffer: Any) -> Bytes:
     return freeze(np.frombuffer(buffer, np.uint8))
 
 
+def view_room(buffer: Any, *inputs: Bytes | None) -> Bytes:
+    """Returns a writable C-contiguous buffer as (n,) uint8 without copying it.
+
+    Raises ValueError for one that is read-only, not C-contiguous, or shares memory with any of
+    ``inputs``, which are read while it is written.
+    """
+    is_array = isinstance(buffer, np.ndarray)
+    if not (buffer.flags.c_contiguous if is_array else memoryview(buffer).c_contiguous):
+        raise ValueError("out is not C-contiguous")
+    room = np.frombuffer(buffer, np.uint8)
+    if not room.flags.writeable:
+        raise ValueError("out is read-only")
+    if any(other is not None and np.may_share_memory(room, other) for other in inputs):
+        raise ValueError("out shares memory with what is read")
+    return room
+
+
 def freeze(array: NDArray[Any]) -> NDArray[Any]:
     """Returns a read-only view of ``array``."""
     view = array.view()
@@ -78,6 +95,22 @@ class NewBytes:
     def __del__(self) -> None:
         """Gives up the reference held here: what ``finish`` returned has its own."""
         _drop(self._object)
+
+
+class KeptBytes:
+    """Memory of the caller, to be filled like ``NewBytes``: ``view`` is (n,) uint8."""
+
+    def __init__(self, room: Bytes) -> None:
+        self.view = room
+
+    def finish(self, size: int) -> memoryview:
+        """Returns the first ``size`` bytes, where they are."""
+        return self.view[:size].data
+
+
+def make_room(size: int, out: Bytes | None) -> NewBytes | KeptBytes:
+    """Returns ``out``, (size,) uint8 or more, or new bytes for None, as something to fill."""
+    return NewBytes(size) if out is None else KeptBytes(out)
 
 
 _new_bytes = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ssize_t)(

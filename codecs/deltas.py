@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from . import delta_blocks
 from . import frame as frames
-from .assembly import Body, Placed
-from .blocked import BLOCK_BYTES, choose_effort
+from .assembly import Body, Frame, Placed
+from .blocked import BLOCK_BYTES, choose_effort, find_place, put_block, take_block
 from .buffers import Bytes
 from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
 from .difference_widths import Wish
@@ -52,13 +50,15 @@ def encode_delta(
     columns: int,
     digest: bytes,
     threads: int,
-) -> bytes | None:
+    out: Bytes | None,
+) -> Frame | None:
     """Encodes (n,) uint8, n >= 1, against ``base`` and its digest into a frame.
 
     None where no block needs the base, or where the frame would be larger than a raw one.
     ``rows``: where the tensor's bytes stand in the base, () for the same place in one of equal
     length. ``codec``: one of the codecs with a base, or None for the best of them in each block.
-    ``columns``: elements in a row of the tensor, 0 where unknown.
+    ``columns``: elements in a row of the tensor, 0 where unknown. ``out``: where the frame is to
+    lie, see ``Body``; one of no blocks is short, and lies elsewhere.
     """
     against, base_digest = base
     where = rows or ((0, 0, data.size),)
@@ -75,12 +75,12 @@ def encode_delta(
     effort = choose_effort(level, "planes")
     job = Job(dtype, effort, wishes, _LAYOUTS[codec], level == "max" and codec is None)
 
-    def code(index: int, out: Bytes) -> int:
+    def code(index: int, place: Bytes) -> int:
         start = index * block_bytes
         raw = data[start : start + block_bytes]
-        return delta_blocks.encode_parts(raw, against, parts[index], start, job, out)
+        return delta_blocks.encode_parts(raw, against, parts[index], start, job, place)
 
-    body = Body(frames.blocked_head_bytes(len(parts), True, rows), data.size, block_bytes)
+    body = Body(frames.blocked_head_bytes(len(parts), True, rows), data.size, block_bytes, out)
     placed = body.encode(code, threads)
     if not any(delta_blocks.needs_base(block.layout) for block in placed):
         return None
@@ -121,45 +121,38 @@ def decode_delta(
     header: frames.FrameHeader,
     frame: Bytes,
     start: int,
-    stop: int,
     base: Bytes,
     threads: int,
-) -> Bytes:
-    """Decodes the raw bytes from ``start`` to ``stop`` of a frame with a base, (stop - start,)
-    uint8.
+    out: Bytes,
+) -> None:
+    """Decodes the raw bytes of a frame with a base from ``start`` on into ``out`` (n,) uint8.
 
     Decodes the blocks that hold them and no others. ``base`` reaches as far as the row map says.
     Raises CorruptFrame or UnsupportedFrame.
     """
-    if header.codec == "identical":
-        return _decode_identical(header, frame, start, stop, base)
-    dtype = find_dtype(header.dtype)
     where = header.rows or ((0, 0, header.raw_bytes),)
-    spans = list(header.spans(start, stop))
-    origin = spans[0].start if spans else start
-    out = np.empty(spans[-1].stop - origin if spans else 0, np.uint8)
+    if header.codec == "identical":
+        _decode_identical(header, frame, start, base, where, out)
+        return
+    dtype = find_dtype(header.dtype)
 
     def decode(span: frames.BlockSpan) -> None:
-        stored = frame[span.offset : span.offset + span.stored_bytes]
-        if frames.checksum_block(stored.data) != span.checksum:
-            raise CorruptFrame(f"block {span.index} does not match its checksum")
+        stored = take_block(frame, span)
         parts = list(cut_parts(where, span.start, span.stop))
-        piece = out[span.start - origin : span.stop - origin]
-        delta_blocks.decode_parts(stored, dtype, base, parts, piece)
+        place = find_place(span, start, dtype, out)
+        delta_blocks.decode_parts(stored, dtype, base, parts, place)
+        put_block(place, span, start, out)
 
-    map_all(decode, spans, threads)
-    return out[start - origin : stop - origin]
+    map_all(decode, list(header.spans(start, start + out.size)), threads)
 
 
 def _decode_identical(
-    header: frames.FrameHeader, frame: Bytes, start: int, stop: int, base: Bytes
-) -> Bytes:
+    header: frames.FrameHeader, frame: Bytes, start: int, base: Bytes, where: Rows, out: Bytes
+) -> None:
     if frames.checksum_body(frame[header.body_offset :].data) != header.body_checksum:
         raise CorruptFrame("the body does not match its checksum")
-    out = np.empty(stop - start, np.uint8)
-    for part in cut_parts(header.rows or ((0, 0, header.raw_bytes),), start, stop):
+    for part in cut_parts(where, start, start + out.size):
         piece = delta_blocks.piece_of(base, part)
         if piece is None:
             raise CorruptFrame("a copy of the base has bytes that are not in it")
         out[part.start - start : part.stop - start] = piece
-    return out

@@ -113,6 +113,13 @@ class FrameHeader:
             offset += stored_bytes
 
 
+def frame_room(raw_bytes: int) -> int:
+    """Returns how much memory ``pipeline.encode_into`` needs for a tensor of ``raw_bytes``: what
+    the longest frame takes, and the name of a base that is tried and of no use.
+    """
+    return raw_bytes + RAW_OVERHEAD_BYTES + _DIGEST_BYTES
+
+
 def checksum_body(body: Buffer) -> int:
     """Returns the xxh3-64 that guards the body of a flat codec."""
     return xxhash.xxh3_64_intdigest(body)

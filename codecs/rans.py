@@ -195,6 +195,11 @@ def _finish(
 
 
 def open_stream(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:
+    """Returns the states, (64,) uint32, that a coded plane starts from.
+
+    ``head_bytes``: what comes before them, 1 for ``segment_log2`` or 0. Raises CorruptFrame where
+    they are not there, or are none that an encoder ends in.
+    """
     if source.size < head_bytes + STATES_BYTES or (head_bytes and not 6 <= source[0] <= 31):
         raise CorruptFrame("an entropy-coded stream has no proper head")
     states = source[head_bytes : head_bytes + STATES_BYTES].copy().view(np.uint32)
@@ -204,5 +209,8 @@ def open_stream(source: Bytes, head_bytes: int) -> NDArray[np.uint32]:
 
 
 def close_stream(source: Bytes, at: int, states: NDArray[np.uint32]) -> None:
+    """Raises CorruptFrame unless a decoder that stopped ``at`` has used all of ``source``, and
+    ``states`` are those that encoders start from.
+    """
     if at != source.size or bool((states != LOWER_BOUND).any()):
         raise CorruptFrame("an entropy-coded stream does not decode")
