@@ -14,6 +14,7 @@ from .background import Background
 from .coding import decode_range, decode_tensor
 from .errors import ChunksMissing, Corrupt
 from .manifest import ChunkUse
+from .rooms import ROOMS
 from .segments import CHUNK_BYTES
 
 Buffer = bytes | bytearray | memoryview
@@ -217,13 +218,15 @@ def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: 
     try:
         # Bases were verified when they were decoded, so their digest need not be taken again.
         known = header.base_digest
-        return decode_range(frame, part.start, part.stop, base=base, base_digest=known)
+        room = ROOMS.take(part.stop - part.start)
+        return decode_range(frame, part.start, part.stop, base=base, base_digest=known, out=room)
     except FrameError as error:
         raise Corrupt(f"chunk {part.use.digest.hex()} does not decode: {error}") from error
 
 
 def _decode_whole(frame: bytes, base: Buffer | None, header: FrameHeader) -> Buffer:
     try:
-        return decode_tensor(frame, base=base, base_digest=header.base_digest)
+        room = ROOMS.take(header.raw_bytes)
+        return decode_tensor(frame, base=base, base_digest=header.base_digest, out=room)
     except FrameError as error:
         raise Corrupt(f"chunk {header.digest.hex()} does not decode: {error}") from error

@@ -39,18 +39,21 @@ class Clock:
 ENCODING, DECODING = Clock(), Clock()
 
 
-def _timed(code: Callable[_P, _T], clock: Clock) -> Callable[_P, _T]:
+def _timed(code: Callable[_P, _T], clock: Clock, raw_at: int | None = None) -> Callable[_P, _T]:
+    """``raw_at``: which argument is the raw bytes, None where they are the result."""
+
     @wraps(code)
     def run(*args: _P.args, **options: _P.kwargs) -> _T:
         start = time.perf_counter()
         made = code(*args, **options)
-        raw = args[0] if clock is ENCODING else made
+        raw = made if raw_at is None else args[raw_at]
         clock.add(time.perf_counter() - start, memoryview(raw).nbytes)  # type: ignore[arg-type]
         return made
 
     return run
 
 
-encode_tensor = _timed(pipeline.encode_tensor, ENCODING)
+encode_tensor = _timed(pipeline.encode_tensor, ENCODING, 0)
+encode_into = _timed(pipeline.encode_into, ENCODING, 1)
 decode_tensor = _timed(pipeline.decode_tensor, DECODING)
 decode_range = _timed(pipeline.decode_range, DECODING)

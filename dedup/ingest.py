@@ -18,6 +18,7 @@ from .chunks import Buffer, ChunkReader
 from .coding import decode_tensor
 from .errors import InvalidFrame
 from .manifest import ChunkUse
+from .rooms import ROOMS
 from .segments import CHUNK_BYTES
 from .sketch import make_sketch
 from .sketchfile import Sketches
@@ -101,7 +102,8 @@ def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> memor
         if base is not None and header.base_bytes not in (None, len(base)):
             # Who reads such a delta asks for a base of its own length.
             raise InvalidFrame(f"the base of chunk {entry.digest.hex()} has another length")
-        return decode_tensor(frame, base=base, base_digest=header.base_digest)
+        room = ROOMS.take(header.raw_bytes)
+        return decode_tensor(frame, base=base, base_digest=header.base_digest, out=room)
     except FrameError as error:
         raise InvalidFrame(
             f"frame does not decode to chunk {entry.digest.hex()}: {error}", "push again"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ..codecs.dtypes import find_dtype
 from ..codecs.errors import FrameError
-from ..codecs.frame import CODEC_IDS, parse_header
+from ..codecs.frame import CODEC_IDS, Buffer, parse_header
 from ..store.pack import PackWriter
 from .errors import Corrupt
 
 
-def add_frame(writer: PackWriter, frame: bytes) -> None:
+def add_frame(writer: PackWriter, frame: Buffer) -> None:
     """Appends a frame to a pack. Raises Corrupt for what is no frame, and as PackWriter.add."""
     try:
         header = parse_header(frame)

@@ -18,6 +18,7 @@ from ..store.scrubbing import WHOLE_PACK
 from .chunks import Buffer
 from .coding import decode_tensor
 from .errors import Corrupt, Missing
+from .rooms import ROOMS
 
 # Read at a time; one frame alone may be twice as long.
 READ_BYTES = 16 * 1024 * 1024
@@ -150,7 +151,7 @@ def _judge(place: Location, data: Buffer, read_base: ReadBase) -> str | None:
         if facts != (place.digest, place.raw_bytes, place.base):
             return "the frame of another chunk"
         base = None if place.base is None else read_base(place.base, place.raw_bytes)
-        decode_tensor(data, base=base, verify=True)
+        decode_tensor(data, base=base, verify=True, out=ROOMS.take(header.raw_bytes))
     except FrameError as error:
         return str(error) or "does not decode"
     except (Corrupt, Missing):

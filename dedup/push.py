@@ -7,22 +7,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
+from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..codecs.frame import parse_header
+from ..codecs.frame import frame_room, parse_header
 from ..store.pack import PackWriter
 from .background import Background
 from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
-from .coding import encode_tensor
+from .coding import encode_into
 from .errors import ChunksMissing, Corrupt, InvalidFile, Missing, VaultError
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .packing import add_frame
 from .progress import Progress
+from .rooms import ROOMS
 from .scan import find_files, scan_files
 from .segments import CHUNK_BYTES
 from .sketchfile import Sketches
@@ -246,10 +247,10 @@ def _read_bases(vault: Vault, candidates: list[Candidate]) -> Iterator[tuple[byt
     return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
 
 
-def _read_chunk(file: BinaryIO, job: _Job) -> bytes:
+def _read_chunk(file: BufferedReader, job: _Job) -> Buffer:
     file.seek(job.use.offset)
-    raw = file.read(job.use.size)
-    if len(raw) != job.use.size:
+    raw = ROOMS.take(job.use.size).data
+    if file.readinto(raw) != job.use.size:
         raise InvalidFile(f"{job.path} became shorter while it was pushed", "push it again")
     return raw
 
@@ -260,11 +261,15 @@ def encode_best(
     bases: dict[bytes, Buffer],
     level: str,
     threads: int | None = None,
-) -> bytes:
+) -> Buffer:
     """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
     bases. `threads`: at most that many, None for every core."""
     known = {"level": level, "digest": use.digest, "threads": threads}
-    encode = partial(encode_tensor, raw, use.dtype, **known)
+
+    def encode(**against: object) -> Buffer:
+        room = ROOMS.take(frame_room(len(raw)))
+        return encode_into(room, raw, use.dtype, **known, **against)
+
     frames = [
         encode(
             base=base,
@@ -303,7 +308,7 @@ class _PackSender:
         if self._writer is not None:
             self._writer.abort()
 
-    def add(self, frame: bytes) -> None:
+    def add(self, frame: Buffer) -> None:
         """Adds a frame; sends the pack it fills up."""
         if self._writer is None:
             self._count += 1

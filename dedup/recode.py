@@ -12,18 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..codecs.dtypes import BY_ID
+from ..codecs.frame import frame_room
 from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
 from ..store.rows import Location
 from ..store.sketches import FamilyRow, mark_planned
 from .chunks import Buffer, ChunkReader
-from .coding import encode_tensor
+from .coding import encode_into
 from .entries import Moves
 from .frames import read_frames
 from .journal import write_entry
 from .kin import Kin
 from .manifest import ChunkUse
 from .packing import add_frame
+from .rooms import ROOMS
 
 if TYPE_CHECKING:
     from .local import LocalVault
@@ -109,7 +111,7 @@ class Recoding:
             if group.places[0].digest in moved:
                 count(len(group.places), group.before, group.after)
 
-    def _encode(self, family: Kin) -> Iterator[tuple[int, bytes]]:
+    def _encode(self, family: Kin) -> Iterator[tuple[int, Buffer]]:
         """Yields each changed member's position and new frame."""
         changes = family.changes()
         members = ChunkReader(self._fetch).read(_use(family.rows[i]) for i in changes)
@@ -142,11 +144,12 @@ def _encode_row(
     base: Buffer | None,
     base_digest: bytes | None,
     columns: int | None,
-) -> bytes:
+) -> Buffer:
     assert row.sketch is not None
     dtype, digest = BY_ID[row.sketch.dtype].name, row.place.digest
+    room = ROOMS.take(frame_room(row.place.raw_bytes))
     if base is None:
-        return encode_tensor(raw, dtype, digest=digest)
-    return encode_tensor(
-        raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
+        return encode_into(room, raw, dtype, digest=digest)
+    return encode_into(
+        room, raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
     )

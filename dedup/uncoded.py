@@ -133,7 +133,7 @@ def _code(vault: LocalVault, rows: list[FamilyRow], level: str) -> None:
 
 def _encode(
     vault: LocalVault, rows: list[FamilyRow], level: str
-) -> Iterator[tuple[FamilyRow, bytes]]:
+) -> Iterator[tuple[FamilyRow, Buffer]]:
     reader = ChunkReader(vault.fetch_frames)
     needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
     # What was coded just now, and stands alone, is as good a base as any.
