@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ..dedup.errors import Unreachable
 from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
 from ..dedup.names import check_branch, check_repo, check_revision
+from ..dedup.progress import Progress
 from ..dedup.reporting.model import BY_REPO, Comparison, Prediction, Query, Report
 from ..dedup.sketch import Sketch
 from ..dedup.vault import (
@@ -185,7 +186,7 @@ class HttpVault:
         answer = self._transport.request("POST", path, params=params, slow=True)
         return self._parse(OptimiseStep, answer)
 
-    def check(self) -> CheckResult:
+    def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
         answer = self._transport.request("GET", "/v1/check", slow=True)
         return self._parse(CheckResult, answer)

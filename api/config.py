@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..dedup.vault import Vault
     from ..store.backend import Backend
     from ..store.catalogue import Catalogue
+    from ..store.migrate import OnStep
     from .settings import ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
@@ -109,12 +110,18 @@ def open_local_vault(
     )
 
 
-def open_parts(url: str, catalogue: str | None = None, *, migrate: bool = False) -> Parts:
+def open_parts(
+    url: str,
+    catalogue: str | None = None,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+) -> Parts:
     """Opens store and catalogue of a vault that is there, without bringing them in step.
 
-    `migrate` brings the catalogue's tables up to date first.
+    `migrate` brings the catalogue's tables up to date first, telling `on_step` how far that is.
     """
-    return _open_parts(url, catalogue, create=False, migrate=migrate)
+    return _open_parts(url, catalogue, create=False, migrate=migrate, on_step=on_step)
 
 
 def is_server(url: str) -> bool:
@@ -136,7 +143,14 @@ class Parts:
         self.backend.close()
 
 
-def _open_parts(url: str, catalogue: str | None, create: bool, *, migrate: bool = False) -> Parts:
+def _open_parts(
+    url: str,
+    catalogue: str | None,
+    create: bool,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+) -> Parts:
     catalogue = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE")
     scheme = url.partition("://")[0] if "://" in url else "file"
     if scheme == "s3":
@@ -147,7 +161,7 @@ def _open_parts(url: str, catalogue: str | None, create: bool, *, migrate: bool 
     else:
         raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
     database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
-    backend, index = _connect(objects, database, migrate)
+    backend, index = _connect(objects, database, migrate, on_step)
     return Parts(backend, index, folder / "tmp")
 
 
@@ -185,7 +199,9 @@ def _make_remote_folder(url: str) -> Path:
     return folder
 
 
-def _connect(objects: str, database: str, migrate: bool) -> tuple[Backend, Catalogue]:
+def _connect(
+    objects: str, database: str, migrate: bool, on_step: OnStep | None
+) -> tuple[Backend, Catalogue]:
     from ..dedup.translate import store_errors
     from ..store.catalogue import open_catalogue
     from ..store.open import open_backend
@@ -193,7 +209,7 @@ def _connect(objects: str, database: str, migrate: bool) -> tuple[Backend, Catal
     with store_errors():
         try:
             backend = _with_cache(open_backend(objects), objects)
-            return backend, open_catalogue(database, migrate=migrate)
+            return backend, open_catalogue(database, migrate=migrate, on_step=on_step)
         except ValueError as error:
             raise InvalidInput(str(error), _FORMS) from error
 

@@ -29,14 +29,14 @@ class LineProgress(Progress):
         self._stream = stream
         self._line_seconds = line_seconds
 
-    def begin(self, task: str, total_bytes: int) -> None:
+    def begin(self, task: str, total: int, unit: str | None = None) -> None:
         """See Progress.begin."""
-        self._task, self._total, self._done = task, total_bytes, 0
+        self._task, self._total, self._unit, self._done = task, total, unit, 0
         self._started = self._shown = time.monotonic()
 
-    def advance(self, n_bytes: int) -> None:
+    def advance(self, count: int) -> None:
         """See Progress.advance."""
-        self._done += n_bytes
+        self._done += count
         now = time.monotonic()
         if now - self._shown >= self._line_seconds:
             self._shown = now
@@ -48,39 +48,44 @@ class LineProgress(Progress):
             self._print(time.monotonic())
 
     def _print(self, now: float) -> None:
-        rate = format_rate(self._done, now - self._started)
         share = format_percent(self._done, self._total)
-        done, total = format_bytes(self._done), format_bytes(self._total)
-        print(f"{self._task}: {done} of {total} ({share}), {rate}", file=self._stream, flush=True)
+        if self._unit is not None:
+            said = f"{self._done} of {self._total} {self._unit} ({share})"
+        else:
+            rate = format_rate(self._done, now - self._started)
+            done, total = format_bytes(self._done), format_bytes(self._total)
+            said = f"{done} of {total} ({share}), {rate}"
+        print(f"{self._task}: {said}", file=self._stream, flush=True)
 
 
 class BarProgress(Progress):
-    """Draws a bar with bytes, rate and time left for the current task."""
+    """Draws a bar with what is done of the current task, the rate of bytes, and time left."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def begin(self, task: str, total_bytes: int) -> None:
+    def begin(self, task: str, total: int, unit: str | None = None) -> None:
         """See Progress.begin."""
-        self._bar = _make_bar(self._stream)
+        self._bar = _make_bar(self._stream, unit)
         self._bar.start()
-        self._task = self._bar.add_task(task, total=total_bytes)
+        self._task = self._bar.add_task(task, total=total)
 
-    def advance(self, n_bytes: int) -> None:
+    def advance(self, count: int) -> None:
         """See Progress.advance."""
-        self._bar.advance(self._task, n_bytes)
+        self._bar.advance(self._task, count)
 
     def end(self) -> None:
         """See Progress.end."""
         self._bar.stop()
 
 
-def _make_bar(stream: TextIO) -> RichBar:
+def _make_bar(stream: TextIO, unit: str | None) -> RichBar:
     # rich takes 0.1 s to import, which a run without a terminal need not pay.
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         ProgressColumn,
         Task,
         TextColumn,
@@ -96,11 +101,14 @@ def _make_bar(stream: TextIO) -> RichBar:
             speed = task.finished_speed or task.speed or 0.0
             return Text(f"{format_bytes(speed)}/s", style="progress.data.speed")
 
+    if unit is None:
+        counts = (DownloadColumn(binary_units=True), RateColumn())
+    else:
+        counts = (MofNCompleteColumn(), TextColumn(unit))
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        RateColumn(),
+        *counts,
         TimeRemainingColumn(),
         console=Console(file=stream),
     )

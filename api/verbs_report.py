@@ -204,8 +204,13 @@ def check(session: Session) -> None:
 
     Ends with status 1 if it found problems.
     """
-    with session.open() as vault:
-        found = vault.check()
+    from .progress import make_progress
+
+    def explain() -> tuple[str, str]:
+        return "interrupted; a check changes nothing", "run check again: it begins anew"
+
+    with session.open() as vault, interruptible(explain):
+        found = vault.check(make_progress())
     session.emit({"ok": not found.problems, **asdict(found)}, _describe_check(found))
     if found.problems:
         click.get_current_context().exit(exits.FAILED)

@@ -7,6 +7,7 @@ to do them refuses and says where to run them.
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -176,7 +177,23 @@ def rebuild_catalogue(session: Session) -> None:
 @verb("migrate")
 def migrate(session: Session) -> None:
     """Bring the catalogue's tables up to date. Stop the servers that share it first."""
-    parts = config.open_parts(session.local_url(), session.catalogue, migrate=True)
+    progress = make_progress()
+    with ExitStack() as ending:
+
+        def show(done: int, total: int) -> None:
+            if done:
+                progress.advance(1)
+            else:
+                progress.begin("migrating", total, "versions")
+                ending.callback(progress.end)
+
+        def explain() -> tuple[str, str]:
+            return "interrupted; the catalogue is as it was", "run migrate again: it begins anew"
+
+        with interruptible(explain):
+            parts = config.open_parts(
+                session.local_url(), session.catalogue, migrate=True, on_step=show
+            )
     parts.close()
     session.emit({"catalogue": parts.catalogue.url}, f"{parts.catalogue.url} is up to date")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
@@ -13,10 +15,16 @@ from .affected import describe_findings
 from .errors import VaultError
 from .journal import load_manifest
 from .manifest import Manifest, manifest_key
+from .progress import Progress
 from .vault import CheckResult
 
+# On S3 each look takes a round trip or two. A database keeps 15 connections for a catalogue.
+_AT_ONCE = 8
 
-def check_vault(backend: Backend, catalogue: Catalogue) -> CheckResult:
+T = TypeVar("T")
+
+
+def check_vault(backend: Backend, catalogue: Catalogue, progress: Progress) -> CheckResult:
     """Follows every ref to its manifest, chunks, bases and packs; reports what does not hold.
 
     Each pack that a live chunk lies in must exist with the size recorded and an index that says
@@ -24,35 +32,57 @@ def check_vault(backend: Backend, catalogue: Catalogue) -> CheckResult:
     """
     commits = catalogue.all_commits()
     problems: list[str] = []
-    chunks: dict[bytes, str] = {}
-    manifests = {row.manifest for row in commits}
-    for row in commits:
-        manifest = _load(backend, row, problems)
-        if manifest is not None:
-            problems.extend(_check_digests(catalogue, row, manifest))
-            chunks.update(dict.fromkeys(manifest.digests(), f"{row.repo}@{row.branch}"))
+    chunks: set[bytes] = set()
+
+    def check_commit(row: CommitRow) -> list[str]:
+        return _check_commit(backend, catalogue, row, chunks)
+
+    def check_pack(name: str) -> list[str]:
+        return list(_check_pack(backend, catalogue, name))
+
+    problems += _check_all("checking commits", "commits", check_commit, commits, progress)
     packs = _packs_of(catalogue, chunks)
-    for name in packs:
-        problems.extend(_check_pack(backend, catalogue, name))
+    problems += _check_all("checking packs", "packs", check_pack, packs, progress)
     problems.extend(s for s, files in describe_findings(backend, catalogue) if files)
-    repos = len({row.repo for row in commits})
+    repos, manifests = ({getattr(row, name) for row in commits} for name in ("repo", "manifest"))
     return CheckResult(
-        repos, len(commits), len(manifests), len(packs), len(chunks), tuple(problems)
+        len(repos), len(commits), len(manifests), len(packs), len(chunks), tuple(problems)
     )
 
 
-def _load(backend: Backend, row: CommitRow, problems: list[str]) -> Manifest | None:
+def _check_all(
+    task: str, unit: str, check: Callable[[T], list[str]], things: Sequence[T], progress: Progress
+) -> list[str]:
+    """Returns the problems of all things, in their order, several being looked at at a time."""
+    problems: list[str] = []
+    progress.begin(task, len(things), unit)
+    try:
+        with ThreadPoolExecutor(_AT_ONCE, "check") as pool:
+            for start in range(0, len(things), _AT_ONCE):
+                for found in pool.map(check, things[start : start + _AT_ONCE]):
+                    problems += found
+                    progress.advance(1)
+    finally:
+        progress.end()
+    return problems
+
+
+def _check_commit(
+    backend: Backend, catalogue: Catalogue, row: CommitRow, chunks: set[bytes]
+) -> list[str]:
+    """Returns what is wrong with a commit; adds the chunks that it needs to `chunks`."""
     where = f"commit {row.oid[:12]} of {row.repo} ({row.branch})"
     try:
-        return load_manifest(backend, row.manifest)
+        manifest = load_manifest(backend, row.manifest)
     except NotFound:
-        problems.append(f"{where}: its manifest {manifest_key(row.manifest)} is gone")
+        return [f"{where}: its manifest {manifest_key(row.manifest)} is gone"]
     except (CorruptObject, VaultError) as error:
-        problems.append(f"{where}: its manifest is damaged: {error}")
-    return None
+        return [f"{where}: its manifest is damaged: {error}"]
+    chunks.update(manifest.digests())
+    return list(_check_digests(catalogue, where, manifest))
 
 
-def _check_digests(catalogue: Catalogue, row: CommitRow, manifest: Manifest) -> Iterator[str]:
+def _check_digests(catalogue: Catalogue, where: str, manifest: Manifest) -> Iterator[str]:
     wanted = list(manifest.digests())
     places = catalogue.locate(wanted)
     bases = {p.base for p in places.values() if p.base is not None}
@@ -60,7 +90,6 @@ def _check_digests(catalogue: Catalogue, row: CommitRow, manifest: Manifest) -> 
     absent = set(wanted) - places.keys()
     stranded = bases - base_places.keys()
     deep = [d for d, p in base_places.items() if p.base is not None]
-    where = f"commit {row.oid[:12]} of {row.repo} ({row.branch})"
     for digest in absent:
         yield f"{where}: chunk {digest.hex()} has no frame; affects {_path_of(manifest, digest)}"
     for digest in stranded:
@@ -74,8 +103,8 @@ def _path_of(manifest: Manifest, digest: bytes) -> str:
     return next(path for path, use in uses if use.digest == digest)
 
 
-def _packs_of(catalogue: Catalogue, chunks: dict[bytes, str]) -> list[str]:
-    places = catalogue.locate(chunks.keys())
+def _packs_of(catalogue: Catalogue, chunks: set[bytes]) -> list[str]:
+    places = catalogue.locate(chunks)
     bases = {p.base for p in places.values() if p.base is not None}
     places.update(catalogue.locate(bases))
     return sorted({p.pack for p in places.values()})

@@ -30,6 +30,7 @@ from .manifest import Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
 from .optimise import optimise_step, recentre_step
+from .progress import Progress
 from .reading import VaultReader, make_commit
 from .reporting import growth
 from .reporting.compare import compare_methods
@@ -231,10 +232,10 @@ class LocalVault(VaultReader):
         with store_errors():
             return recentre_step(self, repo, row.oid, cursor)
 
-    def check(self) -> CheckResult:
+    def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
         with store_errors():
-            return check_vault(self.backend, self.catalogue)
+            return check_vault(self.backend, self.catalogue, progress or Progress())
 
     def check_health(self) -> None:
         """Asks the object store and the catalogue for something small; raises if one fails."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from .manifest import Manifest
+from .progress import Progress
 from .reporting.model import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 
 if TYPE_CHECKING:
@@ -219,8 +220,9 @@ class Vault(Protocol):
         them, drawn by `seed`. Reads, decodes and encodes those files: takes its time."""
         ...
 
-    def check(self) -> CheckResult:
-        """Checks that everything referred to is there; reads no weights and writes nothing."""
+    def check(self, progress: Progress | None = None) -> CheckResult:
+        """Checks that everything referred to is there; reads no weights and writes nothing. A
+        server does not tell how far it is."""
         ...
 
     def list_families(self) -> list[Family]:

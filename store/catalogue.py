@@ -20,6 +20,7 @@ from .commits import insert_commit
 from .engine import open_engine, store_error
 from .hashes import HashRow, add_hashes
 from .listing import file_totals, repo_rows
+from .migrate import OnStep
 from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
 from .refs import check_head, tagged_commit
@@ -341,13 +342,13 @@ class Catalogue:
         return len(connection.execute(inserted, rows).all())
 
 
-def open_catalogue(url: str, *, migrate: bool = False) -> Catalogue:
+def open_catalogue(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Catalogue:
     """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
 
-    `migrate` as in engine.open_engine. Raises ValueError for a URL that is none, StoreError when it
-    cannot be opened.
+    `migrate` and `on_step` as in engine.open_engine. Raises ValueError for a URL that is none,
+    StoreError when it cannot be opened.
     """
-    return Catalogue(open_engine(url, migrate=migrate))
+    return Catalogue(open_engine(url, migrate=migrate, on_step=on_step))
 
 
 def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:

@@ -8,19 +8,19 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from .errors import AccessDenied, CorruptObject, StorageFull, StoreError, Unavailable
-from .migrate import prepare_schema
+from .migrate import OnStep, prepare_schema
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
 
 
-def open_engine(url: str, *, migrate: bool = False) -> Engine:
+def open_engine(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Engine:
     """Returns an engine for `url`, its tables made if the database is new.
 
     Tables of an older version are brought up to date in SQLite, which one machine uses, and with
-    `migrate` in PostgreSQL, where other servers may be at work with the old ones. Raises ValueError
-    for a URL that names no supported database, StoreError when the database cannot be opened, was
-    made by a newer weightvault or wants migrating.
+    `migrate` in PostgreSQL, where other servers may be at work with the old ones; `on_step` is told
+    how far that is. Raises ValueError for a URL that names no supported database, StoreError when
+    the database cannot be opened, was made by a newer weightvault or wants migrating.
     """
     try:
         address = make_url(url)
@@ -32,7 +32,8 @@ def open_engine(url: str, *, migrate: bool = False) -> Engine:
     engine = _sqlite_engine(address) if backend == "sqlite" else _postgresql_engine(address)
     try:
         with engine.begin() as connection:
-            prepare_schema(connection, may_migrate=migrate or backend == "sqlite")
+            may_migrate = migrate or backend == "sqlite"
+            prepare_schema(connection, may_migrate=may_migrate, on_step=on_step)
     except DBAPIError as error:
         raise store_error(error) from error
     return engine

@@ -6,6 +6,8 @@ A new database gets today's tables at once; one of an older version goes through
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
@@ -22,8 +24,14 @@ _MIGRATION_LOCK = 7_236_190_452
 _version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
 
-def prepare_schema(connection: Connection, *, may_migrate: bool) -> None:
-    """Makes the tables of a new database, or migrates an old one if it may.
+# Told before the first version and after each: how many are done, and of how many.
+OnStep = Callable[[int, int], object]
+
+
+def prepare_schema(
+    connection: Connection, *, may_migrate: bool, on_step: OnStep | None = None
+) -> None:
+    """Makes the tables of a new database, or migrates an old one if it may, telling `on_step`.
 
     Raises StoreError where it may not, UnsupportedFormat for a database of a newer weightvault.
     """
@@ -38,7 +46,7 @@ def prepare_schema(connection: Connection, *, may_migrate: bool) -> None:
         _version.create(connection)
         connection.execute(insert(_version).values(version_num=HEAD))
     elif found != HEAD:
-        _migrate(connection, found, may_migrate)
+        _migrate(connection, found, may_migrate, on_step or (lambda _done, _of: None))
 
 
 def read_version(connection: Connection) -> str | None:
@@ -50,7 +58,7 @@ def read_version(connection: Connection) -> str | None:
     return "0001" if schema.settings.name in names else None
 
 
-def _migrate(connection: Connection, found: str, may_migrate: bool) -> None:
+def _migrate(connection: Connection, found: str, may_migrate: bool, on_step: OnStep) -> None:
     if found > HEAD:
         raise UnsupportedFormat(
             f"the catalogue has tables of version {found}; this weightvault knows {HEAD}"
@@ -62,10 +70,15 @@ def _migrate(connection: Connection, found: str, may_migrate: bool) -> None:
         )
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
+    total = len([*ScriptDirectory.from_config(config).iterate_revisions(HEAD, found)])
+    on_step(0, total)
+    done = count(1)
+    config.attributes["on_version"] = lambda **_: on_step(next(done), total)
     if not inspect(connection).has_table(_version.name):
         command.stamp(config, found)
     command.upgrade(config, HEAD)

@@ -2,5 +2,6 @@
 
 from alembic import context
 
-context.configure(connection=context.config.attributes["connection"])
+_given = context.config.attributes
+context.configure(connection=_given["connection"], on_version_apply=_given.get("on_version"))
 context.run_migrations()

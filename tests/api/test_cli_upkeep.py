@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from old_catalogues import VERSIONS, make_version
+from sqlalchemy import create_engine
 
 from weightvault.api import exits
 
@@ -87,6 +89,52 @@ def test_rebuild_and_migrate(run, vault: str):
     assert "1 repo, 1 commit" in run("--vault", vault, "rebuild-catalogue").stdout
     assert run("--vault", vault, "info", "org/m", "--json").stdout == before
     assert "is up to date" in run("--vault", vault, "migrate").stdout
+
+
+def test_migrate_and_check_show_how_far_they_are(run, vault: str):
+    before = run("--vault", vault, "info", "org/m", "--json").stdout
+    make_old(vault)
+    done = run("--vault", vault, "migrate")
+    versions = len(VERSIONS) - 1
+    assert f"migrating: {versions} of {versions} versions (100.0 %)" in done.stderr
+    assert "is up to date" in done.stdout
+    assert run("--vault", vault, "info", "org/m", "--json").stdout == before
+    checked = run("--vault", vault, "check")
+    assert "checking commits: 1 of 1 commits (100.0 %)" in checked.stderr
+    assert "checking packs: 1 of 1 packs (100.0 %)" in checked.stderr
+    assert "all well" in checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "where", "said"),
+    [
+        ("check", "weightvault.dedup.check._check_pack", "a check changes nothing"),
+        ("migrate", "weightvault.store.migrate._lock", "the catalogue is as it was"),
+    ],
+)
+def test_interrupted_they_say_what_became_of_it(run, vault: str, verb, where, said, monkeypatch):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    make_old(vault)
+    if verb == "check":
+        run("--vault", vault, "migrate")
+    monkeypatch.setattr(where, interrupt)
+    stopped = run("--vault", vault, verb)
+    assert stopped.exit_code == exits.INTERRUPTED
+    assert said in stopped.stderr
+    assert f"run {verb} again" in stopped.stderr
+    monkeypatch.undo()
+    assert run("--vault", vault, verb).exit_code == exits.OK
+
+
+def make_old(vault: str) -> None:
+    """Gives a vault the empty catalogue of the first version."""
+    for path in Path(vault).glob("catalogue.sqlite*"):
+        path.unlink()
+    engine = create_engine(f"sqlite:///{vault}/catalogue.sqlite")
+    make_version(engine, VERSIONS[0])
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,27 @@ def test_lines_come_now_and_then() -> None:
     assert lines[2].startswith("storing: 4.0 KiB of 4.0 KiB (100.0 %), ")
 
 
+def test_lines_of_things_that_are_no_bytes() -> None:
+    out = io.StringIO()
+    progress = LineProgress(out)
+    progress.begin("checking packs", 3, "packs")
+    progress.advance(3)
+    progress.end()
+    assert out.getvalue() == "checking packs: 3 of 3 packs (100.0 %)\n"
+
+
+def test_bars_of_bytes_and_of_other_things() -> None:
+    out = io.StringIO()
+    for unit in (None, "packs"):
+        progress = BarProgress(out)
+        progress.begin("looking", 2048, unit)
+        progress.advance(2048)
+        progress.end()
+    bytes_line, packs_line = out.getvalue().splitlines()
+    assert "2.0/2.0 KiB" in bytes_line
+    assert "2048/2048 packs" in packs_line
+
+
 def test_nothing_to_do_is_not_worth_a_line() -> None:
     out = io.StringIO()
     progress = LineProgress(out)

@@ -5,22 +5,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
-from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from old_catalogues import SCRIPTS, VERSIONS, make_version
 from sqlalchemy import Engine, MetaData, create_engine, inspect
 
-import weightvault.store.migrate as migrate_module
 from weightvault.store import engine as engines
 from weightvault.store import schema
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.errors import StoreError
 from weightvault.store.migrate import HEAD, read_version
-
-SCRIPTS = Path(migrate_module.__file__).parent / "migrations"
-VERSIONS = [s.revision for s in ScriptDirectory(str(SCRIPTS)).walk_revisions()][::-1]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -37,15 +32,6 @@ def engine(url: str) -> Iterator[Engine]:
     made = create_engine(url)
     yield made
     made.dispose()
-
-
-def make_version(engine: Engine, version: str) -> None:
-    """Makes the tables as they were."""
-    config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
 
 
 def differences(engine: Engine) -> list:
@@ -75,6 +61,16 @@ def test_old_databases_keep_what_they_hold(url: str, engine: Engine, version: st
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT name FROM repos").scalar() == "org/kept"
     open_catalogue(url).close()
+
+
+def test_whoever_migrates_is_told_how_far_it_is(url: str, engine: Engine):
+    make_version(engine, VERSIONS[0])
+    told: list[tuple[int, int]] = []
+    open_catalogue(url, migrate=True, on_step=lambda *step: told.append(step)).close()
+    steps = len(VERSIONS) - 1
+    assert told == [(done, steps) for done in range(steps + 1)]
+    open_catalogue(url, migrate=True, on_step=lambda *step: told.append(step)).close()
+    assert len(told) == steps + 1
 
 
 def test_a_database_from_before_migrations(url: str, engine: Engine):
