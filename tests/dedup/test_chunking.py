@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightvault.dedup.chunking import INLINE_BYTES, LEAST_BYTES, MOST_BYTES, split_opaque
-from weightvault.dedup.gear import GEAR, cut_kernel
+from weightvault.dedup.gear import GEAR, cut_kernel, mark_kernel
 from weightvault.dedup.segments import MAX_LITERAL_BYTES, Literal, Opaque
+
+WORDS = [int(word) for word in GEAR]
 
 
 def cut(data: bytes) -> list[int]:
@@ -44,22 +46,39 @@ def test_an_insertion_changes_few_chunks(at: int):
 
 
 def test_buffers_leave_no_trace():
-    """A cut depends on what lies before it, not on where a read of 8 MiB happened to end."""
+    """A cut depends on what lies before it, not on where a read happened to end."""
     data = np.random.default_rng(2).bytes(17 << 20)
     cuts = np.empty(len(data) // LEAST_BYTES + 1, np.int64)
-    masks = np.uint64(0xFFFF_C000_0000_0000), np.uint64(0xFFFC_0000_0000_0000)
-    whole = np.frombuffer(data, np.uint8)
-    found = cut_kernel(whole, True, GEAR, LEAST_BYTES, 65536, MOST_BYTES, *masks, cuts)
+    marks = np.zeros(len(data) // 64 + 1, np.uint64)
+    rare, frequent = np.uint64(1 << 46), np.uint64(1 << 50)
+    whole, bounds = np.frombuffer(data, np.uint8), (LEAST_BYTES, 65536, MOST_BYTES)
+    mark_kernel(whole, GEAR, frequent, marks)
+    found = cut_kernel(whole, True, GEAR, marks, *bounds, rare, cuts)
     assert np.cumsum(cut(data)).tolist() == cuts[:found].tolist()
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 63, 64, 100, 1000, 5003])
+def test_every_mark_is_where_the_hash_is_low(size: int):
+    """Whichever of the quarters a byte lies in; with a limit that a quarter of them meets."""
+    data = np.random.default_rng(size).bytes(size)
+    marks = np.zeros(size // 64 + 1, np.uint64)
+    mark_kernel(np.frombuffer(data, np.uint8), GEAR, np.uint64(1 << 62), marks)
+    low = np.unpackbits(marks.view(np.uint8), bitorder="little")[63:size].tolist()
+    assert low == [hash_bytes(data[i - 63 : i + 1]) < 1 << 62 for i in range(63, size)]
+
+
+def hash_bytes(data: bytes) -> int:
+    """The gear hash by its definition."""
+    hashed = 0
+    for byte in data:
+        hashed = ((hashed << 1) + WORDS[byte]) % 2**64
+    return hashed
 
 
 def hash_by_hand(data: bytes) -> int:
     """Where the first cut lies, by the definition of the gear hash alone."""
-    gear = [int(word) for word in GEAR]
     for end in range(LEAST_BYTES + 1, len(data) + 1):
-        hashed = 0
-        for byte in data[end - 64 : end]:
-            hashed = ((hashed << 1) + gear[byte]) % 2**64
+        hashed = hash_bytes(data[end - 64 : end])
         bits = 18 if end <= 65536 else 14
         if hashed >> (64 - bits) == 0 or end == MOST_BYTES:
             return end
