@@ -28,42 +28,25 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, MetaData, Table, event, exists, func, select
+from sqlalchemy import exists, func, select
 
 from ..dedup.collect import Collector
 from ..dedup.errors import VaultError
 from ..dedup.local import LocalVault
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber
-from ..dedup.undelete import undelete
-from ..store import migrate
-from ..store.backend import Backend
-from ..store.catalogue import open_catalogue
-from ..store.local import LocalBackend
-from ..store.open import open_backend
-from ..store.schema import chunks, commit_chunks, metadata
+from ..store.schema import chunks, commit_chunks
+from .aging import VERSIONS, age_catalogue
+from .kill_points import Counter
 from .services import running_services
-from .tiny_models import write_tiny_model
+from .worlds import WARM, WARM_SEED, Work, World, choose_work, settle_world
 
-REPOS = [f"org/m{i}" for i in range(4)]
-# Pushed before anything is killed, so that nothing compiles in a child.
-WARM, WARM_SEED = "org/warm", 1000
 # The child waits for the parent's kill in the "any moment" turns no longer than this.
 MOST_SECONDS = 1.0
-PART_BYTES = 8192
-_SCRIPTS = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
-VERSIONS = [script.revision for script in _SCRIPTS.walk_revisions()][1:]
-WRITING = ("INSERT", "UPDATE", "DELETE", "CREATE", "ALTER ", "DROP T", "DROP I")
 # More than this above a fresh store would be something left behind: models are pushed in another
 # order there, so other bases may be found for a tensor or two.
 MOST_ABOVE_FRESH = 1.05
@@ -71,178 +54,6 @@ MOST_ABOVE_FRESH = 1.05
 CHUNK_COSTS = 588 + 33
 COLUMNS = ["kill", "work", "write", "after", "ended", "problems", "garbage", "stored"]
 COLUMNS += ["dead_bases", "fresh"]
-
-
-@dataclass
-class Counter:
-    """Counts write calls and kills this process at the one numbered `at`."""
-
-    at: int | None
-    after: bool
-    seen: int = 0
-
-    def call(self, carry_out: Callable[[], Any] = lambda: None) -> Any:
-        mine = self.seen == self.at
-        self.seen += 1
-        if mine and not self.after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = carry_out()
-        if mine:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-
-
-def count_writes(backend: Backend, counter: Counter) -> None:
-    """Makes the writes of a backend go through a counter."""
-    if isinstance(backend, LocalBackend):
-        for name in ("fsync", "replace", "link", "mkdir", "unlink"):
-            setattr(os, name, _counted(getattr(os, name), counter))
-        return
-    events = getattr(backend, "_client").meta.events  # noqa: B009
-    # Packs of these models are small; in parts like those of large ones they take five requests.
-    vars(backend).update(_multipart_from_bytes=PART_BYTES, _part_bytes=PART_BYTES)
-
-    def before(request: Any, **_: object) -> None:
-        if request.method in ("PUT", "POST", "DELETE") and not counter.after:
-            counter.call()
-
-    def after(operation: Any, **_: object) -> None:
-        if operation.http["method"] in ("PUT", "POST", "DELETE") and counter.after:
-            counter.call()
-
-    events.register("before-send.s3", before)
-    events.register("needs-retry.s3", after)
-
-
-def _counted(real: Callable[..., Any], counter: Counter) -> Callable[..., Any]:
-    return lambda *args, **options: counter.call(lambda: real(*args, **options))
-
-
-def count_statements(engine: Engine | type[Engine], counter: Counter) -> None:
-    """Makes every statement that writes, and every commit, go through a counter."""
-    pending: list[bool] = []
-
-    def before(_c: object, _u: object, text: str, *_: object) -> None:
-        pending.append(text.lstrip()[:6].upper() in WRITING)
-        if pending[-1] and not counter.after:
-            counter.call()
-
-    def after(*_: object) -> None:
-        if pending.pop() and counter.after:
-            counter.call()
-
-    event.listen(engine, "before_cursor_execute", before)
-    event.listen(engine, "after_cursor_execute", after)
-    event.listen(engine, "commit", lambda _: counter.call())
-
-
-@dataclass
-class World:
-    """What should be there: for each repo the seed of its model, None where there is none, and
-    the seeds it had when it was deleted."""
-
-    vault: str
-    catalogue: str
-    scratch: Path
-    sources: Path
-    state: dict[str, int | None] = field(default_factory=dict)
-    deleted: dict[str, int] = field(default_factory=dict)
-
-    def open(self, counter: Counter | None = None) -> LocalVault:
-        backend = open_backend(self.vault)
-        if counter is not None:
-            count_writes(backend, counter)
-            # Before any engine is there, so that migrations are counted too.
-            count_statements(Engine, counter)
-        catalogue = open_catalogue(self.catalogue, migrate=True)
-        return LocalVault(backend, catalogue, scratch=self.scratch)
-
-    def source(self, seed: int) -> Path:
-        return write_tiny_model(self.sources / str(seed), seed)
-
-
-@dataclass(frozen=True)
-class Work:
-    """One piece of work, and the state of its repo that it leads to."""
-
-    kind: str
-    repo: str
-    seed: int | None
-    base: str | None = None
-
-    def do(self, world: World, vault: LocalVault) -> None:
-        if self.kind == "push" and self.seed is not None:
-            push(vault, world.source(self.seed), self.repo, base=self.base)
-        elif self.kind == "delete":
-            vault.delete_repo(self.repo)
-        elif self.kind == "undelete":
-            undelete(vault, self.repo)
-        elif self.kind == "collect":
-            Collector(vault, grace_seconds=0, dead_share=0.01).run()
-        elif self.kind == "optimise":
-            cursor: int | None = 0
-            while cursor is not None:
-                cursor = vault.optimise(cursor).cursor
-
-
-def age_catalogue(world: World, version: str) -> None:
-    """Makes the catalogue what an older weightvault would have made of the same store: its tables,
-    and of their rows all that they can hold."""
-    engine = open_catalogue(world.catalogue).engine
-    rows = {}
-    with engine.begin() as connection:
-        for table in metadata.sorted_tables:
-            found = connection.execute(table.select()).mappings()
-            rows[table.name] = [dict(row) for row in found]
-        for table in reversed(inspect_tables(connection)):
-            table.drop(connection)
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
-        for table in inspect_tables(connection):
-            kept = [{c: r[c] for c in r if c in table.c} for r in rows.get(table.name, [])]
-            if kept:
-                connection.execute(table.insert(), kept)
-                _advance_ids(connection, table)
-    engine.dispose()
-
-
-def inspect_tables(connection: Connection) -> list[Table]:
-    """Returns the tables that are really there, those that others refer to first."""
-    there = MetaData()
-    there.reflect(connection)
-    return there.sorted_tables
-
-
-def _advance_ids(connection: Connection, table: Table) -> None:
-    """PostgreSQL counts up from where it was, not from what was inserted."""
-    if connection.dialect.name == "postgresql" and "id" in table.c:
-        sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
-        text = f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))"
-        connection.exec_driver_sql(text)
-
-
-def choose_work(world: World, rng: random.Random) -> Work:
-    """Returns some work that can be done now."""
-    repo = rng.choice(REPOS)
-    present = [name for name, seed in world.state.items() if seed is not None]
-    kinds = ["push", "push", "collect", "optimise", "migrate"]
-    if repo in present:
-        kinds += ["delete", "delete"]
-    elif repo in world.deleted:
-        kinds += ["undelete", "undelete"]
-    kind = rng.choice(kinds)
-    if kind == "push":
-        others = [name for name in present if name != repo]
-        base = rng.choice(others) if others and rng.random() < 0.5 else None
-        return Work(kind, repo, rng.randrange(40), base)
-    if kind == "delete":
-        return Work(kind, repo, None)
-    if kind == "undelete":
-        return Work(kind, repo, world.deleted[repo])
-    return Work(kind, repo, world.state.get(repo))
 
 
 def run_child(world: World, work: Work, counter: Counter, seconds: float | None) -> str:
@@ -274,43 +85,6 @@ def run_child(world: World, work: Work, counter: Counter, seconds: float | None)
         # A collection without grace was there first.
         return "refused"
     return "done" if said == "done" else f"failed: {said or status}"
-
-
-def read_repo(vault: LocalVault, repo: str) -> dict[str, bytes] | None:
-    """Returns a repo's files, None where there is no such repo."""
-    if repo not in [r.name for r in vault.list_repos()]:
-        return None
-    files = vault.resolve(repo).manifest.files
-    return {f.path: b"".join(vault.read_file(repo, "main", f.path)[2]) for f in files}
-
-
-def files_of(world: World, seed: int | None) -> dict[str, bytes] | None:
-    if seed is None:
-        return None
-    folder = world.source(seed)
-    return {p.name: p.read_bytes() for p in folder.iterdir()}
-
-
-def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> list[str]:
-    """Compares the vault with what should be there, and takes over what the killed work did."""
-    problems: list[str] = []
-    for repo in REPOS:
-        found = read_repo(vault, repo)
-        before = world.state.get(repo)
-        after = work.seed if repo == work.repo else before
-        allowed = {"done": [after], "refused": [before]}.get(ended, [before, after])
-        match = next((s for s in allowed if files_of(world, s) == found), "none")
-        if match == "none":
-            problems.append(f"{repo} is none of {allowed} after {ended} {work}")
-            continue
-        if before is not None and match is None:
-            world.deleted[repo] = before
-        # A deletion that was pushed over cannot be brought back.
-        if match is not None:
-            world.deleted.pop(repo, None)
-        world.state[repo] = match if isinstance(match, int) else None
-    problems += vault.check().problems
-    return problems + Scrubber(vault).run().problems
 
 
 def look_closely(vault: LocalVault) -> tuple[list[str], int]:
@@ -411,7 +185,7 @@ def take_turn(
     work = choose_work(world, rng)
     number = next_write.get(work.kind, 0)
     if work.kind == "migrate":
-        age_catalogue(world, rng.choice(VERSIONS))
+        age_catalogue(world.catalogue, rng.choice(VERSIONS))
     by_time = rng.random() < 0.2
     counter = Counter(None if by_time else number // 2, bool(number % 2))
     seconds = rng.uniform(0.0, MOST_SECONDS) if by_time else None

@@ -33,7 +33,7 @@ from pathlib import Path
 from ..dedup.errors import VaultError
 from ..dedup.push import push
 from ..store.errors import StoreError
-from .kill_loop import REPOS, WARM, WARM_SEED, Work, World, choose_work, settle_world
+from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, settle_world
 
 DISK_MIB = 96
 # So that nothing reaches the disk in time but what is synced.
@@ -53,6 +53,7 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
 
 
 def run(*command: str) -> None:
+    """Runs a command; raises CalledProcessError when it fails."""
     subprocess.run(command, check=True, capture_output=True)
 
 
