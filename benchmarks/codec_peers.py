@@ -19,12 +19,17 @@ ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
 @dataclass(frozen=True, slots=True)
 class Contestant:
     """One coder, set up: ``encode`` takes bytes and gives something with a length, ``decode`` its
-    reverse.
+    reverse, both in new memory.
+
+    ``encode_into``, ``decode_into``: the same into memory that was there, given as second argument;
+    None where the coder has no such function.
     """
 
     name: str
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
+    encode_into: Callable[[Any, Any], Any] | None = None
+    decode_into: Callable[[Any, Any], Any] | None = None
 
 
 def zstd(dtype: str, threads: int) -> Contestant:
