@@ -103,13 +103,14 @@ def plan_and_collect(vault: LocalVault) -> None:
 
 
 def fresh_bytes(world: World) -> int:
-    """Bytes of packs and manifests of a new store with the same repos."""
+    """Bytes of packs and manifests of a new store with the same commits."""
     with tempfile.TemporaryDirectory() as folder:
         database = f"sqlite:///{folder}/c.sqlite"
         fresh = World(f"{folder}/objects", database, Path(folder), world.sources)
         vault = fresh.open()
-        for repo, seed in {WARM: WARM_SEED, **world.state}.items():
-            if seed is not None:
+        present = [repo for repo, seed in world.state.items() if seed is not None]
+        for repo, seeds in {WARM: [WARM_SEED]} | {r: world.commits[r] for r in present}.items():
+            for seed in seeds:
                 push(vault, world.source(seed), repo)
         plan_and_collect(vault)
         size = stored_bytes(vault)

@@ -25,8 +25,8 @@ WARM, WARM_SEED = "org/warm", 1000
 
 @dataclass
 class World:
-    """What should be there: for each repo the seed of its model, None where there is none, and
-    the seeds it had when it was deleted."""
+    """What should be there: for each repo the seed of its model, None where there is none, the
+    seeds of all its commits, and the seed it had when it was deleted."""
 
     vault: str
     catalogue: str
@@ -34,6 +34,7 @@ class World:
     sources: Path
     state: dict[str, int | None] = field(default_factory=dict)
     deleted: dict[str, int] = field(default_factory=dict)
+    commits: dict[str, list[int]] = field(default_factory=dict)
 
     def open(self, counter: Counter | None = None) -> LocalVault:
         backend = open_backend(self.vault)
@@ -109,6 +110,14 @@ def files_of(world: World, seed: int | None) -> dict[str, bytes] | None:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
+def _note_commit(world: World, repo: str, work: Work, seed: int) -> None:
+    before = world.state.get(repo)
+    if before is None and work.kind != "undelete":
+        world.commits[repo] = [seed]
+    elif before is not None and before != seed:
+        world.commits.setdefault(repo, []).append(seed)
+
+
 def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> list[str]:
     """Compares the vault with what should be there, and takes over what the killed work did."""
     problems: list[str] = []
@@ -126,6 +135,7 @@ def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> lis
         # A deletion that was pushed over cannot be brought back.
         if match is not None:
             world.deleted.pop(repo, None)
+            _note_commit(world, repo, work, int(match))
         world.state[repo] = match if isinstance(match, int) else None
     problems += vault.check().problems
     return problems + Scrubber(vault).run().problems
