@@ -37,6 +37,8 @@ CHALLENGE = 'Basic realm="weightvault: a token as password", charset="UTF-8"'
 
 _OPEN_NAME = "local"
 _LIST = "/v1/repos"
+# What a push asks and sends before its commit; the endpoints go by what the caller may read.
+_PUSH = ("/v1/missing", "/v1/bases", "/v1/packs/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ class Caller:
     def may_write(self, repo: str) -> bool:
         """Says whether a repo may be changed, made or deleted."""
         return self.role in ("write", "admin") and (self.namespace is None or self._owns(repo))
+
+    def may_write_in(self, own: bool) -> bool:
+        """Whether anything may be changed: in the whole vault, or with `own` in a namespace."""
+        return self.role in ("write", "admin") and (own or self.namespace is None)
 
     @property
     def may_administer(self) -> bool:
@@ -152,18 +158,34 @@ def require_create(request: HTTPConnection, repo: str) -> Caller:
     return caller
 
 
+def require_commit(request: HTTPConnection, repo: str) -> Caller:
+    """Returns the caller if they may commit to a repo of that name, whether it is there or not, of
+    which a refusal says nothing. Raises Unauthorized, AccessRefused."""
+    caller = caller_of(request)
+    if caller.role in ("write", "admin") and not caller.may_write(repo):
+        raise AccessRefused(
+            f"this token is for repos of {caller.namespace}, not for {repo}",
+            f"push to {caller.namespace}/{repo.split('/')[-1]}, or with another token",
+        )
+    if not caller.may_write(repo):
+        _refuse(caller, f"pushing to {repo}")
+    return caller
+
+
 def guard(request: Request) -> None:
     """Lets a request of our own API, or for a page, through if its caller may do what it asks."""
-    caller, params = caller_of(request), request.path_params
-    reads = request.method in ("GET", "HEAD") or request.url.path.endswith("/frames")
+    caller, params, path = caller_of(request), request.path_params, request.url.path
+    reads = request.method in ("GET", "HEAD") or path.endswith("/frames")
     if "namespace" in params and "name" in params:
         repo = f"{params['namespace']}/{params['name']}"
-        require_read(request, repo) if reads else require_write(request, repo)
-    elif reads and not (caller.reads_all or request.url.path == _LIST):
+        if not reads and path.endswith(("/commits", "/commits/check")):
+            require_commit(request, repo)
+        else:
+            require_read(request, repo) if reads else require_write(request, repo)
+    elif reads and not (caller.reads_all or path == _LIST):
         _refuse(caller, "this tells of all repos")
-    if not reads and (caller.role not in ("write", "admin") or caller.namespace is not None):
-        # What a push asks and names are chunks, whoever has them.
-        _refuse(caller, "changing the vault natively")
+    elif not reads and not caller.may_write_in(path.startswith(_PUSH)):
+        _refuse(caller, "changing the vault")
 
 
 def _refuse(caller: Caller, what: str) -> NoReturn:

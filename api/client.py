@@ -94,6 +94,10 @@ class HttpVault:
             found.extend(tuple(map(_candidate, each)) for each in named)
         return found
 
+    def check_commit(self, repo: str) -> None:
+        """See Vault.check_commit."""
+        self._transport.request("POST", f"{_repo_path(repo)}/commits/check")
+
     def add_pack(self, path: Path, name: str) -> int:
         """See Vault.add_pack."""
         _check_size("pack", path.stat().st_size, MAX_PACK_BYTES)

@@ -15,10 +15,12 @@ from pydantic import ValidationError
 
 from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
+from ..dedup.names import check_repo
+from ..dedup.owned import OwnedVault
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
-from ..dedup.vault import Candidate, Snapshot
-from .access import repos_seen
+from ..dedup.vault import Candidate, OptimiseStep, Snapshot
+from .access import caller_of, repos_seen, require_read
 from .schemas import (
     AddedSchema,
     BasesSchema,
@@ -50,6 +52,14 @@ def _describe_body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
 def vault_of(request: Request) -> LocalVault:
     """Returns the vault that the application was made for."""
     return request.app.state.vault
+
+
+def way_in(request: Request) -> LocalVault | OwnedVault:
+    """Returns the vault as the caller may push to it."""
+    caller, vault = caller_of(request), vault_of(request)
+    if caller.namespace is None:
+        return vault
+    return OwnedVault(vault, caller.namespace, reads=caller.reads)
 
 
 def repo_of(
@@ -84,6 +94,7 @@ async def sketches_of(request: Request) -> list[Sketch]:
 
 
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
+WayInParam = Annotated[LocalVault | OwnedVault, Depends(way_in)]
 RepoParam = Annotated[str, Depends(repo_of)]
 DigestsParam = Annotated[list[bytes], Depends(digests_of)]
 SketchesParam = Annotated[list[Sketch], Depends(sketches_of)]
@@ -102,8 +113,11 @@ router = APIRouter(
 @router.post(
     "/missing", tags=["push"], summary="Ask which chunks are missing", openapi_extra=DIGESTS_BODY
 )
-def find_missing(request: Request, vault: VaultParam, digests: DigestsParam) -> MissingSchema:
-    """Says which of the chunks the vault holds no frame of, in the order asked."""
+def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> MissingSchema:
+    """Says which of the chunks the vault holds no frame of, in the order asked.
+
+    For a token with a namespace: as far as its repos, and what was sent with it, tell.
+    """
     missing = vault.find_missing(digests)
     asked = len(set(digests))
     request.app.state.metrics.chunks_asked.inc(asked)
@@ -114,7 +128,7 @@ def find_missing(request: Request, vault: VaultParam, digests: DigestsParam) -> 
 @router.post(
     "/bases", tags=["push"], summary="Ask what to code against", openapi_extra=SKETCHES_BODY
 )
-def find_bases(vault: VaultParam, sketches: SketchesParam) -> BasesSchema:
+def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
     """Names, for each sketch, stored chunks with related content, best first.
 
     A frame may be made against any of them; its bytes come from the frames of the revision named.
@@ -126,7 +140,7 @@ def find_bases(vault: VaultParam, sketches: SketchesParam) -> BasesSchema:
 @router.put("/packs/{name}", tags=["push"], summary="Upload a pack", openapi_extra=BINARY_BODY)
 async def add_pack(
     request: Request,
-    vault: VaultParam,
+    vault: WayInParam,
     name: Annotated[
         str, Path(pattern=r"^[0-9a-f]{64}$", description="BLAKE3-256 of the pack, in hexadecimal")
     ],
@@ -140,6 +154,17 @@ async def add_pack(
 
 
 @router.post(
+    "/repos/{namespace}/{name}/commits/check",
+    tags=["push"],
+    status_code=204,
+    summary="Ask whether a commit would be let in",
+)
+def check_commit() -> Response:
+    """Answers 204 where the caller may commit to a repo of that name, there or not."""
+    return Response(status_code=204)
+
+
+@router.post(
     "/repos/{namespace}/{name}/commits",
     tags=["push"],
     summary="Commit a revision",
@@ -147,7 +172,7 @@ async def add_pack(
 )
 async def commit(
     request: Request,
-    vault: VaultParam,
+    vault: WayInParam,
     repo: RepoParam,
     branch: Annotated[str, Query(description="the branch to move")] = "main",
     base: Annotated[str | None, Query(description="the repo this one derives from")] = None,
@@ -160,6 +185,8 @@ async def commit(
     body = await received_bytes(request, MAX_MANIFEST_BODY_BYTES)
 
     def parse_and_commit() -> CommitSchema:
+        if base is not None:
+            require_read(request, check_repo(base))
         made = vault.commit(repo, branch, parse_manifest(body), base=base)
         return CommitSchema.model_validate(made)
 
@@ -219,7 +246,11 @@ async def recentre(
     """
 
     def step() -> OptimiseStepSchema:
-        return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
+        done = vault.recentre(repo, revision, cursor)
+        if not caller_of(request).reads_all:
+            # Families have members of others.
+            done = OptimiseStep(0, 0, 0, 0, 0, done.cursor)
+        return OptimiseStepSchema.model_validate(done)
 
     return await to_thread.run_sync(step, limiter=request.app.state.checking)
 

@@ -56,6 +56,13 @@ def check_pack(
     return entries, sketches
 
 
+def read_entries(path: Path) -> list[PackEntry]:
+    """Returns what the index of the pack in the file `path` says, which need not be true. Raises
+    InvalidFrame where there is none."""
+    with path.open("rb") as file:
+        return _read_entries(file, path.stat().st_size)
+
+
 def _hash_file(file: BinaryIO) -> str:
     hasher = blake3(max_threads=blake3.AUTO)
     while data := file.read(_READ_BYTES):

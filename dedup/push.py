@@ -18,7 +18,7 @@ from .background import Background
 from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
 from .coding import encode_into
-from .errors import ChunksMissing, Corrupt, InvalidFile, Missing, VaultError
+from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .packing import add_frame
@@ -92,6 +92,7 @@ def push(
     check_repo(repo)
     check_branch(branch)
     files = find_files(path)
+    vault.check_commit(repo)
     base_name, lineage = find_base(vault, files, repo, branch, base)
     sketches: Sketches = {}
     manifest = scan_files(files, progress, chunk_bytes, sketches)
@@ -192,8 +193,9 @@ def send_missing(
             return send(choose(missing))
         except Missing:
             missing = ask_missing(vault, manifest)
-        except Corrupt:
-            # A base cannot be read. Pushing again may be what mends it, so it goes without.
+        except (Corrupt, InvalidFrame):
+            # A base cannot be read, and pushing again may be what mends it. Or it is a delta on
+            # what is not to be told. So it goes without.
             jobs = choose(ask_missing(vault, manifest))
             return send([replace(job, bases=()) for job in jobs])
     return send(choose(missing))

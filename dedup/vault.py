@@ -164,6 +164,11 @@ class Vault(Protocol):
         """
         ...
 
+    def check_commit(self, repo: str) -> None:
+        """Does nothing where a commit to a repo of that name would be let in, there or not. Raises
+        AccessRefused, so that nothing is sent in vain."""
+        ...
+
     def add_pack(self, path: Path, name: str) -> int:
         """Takes in the pack in the file `path`, whose BLAKE3 is `name`; the file stays there.
 

@@ -210,6 +210,16 @@ uncoded = Table(
     Column("claimed", Float, nullable=False),
 )
 
+# Chunks that somebody limited to a namespace has sent and no commit there has yet: a commit may
+# name what was sent for it, as knowing a digest opens nothing (dedup/owned.py).
+received = Table(
+    "received",
+    metadata,
+    Column("namespace", String(100), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("at", Float, nullable=False, index=True),
+)
+
 # Who may come in over HTTP: `hash` is the SHA-256 of the token itself, which is kept nowhere.
 tokens = Table(
     "tokens",

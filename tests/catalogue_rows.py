@@ -11,8 +11,8 @@ from weightvault.store.schema import metadata
 
 # What is of one catalogue and not of the store: facts about itself, what a scrub did, and when a
 # family was last planned. What waits to be coded is a list of work: a rebuild has every raw chunk
-# looked at again.
-NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "sketches.planned"}
+# looked at again. What was sent and not committed is sent again.
+NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "received", "sketches.planned"}
 
 
 def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:

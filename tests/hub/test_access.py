@@ -138,7 +138,15 @@ def test_what_tokens_change(vault: LocalVault, role: str, namespace: str | None)
             answer = web.post("/api/repos/create", json=body, headers=token)
             assert answer.status_code == (200 if allowed else 403), answer.text
         native = web.post("/v1/missing", json={"digests": []}, headers=token)
-        assert native.status_code == (200 if writes and namespace is None else 403)
+        assert native.status_code == (200 if writes else 403)
+        optimised = web.post("/v1/optimise?dry_run=true", headers=token)
+        assert optimised.status_code == (200 if writes and namespace is None else 403)
+        for repo in (MINE, "me/none", OTHERS, "you/none", PUBLIC):
+            allowed = writes and (namespace is None or repo.startswith("me/"))
+            for commit in ("commits/check", "commits"):
+                answer = web.post(f"/v1/repos/{repo}/{commit}", content=b"none", headers=token)
+                expected = 403 if not allowed else 204 if commit.endswith("check") else 400
+                assert answer.status_code == expected, answer.text
         batch = {"operation": "upload", "objects": [{"oid": "a" * 64, "size": 3}]}
         answer = web.post(f"/{MINE}.git/info/lfs/objects/batch", json=batch, headers=token)
         assert answer.status_code == (200 if writes else 403)

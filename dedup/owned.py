@@ -1,0 +1,115 @@
+"""A vault as somebody sees who pushes to one namespace and may not read all others.
+
+Knowing a digest must open nothing. So a chunk counts as missing here unless a repo that they may
+read has it or they have sent its bytes for their namespace, which is kept on record (`received`); a
+commit may name such chunks alone; bases are told and taken only of repos that they may read. What
+was stored before is thus sent again, and stored once all the same.
+
+A frame that stands alone for want of a base that may be told waits to be coded anew, behind the
+push's back (uncoded.py), which chooses among all bases.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..store.received import (
+    Scope,
+    note_received,
+    readable_through,
+    received_among,
+    strike_received,
+)
+from ..store.uncoded import queue_chunks
+from .errors import ChunksMissing, InvalidFrame
+from .ingest import read_entries
+from .manifest import Manifest
+from .names import namespace_prefixes
+from .sketch import Sketch
+from .translate import store_errors
+from .vault import Candidate, Commit
+
+if TYPE_CHECKING:
+    from .local import LocalVault
+
+# A push that was cut off goes on where it was for as long as a collection leaves its packs.
+KEEP_SECONDS = 7 * 24 * 3600.0
+
+
+class OwnedVault:
+    """The way in of a LocalVault for the owner of a namespace, who reads "all" other repos, those
+    that are "public", or "none" (`reads`). Methods do as those of Vault, as far as the owner may
+    know."""
+
+    def __init__(self, vault: LocalVault, namespace: str, *, reads: str) -> None:
+        self.scratch = vault.scratch
+        self._vault = vault
+        self._namespace = namespace
+        # Every name begins with nothing.
+        prefixes = [""] if reads == "all" else namespace_prefixes(namespace)
+        self._scope = Scope(prefixes, reads == "public")
+
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """See Vault.find_missing."""
+        return self._vault.find_missing(digests) | self._unknown(digests)
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """See Vault.find_bases."""
+        found = self._vault.find_bases(sketches)
+        digests = {c.digest for candidates in found for c in candidates}
+        with store_errors():
+            places = readable_through(self._vault.catalogue, digests, self._scope)
+        return [tuple(_through(places, candidates)) for candidates in found]
+
+    def add_pack(self, path: Path, name: str) -> int:
+        """See Vault.add_pack; returns how many chunks the pack has, new or not."""
+        entries = read_entries(path)
+        bases = {e.base_digest for e in entries if e.base_digest is not None}
+        for base in self._unknown(bases):
+            # As of one that is not there.
+            raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
+        self._vault.add_pack(path, name)
+        now, catalogue = time.time(), self._vault.catalogue
+        alone = [e.digest for e in entries if e.base_digest is None]
+        with store_errors():
+            sent = [entry.digest for entry in entries]
+            note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
+            queue_chunks(catalogue, alone)
+        return len(entries)
+
+    def commit(
+        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+    ) -> Commit:
+        """See Vault.commit."""
+        digests = manifest.digests().keys()
+        unknown = self._unknown(digests)
+        if unknown:
+            raise ChunksMissing(
+                f"{len(unknown)} of {len(digests)} chunks were never uploaded", "push again"
+            )
+        made = self._vault.commit(repo, branch, manifest, base=base)
+        with store_errors():
+            strike_received(self._vault.catalogue, self._namespace, digests)
+        return made
+
+    def _unknown(self, digests: Collection[bytes]) -> set[bytes]:
+        """Returns those of `digests` that the owner may not know to be here."""
+        catalogue = self._vault.catalogue
+        with store_errors():
+            mine = received_among(catalogue, self._namespace, digests)
+            rest = set(digests) - mine
+            return rest - readable_through(catalogue, rest, self._scope).keys()
+
+
+def _through(
+    places: dict[bytes, tuple[str, str]], candidates: Sequence[Candidate]
+) -> Iterator[Candidate]:
+    """Yields the candidates that there is a place for, named with it."""
+    for candidate in candidates:
+        if candidate.digest in places:
+            repo, revision = places[candidate.digest]
+            yield replace(candidate, repo=repo, revision=revision)

@@ -1,0 +1,88 @@
+"""What somebody who may not read every repo may name: chunks of repos that they may read, and those
+whose bytes they have sent themselves (dedup/owned.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select
+
+from .catalogue import Catalogue
+from .rows import batches, by_digest
+from .schema import chunks, commit_chunks, commits, received, repos
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The repos whose names begin with one of `prefixes`, and, if so, those that are public."""
+
+    prefixes: Sequence[str]
+    public: bool
+
+    def condition(self) -> Any:
+        """The condition that a row of `repos` is one of them."""
+        # Not LIKE, which takes upper case for lower in SQLite.
+        mine = (func.substr(repos.c.name, 1, len(prefix)) == prefix for prefix in self.prefixes)
+        return or_(*mine, *([repos.c.public] if self.public else []))
+
+
+def readable_through(
+    catalogue: Catalogue, digests: Collection[bytes], scope: Scope
+) -> dict[bytes, tuple[str, str]]:
+    """Returns for those of `digests` that repos of the scope have one such repo and its commit."""
+    holder = (
+        select(commits.c.id)
+        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commit_chunks.c.chunk_id == chunks.c.id, scope.condition())
+        .limit(1)
+        .correlate(chunks)
+        .scalar_subquery()
+    )
+    with catalogue.reading() as connection:
+        query = select(chunks.c.digest, holder.label("holder"))
+        held = {r.digest: r.holder for r in by_digest(connection, query, digests) if r.holder}
+        named = select(commits.c.id, repos.c.name, commits.c.oid).join(repos)
+        places = {
+            row.id: (row.name, row.oid)
+            for batch in batches(list(set(held.values())))
+            for row in connection.execute(named.where(commits.c.id.in_(batch)))
+        }
+    return {digest: places[commit_id] for digest, commit_id in held.items()}
+
+
+def note_received(
+    catalogue: Catalogue, namespace: str, digests: Collection[bytes], now: float, forget: float
+) -> None:
+    """Records that chunks were sent for a namespace; what was sent for any before `forget` (Unix
+    seconds, both) is struck off."""
+    with catalogue.writing() as connection:
+        connection.execute(delete(received).where(received.c.at < forget))
+        query = select(chunks.c.id)
+        rows = [
+            {"namespace": namespace, "chunk_id": row.id, "at": now}
+            for row in by_digest(connection, query, sorted(digests))
+        ]
+        catalogue.add_once(connection, received, rows)
+
+
+def received_among(catalogue: Catalogue, namespace: str, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that were sent for a namespace and are on record still."""
+    query = (
+        select(chunks.c.digest)
+        .join(received, received.c.chunk_id == chunks.c.id)
+        .where(received.c.namespace == namespace)
+    )
+    with catalogue.reading() as connection:
+        return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def strike_received(catalogue: Catalogue, namespace: str, digests: Collection[bytes]) -> None:
+    """Takes chunks off the record: a repo of the namespace has them now."""
+    with catalogue.writing() as connection:
+        for batch in batches(list(digests)):
+            named = select(chunks.c.id).where(chunks.c.digest.in_(batch))
+            mine = (received.c.namespace == namespace) & received.c.chunk_id.in_(named)
+            connection.execute(delete(received).where(mine))
