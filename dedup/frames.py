@@ -84,9 +84,13 @@ def _read_window(backend: Backend, window: list[Location]) -> dict[bytes, bytes]
 
 def _read_run(backend: Backend, run: list[Location]) -> list[tuple[bytes, bytes]]:
     start, stop = run[0].offset, run[-1].offset + run[-1].frame_bytes
-    data = memoryview(backend.get(pack_key(run[0].pack), start, stop))
+    data = backend.get(pack_key(run[0].pack), start, stop)
+    if len(run) == 1:
+        # Of large chunks all runs are so, and a copy of 32 MiB costs more than its reading.
+        return [(run[0].digest, data)]
+    view = memoryview(data)
     return [
-        (place.digest, bytes(data[place.offset - start :][: place.frame_bytes])) for place in run
+        (place.digest, bytes(view[place.offset - start :][: place.frame_bytes])) for place in run
     ]
 
 
