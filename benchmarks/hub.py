@@ -1,13 +1,15 @@
 """Measures what clients of hubs get: downloads beside a plain static file server, uploads, memory.
 
-    python -m weightvault.benchmarks.hub [--gib 1] [--rounds 5]
+    python -m weightvault.benchmarks.hub [--gib 1] [--rounds 5] [--at-once 8] [--save]
 
 A BF16 model of synthetic, normally distributed weights, and a fine-tune of it. Both are uploaded as
 the clients do it (git-lfs PUT, then commit), downloaded as they were stored first (raw), and again
 after they were coded: the model alone, the fine-tune as deltas. Each download is followed by one of
 the same bytes from Starlette's StaticFiles under the same uvicorn, by the same curl; rates are
-medians, the share that of the medians. Uploads are measured beside writing the same bytes to a file
-on the same disk, with fsync. Result: a CSV in benchmarks/results.
+medians, the share that of the medians. A range of 1 MiB in the middle is asked for too, of which
+`first_byte_s` is the time of its first byte, as of whole downloads. Uploads are measured beside
+writing the same bytes to a file on the same disk, with fsync. Needs six times the model's size of
+disk. Result: a CSV in benchmarks/results, which keeps its rows of models of other sizes.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from .weights import disturb_bf16
 
 RESULTS = Path(__file__).parent / "results" / "hub.csv"
 _PIECE_BYTES = 1 << 24
+_RANGE_BYTES = 1 << 20
 _STATIC = """
 import socket, sys, uvicorn
 from starlette.applications import Starlette
@@ -55,19 +58,27 @@ def main() -> None:
     )
     parser.add_argument("--gib", type=float, default=1.0, help="size of the model")
     parser.add_argument("--rounds", type=int, default=5, help="downloads of each kind")
+    parser.add_argument("--at-once", type=int, default=8, help="downloads of one; 0: none")
     parser.add_argument("--save", action="store_true", help="write the CSV")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="weightvault-hub-") as temporary:
-        rows = list(measure(Path(temporary), int(asked.gib * 2**30), asked.rounds))
-    rows = [{"gib": asked.gib, **row, **describe_machine()} for row in rows]
+        size = int(asked.gib * 2**30)
+        rows = list(measure(Path(temporary), size, asked.rounds, asked.at_once))
     if asked.save:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        save(asked.gib, [{"gib": asked.gib, **row, **describe_machine()} for row in rows])
 
 
-def measure(root: Path, size: int, rounds: int) -> Iterator[dict[str, object]]:
+def save(gib: float, rows: list[dict[str, object]]) -> None:
+    """Writes the rows in place of those of models of the same size."""
+    with RESULTS.open(newline="") as file:
+        kept = [row for row in csv.DictReader(file) if float(row["gib"]) != gib]
+    with RESULTS.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(sorted([*kept, *rows], key=lambda row: float(str(row["gib"]))))
+
+
+def measure(root: Path, size: int, rounds: int, at_once: int) -> Iterator[dict[str, object]]:
     """Yields a row for each thing measured; rates in MB/s."""
     files = root / "files"
     files.mkdir()
@@ -80,8 +91,11 @@ def measure(root: Path, size: int, rounds: int) -> Iterator[dict[str, object]]:
             yield show(measure_download(server, static, files / name, "raw", rounds))
         wait_until_coded(root / "vault")
         for name in ("model", "tune"):
+            # First, so that nothing of it is at hand.
+            yield show(measure_range(server, static, files / name))
             yield show(measure_download(server, static, files / name, "coded", rounds))
-        yield show(measure_many(server, files / "tune"))
+        if at_once:
+            yield show(measure_many(server, files / "tune", at_once))
 
 
 def write_tune(base: Path, target: Path) -> None:
@@ -128,7 +142,9 @@ def measure_download(
     reset_peak(server.process.pid)
     ours, theirs, first = [], [], []
     url = f"{server.url}/bench/{path.name}/resolve/main/model.safetensors"
+    # Both files are in the page cache then, as far as that is large enough.
     check_download(url, path)
+    download(f"{static}/{path.name}")
     for _ in range(rounds):
         seconds, begun = download(url)
         ours.append(path.stat().st_size / seconds / 1e6)
@@ -139,16 +155,35 @@ def measure_download(
     return row(f"download {state}", path.name, *rates, peak, statistics.median(first))
 
 
-def measure_many(server: Server, path: Path) -> dict[str, object]:
-    """Downloads a file eight times at once."""
+def measure_range(server: Server, static: str, path: Path) -> dict[str, object]:
+    """Asks for a range in the middle of a file."""
+    reset_peak(server.process.pid)
+    url = f"{server.url}/bench/{path.name}/resolve/main/model.safetensors"
+    first = path.stat().st_size // 2 + 12_345
+    asked = f"{first}-{first + _RANGE_BYTES - 1}"
+    with path.open("rb") as file:
+        file.seek(first)
+        expected = file.read(_RANGE_BYTES)
+    headers = {"Range": f"bytes={asked}"}
+    seconds, begun = download(url, "-r", asked)
+    beside, _ = download(f"{static}/{path.name}", "-r", asked)
+    if httpx.get(url, headers=headers, timeout=None, trust_env=False).content != expected:
+        raise SystemExit(f"{url} gave other bytes in {asked}")
+    rates = _RANGE_BYTES / seconds / 1e6, _RANGE_BYTES / beside / 1e6
+    return row("range coded", path.name, *rates, read_peak(server.process.pid), begun)
+
+
+def measure_many(server: Server, path: Path, at_once: int) -> dict[str, object]:
+    """Downloads a file several times at once."""
     reset_peak(server.process.pid)
     url = f"{server.url}/bench/{path.name}/resolve/main/model.safetensors"
     started = time.monotonic()
-    clients = [subprocess.Popen(["curl", "-sfo", os.devnull, url]) for _ in range(8)]
+    clients = [subprocess.Popen(["curl", "-sfo", os.devnull, url]) for _ in range(at_once)]
     if any(client.wait() for client in clients):
         raise SystemExit("a download failed")
-    rate = 8 * path.stat().st_size / (time.monotonic() - started) / 1e6
-    return row("download coded, 8 at once", path.name, rate, 0.0, read_peak(server.process.pid))
+    rate = at_once * path.stat().st_size / (time.monotonic() - started) / 1e6
+    what = f"download coded, {at_once} at once"
+    return row(what, path.name, rate, 0.0, read_peak(server.process.pid))
 
 
 def row(what: str, file: str, rate: float, beside: float, peak: int, first: float = 0.0):
@@ -170,10 +205,10 @@ def show(found: dict[str, object]) -> dict[str, object]:
     return found
 
 
-def download(url: str) -> tuple[float, float]:
+def download(url: str, *options: str) -> tuple[float, float]:
     """Downloads and drops a body; returns the seconds that it and its first byte took."""
     told = "%{time_total} %{time_starttransfer}"
-    command = ["curl", "-sfo", os.devnull, "-w", told, url]
+    command = ["curl", "-sfo", os.devnull, "-w", told, *options, url]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     total, first = map(float, done.stdout.split())
     return total, first
