@@ -10,7 +10,6 @@ kernels are needed. Result: results/first_use.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -18,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .machine import describe_machine
+from .machine import save_rows
 
 RESULTS = Path(__file__).parent / "results" / "first_use.csv"
 
@@ -68,11 +67,7 @@ def main() -> None:
     for row in rows:
         print(row)
     if arguments.save:
-        machine = describe_machine()
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*rows[0], *machine])
-            writer.writeheader()
-            writer.writerows({**row, **machine} for row in rows)
+        save_rows(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ import httpx
 import numpy as np
 
 from .large_file import hash_file, read_peak, reset_peak, write_large_file
-from .machine import describe_machine
+from .machine import save_rows
 from .servers import Server, running_server
 from .weights import disturb_bf16
 
@@ -65,17 +65,16 @@ def main() -> None:
         size = int(asked.gib * 2**30)
         rows = list(measure(Path(temporary), size, asked.rounds, asked.at_once))
     if asked.save:
-        save(asked.gib, [{"gib": asked.gib, **row, **describe_machine()} for row in rows])
+        save(asked.gib, [{"gib": asked.gib, **row} for row in rows])
 
 
 def save(gib: float, rows: list[dict[str, object]]) -> None:
     """Writes the rows in place of those of models of the same size."""
-    with RESULTS.open(newline="") as file:
-        kept = [row for row in csv.DictReader(file) if float(row["gib"]) != gib]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(sorted([*kept, *rows], key=lambda row: float(str(row["gib"]))))
+    kept: list[dict[str, object]] = []
+    if RESULTS.exists():
+        with RESULTS.open(newline="") as file:
+            kept += (row for row in csv.DictReader(file) if float(row["gib"]) != gib)
+    save_rows(RESULTS, sorted([*kept, *rows], key=lambda row: float(str(row["gib"]))))
 
 
 def measure(root: Path, size: int, rounds: int, at_once: int) -> Iterator[dict[str, object]]:

@@ -9,7 +9,6 @@ Result: a CSV in benchmarks/results. Needs about three times the file's size of 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .machine import describe_machine
+from .machine import save_rows
 from .servers import Server, running_server, weightvault_command
 from .weights import round_to_bf16
 
@@ -118,11 +117,7 @@ def hash_file(path: Path) -> str:
 
 def record(rows: list[dict[str, object]]) -> None:
     """Writes the rows with the machine they were measured on, and prints them."""
-    rows = [{**row, **describe_machine()} for row in rows]
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(RESULTS, rows)
     for row in rows:
         print(row)
 

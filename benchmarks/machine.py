@@ -1,13 +1,24 @@
-"""What a measurement was made on: machine and versions, for the CSV files in results."""
+"""Keeps measurements as CSV files in results, with what they were made on: machine and versions."""
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("weightvault", "numpy", "numba", "zstandard", "blake3")
+
+
+def save_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Writes rows of the same columns as a CSV, each with the machine unless it names one."""
+    machine = describe_machine()
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list({**rows[0], **machine}))
+        writer.writeheader()
+        writer.writerows({**machine, **row} for row in rows)
 
 
 def describe_machine() -> dict[str, str]:

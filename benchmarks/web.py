@@ -12,7 +12,6 @@ results/web.csv.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import statistics
@@ -32,7 +31,7 @@ from ..dedup.push import push
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .catalogues import fill_vault, name_of
-from .machine import describe_machine
+from .machine import save_rows
 from .servers import running_server
 
 RESULTS = Path(__file__).parent / "results" / "web.csv"
@@ -55,7 +54,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="weightvault-web-") as temporary:
             rows.extend(measure(Path(temporary), count))
     if arguments.save:
-        _write(rows)
+        save_rows(RESULTS, rows)
 
 
 def measure(root: Path, count: int) -> Iterator[dict[str, Any]]:
@@ -143,14 +142,6 @@ def _push_model(folder: Path, root: Path) -> None:
     vault = LocalVault(open_backend(str(folder / "objects")), catalogue, scratch=folder)
     push(vault, model, _MODEL)
     vault.close()
-
-
-def _write(rows: list[dict[str, Any]]) -> None:
-    machine = describe_machine()
-    with RESULTS.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *machine])
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
 
 
 if __name__ == "__main__":

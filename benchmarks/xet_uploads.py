@@ -12,7 +12,6 @@ benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import subprocess
 import tempfile
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from .large_file import read_peak, reset_peak
-from .machine import describe_machine
+from .machine import save_rows
 from .servers import Server, running_server
 
 RESULTS = Path(__file__).parent / "results" / "xet_uploads.csv"
@@ -49,12 +48,8 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="weightvault-xet-") as temporary:
         rows = list(measure(Path(temporary), asked.mb * 1_000_000))
-    rows = [{"mb": asked.mb, **row, **describe_machine()} for row in rows]
     if asked.save:
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        save_rows(RESULTS, [{"mb": asked.mb, **row} for row in rows])
 
 
 def measure(root: Path, size: int) -> Iterator[dict[str, object]]:
