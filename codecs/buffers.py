@@ -48,6 +48,20 @@ def view_room(buffer: Any, *inputs: Bytes | None) -> Bytes:
     return room
 
 
+def new_memory(size: int) -> Bytes:
+    """Returns (size,) uint8, uninitialised; large memory begins where a huge page does.
+
+    NumPy asks for huge pages, but up to the first of them the system hands out 4 KiB at a time; and
+    two threads that write different blocks do not meet in one page. Whole MiniLM in bf16 decodes in
+    8.8 ms so, in 9.3 without; twice as much on two threads in 9.7, in 10.6 without.
+    """
+    if size < 2 * _HUGE_PAGE_BYTES:
+        return np.empty(size, np.uint8)
+    memory = np.empty(size + _HUGE_PAGE_BYTES, np.uint8)
+    start = -memory.ctypes.data % _HUGE_PAGE_BYTES
+    return memory[start : start + size]
+
+
 def freeze(array: NDArray[Any]) -> NDArray[Any]:
     """Returns a read-only view of ``array``."""
     view = array.view()

@@ -14,7 +14,7 @@ import numpy as np
 from blake3 import blake3
 
 from . import frame as frames
-from .buffers import Bytes, view_bytes, view_room
+from .buffers import Bytes, new_memory, view_bytes, view_room
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame, WrongBase
 from .frame import FrameHeader, frame_room, parse_header
@@ -330,7 +330,7 @@ def _decode_span(
         out[:] = text
         return out
     if out is None:
-        out = np.empty(stop - start, np.uint8)
+        out = new_memory(stop - start)
     if base is not None:
         from .deltas import decode_delta
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tensor_samples import DTYPES, sample_bytes
 
 from weightvault.codecs import paths
+from weightvault.codecs.buffers import new_memory
 from weightvault.codecs.errors import CorruptFrame
 from weightvault.codecs.pipeline import (
     CODECS,
@@ -192,3 +193,12 @@ def test_what_was_decoded_before_is_not_needed():
             room[:] = b"\xff" * len(room)
             decode_tensor(encode_tensor(raw, dtype), out=room)
             assert room == raw
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, (1 << 22) - 1, 1 << 22, (1 << 22) + 12_345])
+def test_new_memory_is_as_long_as_it_should_be(size):
+    memory = new_memory(size)
+    memory[:] = 7
+    assert (memory.size, memory.dtype) == (size, np.uint8)
+    assert memory.flags.c_contiguous
+    assert memory.flags.writeable
