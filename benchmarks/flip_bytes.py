@@ -6,7 +6,8 @@ Each byte of every object is flipped in one bit, its object read as a scrub does
 A sample of the bytes of each region of each object (`--tries` of a region) goes all the way, in a
 copy of the store: scrub, repair, collections, scrub. What the scrub names must be exactly the files
 that cannot be read, what the repair calls lost exactly those that still cannot, and the rest must
-be clean. The store has a base kept twice, tunes on it, a model alone and traces of a deleted one.
+be clean. The store has a base kept twice, tunes on it, a model alone, traces of a deleted one, and
+a xorb.
 """
 
 from __future__ import annotations

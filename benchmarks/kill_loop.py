@@ -109,8 +109,9 @@ def fresh_bytes(world: World) -> int:
         fresh = World(f"{folder}/objects", database, Path(folder), world.sources)
         vault = fresh.open()
         present = [repo for repo, seed in world.state.items() if seed is not None]
-        for repo, seeds in {WARM: [WARM_SEED]} | {r: world.commits[r] for r in present}.items():
-            for seed in seeds:
+        push(vault, world.source(WARM_SEED), WARM)
+        for repo in present:
+            for seed in world.commits[repo]:
                 push(vault, world.source(seed), repo)
         plan_and_collect(vault)
         size = stored_bytes(vault)

@@ -168,7 +168,7 @@ def judge_object(vault: LocalVault, key: str) -> str | None:
             if pack_sketches(parse_sketches(data).items()) != data:
                 return f"{key} is damaged; affects no file"
         elif key.startswith("xorbs/"):
-            check_xorb(key, data)
+            check_xorb(vault.backend.uncached(), key, data)
         elif key == "weightvault.json":
             check_marker(data, vault.catalogue.store_id())
     except NotFound:

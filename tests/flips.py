@@ -9,15 +9,18 @@ from pathlib import Path
 
 from models import make_weights, tune, write_model
 from vaults import open_local
+from xet_samples import pack_xorb
 
 from weightvault.codecs.frame import parse_header
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
+from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.packscan import scan_pack
 from weightvault.dedup.push import push
 from weightvault.dedup.repair import Repairer
 from weightvault.dedup.scrub import Scrubber, judge_object
+from weightvault.dedup.xet.uploads import XetUploads
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend
 from weightvault.store.pack import read_index
@@ -38,9 +41,19 @@ def make_store(root: Path, sources: Path) -> None:
         push(vault, write_model(sources / repo, tuned, "# Tuned\n"), repo, base="org/base")
     push(vault, write_model(sources / "gone", make_weights(4, SHAPES)), "org/gone")
     vault.delete_repo("org/gone")
+    add_xorb(vault, sources)
     vault.keep_base_copies(2)
     Collector(vault, copies_from=2).run()
     vault.close()
+
+
+def add_xorb(vault: LocalVault, folder: Path) -> None:
+    """Takes in what a client sends through Xet before it says which file it is of."""
+    digest, data = pack_xorb([b"one chunk" * 20, b"another" * 30])
+    sent = folder / "xorb"
+    sent.write_bytes(data)
+    uploads = XetUploads(vault, IncomingFiles(vault))
+    uploads.add_xorb(uploads.open_generation("org"), digest, sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ def regions_of(key: str, data: bytes) -> Iterator[Region]:
         marks = [("head", 0), ("digests", 20), ("outline", outline)]
     elif kind == "sketches":
         marks = [("head", 0), ("rows", 20)]
+    elif kind == "xorbs":
+        marks = [("index" if key.endswith(".index") else "chunks", 0)]
     else:
         marks = [("text", 0)]
     ends = [start for _, start in marks[1:]] + [len(data)]

@@ -152,12 +152,24 @@ class XorbObjects:
         return parse_index(digest, self._backend.get(index_key(generation, digest)))
 
 
-def check_xorb(key: str, data: bytes) -> None:
-    """Raises Corrupt if an object of a xorb is not what its key says, as far as it tells alone:
-    chunks are verified with the index when they are read."""
+def check_xorb(backend: Backend, key: str, data: bytes) -> None:
+    """Raises Corrupt if an object of a xorb is not what its key says: an index by the xorb's hash,
+    chunks by the index, without which nobody can name them."""
     name = key.rpartition("/")[2]
+    digest = parse_hash(name.removesuffix(_INDEX_SUFFIX))
     if name.endswith(_INDEX_SUFFIX):
-        parse_index(parse_hash(name.removesuffix(_INDEX_SUFFIX)), data)
+        parse_index(digest, data)
+        return
+    try:
+        index = parse_index(digest, backend.get(key + _INDEX_SUFFIX))
+    except (NotFound, Corrupt):
+        # The index is told of by itself.
+        return
+    for chunk in range(len(index)):
+        if not index.matches(chunk, data[index.offset(chunk) : index.offset(chunk + 1)]):
+            raise Corrupt(f"chunk {chunk} of xorb {name} is damaged")
+    if index.size != len(data):
+        raise Corrupt(f"xorb {name} has {len(data)} bytes, not {index.size}")
 
 
 def sees(generation: Generation) -> Sees:

@@ -15,7 +15,8 @@ REGIONS = {
     *(f"packs: {name}" for name in ("header", "index", "trailer")),
     *(f"packs: frame {name}" for name in ("head", "digest", "base", "table", "seal", "body")),
     *(f"manifests: {name}" for name in ("head", "digests", "outline")),
-    *("sketches: head", "sketches: rows", "journal: text", "weightvault: text"),
+    *("sketches: head", "sketches: rows", "xorbs: chunks", "xorbs: index"),
+    *("journal: text", "weightvault: text"),
 }
 
 
