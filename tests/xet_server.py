@@ -1,0 +1,90 @@
+"""A vault that takes uploads through Xet, and what a client does with it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from vaults import open_local
+from xet_samples import PLAIN, pack_file, pack_shard, pack_xorb
+
+from weightvault.dedup.collect import Collector
+from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.xet.shard import Shard
+from weightvault.dedup.xet.uploads import XetUploads
+
+Segments = Sequence[tuple[bytes, Sequence[bytes], int]]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.ahead
+
+
+class Server:
+    """A vault that takes uploads, and what a client does with it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        self.serve(open_local(self.root))
+
+    def serve(self, vault: LocalVault) -> None:
+        self.vault = vault
+        self.incoming = IncomingFiles(self.vault)
+        self.uploads = XetUploads(self.vault, self.incoming, now=self.clock)
+
+    def send_xorb(self, owner: str, chunks: Sequence[bytes], scheme: int = PLAIN) -> bytes:
+        digest, data = pack_xorb(chunks, scheme)
+        self.send_bytes(owner, digest, data)
+        return digest
+
+    def send_bytes(self, owner: str, digest: bytes, data: bytes) -> bool:
+        path = self.root / "sent"
+        path.write_bytes(data)
+        return self.uploads.add_xorb(self.uploads.open_generation(owner), digest, path)
+
+    def send_shard(self, repo: str, *files: bytes, xorbs=()) -> None:
+        generation = self.uploads.open_generation(repo.split("/")[-2])
+        self.uploads.add_shard(generation, repo, Shard(pack_shard(files, xorbs)))
+
+    def upload(self, repo: str, segments: Segments) -> bytes:
+        """Sends a shard with one file and returns the file as the vault has it."""
+        self.send_shard(repo, pack_file(segments))
+        return self.read(repo, b"".join(c for _, chunks, _ in segments for c in chunks))
+
+    def read(self, repo: str, data: bytes) -> bytes:
+        file = self.incoming.get(hashlib.sha256(data).digest(), repo)
+        assert file is not None
+        return b"".join(map(bytes, self.incoming.read(file)))
+
+    def commit(self, repo: str, data: bytes) -> None:
+        file = self.incoming.get(hashlib.sha256(data).digest(), repo)
+        assert file is not None
+        self.vault.commit(repo, "main", Manifest((file.entry,), file.chunk_bytes))
+
+    def objects(self, suffix: str = "") -> list[str]:
+        return [i.key for i in self.vault.backend.list("xorbs/") if i.key.endswith(suffix)]
+
+    def kept(self) -> list[str]:
+        return [key for key in self.objects() if not key.endswith(".index")]
+
+    def collect(self, grace: float = 0.0) -> None:
+        # Objects as old as the grace are not yet gone: files have the time of the real clock.
+        Collector(self.vault, grace_seconds=grace, now=self.clock).run()
+
+
+def make_chunks(seed: int, count: int, size: int = 5000) -> list[bytes]:
+    rng = np.random.default_rng(seed)
+    return [rng.bytes(size + i) for i in range(count)]
