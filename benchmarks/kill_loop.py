@@ -47,6 +47,8 @@ from .worlds import WARM, WARM_SEED, Work, World, choose_work, settle_world
 
 # The child waits for the parent's kill in the "any moment" turns no longer than this.
 MOST_SECONDS = 1.0
+# How often other work is looked for than what was killed at all its writes before.
+CHOICES = 3
 # More than this above a fresh store would be something left behind: models are pushed in another
 # order there, so other bases may be found for a tensor or two.
 MOST_ABOVE_FRESH = 1.05
@@ -148,6 +150,7 @@ def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path)
     """Kills so many times; writes a row for each kill and each close look as it goes."""
     rows: list[dict[str, object]] = []
     next_write: dict[str, int] = {}
+    covered: set[str] = set()
     killed = failures = 0
     vault = world.open()
     push(vault, world.source(WARM_SEED), WARM)
@@ -157,7 +160,7 @@ def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path)
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         while killed < kills:
-            row, problems = take_turn(world, rng, next_write)
+            row, problems = take_turn(world, rng, next_write, covered)
             killed += row["ended"] == "killed"
             row["kill"] = killed
             if row["ended"] == "killed" and killed % look == 0:
@@ -175,16 +178,19 @@ def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path)
         f"{killed} kills in {time.monotonic() - started:.0f} s, {failures} turns with problems, "
         f"{len(looks)} close looks: at most {left} bytes of garbage after one collection; without "
         f"bases of deleted models {np.median(sizes):.3f} (at most {max(sizes):.3f}) times the "
-        "bytes of a fresh store"
+        f"bytes of a fresh store; killed at each write: {', '.join(sorted(covered))}"
     )
     return int(failures > 0 or left > 0)
 
 
 def take_turn(
-    world: World, rng: random.Random, next_write: dict[str, int]
+    world: World, rng: random.Random, next_write: dict[str, int], covered: set[str]
 ) -> tuple[dict[str, object], list[str]]:
-    """Does some work and kills it; returns a row, and what is wrong afterwards."""
+    """Does some work and kills it; returns a row, and what is wrong afterwards. Kinds of work that
+    were killed at each of their writes are added to `covered`, and come less often."""
     work = choose_work(world, rng)
+    for _ in range(CHOICES):
+        work = choose_work(world, rng) if work.kind in covered else work
     number = next_write.get(work.kind, 0)
     if work.kind == "migrate":
         age_catalogue(world.catalogue, rng.choice(VERSIONS))
@@ -195,6 +201,8 @@ def take_turn(
     if not by_time:
         # Past the last write of this kind of work, its count starts again.
         next_write[work.kind] = number + 1 if ended == "killed" else 0
+        if ended == "done":
+            covered.add(work.kind)
     vault = world.open()
     problems = settle_world(world, work, ended, vault)
     vault.close()
