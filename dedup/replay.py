@@ -1,9 +1,12 @@
-"""What the journal says the repos are: their commits, branches and tags, without a catalogue."""
+"""What repos are, their commits, branches and tags: as the journal has it, without a catalogue, or
+as a catalogue has it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..store.catalogue import Catalogue
+from ..store.refs import commits_of, is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
 from ..store.tokens import TokenRow
 from .entries import AnyEntry, Entry, RefChange, TokenChange, Visibility
@@ -53,6 +56,17 @@ class Replay:
         elif entry.commit is not None:
             state.commits[entry.commit.oid] = entry.commit
             state.refs["branch", entry.commit.branch] = entry.commit.oid, None
+
+
+def read_state(catalogue: Catalogue, repo: str) -> RepoState:
+    """Returns a repo as a catalogue has it; an empty one where there is none of that name."""
+    state = RepoState(commits_of(catalogue, repo), public=bool(is_public(catalogue, repo)))
+    for name, row in catalogue.branches(repo).items():
+        state.refs["branch", name] = row.oid, None
+    messages = tag_messages(catalogue, repo)
+    for name, row in list_tags(catalogue, repo).items():
+        state.refs["tag", name] = row.oid, messages[name]
+    return state
 
 
 def changes_of(

@@ -28,6 +28,7 @@ from ...dedup.history import (
 )
 from ...dedup.incoming import StagedFile
 from ...dedup.names import check_path, check_repo
+from ...dedup.rename import rename_repo
 from ..access import caller_of, repos_seen, require_create, require_write
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
@@ -81,9 +82,26 @@ async def delete_repo(request: Request) -> Response:
     return await run_in_threadpool(delete)
 
 
+async def move_repo(request: Request) -> Response:
+    """POST /api/repos/move."""
+    asked = await _json_body(request)
+
+    def move() -> Response:
+        named = (asked | {"name": asked.get(end)} for end in ("fromRepo", "toRepo"))
+        old, new = (_asked_repo(request, each) for each in named)
+        require_write(request, old)
+        require_create(request, new)
+        rename_repo(hub_of(request).vault, old, new)
+        return JSONResponse({"url": repo_url(request, new)})
+
+    return await run_in_threadpool(move)
+
+
 async def change_settings(request: Request) -> Response:
     """PUT /api/models/{repo}/settings: who may see it."""
     asked = await _json_body(request)
+    if asked.get("gated"):
+        raise HubError(400, "there are no gated repos here: a repo is private or public")
 
     def change() -> Response:
         hub, repo = _writable(request)
@@ -95,6 +113,12 @@ async def change_settings(request: Request) -> Response:
         return JSONResponse({"private": not hub.history.is_public(repo)})
 
     return await run_in_threadpool(change)
+
+
+def squash(request: Request) -> Response:
+    """POST /api/models/{repo}/super-squash/{rev}."""
+    _writable(request)
+    raise HubError(501, "commits are kept here: make a new repo of the files that shall stay")
 
 
 async def create_branch(request: Request) -> Response:

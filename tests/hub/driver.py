@@ -292,6 +292,26 @@ api.update_repo_settings(REPO, private=False, **kind)
 assert not api.repo_info(REPO, **kind).private
 step("settings")
 
+error = refused(errors.HfHubHTTPError, api.super_squash_history, REPO, **kind)
+assert "commits are kept" in str(error), error
+error = refused(errors.HfHubHTTPError, api.update_repo_settings, REPO, gated="auto", **kind)
+assert "gated" in str(error), error
+step("what is not there")
+
+moved = f"{REPO}-moved"
+log, refs = api.list_repo_commits(REPO, **kind), api.list_repo_refs(REPO, **kind)
+api.move_repo(REPO, moved, **kind)
+assert not api.repo_exists(REPO, **kind)
+assert [c.commit_id for c in api.list_repo_commits(moved, **kind)] == [c.commit_id for c in log]
+assert api.list_repo_refs(moved, **kind) == refs
+assert not api.repo_info(moved, **kind).private
+assert read(snapshot_download(moved, revision=before, **kind)) == read(model)
+api.create_repo(REPO, **kind)
+refused(errors.HfHubHTTPError, api.move_repo, moved, REPO, **kind)
+refused(errors.HfHubHTTPError, api.move_repo, moved, "other/moved", **kind)
+api.delete_repo(moved, **kind)
+step("move")
+
 api.delete_repo(REPO, **kind)
 assert not api.repo_exists(REPO, **kind)
 api.delete_repo(REPO, missing_ok=True, **kind)
