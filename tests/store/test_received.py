@@ -1,0 +1,83 @@
+"""Which chunks somebody may name who may not read every repo."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from blake3 import blake3
+
+from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.pack import PackEntry
+from weightvault.store.received import (
+    Scope,
+    note_received,
+    readable_through,
+    received_among,
+    strike_received,
+)
+from weightvault.store.refs import set_public
+from weightvault.store.rows import CommitRow
+
+NAMES = ("mine", "data", "theirs", "open", "MINE", "none")
+CHUNKS = {name: blake3(name.encode()).digest() for name in NAMES}
+REPOS = {
+    "mine": "me/model",
+    "data": "datasets/me/model",
+    "theirs": "you/model",
+    "open": "you/open",
+    "MINE": "ME/model",
+}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+    """A chunk for each of REPOS, in a commit of that repo, and one that no commit has."""
+    if request.param == "sqlite":
+        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    else:
+        opened = open_catalogue(request.getfixturevalue("postgres_url"))
+    entries = [
+        PackEntry(d, 8 + i * 100, 100, 200, 3, 12, None) for i, d in enumerate(CHUNKS.values())
+    ]
+    opened.add_pack("p", 1000, entries)
+    for number, (name, repo) in enumerate(REPOS.items()):
+        row = CommitRow(f"{number}" * 40, repo, "main", None, f"{number}" * 64, None, 1.0)
+        opened.add_commit(row, [], {CHUNKS[name]: 0}, f"journal/{number}")
+    set_public(opened, REPOS["open"], True, "journal/public")
+    yield opened
+    opened.close()
+
+
+def named(found: dict[bytes, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    return {name: found[digest] for name, digest in CHUNKS.items() if digest in found}
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "public", "expected"),
+    [
+        (["me/", "datasets/me/"], False, {"mine", "data"}),
+        (["me/"], True, {"mine", "open"}),
+        (["m_/", "%"], False, set()),
+        ([""], False, set(REPOS)),
+    ],
+)
+def test_chunks_are_read_through_repos_of_the_scope(
+    catalogue: Catalogue, prefixes: list[str], public: bool, expected: set[str]
+):
+    found = named(readable_through(catalogue, list(CHUNKS.values()), Scope(prefixes, public)))
+    oids = {repo: f"{number}" * 40 for number, repo in enumerate(REPOS.values())}
+    assert found == {name: (REPOS[name], oids[REPOS[name]]) for name in expected}
+
+
+def test_what_was_received_is_on_record_until_it_is_struck_off(catalogue: Catalogue):
+    chunk, others = CHUNKS["theirs"], CHUNKS["none"]
+    note_received(catalogue, "me", [chunk, others, b"?" * 32], 10.0, 0.0)
+    note_received(catalogue, "me", [chunk], 11.0, 0.0)
+    digests = list(CHUNKS.values())
+    assert received_among(catalogue, "me", digests) == {chunk, others}
+    assert received_among(catalogue, "ME", digests) == set()
+    strike_received(catalogue, "you", digests)
+    strike_received(catalogue, "me", [others])
+    assert received_among(catalogue, "me", digests) == {chunk}
+    note_received(catalogue, "you", [], 30.0, 20.0)
+    assert received_among(catalogue, "me", digests) == set()
