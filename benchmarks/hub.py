@@ -73,7 +73,7 @@ def save(gib: float, rows: list[dict[str, object]]) -> None:
     kept: list[dict[str, object]] = []
     if RESULTS.exists():
         with RESULTS.open(newline="") as file:
-            kept += (row for row in csv.DictReader(file) if float(row["gib"]) != gib)
+            kept = [{**row} for row in csv.DictReader(file) if float(row["gib"]) != gib]
     save_rows(RESULTS, sorted([*kept, *rows], key=lambda row: float(str(row["gib"]))))
 
 

@@ -111,8 +111,13 @@ def test_what_others_have_is_sent_again_and_stored_once(
     assert push(mine, folder, "me/again").new_chunks == 0
 
 
+@pytest.mark.parametrize("collected", [False, True])
 def test_a_push_that_was_cut_off_goes_on_where_it_was(
-    vault: LocalVault, mine: HttpVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    vault: LocalVault,
+    mine: HttpVault,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    collected: bool,
 ):
     folder = model(tmp_path / "model", 1)
 
@@ -123,7 +128,10 @@ def test_a_push_that_was_cut_off_goes_on_where_it_was(
         cut.setattr(mine, "commit", refuse)
         with pytest.raises(KeyboardInterrupt):
             push(mine, folder, "me/model")
-    assert push(mine, folder, "me/model").sent == 0
+    if collected:
+        Collector(vault, grace_seconds=0).run()
+    assert (push(mine, folder, "me/model").sent > 0) == collected
+    assert not vault.check().problems
 
 
 def test_knowing_digests_opens_nothing(vault: LocalVault, mine: HttpVault, tmp_path: Path):
