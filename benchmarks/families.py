@@ -30,7 +30,6 @@ from ..codecs.pipeline import encode_tensor
 from ..dedup.local import LocalVault
 from ..dedup.plan import choose_centres
 from ..dedup.push import push
-from ..dedup.sketch import MIN_BYTES
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .family_data import Labelled, make_families, make_strangers
@@ -42,6 +41,7 @@ from .weights import find_minilm, read_f32, round_to_bf16, write_bf16
 
 RESULTS = Path(__file__).parent / "results"
 _SIDE = 192
+_LEAST_STRANGER_BYTES = 512
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def read_strangers() -> list[Labelled]:
     weights = read_f32(find_minilm() / "model.safetensors")
     chosen = [w for n, w in weights.items() if w.ndim == 1 or "position_embeddings" in n]
     words = (round_to_bf16(w) for w in chosen)
-    return [Labelled(None, w, "alone") for w in words if w.nbytes >= MIN_BYTES]
+    return [Labelled(None, w, "alone") for w in words if w.nbytes >= _LEAST_STRANGER_BYTES]
 
 
 def best_plans(tensors: Sequence[Labelled]) -> int:

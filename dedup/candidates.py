@@ -9,7 +9,7 @@ from ..store.catalogue import Catalogue
 from ..store.rows import SketchRow
 from ..store.sketches import Centre, find_near, read_centres
 from .predict import predict_alone, predict_deltas
-from .sketch import Sketch, find_related
+from .sketch import Sketch, count_words, find_related, word_bytes
 from .vault import Candidate
 
 # Candidates named for a chunk: the client encodes against one or two of them.
@@ -45,7 +45,10 @@ def sketch_row(digest: bytes, sketch: Sketch) -> SketchRow:
 
 def row_sketch(row: SketchRow) -> Sketch:
     """Returns the sketch of a catalogue's row."""
-    return Sketch(BY_ID[row.dtype].name, row.raw_bytes, row.bits, row.words)
+    dtype = BY_ID[row.dtype]
+    # Catalogues keep what older versions wrote: more words, and sketches of smaller chunks.
+    kept = count_words(dtype.name, row.raw_bytes) * word_bytes(dtype.name)
+    return Sketch(dtype.name, row.raw_bytes, row.bits, row.words[:kept])
 
 
 def _candidates_of(catalogue: Catalogue, sketch: Sketch) -> tuple[Candidate, ...]:

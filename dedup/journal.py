@@ -8,7 +8,7 @@ same replay builds a catalogue from nothing (ARCHITECTURE.md, "The journal"; FOR
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -25,7 +25,7 @@ from ..store.errors import CorruptObject, NotFound
 from ..store.hashes import HashRow, record_hashes
 from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
-from ..store.pack import pack_key, read_index
+from ..store.pack import PackEntry, pack_key, read_index
 from ..store.refs import change_ref, set_public
 from ..store.rows import CommitRow, SketchRow, batches
 from ..store.tokens import put_token
@@ -223,18 +223,18 @@ def learn_packs(
                 # Torn by a failing store, or collected since it was listed: it is as if it were
                 # not there. Commits that need it say so.
                 continue
-            catalogue.add_pack(name, sizes[name], entries, _sketch_rows(backend, name))
+            catalogue.add_pack(name, sizes[name], entries, _sketch_rows(backend, name, entries))
             touched.update(e.base_digest for e in entries if e.base_digest is not None)
             touched.update(e.digest for e in entries)
     # Packs come in any order, so only now is it known what each base may be.
     settle_chunks(catalogue, touched)
 
 
-def _sketch_rows(backend: Backend, pack: str) -> list[SketchRow]:
+def _sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) -> list[SketchRow]:
     """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
     bases, so their loss stops nothing."""
     try:
-        found = parse_sketches(backend.get(sketches_key(pack)))
+        found = parse_sketches(backend.get(sketches_key(pack)), entries)
     except (NotFound, Corrupt):
         return []
     return [sketch_row(digest, sketch) for digest, sketch in found.items()]

@@ -12,11 +12,14 @@ from ..store.catalogue import Catalogue
 from ..store.sketches import FamilyRow, find_ids, find_near, read_family
 from .candidates import row_sketch
 from .plan import Member, Plan, plan_family
-from .sketch import MIN_BYTES, find_related
+from .sketch import find_related
 
 # Raw bytes of a family that moves as a whole. The present centres of a larger one stay: its members
 # may only join others.
 MOST_FAMILY_BYTES = 1 << 30
+
+# Less than this is hardly longer than its header.
+_LEAST_CODED_BYTES = 512
 
 RAW_CODEC = CODEC_IDS["raw"]
 
@@ -63,7 +66,7 @@ class Kin:
 
 def is_uncoded(row: FamilyRow) -> bool:
     """Says whether a chunk is stored as it is and long enough for a codec to make a difference."""
-    return row.codec == RAW_CODEC and row.place.raw_bytes >= MIN_BYTES
+    return row.codec == RAW_CODEC and row.place.raw_bytes >= _LEAST_CODED_BYTES
 
 
 def find_centres(catalogue: Catalogue, row: FamilyRow) -> set[int]:

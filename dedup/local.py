@@ -265,7 +265,7 @@ class LocalVault(VaultReader):
     ) -> int:
         def put() -> None:
             # The sketches first: without them, a catalogue built anew would not find these chunks.
-            self.backend.put(sketches_key(name), pack_sketches(sketches.items()))
+            self.backend.put(sketches_key(name), pack_sketches(entries, sketches))
             put_pack()
 
         write_marker(self.backend, self.catalogue)

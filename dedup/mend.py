@@ -93,7 +93,7 @@ def _mend_sketches(vault: LocalVault, pack: str) -> None:
     sketches: Sketches = {}
     for use, raw in zip(uses, reader.read(uses), strict=True):
         sketches[use.digest] = make_sketch(raw, use.dtype)
-    vault.backend.put(sketches_key(pack), pack_sketches(sketches.items()))
+    vault.backend.put(sketches_key(pack), pack_sketches(entries, sketches))
 
 
 def _complete_journal(vault: LocalVault, lost_key: str) -> None:

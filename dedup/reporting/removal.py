@@ -197,11 +197,11 @@ class _Store:
         ids = {pack.name: pack.id for pack in self.inventory.packs}
         written, twins = 0, set[int]()
         for entries in packs:
-            size = predict_size([replace(e, dtype=max(e.dtype, 0)) for e in entries])
+            known = [replace(e, dtype=max(e.dtype, 0)) for e in entries]
+            size = predict_size(known)
             twin = find_twin(self.connection, size, [entry.digest for entry in entries])
             if twin is None:
-                distinct = {e.digest: (max(e.dtype, 0), e.raw_bytes) for e in entries}
-                written += size + sketchfile.predict_size(distinct.values())
+                written += size + sketchfile.predict_size(known)
             else:
                 twins.add(ids[twin])
         return written, twins

@@ -117,7 +117,7 @@ def test_too_many_sketches(web: httpx.Client) -> None:
 
 def test_errors_of_sketches_are_those_of_the_vault(live: str) -> None:
     remote = HttpVault(live)
-    sound = make_sketch(bytes(range(256)) * 8, "U8")
+    sound = make_sketch(bytes(range(256)) * 32, "U8")
     broken = type(sound)("U8", sound.size, sound.bits, b"")
     with pytest.raises(InvalidInput):
         remote.find_bases([broken])

@@ -1,10 +1,15 @@
 """Sketches: as the format page has them, alike within families, and silent where they know
 nothing."""
 
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
 import pytest
+import xxhash
 from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +26,14 @@ from weightvault.dedup.sketch import (
     make_sketch,
     order_words,
 )
-from weightvault.dedup.sketchfile import pack_sketches, parse_sketches
+from weightvault.dedup.sketchfile import (
+    Sketches,
+    check_sketches,
+    pack_sketches,
+    parse_sketches,
+    predict_size,
+)
+from weightvault.store.pack import PackEntry
 
 NUMPY_TYPES = {
     "U8": "u1",
@@ -42,7 +54,7 @@ def sketch_slowly(raw: bytes, dtype: str) -> tuple[bytes, bytes]:
     """Bits and words as FORMAT.md, "Sketch", describes them, one element at a time."""
     k = BY_NAME[dtype].item_bytes
     count = len(raw) // k
-    if count == 0:
+    if len(raw) < 4096:
         return bytes(32), b""
     exponent = count.bit_length() - 1
     stream = blake3(b"weightvault sketch 1").digest(length=4096)
@@ -62,14 +74,20 @@ def sketch_slowly(raw: bytes, dtype: str) -> tuple[bytes, bytes]:
     for i in range(256):
         bits |= (order(word(places[2 * i])) > order(word(places[2 * i + 1]))) << i
     kept = min(k, 4)
-    chosen = places[0 : 2 * min(256, 512 // kept) : 2]
+    most = 32 if dtype == "U8" else 256
+    chosen = places[0 : 2 * min(most, 512 // kept, 2**exponent // 32) : 2]
     words = b"".join(raw[p * k + k - kept : p * k + k] for p in chosen)
     return bits.to_bytes(32, "little"), words
 
 
 @settings(deadline=None)
-@given(st.binary(max_size=600), st.sampled_from(sorted(NUMPY_TYPES | {"BF16": "", "F8_E4M3": ""})))
-def test_sketches_are_what_the_format_page_says(raw: bytes, dtype: str):
+@given(
+    st.integers(0, 20_000) | st.sampled_from([4095, 4096]),
+    st.randoms(use_true_random=False),
+    st.sampled_from(sorted(NUMPY_TYPES | {"BF16": "", "F8_E4M3": ""})),
+)
+def test_sketches_are_what_the_format_page_says(size: int, random: Random, dtype: str):
+    raw = random.randbytes(size)
     sketch = make_sketch(raw, dtype)
     assert (sketch.bits, sketch.words) == sketch_slowly(raw, dtype)
     assert (sketch.dtype, sketch.size) == (dtype, len(raw))
@@ -174,40 +192,86 @@ def test_sketches_from_outside_must_add_up(change: dict[str, Any]):
 # The object beside a pack
 
 
-def some_sketches() -> dict[bytes, Sketch]:
-    raws = {dtype: np.random.default_rng(0).bytes(3000) for dtype in ("F32", "BF16", "U8", "F64")}
-    found = {blake3(dtype.encode()).digest(): make_sketch(r, dtype) for dtype, r in raws.items()}
-    return found | {bytes(32): make_sketch(b"", "U8")}
+DTYPES = ("F32", "BF16", "U8", "F64", "Q8_0")
+
+
+def some_sketches() -> tuple[list[PackEntry], Sketches]:
+    """Entries of a pack, one chunk twice and small ones among them, and their sketches."""
+    found, entries = {}, []
+    for size in (6000, 4096, 4095, 0):
+        for dtype in DTYPES:
+            digest = blake3(f"{dtype} {size}".encode()).digest()
+            found[digest] = make_sketch(np.random.default_rng(size).bytes(size), dtype)
+            entries.append(PackEntry(digest, 0, 1, size, 3, find_dtype(dtype).id, None))
+    return [*entries, entries[0]], found
 
 
 def test_sketches_of_a_pack_come_back():
-    found = some_sketches()
-    assert parse_sketches(pack_sketches(found.items())) == found
-    assert parse_sketches(pack_sketches([])) == {}
+    entries, found = some_sketches()
+    data = pack_sketches(entries, found)
+    assert parse_sketches(data, entries) == found
+    assert predict_size(entries) == len(data)
+    assert parse_sketches(pack_sketches([], {}), []) == {}
 
 
-def test_every_damage_to_the_object_is_seen():
-    data = pack_sketches(some_sketches().items())
+def test_a_sketch_that_is_lacking_says_nothing():
+    entries, found = some_sketches()
+    lost = entries[0].digest
+    rest = {digest: sketch for digest, sketch in found.items() if digest != lost}
+    parsed = parse_sketches(pack_sketches(entries, rest), entries)
+    assert parsed.pop(lost).kind is None
+    assert parsed == rest
+
+
+def pack_first_version(entries: list[PackEntry], sketches: Sketches) -> bytes:
+    """What 0.1.0 wrote: rows with digests, 256 words of one byte, and those of small chunks."""
+    body = b""
+    for digest, sketch in sketches.items():
+        length = 256 if sketch.dtype in ("U8", "Q8_0") else 512
+        words = (sketch.words + bytes(512))[: length if sketch.size else 0]
+        row = (digest, find_dtype(sketch.dtype).id, 0, len(words), sketch.size, sketch.bits)
+        body += struct.pack("<32sBBHQ32s", *row) + words
+    checksum = xxhash.xxh3_64_intdigest(body)
+    return struct.pack("<4sB3xIQ", b"\x89WVS", 1, len(sketches), checksum) + body
+
+
+def test_the_first_version_is_read():
+    entries, found = some_sketches()
+    assert parse_sketches(pack_first_version(entries, found), entries) == found
+
+
+def test_sketches_of_another_pack_are_refused():
+    entries, found = some_sketches()
+    with pytest.raises(Corrupt):
+        parse_sketches(pack_sketches(entries, found), entries[1:-1])
+    with pytest.raises(Corrupt):
+        parse_sketches(pack_sketches(entries, found), [replace(e, dtype=255) for e in entries])
+
+
+@pytest.mark.parametrize("pack", [pack_sketches, pack_first_version])
+def test_every_damage_to_the_object_is_seen(pack: Callable[..., bytes]):
+    entries, found = some_sketches()
+    data = pack(entries, found)
     for length in range(len(data)):
         with pytest.raises(Corrupt):
-            parse_sketches(data[:length])
+            check_sketches(data[:length])
     for position in range(0, len(data), 3):
         changed = bytearray(data)
         changed[position] ^= 0x10
-        # The reserved bytes of the head say nothing.
-        if position not in (5, 6, 7):
+        # In the first version, the reserved bytes of the head say nothing.
+        if position not in (5, 6, 7) or pack is pack_sketches:
             with pytest.raises(Corrupt):
-                parse_sketches(bytes(changed))
+                parse_sketches(bytes(changed), entries)
     with pytest.raises(Corrupt):
-        parse_sketches(data + b"x")
+        parse_sketches(data + b"x", entries)
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "F32", "U8", "F64"])
 def test_queries_near_a_power_of_two_know_both_kinds(dtype: str):
     rng = np.random.default_rng(4)
     width = find_dtype(dtype).item_bytes
-    raw = rng.bytes(4200 * width)
-    below, above, far = (raw[: count * width] for count in (4080, 4110, 3000))
+    raw = rng.bytes(16_800 * width)
+    below, above, far = (raw[: count * width] for count in (16_320, 16_440, 12_000))
     assert make_query(far, dtype) == make_sketch(far, dtype)
     (longer,) = make_query(below, dtype).others
     (shorter,) = make_query(above, dtype).others
