@@ -1,7 +1,7 @@
 """Puts small tensors that lie side by side together, to be stored as one chunk.
 
 What a chunk costs besides its frame's content does not shrink with it: 64 bytes of frame header, 33
-in the pack's index, 39 in the manifest, and a sketch of up to 588, 18 % of a tensor of 4 KiB.
+in the pack's index, 39 in the manifest, 13 % of a tensor of 1 KiB, and from 4 KiB on a sketch.
 Where a few small tensors lie between large ones, as in transformers, that is nothing, and each of
 them is found again in any other file. Models that consist of thousands would grow by half.
 """
@@ -19,7 +19,8 @@ from .segments import Bundle, Segment, Tensor, tensor_bytes
 SMALL_BYTES = 16 << 10
 
 # Runs of fewer stay apart: those of MiniLM and llama models have up to three tensors, so that what
-# such models share with other formats and shards is found tensor by tensor.
+# such models share with other formats and shards is found tensor by tensor. (Where a shard gets
+# every other tensor, and so all of the small ones, they are stored again: 93 KB of 74 MB.)
 LEAST_TENSORS = 16
 
 # What a bundle has on average; its own costs are 0.6 % of that.
