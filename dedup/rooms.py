@@ -1,7 +1,10 @@
 """Memory for whole chunks that is used again as soon as nobody refers to it.
 
 What is as large as a chunk is new memory every time, in C's library too: without this, encoding one
-of 32 MiB on two threads takes 11.1 ms instead of 7.6, decoding and hashing 8.2 instead of 5.4.
+of 32 MiB on two threads takes 11.1 ms instead of 7.6, decoding and hashing 8.2 instead of 5.4. It
+matters where there is little else to do: a whole pull takes 4 % less of the processor's time, push
+and scrub as much as ever.
+
 Nothing is ever given back by hand: a view of a room, or of any part of it, in a cache or on its way
 to a socket, keeps it from being used again, and letting go of the last one frees it.
 """
