@@ -157,7 +157,12 @@ def _apply_commit(
     row: CommitRow,
     hashes: Collection[HashRow],
 ) -> None:
-    manifest = load_manifest(backend, row.manifest)
+    try:
+        manifest = load_manifest(backend, row.manifest)
+    except (NotFound, Corrupt):
+        # Nobody knows its files any more; a check says so, and everything else can be read.
+        catalogue.add_commit(row, [], {}, key, hashes=hashes, partial=True)
+        return
     values = row, list(map(file_row, manifest.files)), chunk_uses(manifest), key
     try:
         catalogue.add_commit(*values, hashes=hashes)
@@ -165,7 +170,8 @@ def _apply_commit(
         # Its packs were being removed when it was made, and are still there: whoever removes
         # them looks at the journal once more before deleting anything.
         learn_packs(backend, catalogue, removed_too=True)
-        catalogue.add_commit(*values, hashes=hashes)
+        # What is lost all the same must not keep anybody from the rest, of it and of others.
+        catalogue.add_commit(*values, hashes=hashes, partial=True)
 
 
 def _apply_loose(backend: Backend, catalogue: Catalogue, key: str, entry: Loose) -> None:

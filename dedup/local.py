@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
+from ..store.commits import complete_commit
 from ..store.errors import NotFound, StoreError
 from ..store.hashes import HashRow
 from ..store.loose import knows_loose
@@ -123,6 +124,7 @@ class LocalVault(VaultReader):
             head = self.catalogue.find_commit(repo, branch)
             # A push that finds its manifest gone or quarantined puts it back.
             if head and head.manifest == name and self.backend.exists(manifest_key(name)):
+                self._complete(head, manifest)
                 return make_commit(head)
             self._check_chunks(manifest)
             try:
@@ -314,6 +316,15 @@ class LocalVault(VaultReader):
         write_marker(self.backend, self.catalogue)
         key = write_entry(self.backend, entry)
         apply_entry(self.backend, self.catalogue, key, entry)
+
+    def _complete(self, row: CommitRow, manifest: Manifest) -> None:
+        """Records all that a present commit needs, if some of it was lost once."""
+        try:
+            complete_commit(
+                self.catalogue, row, list(map(file_row, manifest.files)), chunk_uses(manifest)
+            )
+        except NotFound as error:
+            raise ChunksMissing(f"{row.repo}: {error}", "push again") from error
 
     def _check_chunks(self, manifest: Manifest) -> None:
         wanted = manifest.digests()

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
@@ -37,7 +37,7 @@ _ASK_DIGESTS = 10_000
 # Coding relatives anew takes as long as the push itself at most, or one step; the rest is for
 # optimise.
 _RECENTRE_SHARE = 1.0
-# Bases that vanish twice while they are read are no coincidence.
+# Bases that vanish thrice while they are read are no coincidence.
 _ATTEMPTS = 3
 
 
@@ -178,27 +178,23 @@ def send_missing(
     `scratch`. Returns the bytes of packs sent.
 
     Chooses bases again when one vanished meanwhile, because its repo was deleted or its family
-    coded anew.
+    coded anew, and goes without when that does not help.
     """
 
-    def choose(missing: set[bytes]) -> list[_Job]:
-        bases = choose_bases(vault, manifest, missing, sketches, lineage)
-        return list(_jobs(manifest, files, missing, bases))
+    def send(bases: dict[bytes, tuple[Candidate, ...]]) -> int:
+        return _send(vault, list(_jobs(manifest, files, missing, bases)), level, progress, scratch)
 
-    def send(jobs: list[_Job]) -> int:
-        return _send(vault, jobs, level, progress, scratch)
-
-    for _ in range(_ATTEMPTS - 1):
+    for _ in range(_ATTEMPTS):
         try:
-            return send(choose(missing))
+            return send(choose_bases(vault, manifest, missing, sketches, lineage))
         except Missing:
             missing = ask_missing(vault, manifest)
         except (Corrupt, InvalidFrame):
-            # A base cannot be read, and pushing again may be what mends it. Or it is a delta on
-            # what is not to be told. So it goes without.
-            jobs = choose(ask_missing(vault, manifest))
-            return send([replace(job, bases=()) for job in jobs])
-    return send(choose(missing))
+            break
+    # A base cannot be read, and pushing again may be what mends it. Or it is a delta on what is not
+    # to be told. So they go without.
+    missing = ask_missing(vault, manifest)
+    return send({})
 
 
 def _send(

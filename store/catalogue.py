@@ -175,14 +175,15 @@ class Catalogue:
         *,
         hashes: Collection[HashRow] = (),
         exact: bool = False,
+        partial: bool = False,
     ) -> None:
         """Records a commit, what it needs and the journal entry `key`, and moves its branch.
 
         `uses`: the digests of its chunks, with what commit_chunks.uses says of each.
         `publish` stores manifest and entry, inside the transaction: what it stores is relied on by
         nobody else before, and never stored for what does not happen. `hashes` are those of files.
-        Raises NotFound when a chunk, or a base of one, is gone, and with `exact` Superseded unless
-        the branch is where the commit's parent says.
+        Raises NotFound when a chunk, or a base of one, is gone, unless it may be `partial`, and
+        with `exact` Superseded unless the branch is where the commit's parent says.
         """
         with self.writing() as connection:
             hold_store(connection)
@@ -193,7 +194,7 @@ class Catalogue:
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
-            commit_id = insert_commit(connection, repo_id, row, entries, uses)
+            commit_id = insert_commit(connection, repo_id, row, entries, uses, partial=partial)
             branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
             moved = connection.execute(
                 update(refs)
