@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from damage import flip
 from models import make_weights, tune, write_model
 from vaults import open_local
 from xet_samples import pack_xorb
@@ -151,13 +152,6 @@ def open_mending(root: Path) -> LocalVault:
     catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
     backend = open_backend(str(root / "objects"))
     return LocalVault(backend, catalogue, scratch=root, mend_marker=True)
-
-
-def flip(path: Path, at: int, bits: int = 0x10) -> None:
-    """Changes bits of one byte of a file."""
-    data = bytearray(path.read_bytes())
-    data[at] ^= bits
-    path.write_bytes(data)
 
 
 def named_files(problems: list[str]) -> set[str]:

@@ -8,6 +8,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
+# What the object "a" holds that the tests of faults begin with.
+DATA = bytes(range(256)) * 40
+
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
 

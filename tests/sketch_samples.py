@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from blake3 import blake3
+from chunk_samples import digest
 
 from weightvault.store.catalogue import Catalogue
 from weightvault.store.pack import PackEntry
@@ -13,15 +13,10 @@ from weightvault.store.rows import CommitRow, FileRow, SketchRow
 BF16 = 12
 
 
-def digest_of(*parts: object) -> bytes:
-    """A digest that stands for anything."""
-    return blake3(repr(parts).encode()).digest()
-
-
 def make_row(seed: object, *, kind: int | None = 17, raw_bytes: int = 4096) -> SketchRow:
     """A sketch with random bits."""
     bits = Random(repr(seed)).randbytes(32)
-    return SketchRow(digest_of(seed), kind, BF16, raw_bytes, bits, b"")
+    return SketchRow(digest(seed), kind, BF16, raw_bytes, bits, b"")
 
 
 def flip_bits(row: SketchRow, count: int, seed: object) -> SketchRow:
@@ -30,7 +25,7 @@ def flip_bits(row: SketchRow, count: int, seed: object) -> SketchRow:
     for position in Random(repr(seed)).sample(range(256), count):
         number ^= 1 << position
     bits = number.to_bytes(32, "little")
-    return SketchRow(digest_of(seed), row.kind, row.dtype, row.raw_bytes, bits, b"")
+    return SketchRow(digest(seed), row.kind, row.dtype, row.raw_bytes, bits, b"")
 
 
 def make_entry(
@@ -50,8 +45,8 @@ def add_rows(
 
 def add_commit(catalogue: Catalogue, repo: str, digests: list[bytes]) -> str:
     """Records a commit of a repo that needs these chunks; returns its id."""
-    oid = digest_of(repo).hex()[:40]
+    oid = digest(repo).hex()[:40]
     row = CommitRow(oid, repo, "main", None, "0" * 64, None, 1.0)
-    files = [FileRow("f", 1, digest_of(repo), digest_of(repo), 1)]
+    files = [FileRow("f", 1, digest(repo), digest(repo), 1)]
     catalogue.add_commit(row, files, dict.fromkeys(digests, 0), f"journal/{oid}")
     return oid

@@ -1,6 +1,5 @@
 """Collection: what goes, when, and what stays."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,6 @@ from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.collection import list_tombstones
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
 
 
 def test_nothing_that_is_needed_goes(local: LocalVault, tmp_path: Path):

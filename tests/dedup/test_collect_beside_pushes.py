@@ -25,13 +25,6 @@ from weightvault.store.open import open_backend
 from weightvault.store.pack import PackWriter, pack_key
 
 
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
 class Pausing(Wrapper):
     """Calls `action` once before the first object is put whose key starts with `prefix`."""
 

@@ -7,7 +7,8 @@ import random
 from pathlib import Path
 
 import pytest
-from flips import Region, flip, is_found, make_store, regions_of, try_flip
+from damage import flip
+from flips import Region, is_found, make_store, regions_of, try_flip
 from vaults import open_local
 
 # What each region of an object must occur as, so that none is forgotten.

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event, main_thread
 
 import pytest
-from models import make_weights, read_folder, write_model
+from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup import background
@@ -25,11 +25,6 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalVaul
     vault = open_local(tmp_path / "vault")
     yield vault
     vault.close()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1))
 
 
 class Line:

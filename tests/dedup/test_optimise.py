@@ -1,11 +1,11 @@
 """Families coded anew: smaller, the same bytes out, whatever happens on the way."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from families_at_work import check_family, optimise_all
 from models import make_weights, read_folder, safetensors_bytes, tune, write_model
 from vaults import FailingWrites, open_local
 
@@ -22,16 +22,9 @@ SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64), "norm.weight": (512,)}
 TUNED = 6
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
-    if request.param == "sqlite":
-        opened = open_local(tmp_path / "vault")
-    else:
-        backend = open_backend(str(tmp_path / "vault" / "objects"))
-        catalogue = open_catalogue(request.getfixturevalue("postgres_url"))
-        opened = LocalVault(backend, catalogue, scratch=tmp_path)
-    yield opened
-    opened.close()
+@pytest.fixture
+def vault(on_each_database: LocalVault) -> LocalVault:
+    return on_each_database
 
 
 def write_family(folder: Path) -> list[Path]:
@@ -47,27 +40,6 @@ def push_family(vault: LocalVault, models: list[Path]) -> None:
         push(vault, model, f"org/m{i}")
 
 
-def check_family(vault: LocalVault, models: list[Path], out: Path) -> None:
-    """All bytes come back, and deltas are one deep."""
-    assert vault.check().problems == ()
-    for i, model in enumerate(models):
-        shutil.rmtree(out, ignore_errors=True)
-        pull(vault, f"org/m{i}", out)
-        assert read_folder(out) == read_folder(model)
-
-
-def run_through(vault: LocalVault) -> int:
-    """Optimises until there is nothing left; returns the bytes saved."""
-    cursor: int | None = 0
-    saved = 0
-    while cursor is not None:
-        step = vault.optimise(cursor)
-        assert step.after <= step.before
-        saved += step.before - step.after
-        cursor = step.cursor
-    return saved
-
-
 def test_a_better_centre_that_came_last(vault: LocalVault, tmp_path: Path):
     models = write_family(tmp_path)
     push_family(vault, models)
@@ -75,7 +47,7 @@ def test_a_better_centre_that_came_last(vault: LocalVault, tmp_path: Path):
     assert before.stages.deltas > 0
     dry = vault.optimise(dry_run=True)
     assert vault.report() == before
-    saved = run_through(vault)
+    saved = optimise_all(vault)[1]
     after = vault.report()
     assert before.frames - after.frames == saved
     assert saved > 0.04 * before.frames
@@ -86,7 +58,7 @@ def test_a_better_centre_that_came_last(vault: LocalVault, tmp_path: Path):
     weights = [t for f in vault.resolve(f"org/m{TUNED}").manifest.files for t in f.tensors]
     places = vault.catalogue.locate([t.chunks[0] for t in weights if t.name == "a.weight"])
     assert [place.base for place in places.values()] == [None]
-    assert run_through(vault) == 0
+    assert optimise_all(vault)[1] == 0
 
 
 def test_the_order_of_pushes_does_not_matter_afterwards(tmp_path: Path):
@@ -96,7 +68,7 @@ def test_the_order_of_pushes_does_not_matter_afterwards(tmp_path: Path):
         vault = open_local(tmp_path / f"vault{len(totals)}")
         for i in order:
             push(vault, models[i], f"org/m{i}")
-        run_through(vault)
+        optimise_all(vault)[1]
         totals.append(vault.report().frames)
         vault.close()
     assert max(totals) <= 1.02 * min(totals)
@@ -106,14 +78,14 @@ def test_a_rebuilt_catalogue_has_the_same_plan_and_sketches(tmp_path: Path):
     models = write_family(tmp_path)
     vault = open_local(tmp_path / "vault")
     push_family(vault, models)
-    run_through(vault)
+    optimise_all(vault)[1]
     report = vault.report()
     vault.close()
     for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
         file.unlink()
     rebuilt = open_local(tmp_path / "vault")
     assert rebuilt.report() == report
-    assert run_through(rebuilt) == 0
+    assert optimise_all(rebuilt)[1] == 0
     check_family(rebuilt, models, tmp_path / "out")
     newcomer = write_model(tmp_path / "new", tune(make_weights(1, SHAPES), 99, 3e-4))
     assert push(rebuilt, newcomer, "org/new").sent < 0.7 * report.unique / (TUNED + 1)
@@ -140,7 +112,7 @@ def test_a_crash_anywhere_leaves_a_readable_store(tmp_path: Path, at: int, after
     # An entry that did become durable is carried out by whoever opens the vault next.
     assert (reopened.report().frames < frames) == ((at, after) == (2, True))
     check_family(reopened, models, tmp_path / "out")
-    run_through(reopened)
+    optimise_all(reopened)[1]
     assert reopened.report().frames < frames
     check_family(reopened, models, tmp_path / "out")
     reopened.close()
@@ -153,7 +125,7 @@ def test_a_catalogue_of_another_machine_follows(tmp_path: Path):
     other_url = f"sqlite:///{tmp_path / 'other.sqlite'}"
     objects = str(tmp_path / "vault" / "objects")
     other = LocalVault(open_backend(objects), open_catalogue(other_url), scratch=tmp_path)
-    run_through(vault)
+    optimise_all(vault)[1]
     # The other machine does not know yet that its base is to be a delta.
     late = write_model(tmp_path / "late", tune(make_weights(1, SHAPES), 50, 3e-4))
     push(other, late, "org/late")
@@ -180,7 +152,7 @@ def test_steps_stop_and_go_on(vault: LocalVault, tmp_path: Path, monkeypatch: py
     assert first.changed == 1
     assert first.cursor is not None
     check_family(vault, models, tmp_path / "out")
-    assert run_through(vault) > 0
+    assert optimise_all(vault)[1] > 0
     check_family(vault, models, tmp_path / "out")
 
 
@@ -216,7 +188,7 @@ def test_degenerate_tensors_attach_to_nothing(tmp_path: Path):
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(safetensors_bytes(make(seed)))
         push(vault, folder, f"org/m{seed}")
-    run_through(vault)
+    optimise_all(vault)[1]
     digests = {d for i in range(8) for d in vault.resolve(f"org/m{i}").manifest.digests()}
     assert all(place.base is None for place in vault.catalogue.locate(digests).values())
     vault.close()

@@ -1,12 +1,11 @@
 """Families planned again at the pushes that double them, and chunks that nobody coded yet."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from models import make_weights, read_folder, safetensors_bytes, tune, write_model
-from vaults import open_local
+from families_at_work import check_family, optimise_all
+from models import make_weights, safetensors_bytes, tune, write_model
 
 from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup import optimise
@@ -15,25 +14,15 @@ from weightvault.dedup.errors import RevisionNotFound, StorageFull
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.plan import MOST_CENTRES, Member, plan_family
-from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.sketch import make_sketch
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
 
 SHAPES = {"w": (96, 64)}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
-    if request.param == "sqlite":
-        opened = open_local(tmp_path / "vault")
-    else:
-        backend = open_backend(str(tmp_path / "vault" / "objects"))
-        catalogue = open_catalogue(request.getfixturevalue("postgres_url"))
-        opened = LocalVault(backend, catalogue, scratch=tmp_path)
-    yield opened
-    opened.close()
+@pytest.fixture
+def vault(on_each_database: LocalVault) -> LocalVault:
+    return on_each_database
 
 
 def write_tunes(folder: Path, base: dict[str, np.ndarray], count: int) -> list[Path]:
@@ -63,24 +52,6 @@ def encode_raw(use: ChunkUse, raw: bytes, *_: object) -> bytes:
     return encode_tensor(raw, use.dtype, codec="raw", digest=use.digest)
 
 
-def check_models(vault: LocalVault, models: list[Path], out: Path) -> None:
-    assert vault.check().problems == ()
-    for i, model in enumerate(models):
-        pull(vault, f"org/m{i}", out / f"m{i}")
-        assert read_folder(out / f"m{i}") == read_folder(model)
-
-
-def run_through(vault: LocalVault) -> int:
-    cursor: int | None = 0
-    changed = 0
-    while cursor is not None:
-        step = vault.optimise(cursor)
-        assert step.after <= step.before
-        changed += step.changed
-        cursor = step.cursor
-    return changed
-
-
 def test_the_fourth_member_becomes_the_centre(vault: LocalVault, tmp_path: Path):
     models = write_tunes(tmp_path, make_weights(1, SHAPES), 3)
     *_, before, last = [push(vault, model, f"org/m{i}") for i, model in enumerate(models)]
@@ -88,8 +59,8 @@ def test_the_fourth_member_becomes_the_centre(vault: LocalVault, tmp_path: Path)
     assert last.saved > 0
     centre = tensor_of(vault, "org/m3")
     assert [base_of(vault, f"org/m{i}") for i in range(4)] == [centre, centre, centre, None]
-    check_models(vault, models, tmp_path / "out")
-    assert run_through(vault) == 0
+    check_family(vault, models, tmp_path / "out")
+    assert optimise_all(vault)[0] == 0
 
 
 def test_between_two_doublings_nothing_is_planned(
@@ -119,7 +90,7 @@ def test_a_push_is_done_whatever_becomes_of_the_plan(
     stop_recentring(vault, monkeypatch)
     models = write_tunes(tmp_path, make_weights(1, SHAPES), 3)
     assert {push(vault, m, f"org/m{i}").saved for i, m in enumerate(models)} == {0}
-    check_models(vault, models, tmp_path / "out")
+    check_family(vault, models, tmp_path / "out")
     monkeypatch.undo()
     with pytest.raises(RevisionNotFound):
         vault.recentre("org/m3", "no-such-branch")
@@ -134,12 +105,12 @@ def test_a_family_of_two_branches_gets_a_second_centre(vault: LocalVault, tmp_pa
     models = [write_model(tmp_path / f"m{i}", w) for i, w in enumerate(weights)]
     for i, model in enumerate(models):
         push(vault, model, f"org/m{i}")
-    run_through(vault)
+    optimise_all(vault)[0]
     bases = {base_of(vault, f"org/m{i}") for i in range(1, 13, 2)} - {None}
     others = {base_of(vault, f"org/m{i}") for i in range(2, 13, 2)} - {None}
     assert len(bases) == len(others) == 1
     assert bases != others
-    check_models(vault, models, tmp_path / "out")
+    check_family(vault, models, tmp_path / "out")
 
 
 def test_what_was_stored_as_it_is_gets_coded(
@@ -162,16 +133,16 @@ def test_what_was_stored_as_it_is_gets_coded(
         push(vault, model, f"org/m{i}")
     before = vault.report().frames
     assert before >= vault.report().unique
-    run_through(vault)
+    optimise_all(vault)[0]
     centre = tensor_of(vault, "org/m5")
     assert [base_of(vault, f"org/m{i}") for i in range(6)] == [*[centre] * 5, None]
     places = vault.catalogue.locate(list(vault.resolve("org/m6").manifest.digests()))
     shares = {p.raw_bytes: p.frame_bytes / p.raw_bytes for p in places.values()}
     assert sorted(shares[size] < 0.95 for size in (16384, 9000)) == [False, True]
     assert vault.report().frames < 0.7 * before
-    check_models(vault, [*models, lone], tmp_path / "out")
+    check_family(vault, [*models, lone], tmp_path / "out")
     # The noise stays as it is, and is not tried again.
-    assert run_through(vault) == 0
+    assert optimise_all(vault)[0] == 0
     assert vault.optimise().families == 1
 
 

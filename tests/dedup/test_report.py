@@ -1,7 +1,5 @@
 """Reports add up: by hand on small vaults, to the byte of what the store lists on random ones."""
 
-import shutil
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -9,10 +7,10 @@ from pathlib import Path
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis import given, settings
+from hypothesis.stateful import invariant, rule
+from machines import ModelMachine, at_length, brief
 from models import make_weights, read_folder, tune, write_model
-from vaults import open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidInput, Unreachable
@@ -27,18 +25,6 @@ from weightvault.store.catalogue import open_catalogue
 from weightvault.store.errors import Unavailable
 
 ALL = Query(DIMENSIONS)
-
-
-@pytest.fixture
-def local(tmp_path: Path):
-    vault = open_local(tmp_path / "vault")
-    yield vault
-    vault.close()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1))
 
 
 def check_report(vault: LocalVault, report: Report) -> None:
@@ -305,24 +291,14 @@ REPO = st.sampled_from(["org/a", "org/b", "other/a", "other/c"])
 SEED = st.integers(0, 11)
 
 
-class ReportMachine(RuleBasedStateMachine):
+class ReportMachine(ModelMachine):
     """Pushes, deletions, collections and plans; after each, the report adds up."""
+
+    shapes = SHAPES
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="report-"))
-        self.vault = open_local(self.root / "vault")
         self.held: set[str] = set()
-
-    def teardown(self) -> None:
-        self.vault.close()
-        shutil.rmtree(self.root)
-
-    def source(self, seed: int) -> Path:
-        folder = self.root / "sources" / str(seed)
-        weights = make_weights(seed // 4, SHAPES)
-        weights = {**weights, "w": tune(weights, seed)["w"]} if seed % 4 else weights
-        return folder if folder.exists() else write_model(folder, weights, card=f"# {seed}\n" * 40)
 
     @rule(repo=REPO, seed=SEED)
     def push(self, repo: str, seed: int) -> None:
@@ -353,12 +329,6 @@ class ReportMachine(RuleBasedStateMachine):
         Collector(self.vault, grace_seconds=50, now=lambda: later).run()
 
     @rule()
-    def optimise(self) -> None:
-        cursor: int | None = 0
-        while cursor is not None:
-            cursor = self.vault.optimise(cursor).cursor
-
-    @rule()
     def rebuild(self) -> None:
         if self.held:
             before = self.vault.report(ALL)
@@ -381,13 +351,7 @@ class LongReportMachine(ReportMachine):
     """The same for longer."""
 
 
-BRIEF = settings(
-    max_examples=10,
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-ReportMachine.TestCase.settings = BRIEF
-LongReportMachine.TestCase.settings = settings(BRIEF, max_examples=200, stateful_step_count=30)
+ReportMachine.TestCase.settings = brief(10)
+LongReportMachine.TestCase.settings = at_length(200)
 TestReports = ReportMachine.TestCase
 TestReportsForLong = pytest.mark.slow(pytest.mark.timeout(3600)(LongReportMachine.TestCase))

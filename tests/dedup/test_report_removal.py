@@ -1,17 +1,14 @@
 """What deleting would free: predicted, then done, and compared to the byte."""
 
-import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import precondition, rule
+from machines import ModelMachine, at_length, brief
 from models import make_weights, tune, write_model
-from vaults import open_local
 
 from weightvault.dedup import compact
 from weightvault.dedup.collect import Collector
@@ -22,13 +19,6 @@ from weightvault.dedup.reporting.model import DIMENSIONS, Prediction, Query
 from weightvault.dedup.reporting.removal import predict_removal
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend
-
-
-@pytest.fixture
-def local(tmp_path: Path):
-    vault = open_local(tmp_path / "vault")
-    yield vault
-    vault.close()
 
 
 def stored(vault: LocalVault) -> int:
@@ -167,25 +157,14 @@ SHAPES = {"w": (24, 32), "v": (40, 16), "b": (64,)}
 REPOS = ["org/a", "org/b", "other/a", "other/c"]
 
 
-class RemovalMachine(RuleBasedStateMachine):
+class RemovalMachine(ModelMachine):
     """Builds a random vault; any deletion in it does what was predicted."""
+
+    shapes = SHAPES
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="removal-"))
-        self.vault = open_local(self.root / "vault")
         self.held: set[str] = set()
-
-    def teardown(self) -> None:
-        self.vault.close()
-        shutil.rmtree(self.root)
-
-    def source(self, seed: int, tensors: int) -> Path:
-        folder = self.root / "sources" / f"{seed}-{tensors}"
-        weights = make_weights(seed // 4, SHAPES)
-        weights = {**weights, "w": tune(weights, seed)["w"]} if seed % 4 else weights
-        weights = dict(list(weights.items())[:tensors])
-        return folder if folder.exists() else write_model(folder, weights, card=f"# {seed}\n" * 40)
 
     @rule(repo=st.sampled_from(REPOS), seed=st.integers(0, 11), tensors=st.integers(1, 3))
     def push(self, repo: str, seed: int, tensors: int) -> None:
@@ -195,12 +174,6 @@ class RemovalMachine(RuleBasedStateMachine):
     @rule(copies=st.sampled_from([0, 1, 2]))
     def keep_copies(self, copies: int) -> None:
         self.vault.keep_base_copies(copies)
-
-    @rule()
-    def optimise(self) -> None:
-        cursor: int | None = 0
-        while cursor is not None:
-            cursor = self.vault.optimise(cursor).cursor
 
     @rule()
     def retire(self) -> None:
@@ -228,13 +201,7 @@ class LongRemovalMachine(RemovalMachine):
     """The same for longer."""
 
 
-BRIEF = settings(
-    max_examples=10,
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-RemovalMachine.TestCase.settings = BRIEF
-LongRemovalMachine.TestCase.settings = settings(BRIEF, max_examples=300, stateful_step_count=30)
+RemovalMachine.TestCase.settings = brief(10)
+LongRemovalMachine.TestCase.settings = at_length(300)
 TestRemovals = RemovalMachine.TestCase
 TestRemovalsForLong = pytest.mark.slow(pytest.mark.timeout(3600)(LongRemovalMachine.TestCase))

@@ -1,15 +1,14 @@
 """A vault against a plain dict, with crashes, collections, scrubs and lost catalogues as steps."""
 
-import shutil
 import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
 from crashes import Crash, Faults, open_faulty
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from models import make_weights, read_folder, tune, write_model
+from hypothesis.stateful import invariant, precondition, rule
+from machines import ModelMachine, at_length, brief
+from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup.collect import Collector
@@ -25,26 +24,15 @@ REPO = st.sampled_from(["org/a", "org/b", "org/c"])
 SEED = st.integers(0, 7)
 
 
-class VaultMachine(RuleBasedStateMachine):
+class VaultMachine(ModelMachine):
     """`held` is what the vault should hold: for each repo the seed of its model."""
+
+    shapes = SHAPES
 
     def __init__(self) -> None:
         super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="stateful-"))
-        (self.root / "vault").mkdir()
         self.held: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
-        self.vault = open_local(self.root / "vault")
-
-    def teardown(self) -> None:
-        self.vault.close()
-        shutil.rmtree(self.root)
-
-    def source(self, seed: int) -> Path:
-        folder = self.root / "sources" / str(seed)
-        weights = make_weights(seed // 4, SHAPES)
-        weights = {**weights, "w": tune(weights, seed)["w"]}
-        return folder if folder.exists() else write_model(folder, weights)
 
     def hold(self, repo: str, seed: int) -> None:
         self.held[repo] = seed
@@ -118,12 +106,6 @@ class VaultMachine(RuleBasedStateMachine):
         Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
         assert self.vault.report().garbage == 0
 
-    @rule()
-    def optimise(self) -> None:
-        cursor: int | None = 0
-        while cursor is not None:
-            cursor = self.vault.optimise(cursor).cursor
-
     @precondition(lambda self: self.held)
     @rule()
     def lose_the_catalogue(self) -> None:
@@ -162,13 +144,7 @@ class LongMachine(VaultMachine):
     """The same for longer."""
 
 
-BRIEF = settings(
-    max_examples=8,
-    stateful_step_count=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-VaultMachine.TestCase.settings = BRIEF
-LongMachine.TestCase.settings = settings(BRIEF, max_examples=200, stateful_step_count=30)
+VaultMachine.TestCase.settings = brief(8)
+LongMachine.TestCase.settings = at_length(200)
 TestVault = VaultMachine.TestCase
 TestVaultForLong = pytest.mark.slow(pytest.mark.timeout(3600)(LongMachine.TestCase))

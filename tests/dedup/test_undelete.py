@@ -1,14 +1,12 @@
 """Bringing back deleted repos: all of one, as long as its files are there."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from catalogue_rows import read_rows
 from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, model
-from vaults import open_local
 
 from weightvault.dedup import entries
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
@@ -17,13 +15,6 @@ from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.undelete import undelete
 from weightvault.store.catalogue import open_catalogue
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
 
 
 def test_undelete_brings_back_every_commit(local: LocalVault, tmp_path: Path):

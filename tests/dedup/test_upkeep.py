@@ -1,6 +1,5 @@
 """Copies of bases, and catalogues built anew."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,13 +19,6 @@ from weightvault.dedup.scrub import Scrubber
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend
 from weightvault.store.pack import read_index
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> Iterator[LocalVault]:
-    vault = open_local(tmp_path / "vault")
-    yield vault
-    vault.close()
 
 
 def gc(vault: LocalVault, **options) -> Collected:

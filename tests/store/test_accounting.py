@@ -1,30 +1,16 @@
 """Sums that the database makes, against sums made by hand; columns read as texts."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
-import pytest
-from blake3 import blake3
+from chunk_samples import digest, entry
 from sqlalchemy import func, insert, select
 
 from weightvault.store import accounting
 from weightvault.store.accounting import DayRow
-from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue import Catalogue
 from weightvault.store.columns import read_lists, read_table
 from weightvault.store.ledger import read_ledger
-from weightvault.store.pack import PackEntry
 from weightvault.store.rows import CommitRow, FileRow
 from weightvault.store.schema import journal, loose_chunks, loose_files, packs
-
-
-def digest(*parts: object) -> bytes:
-    return blake3(repr(parts).encode()).digest()
-
-
-def entry(name: object, base: object = None, offset: int = 8) -> PackEntry:
-    base_digest = None if base is None else digest(base)
-    return PackEntry(digest(name), offset, 100, 200, 3, 12, base_digest)
 
 
 def add(catalogue: Catalogue, repo: str, *names: object, uses: int = 3, created: float = 1) -> None:
@@ -49,16 +35,6 @@ def catalogue_chunk(connection, name: object) -> int:
     from weightvault.store.schema import chunks
 
     return connection.scalar(select(chunks.c.id).where(chunks.c.digest == digest(name)))
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
-    if request.param == "sqlite":
-        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
-    else:
-        opened = open_catalogue(request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 def test_sums_of_a_repo(catalogue: Catalogue):

@@ -1,147 +1,16 @@
 """What every backend promises, looked at from behind: raw access never goes through the backend."""
 
 import os
-import shutil
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-import boto3.session
 import pytest
-from botocore.config import Config
-from moto.server import ThreadedMotoServer
-from s3_server import S3Server, find_executable
+from places import KIB, PART_BYTES, Place
 
 from weightvault.store import s3
-from weightvault.store.backend import Backend
-from weightvault.store.cache import CachedBackend
 from weightvault.store.errors import CorruptObject, InvalidKey, NotFound
-from weightvault.store.local import LocalBackend
-from weightvault.store.memory import MemoryBackend
-from weightvault.store.s3 import S3Backend
-
-KIB = 1 << 10
-# Small enough that the tests' larger objects go up in several parts.
-PART_BYTES = 64 * KIB
-
-
-@dataclass
-class Place:
-    """A backend and what lies where it keeps its objects."""
-
-    backend: Backend
-    raw: Callable[[], dict[str, bytes]]
-
-
-def _local(folder: Path) -> Place:
-    root = folder / "vault"
-
-    def raw() -> dict[str, bytes]:
-        files = (path for path in root.rglob("*") if path.is_file())
-        return {str(path.relative_to(root)): path.read_bytes() for path in files}
-
-    return Place(LocalBackend(root), raw)
-
-
-def _memory() -> Place:
-    backend = MemoryBackend()
-    return Place(backend, lambda: {key: data for key, (data, _) in backend._objects.items()})
-
-
-def _cached(folder: Path) -> Place:
-    inner = MemoryBackend()
-    cached = CachedBackend(inner, folder / "cache", 1 << 20)
-    return Place(cached, lambda: {key: data for key, (data, _) in inner._objects.items()})
-
-
-def _s3(client: Any, bucket: str) -> Place:
-
-    def raw() -> dict[str, bytes]:
-        keys = [item["Key"] for item in client.list_objects_v2(Bucket=bucket).get("Contents", [])]
-        assert all(key.startswith("vault/") for key in keys)
-        return {
-            key.removeprefix("vault/"): client.get_object(Bucket=bucket, Key=key)["Body"].read()
-            for key in keys
-        }
-
-    backend = S3Backend(
-        bucket,
-        "vault",
-        client=client,
-        multipart_from_bytes=4 * PART_BYTES,
-        part_bytes=PART_BYTES,
-    )
-    return Place(backend, raw)
-
-
-@pytest.fixture(scope="module")
-def tls_server(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    if shutil.which("openssl") is None:
-        end = pytest.fail if os.environ.get("CI") else pytest.skip
-        end("no openssl to make a certificate for an S3 server over TLS: install it")
-    executable = find_executable()
-    assert executable is not None
-    server = S3Server(executable, tmp_path_factory.mktemp("s3tls"), tls=True)
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture(scope="module")
-def moto_server() -> Iterator[Callable[[], Place]]:
-    """Another maker's S3, in this process: what only one server does is no promise."""
-    patch = pytest.MonkeyPatch()
-    # It holds to S3's least size of parts, 5 MiB.
-    patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    client = boto3.session.Session().client(
-        "s3",
-        endpoint_url=f"http://{host}:{port}",
-        region_name="us-east-1",
-        aws_access_key_id="testkey",
-        aws_secret_access_key="testsecret",
-        config=Config(s3={"addressing_style": "path"}),
-    )
-
-    def make() -> Place:
-        bucket = f"test-{uuid4().hex}"
-        client.create_bucket(Bucket=bucket)
-        return _s3(client, bucket)
-
-    yield make
-    server.stop()
-    patch.undo()
-
-
-# Over https boto3 sends bodies in chunks with the checksum behind them, over http it does not.
-@pytest.fixture(params=["local", "memory", "cached", "s3", "s3-tls", "s3-moto"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    make = {
-        "local": lambda: _local(tmp_path),
-        "memory": _memory,
-        "cached": lambda: _cached(tmp_path),
-        "s3": lambda: of_server("s3_server"),
-        "s3-tls": lambda: of_server("tls_server"),
-        "s3-moto": lambda: request.getfixturevalue("moto_server")(),
-    }
-
-    def of_server(name: str) -> Place:
-        server = request.getfixturevalue(name)
-        return _s3(server.client(), server.new_bucket())
-
-    place = make[request.param]()
-    yield place
-    if request.param != "s3-moto":
-        # Its client serves all tests.
-        place.backend.close()
-
 
 BAD_KEYS = [
     "",
@@ -197,7 +66,7 @@ def test_odd_but_sound_keys_work(place: Place) -> None:
     for key in ("a", "..a", "a..", "...", "-", "x" * 255, "a-/tmp", "tmpx/a", "A/a"):
         place.backend.put(key, b"x")
         assert place.raw() == {key: b"x"}
-        assert _keys(place.backend.list()) == [key]
+        assert [info.key for info in place.backend.list()] == [key]
         assert place.backend.get(key) == b"x"
         place.backend.delete(key)
 
@@ -348,71 +217,6 @@ def test_deleting_is_idempotent(place: Place) -> None:
     assert not place.backend.exists("a/b")
     place.backend.put("a/b", b"y")
     assert place.raw() == {"a/b": b"y"}
-
-
-# "." and "-" sort before "/", letters and digits after it: folders must not come out in one piece.
-LISTED = sorted(
-    [
-        "a-b",
-        "a.b",
-        "a/b",
-        "a/b.c",
-        "a0/x",
-        "B/x",
-        "b/a/c",
-        "b/a/d",
-        "b/a-/e",
-        "b/aa",
-        "tmp-/x",
-        "z",
-    ]
-)
-
-
-@pytest.fixture
-def listed(place: Place) -> Backend:
-    for key in reversed(LISTED):
-        place.backend.put(key, key.encode() * 3)
-    return place.backend
-
-
-def _keys(infos: Iterator) -> list[str]:
-    return [info.key for info in infos]
-
-
-def test_a_listing_is_in_the_order_of_the_keys(listed: Backend) -> None:
-    infos = list(listed.list())
-    assert [info.key for info in infos] == LISTED
-    assert all(info.size == 3 * len(info.key) for info in infos)
-    # Other machines have other clocks, and some servers count whole seconds.
-    assert all(abs(info.modified - time.time()) < 60 for info in infos)
-
-
-def test_a_prefix_may_end_anywhere(listed: Backend) -> None:
-    for prefix in ("a", "a/", "a0", "a0/", "b/a", "b/a/", "b/a/c", "b/", "t", "q", ".", "b/."):
-        assert _keys(listed.list(prefix)) == [key for key in LISTED if key.startswith(prefix)]
-
-
-def test_after_starts_anywhere(listed: Backend) -> None:
-    for prefix in ("", "a", "b/"):
-        keys = [key for key in LISTED if key.startswith(prefix)]
-        for after in [*LISTED, "a/", "b/a/", "0", "zz", "b/a/cc", "b"]:
-            expected = [key for key in keys if key > after]
-            assert _keys(listed.list(prefix, after=after)) == expected
-
-
-def test_listing_nothing(place: Place) -> None:
-    assert list(place.backend.list()) == []
-    assert list(place.backend.list("a/b", after="a")) == []
-
-
-def test_a_listing_may_be_used_while_objects_go(listed: Backend) -> None:
-    infos = listed.list()
-    first = next(infos)
-    for key in LISTED:
-        listed.delete(key)
-    assert first.key == LISTED[0]
-    assert set(_keys(infos)) <= set(LISTED)
 
 
 def test_one_key_written_by_many_is_always_whole(place: Place) -> None:

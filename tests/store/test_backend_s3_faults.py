@@ -1,20 +1,16 @@
 """What the S3 backend makes of a server and a network that fail."""
 
-import base64
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
 
-import boto3.session
 import pytest
 from s3_faults import (
+    DATA,
     Fault,
     FaultProxy,
     cut,
-    drop_condition,
     flip,
     forward,
     ignore_range,
@@ -39,46 +35,6 @@ from weightvault.store.errors import (
 )
 from weightvault.store.open import open_backend
 from weightvault.store.s3 import S3Backend
-
-DATA = bytes(range(256)) * 40
-PART_BYTES = 1 << 10
-
-
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    return boto3.session.Session()
-
-
-@pytest.fixture
-def proxy(
-    s3_server: S3Server, session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    # Clients of one session share what takes 0.2 s to load.
-    monkeypatch.setattr(boto3.session, "Session", lambda: session)
-    with FaultProxy(s3_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets boto3 and the backend try again at once."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
-@pytest.fixture
-def bucket(s3_server: S3Server) -> str:
-    return s3_server.new_bucket()
-
-
-@pytest.fixture
-def backend(proxy: FaultProxy, bucket: str) -> Iterator[S3Backend]:
-    """A backend that reaches the server through the proxy; it has one object, "a"."""
-    backend = S3Backend(bucket, endpoint_url=proxy.endpoint)
-    backend.put("a", DATA)
-    proxy.calls.clear()
-    yield backend
-    backend.close()
-
 
 USES: dict[str, Callable[[Backend], object]] = {
     "put": lambda backend: backend.put("b", b"new"),
@@ -205,116 +161,6 @@ def test_a_server_without_ranges_is_named_as_such(
         backend.get("a", 5, 9)
 
 
-def test_a_cut_off_upload_leaves_nothing(
-    backend: S3Backend, proxy: FaultProxy, s3_server: S3Server
-) -> None:
-    proxy.faults = [refuse(403, "AccessDenied")]
-    with pytest.raises(AccessDenied):
-        backend.put("b", b"new")
-    assert not backend.exists("b")
-    proxy.faults = [refuse(403, "AccessDenied")]
-    with pytest.raises(AccessDenied):
-        backend.put("a", b"new")
-    assert backend.get("a") == DATA
-
-
-@pytest.mark.usefixtures("no_pauses")
-@pytest.mark.parametrize("failing", ["create", "first part", "last part", "complete"])
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [(refuse(503, "SlowDown"), Unavailable), (refuse(403, "AccessDenied"), AccessDenied)],
-)
-def test_a_failed_upload_in_parts_leaves_nothing(
-    proxy: FaultProxy,
-    s3_server: S3Server,
-    bucket: str,
-    failing: str,
-    fault: Fault,
-    expected: type[StoreError],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # One part after the other, so that it is known which request the fault meets.
-    monkeypatch.setattr(s3, "PARTS_AT_ONCE", 1)
-    backend = S3Backend(
-        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
-    )
-    good = {"create": 0, "first part": 1, "last part": 3, "complete": 4}[failing]
-    proxy.faults = [forward] * good + [fault] * (s3.ATTEMPTS if expected is Unavailable else 1)
-    with pytest.raises(expected):
-        backend.put("b", DATA[: 3 * PART_BYTES])
-    raw = s3_server.client()
-    assert "Uploads" not in raw.list_multipart_uploads(Bucket=bucket)
-    assert "Contents" not in raw.list_objects_v2(Bucket=bucket)
-
-
-@pytest.mark.usefixtures("no_pauses")
-def test_an_upload_in_parts_survives_passing_errors(
-    proxy: FaultProxy, bucket: str, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_bytes(DATA)
-    backend = S3Backend(
-        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
-    )
-    fail = refuse(503, "SlowDown")
-    proxy.faults = [fail, forward, reset, forward, fail, reset_after, forward]
-    backend.put_file("b", tmp_path / "file")
-    assert backend.get("b") == DATA
-
-
-@pytest.mark.usefixtures("no_pauses")
-def test_a_completion_whose_answer_is_lost_is_unknown_or_done(
-    proxy: FaultProxy, s3_server: S3Server, bucket: str
-) -> None:
-    backend = S3Backend(
-        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=len(DATA)
-    )
-    proxy.faults = [forward, forward, reset_after]
-    try:
-        backend.put("b", DATA)
-    except Unavailable:
-        backend.put("b", DATA)
-    stored = s3_server.client().get_object(Bucket=bucket, Key="b")["Body"].read()
-    assert stored == DATA
-
-
-def test_parts_are_read_as_they_are_sent(
-    proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Memory stays bounded: no more parts are in memory than are under way."""
-    held, most, lock = 0, 0, threading.Lock()
-    read_part = s3._read_part
-
-    def counted_read(*place: int) -> bytes:
-        nonlocal held, most
-        with lock:
-            held += 1
-            most = max(most, held)
-        return read_part(*place)
-
-    def slow(handler, body: bytes) -> None:
-        nonlocal held
-        time.sleep(0.01)
-        with lock:
-            held -= 1
-        forward(handler, body)
-
-    monkeypatch.setattr(s3, "_read_part", counted_read)
-    (tmp_path / "file").write_bytes(DATA)
-    backend = S3Backend(
-        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=PART_BYTES
-    )
-    proxy.faults = [forward] + [slow] * (len(DATA) // PART_BYTES)
-    backend.put_file("b", tmp_path / "file")
-    assert len(DATA) // PART_BYTES > s3.PARTS_AT_ONCE >= most > 1
-
-
-def test_a_small_object_costs_one_request(backend: S3Backend, proxy: FaultProxy) -> None:
-    for use in USES:
-        proxy.calls.clear()
-        USES[use](backend)
-        assert len(proxy.calls) == 1, use
-
-
 @pytest.mark.usefixtures("no_pauses")
 def test_a_server_that_hangs_is_given_up(
     proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch
@@ -368,18 +214,6 @@ def test_deleting_what_a_server_misses_is_done(backend: S3Backend, proxy: FaultP
     assert proxy.calls == [f"DELETE /{backend.bucket}/b"]
 
 
-def test_the_checksums_of_parts_are_named_on_completion(proxy: FaultProxy, bucket: str) -> None:
-    """Amazon's servers insist on it, the test server does not."""
-    seen: list[tuple[str, list[str], bytes]] = []
-    backend = S3Backend(
-        bucket, endpoint_url=proxy.endpoint, multipart_from_bytes=1, part_bytes=len(DATA)
-    )
-    proxy.faults = [forward, forward, watch(seen)]
-    backend.put("a", DATA)
-    checksum = base64.b64encode(zlib.crc32(DATA).to_bytes(4, "big")).decode()
-    assert f"<ChecksumCRC32>{checksum}</ChecksumCRC32>".encode() in seen[0][2]
-
-
 def test_a_listing_starts_at_the_server_after_the_key(proxy: FaultProxy, bucket: str) -> None:
     seen: list[tuple[str, list[str], bytes]] = []
     backend = S3Backend(bucket, "p", endpoint_url=proxy.endpoint)
@@ -388,56 +222,6 @@ def test_a_listing_starts_at_the_server_after_the_key(proxy: FaultProxy, bucket:
     proxy.faults = [watch(seen)]
     assert [info.key for info in backend.list(after="b")] == ["c"]
     assert "start-after=p%2Fb" in seen[0][0]
-
-
-# Conditions: the first request asks whether the object is there, the second puts it
-
-
-@pytest.fixture
-def sure(backend: S3Backend, proxy: FaultProxy) -> S3Backend:
-    """A backend that has seen its bucket, and so asks no third thing."""
-    assert not backend.exists("b")
-    proxy.calls.clear()
-    return backend
-
-
-@pytest.mark.parametrize("fault", [drop_condition, refuse(501, "NotImplemented")])
-def test_servers_without_conditions_still_store(
-    sure: S3Backend, proxy: FaultProxy, fault: Fault
-) -> None:
-    proxy.faults = [forward, fault]
-    assert sure.put_new("b", b"new")
-    assert sure.get("b") == b"new"
-    # What is there is seen before the condition would matter.
-    assert not sure.put_new("b", b"newer")
-    assert sure.get("b") == b"new"
-
-
-@pytest.mark.usefixtures("no_pauses")
-def test_one_of_two_at_once_is_told_to_come_again(sure: S3Backend, proxy: FaultProxy) -> None:
-    busy = refuse(409, "ConditionalRequestConflict")
-    proxy.faults = [forward, busy, busy]
-    assert sure.put_new("b", b"new")
-    proxy.faults = [forward] + [busy] * s3.ATTEMPTS
-    with pytest.raises(Unavailable):
-        sure.put_new("c", b"new")
-
-
-@pytest.mark.usefixtures("no_pauses")
-def test_a_new_object_whose_answer_is_lost_is_there(sure: S3Backend, proxy: FaultProxy) -> None:
-    proxy.faults = [forward, reset_after]
-    # The second attempt finds what the first one stored.
-    assert not sure.put_new("b", b"new")
-    assert sure.get("b") == b"new"
-
-
-def test_a_condition_that_fails_for_another_reason_is_told(
-    sure: S3Backend, proxy: FaultProxy
-) -> None:
-    proxy.faults = [forward, refuse(403, "AccessDenied")]
-    with pytest.raises(AccessDenied):
-        sure.put_new("b", b"new")
-    assert not sure.exists("b")
 
 
 def test_parts_of_a_long_read_fail_alone(
@@ -449,3 +233,10 @@ def test_parts_of_a_long_read_fail_alone(
     proxy.faults = [forward, refuse(403, "AccessDenied")]
     with pytest.raises(AccessDenied):
         backend.get("a", 0, len(DATA))
+
+
+def test_a_small_object_costs_one_request(backend: S3Backend, proxy: FaultProxy) -> None:
+    for use in USES:
+        proxy.calls.clear()
+        USES[use](backend)
+        assert len(proxy.calls) == 1, use

@@ -1,25 +1,14 @@
 """The catalogue: rows in, answers out, and what several writers do to each other."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from blake3 import blake3
+from chunk_samples import digest, entry
 
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
-from weightvault.store.pack import PackEntry
 from weightvault.store.rows import CommitRow, FileRow
-
-
-def digest(*parts: object) -> bytes:
-    return blake3(repr(parts).encode()).digest()
-
-
-def entry(name: object, base: object = None, offset: int = 8) -> PackEntry:
-    base_digest = None if base is None else digest(base)
-    return PackEntry(digest(name), offset, 100, 200, 3, 12, base_digest)
 
 
 def commit(oid: str, repo: str = "org/m", branch: str = "main", created: float = 1.0) -> CommitRow:
@@ -30,16 +19,6 @@ def add(catalogue: Catalogue, row: CommitRow, *names: object) -> None:
     files = [FileRow("f", 200 * len(names), digest("file", names), digest("recipe", names), 1)]
     uses = {digest(n): 0 for n in names}
     catalogue.add_commit(row, files, uses, f"journal/{row.oid}{row.repo}")
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
-    if request.param == "sqlite":
-        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
-    else:
-        opened = open_catalogue(request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 def test_chunks_are_found_where_they_were_put(catalogue: Catalogue):

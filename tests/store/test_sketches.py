@@ -1,15 +1,14 @@
 """Searching by content: what is found, what is not, and that nothing is ever scanned for it."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from chunk_samples import digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sketch_samples import add_commit, add_rows, digest_of, flip_bits, make_row
+from sketch_samples import add_commit, add_rows, flip_bits, make_row
 from sqlalchemy import text
 
 from weightvault.store import sketches as search
@@ -17,16 +16,6 @@ from weightvault.store.bands import band_values
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.moves import settle_chunks
 from weightvault.store.rows import SketchRow
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
-    if request.param == "sqlite":
-        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
-    else:
-        opened = open_catalogue(request.getfixturevalue("postgres_url"))
-    yield opened
-    opened.close()
 
 
 def found_bits(catalogue: Catalogue, row: SketchRow) -> set[bytes]:
@@ -77,7 +66,7 @@ def test_only_chunks_that_stand_alone_are_found(catalogue: Catalogue):
 
 
 def test_a_tensor_that_says_nothing_is_never_found(catalogue: Catalogue):
-    flat = SketchRow(digest_of("flat"), 17, 12, 4096, bytes(32), b"")
+    flat = SketchRow(digest("flat"), 17, 12, 4096, bytes(32), b"")
     add_rows(catalogue, "p", [flat])
     assert search.find_near(catalogue, flat) == []
 

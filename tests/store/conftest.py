@@ -1,0 +1,135 @@
+"""Catalogues, backends, and S3 that fails, as the tests of the store need them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import boto3.session
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+from places import PART_BYTES, Place, cached_place, local_place, memory_place, s3_place
+from s3_faults import DATA, FaultProxy
+from s3_server import S3Server, find_executable
+
+from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.s3 import S3Backend
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+    """An empty catalogue on each kind of database."""
+    if request.param == "sqlite":
+        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    else:
+        opened = open_catalogue(request.getfixturevalue("postgres_url"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def tls_server(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The same server over https."""
+    if shutil.which("openssl") is None:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end("no openssl to make a certificate for an S3 server over TLS: install it")
+    executable = find_executable()
+    assert executable is not None
+    server = S3Server(executable, tmp_path_factory.mktemp("s3tls"), tls=True)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def moto_server() -> Iterator[Callable[[], Place]]:
+    """Another maker's S3, in this process: what only one server does is no promise."""
+    patch = pytest.MonkeyPatch()
+    # It holds to S3's least size of parts, 5 MiB.
+    patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=f"http://{host}:{port}",
+        region_name="us-east-1",
+        aws_access_key_id="testkey",
+        aws_secret_access_key="testsecret",
+        config=Config(s3={"addressing_style": "path"}),
+    )
+
+    def make() -> Place:
+        bucket = f"test-{uuid4().hex}"
+        client.create_bucket(Bucket=bucket)
+        return s3_place(client, bucket)
+
+    yield make
+    server.stop()
+    patch.undo()
+
+
+# Over https boto3 sends bodies in chunks with the checksum behind them, over http it does not.
+@pytest.fixture(params=["local", "memory", "cached", "s3", "s3-tls", "s3-moto"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """An empty backend of each kind."""
+    make = {
+        "local": lambda: local_place(tmp_path),
+        "memory": memory_place,
+        "cached": lambda: cached_place(tmp_path),
+        "s3": lambda: of_server("s3_server"),
+        "s3-tls": lambda: of_server("tls_server"),
+        "s3-moto": lambda: request.getfixturevalue("moto_server")(),
+    }
+
+    def of_server(name: str) -> Place:
+        server = request.getfixturevalue(name)
+        return s3_place(server.client(), server.new_bucket())
+
+    place = make[request.param]()
+    yield place
+    if request.param != "s3-moto":
+        # Its client serves all tests.
+        place.backend.close()
+
+
+@pytest.fixture(scope="module")
+def session() -> boto3.session.Session:
+    """What clients share: it takes 0.2 s to load."""
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def proxy(
+    s3_server: S3Server, session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FaultProxy]:
+    """A proxy in front of the S3 server that fails as it is told to."""
+    monkeypatch.setattr(boto3.session, "Session", lambda: session)
+    with FaultProxy(s3_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets boto3 and the backend try again at once."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """An empty bucket."""
+    return s3_server.new_bucket()
+
+
+@pytest.fixture
+def backend(proxy: FaultProxy, bucket: str) -> Iterator[S3Backend]:
+    """A backend that reaches the server through the proxy; it has one object, "a"."""
+    backend = S3Backend(bucket, endpoint_url=proxy.endpoint)
+    backend.put("a", DATA)
+    proxy.calls.clear()
+    yield backend
+    backend.close()
