@@ -33,7 +33,7 @@ from pathlib import Path
 from ..dedup.errors import VaultError
 from ..dedup.push import push
 from ..store.errors import StoreError
-from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, settle_world
+from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, note_commit, settle_world
 
 DISK_MIB = 96
 # So that nothing reaches the disk in time but what is synced.
@@ -88,8 +88,9 @@ def note_done(world: World, work: Work) -> None:
     before = world.state.get(work.repo)
     if work.kind == "delete" and before is not None:
         world.deleted[work.repo] = before
-    elif work.kind in ("push", "undelete"):
+    elif work.kind in ("push", "undelete") and work.seed is not None:
         world.deleted.pop(work.repo, None)
+        note_commit(world, work.repo, work, work.seed)
     world.state[work.repo] = work.seed
 
 
@@ -123,6 +124,7 @@ def look(copy: Path, sources: Path, watcher: Watcher) -> list[str]:
     """Opens the vault on a copy of the disk; returns what is wrong with it."""
     world = world_on(copy, sources)
     world.state = dict(watcher.world.state)
+    world.commits = {repo: list(seeds) for repo, seeds in watcher.world.commits.items()}
     work = watcher.work
     try:
         vault = world.open()

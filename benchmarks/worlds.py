@@ -110,12 +110,16 @@ def files_of(world: World, seed: int | None) -> dict[str, bytes] | None:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
-def _note_commit(world: World, repo: str, work: Work, seed: int) -> None:
-    before = world.state.get(repo)
+def note_commit(world: World, repo: str, work: Work, seed: int) -> None:
+    """Takes over that the newest commit of a repo is the model of that seed."""
+    before, seeds = world.state.get(repo), world.commits.setdefault(repo, [])
     if before is None and work.kind != "undelete":
         world.commits[repo] = [seed]
-    elif before is not None and before != seed:
-        world.commits.setdefault(repo, []).append(seed)
+    elif before is None and seed != work.seed:
+        # Cut off: it brings commits back one by one.
+        del seeds[seeds.index(seed) + 1 :]
+    elif before not in (None, seed):
+        seeds.append(seed)
 
 
 def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> list[str]:
@@ -126,6 +130,8 @@ def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> lis
         before = world.state.get(repo)
         after = work.seed if repo == work.repo else before
         allowed = {"done": [after], "refused": [before]}.get(ended, [before, after])
+        if (repo, work.kind, ended) == (work.repo, "undelete", "killed"):
+            allowed += world.commits.get(repo, [])
         match = next((s for s in allowed if files_of(world, s) == found), "none")
         if match == "none":
             problems.append(f"{repo} is none of {allowed} after {ended} {work}")
@@ -135,7 +141,7 @@ def settle_world(world: World, work: Work, ended: str, vault: LocalVault) -> lis
         # A deletion that was pushed over cannot be brought back.
         if match is not None:
             world.deleted.pop(repo, None)
-            _note_commit(world, repo, work, int(match))
+            note_commit(world, repo, work, int(match))
         world.state[repo] = match if isinstance(match, int) else None
     problems += vault.check().problems
     return problems + Scrubber(vault).run().problems
