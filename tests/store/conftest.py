@@ -6,12 +6,18 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
+from typing import Any
 from uuid import uuid4
 
 import boto3.session
 import pytest
 from botocore.config import Config
-from moto.server import ThreadedMotoServer
+from moto.moto_server import threaded_moto_server
+from moto.moto_server.threaded_moto_server import (
+    DomainDispatcherApplication,
+    ThreadedMotoServer,
+)
 from places import PART_BYTES, Place, cached_place, local_place, memory_place, s3_place
 from s3_faults import DATA, FaultProxy
 from s3_server import S3Server, find_executable
@@ -45,12 +51,25 @@ def tls_server(s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
     server.kill()
 
 
+class OneAtATime(DomainDispatcherApplication):
+    """Moto looks whether an object is there and then puts it, without a lock of its own."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._one = Lock()
+
+    def __call__(self, *request: Any) -> Any:
+        with self._one:
+            return super().__call__(*request)
+
+
 @pytest.fixture(scope="module")
 def moto_server() -> Iterator[Callable[[], Place]]:
     """Another maker's S3, in this process: what only one server does is no promise."""
     patch = pytest.MonkeyPatch()
     # It holds to S3's least size of parts, 5 MiB.
     patch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
+    patch.setattr(threaded_moto_server, "DomainDispatcherApplication", OneAtATime)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
