@@ -12,7 +12,6 @@ from ..codecs.dtypes import BY_ID
 from ..store.errors import NotFound
 from ..store.hashes import HashRow, hashes_of
 from ..store.pack import pack_key, read_index
-from ..store.refs import is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
 from ..store.tokens import list_tokens
 from ..store.xorbs import end_generation, find_generation
@@ -23,7 +22,7 @@ from .frames import read_frames
 from .journal import list_keys, load_manifest
 from .manifest import ChunkUse
 from .marker import restore_marker
-from .replay import Replay, RepoState, changes_of
+from .replay import Replay, RepoState, changes_of, read_state
 from .sketch import make_sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
 
@@ -135,17 +134,7 @@ def _hashes_of(vault: LocalVault, row: CommitRow) -> tuple[HashRow, ...]:
 def _repos_of(vault: LocalVault) -> dict[str, RepoState]:
     """Returns the repos as the catalogue has them."""
     catalogue = vault.catalogue
-    found: dict[str, RepoState] = {}
-    for row in catalogue.all_commits():
-        found.setdefault(row.repo, RepoState()).commits[row.oid] = row
-    for repo, state in found.items():
-        state.public = bool(is_public(catalogue, repo))
-        for name, row in catalogue.branches(repo).items():
-            state.refs["branch", name] = row.oid, None
-        messages = tag_messages(catalogue, repo)
-        for name, row in list_tags(catalogue, repo).items():
-            state.refs["tag", name] = row.oid, messages[name]
-    return found
+    return {row.name: read_state(catalogue, row.name) for row in catalogue.list_repos()}
 
 
 def _replay(vault: LocalVault) -> Replay:
