@@ -58,6 +58,18 @@ def test_what_is_younger_than_the_grace_is_not_even_retired(local: LocalVault, t
     assert gc(local, GRACE).retired == 0
 
 
+def test_tombstones_of_a_clock_that_is_ahead_need_no_grace_but_the_one_given(
+    local: LocalVault, tmp_path: Path
+):
+    clock = Clock()
+    push(local, model(tmp_path, 1), "org/gone")
+    local.delete_repo("org/gone")
+    clock.ahead = 2 * GRACE
+    assert gc(local, GRACE, now=clock).retired == 2
+    assert gc(local, 1.0).removed == 0
+    assert gc(local).removed == 2
+
+
 def test_dry_run_says_what_would_go_and_changes_nothing(local: LocalVault, tmp_path: Path):
     push(local, model(tmp_path, 1), "org/kept")
     push(local, model(tmp_path, 2), "org/gone")

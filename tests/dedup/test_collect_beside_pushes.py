@@ -231,6 +231,8 @@ def test_pushes_deletions_and_collections_at_once(local: LocalVault, tmp_path: P
             except BaseException as error:
                 failures.append(error)
                 return
+            # SQLite's lock knows no queue: without a pause pushes may never have it.
+            stop.wait(0.01)
 
     collecting = threading.Thread(target=collect_all)
     collecting.start()
