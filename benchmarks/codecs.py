@@ -23,7 +23,6 @@ memory and in memory that was there.
 from __future__ import annotations
 
 import argparse
-import csv
 import ctypes
 import gc
 import os
@@ -41,24 +40,10 @@ import numpy as np
 from ..codecs import paths
 from ..codecs.pipeline import LEVELS, decode_tensor, encode_into, encode_tensor, frame_room
 from .codec_peers import PEERS, Contestant
-from .machine import describe_machine
+from .machine import save_rows
 from .weights import read_f32, round_to_bf16
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = (
-    "dtype",
-    "threads",
-    "coder",
-    "percent",
-    "stored_bytes",
-    "encode",
-    "decode",
-    "decode_to_memcpy",
-    "decode_to_best_memcpy",
-    "encode_kept",
-    "decode_kept",
-    "kept_to_memcpy",
-)
 THREAD_COLUMNS = ("dtype", "raw_bytes", "way", "memory", "threads", "speed", "to_one_thread")
 _THREADS_BYTES = 64 << 20
 _UNHASHED = bytes(32)
@@ -254,15 +239,8 @@ def show(row: dict[str, Any]) -> None:
 
 def save(rows: list[dict[str, Any]], threads: list[dict[str, Any]], folder: Path) -> None:
     """Writes the rows, each with what it was measured on, and a plot of BF16 on one thread."""
-    machine = describe_machine()
-    for name, columns, table in (
-        ("codecs.csv", COLUMNS, rows),
-        ("codecs_threads.csv", THREAD_COLUMNS, threads),
-    ):
-        with (folder / name).open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*columns, *machine])
-            writer.writeheader()
-            writer.writerows({**row, **machine} for row in table)
+    save_rows(folder / "codecs.csv", rows)
+    save_rows(folder / "codecs_threads.csv", threads)
     draw([row for row in rows if row["dtype"] == "BF16" and row["threads"] == 1], folder)
 
 

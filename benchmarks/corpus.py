@@ -11,7 +11,6 @@ The vault is a temporary folder, unless --vault names an empty one, such as s3:/
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .demo import compare
-from .machine import describe_machine
+from .machine import save_rows
 from .servers import running_server, weightvault_command
 
 RESULTS = Path(__file__).parent / "results" / "corpus.csv"
@@ -90,16 +89,10 @@ def run(url: str, *arguments: object) -> dict[str, Any]:
 
 def record(rows: list[dict[str, Any]], store: str) -> None:
     """Writes the rows with their percentages and the machine, and prints them."""
-    with RESULTS.open("w", newline="") as file:
-        writer = None
-        for row in rows:
-            percent = round(100 * row["stored"] / row["logical"], 1)
-            full = {**row, "percent": percent, "store": store, **describe_machine()}
-            writer = writer or csv.DictWriter(file, list(full))
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(full)
-            print(f"{row['model']:32}{row['logical']:12}{row['stored']:12}{percent:7} %")
+    for row in rows:
+        row |= {"percent": round(100 * row["stored"] / row["logical"], 1), "store": store}
+        print("{model:32}{logical:12}{stored:12}{percent:7} %".format(**row))
+    save_rows(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ many purposes. --save writes results/deltas.csv and results/deltas.png.
 from __future__ import annotations
 
 import argparse
-import csv
 import math
 import statistics
 from collections.abc import Callable
@@ -27,21 +26,10 @@ from ..codecs.pipeline import LEVELS, decode_tensor, encode_tensor
 from .codecs import as_bytes, seconds
 from .delta_pairs import Pair, patch_entropy, read_pairs
 from .delta_references import XorPlanes, fm_delta_bytes
-from .machine import describe_machine
+from .machine import save_rows
 
 RESULTS = Path(__file__).parent / "results"
 REFERENCE = "XOR planes, zstd-3"
-COLUMNS = (
-    "pair",
-    "dtype",
-    "method",
-    "stored_bytes",
-    "percent",
-    "to_reference",
-    "encode",
-    "decode",
-    "decode_to_memcpy",
-)
 _UNHASHED = bytes(32)
 
 
@@ -194,11 +182,7 @@ def show_appended(pair: Pair, count: int = 16) -> None:
 
 def save(rows: list[dict[str, Any]], folder: Path) -> None:
     """Writes the rows, each with what it was measured on, and a plot."""
-    machine = describe_machine()
-    with (folder / "deltas.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *machine])
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
+    save_rows(folder / "deltas.csv", rows)
     draw(rows, folder)
 
 

@@ -18,7 +18,6 @@ Result: CSV files in benchmarks/results.
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ from .family_data import Labelled, make_families, make_strangers
 from .family_layouts import compare_layouts
 from .family_lookups import time_lookups
 from .family_predictions import compare_corpus, compare_predictions, print_fit
-from .machine import describe_machine
+from .machine import save_rows
 from .weights import find_minilm, read_f32, round_to_bf16, write_bf16
 
 RESULTS = Path(__file__).parent / "results"
@@ -201,12 +200,7 @@ def judge(
 
 def record(name: str, rows: list[dict[str, Any]]) -> None:
     """Writes the rows with the machine as a CSV file, and prints them."""
-    RESULTS.mkdir(exist_ok=True)
-    machine = describe_machine()
-    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *machine])
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
+    save_rows(RESULTS / f"{name}.csv", rows)
     for row in rows:
         print(
             " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items())

@@ -13,7 +13,6 @@ a xorb.
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import random
 import sys
@@ -21,6 +20,8 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+from .machine import save_rows
 
 _TESTS = Path(__file__).resolve().parents[1] / "tests"
 
@@ -56,10 +57,7 @@ def main() -> int:
                     at = rng.randrange(region.start, region.stop)
                     count(row, flips.try_flip(template, root / "copy", key, at))
         vault.close()
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["region", *COLUMNS])
-        writer.writeheader()
-        writer.writerows({"region": name, **row} for name, row in sorted(rows.items()))
+    save_rows(options.out, [{"region": name, **row} for name, row in sorted(rows.items())])
     wrong = {
         name: row
         for name, row in rows.items()

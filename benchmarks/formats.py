@@ -12,7 +12,6 @@ file is pulled back and compared by SHA-256. Needs PyTorch and the extra `test`.
 from __future__ import annotations
 
 import argparse
-import csv
 import io
 import tempfile
 import time
@@ -38,7 +37,7 @@ from ..dedup.segments import CHUNK_BYTES, Literal, Tensor
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 from .demo import compare
-from .machine import describe_machine
+from .machine import save_rows
 from .model_files import WRITERS, Arrays, npy_bytes, safetensors_of
 from .weights import find_minilm, read_f32
 
@@ -320,13 +319,9 @@ def _hash_file(path: Path) -> None:
 
 def record(name: str, rows: list[Row]) -> None:
     """Writes rows with the machine they were measured on, and prints them."""
-    columns = {key: "" for row in rows for key in row} | describe_machine()
-    with (RESULTS / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(columns))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({**columns, **row})
-            print(name, row, flush=True)
+    save_rows(RESULTS / f"{name}.csv", rows)
+    for row in rows:
+        print(name, row, flush=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ it must succeed. Then the disk is mounted read-only (EROFS), and files may not g
 from __future__ import annotations
 
 import argparse
-import csv
 import resource
 import signal
 import subprocess
@@ -30,6 +29,7 @@ from ..dedup.scrub import Scrubber
 from ..dedup.translate import store_errors
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
+from .machine import save_rows
 from .tiny_models import write_tiny_model
 
 # A file system in memory gives out pages of 4 KiB.
@@ -158,10 +158,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="full-disk-") as folder:
         rows = [*fill_up(Path(folder)), *break_disk(Path(folder))]
     bad = [r for r in rows if r["problems"] or str(r["ended"]).startswith("unclear")]
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["what", "room_kib", "ended", "problems"])
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(options.out, rows)
     for row in bad:
         print(row, file=sys.stderr)
     refused = sum(row["ended"] != "done" for row in rows)

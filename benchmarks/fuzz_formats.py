@@ -44,6 +44,8 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
     from weightvault.dedup.manifest import check_tensor_size
     from weightvault.dedup.segments import Literal, Segment, Tensor
 
+from .machine import describe_machine, save_rows
+
 RESULTS = Path(__file__).parent / "results" / "fuzz_formats.csv"
 RUNS = 1_000_000
 TIMEOUT_SECONDS = 100
@@ -198,10 +200,7 @@ def record(parsers: list[str]) -> None:
         print(row, flush=True)
         # Read only now: another process may record other parsers meanwhile.
         rows = read_results() | {parser: row}
-        with RESULTS.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            writer.writeheader()
-            writer.writerows(rows[name] for name in PARSERS if name in rows)
+        save_rows(RESULTS, [rows[name] for name in PARSERS if name in rows])
 
 
 def read_results() -> dict[str, dict[str, object]]:
@@ -214,8 +213,6 @@ def read_results() -> dict[str, dict[str, object]]:
 
 def measure(parser: str) -> dict[str, object]:
     """Fuzzes one parser RUNS times and returns what came of it."""
-    from .machine import describe_machine
-
     with tempfile.TemporaryDirectory(prefix="weightvault-fuzz-") as folder:
         # Here, so that the libraries that write them do not count as memory of the parser.
         write_seeds(parser, Path(folder))

@@ -7,16 +7,19 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 _PACKAGES = ("weightvault", "numpy", "numba", "zstandard", "blake3")
 
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Writes rows of the same columns as a CSV, each with the machine unless it names one."""
+    """Writes rows as a CSV, each with the machine unless it names one; a cell is empty where a row
+    has no such column."""
     machine = describe_machine()
+    path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list({**rows[0], **machine}))
+        writer = csv.DictWriter(file, list(dict.fromkeys(chain(*rows, machine))))
         writer.writeheader()
         writer.writerows({**machine, **row} for row in rows)
 

@@ -16,13 +16,12 @@ the movement joins the moments before.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import numpy as np
 
 from .delta_pairs import read_words
-from .machine import describe_machine
+from .machine import save_rows
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = ("tensor", "elements", "moved", "sign_agreement", "sign_bits", "magnitude_bits")
@@ -110,11 +109,7 @@ def main() -> None:
     for row in rows:
         print("  ".join(f"{column} {row[column]}" for column in COLUMNS))
     if arguments.save:
-        machine = describe_machine()
-        with (RESULTS / "moments.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, [*COLUMNS, *machine])
-            writer.writeheader()
-            writer.writerows({**row, **machine} for row in rows)
+        save_rows(RESULTS / "moments.csv", rows)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ it promised shows that the method would notice.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -33,6 +32,7 @@ from pathlib import Path
 from ..dedup.errors import VaultError
 from ..dedup.push import push
 from ..store.errors import StoreError
+from .machine import save_rows
 from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, note_commit, settle_world
 
 DISK_MIB = 96
@@ -215,10 +215,7 @@ def main() -> int:
         for problem in row.pop("of"):  # type: ignore[attr-defined]
             if not options.control:
                 print(problem, file=sys.stderr)
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(options.out, rows)
     bad = sum(bool(row["problems"]) for row in rows)
     print(f"{len(rows)} power cuts, {bad} with problems")
     return int(bad == 0 if options.control else bad > 0)

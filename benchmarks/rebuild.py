@@ -12,7 +12,6 @@ known how the vault grew, nor that objects are gone that somebody began to remov
 from __future__ import annotations
 
 import argparse
-import csv
 import importlib
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from ..dedup.renew import rebuild_catalogue
 from ..dedup.undelete import undelete
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
+from .machine import save_rows
 from .tiny_models import write_tiny_model
 
 _TESTS = Path(__file__).resolve().parents[1] / "tests"
@@ -94,10 +94,7 @@ def main() -> int:
             del before[table]
         rows += [{"way": "lost", **row} for row in compare(before, found_rows)]
         vault.close()
-    with options.out.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    save_rows(options.out, rows)
     differing = [row for row in rows if row["lost"] or row["invented"]]
     print(
         f"{found.repos} repos, {found.commits} commits and {found.packs} packs from "
