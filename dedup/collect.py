@@ -193,7 +193,7 @@ class Collector:
         if tomb.removed is not None:
             # Somebody was removing it; unless that is done by now, it was stopped.
             return not tomb.foreign or self._now() >= tomb.removed + 2 * REMOVAL_SECONDS
-        # A clock that is ahead of this one may have set it: without grace, that is no reason to wait.
+        # A clock that is ahead of this one may have set it: no reason to wait without grace.
         return max(0.0, self._now() - tomb.since) >= self._grace
 
     def _bytes_of(self, keys: Collection[str]) -> int:
