@@ -49,6 +49,7 @@ def test_the_endpoints() -> None:
         ("POST", "/v1/bases"),
         ("PUT", "/v1/packs/{name}"),
         ("POST", "/v1/repos/{namespace}/{name}/commits"),
+        ("POST", "/v1/repos/{namespace}/{name}/commits/check"),
         ("GET", "/v1/repos"),
         ("GET", "/v1/repos/{namespace}/{name}"),
         ("DELETE", "/v1/repos/{namespace}/{name}"),
