@@ -20,8 +20,8 @@ costs about one and a half chunks."""
 
 # Limits of the hash whose logarithms are two bits of the average's further, as the paper's
 # normalised chunking has it.
-_RARE = np.uint64(1 << 46)
-_FREQUENT = np.uint64(1 << 50)
+_RARE = 1 << 46
+_FREQUENT = 1 << 50
 _BUFFER_BYTES = 4 * 1024 * 1024
 
 INLINE_BYTES = 1536
@@ -57,21 +57,17 @@ def _inline(file: ReadableFile, start: int, size: int) -> Iterator[Segment]:
 
 def _chunk_sizes(file: ReadableFile, start: int, stop: int) -> Iterator[int]:
     # Compiling the kernels takes a moment that files without opaque parts need not spend.
-    from .gear import GEAR, cut_kernel, mark_kernel
+    from .gear import cut
 
-    cuts = np.empty(_BUFFER_BYTES // LEAST_BYTES + 1, np.int64)
-    marks = np.empty(_BUFFER_BYTES // 64 + 1, np.uint64)
+    sizes = (LEAST_BYTES, AVERAGE_BYTES, MOST_BYTES)
     while start < stop:
         file.seek(start)
         data = np.frombuffer(file.read(min(_BUFFER_BYTES, stop - start)), np.uint8)
         final = start + data.size >= stop
-        marks.fill(0)
-        mark_kernel(data, GEAR, _FREQUENT, marks)
-        sizes = (LEAST_BYTES, AVERAGE_BYTES, MOST_BYTES)
-        found = cut_kernel(data, final, GEAR, marks, *sizes, _RARE, cuts)
-        if not found:
+        cuts = cut(data, sizes, _RARE, _FREQUENT, final=final)
+        if not cuts.size:
             # The file became shorter meanwhile, which whoever hashes it finds out.
             yield stop - start
             return
-        yield from np.diff(cuts[:found], prepend=0).tolist()
-        start += int(cuts[found - 1])
+        yield from np.diff(cuts, prepend=0).tolist()
+        start += int(cuts[-1])

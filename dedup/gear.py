@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from blake3 import blake3
 from numba import njit
+from numpy.typing import NDArray
 
 # Random words from a hash of a text, so that they are the same for ever.
 GEAR = np.frombuffer(blake3(b"weightvault gear").digest(length=2048), "<u8").astype(np.uint64)
@@ -79,6 +80,20 @@ def cut_kernel(data, final, gear, marks, least, average, most, rare, cuts):
         cuts[found] = begin
         found += 1
     return found
+
+
+def cut(
+    data: NDArray[np.uint8], sizes: tuple[int, int, int], rare: int, frequent: int, *, final: bool
+) -> NDArray[np.int64]:
+    """Returns the ends of the chunks that `data`, (n,), starts with.
+
+    `sizes`: the least, average and most bytes of a chunk, see `cut_kernel`. The hash at an end is
+    below `rare` up to the average, and below `frequent` beyond.
+    """
+    marks = np.zeros(data.size // 64 + 1, np.uint64)
+    cuts = np.empty(data.size // sizes[0] + 1, np.int64)
+    mark_kernel(data, GEAR, np.uint64(frequent), marks)
+    return cuts[: cut_kernel(data, final, GEAR, marks, *sizes, np.uint64(rare), cuts)]
 
 
 @njit(nogil=True)

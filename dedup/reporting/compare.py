@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 # As xet-core: cuts where 16 bits of a gear hash are zero, at 8 KiB at least, 128 KiB at most.
 _LEAST, _TARGET, _MOST = 8 << 10, 64 << 10, 128 << 10
-_MASK = np.uint64(0xFFFF_0000_0000_0000)
+_BELOW = 1 << 48
 _ZSTD_LEVEL = 3
 
 
@@ -140,14 +140,11 @@ class _Cutter:
     def feed(self, piece: Buffer, *, final: bool = False) -> None:
         """Takes the next bytes of the file."""
         # It loads Numba, which reports that compare nothing need not wait for.
-        from ..gear import GEAR, cut_kernel
+        from ..gear import cut
 
         data = np.frombuffer(self._left + bytes(piece), np.uint8)
-        cuts = np.empty(data.size // _LEAST + 1, np.int64)
-        sizes = (_LEAST, _TARGET, _MOST)
-        found = cut_kernel(data, final, GEAR, *sizes, _MASK, _MASK, cuts)
         start = 0
-        for stop in cuts[:found].tolist():
+        for stop in cut(data, (_LEAST, _TARGET, _MOST), _BELOW, _BELOW, final=final).tolist():
             self._add(data[start:stop])
             start = stop
         self._left = data[start:].tobytes()

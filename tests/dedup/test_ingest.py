@@ -156,12 +156,12 @@ def test_file_that_changes_between_hashing_and_encoding(
 ):
     """The digest is taken first; other bytes sent under it must not get in."""
     model = write_model(tmp_path / "model", make_weights(1))
+    changed = bytearray((model / "model.safetensors").read_bytes())
+    changed[-1] ^= 1
     ask = vault.find_missing
 
     def ask_and_change(digests):
-        data = bytearray((model / "model.safetensors").read_bytes())
-        data[-1] ^= 1
-        (model / "model.safetensors").write_bytes(data)
+        (model / "model.safetensors").write_bytes(changed)
         return ask(digests)
 
     monkeypatch.setattr(vault, "find_missing", ask_and_change)
