@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select
 
-from .rows import by_digest
+from .rows import by_digest, hold_rows
 from .schema import chunks, commit_chunks, damage, loose_chunks, spares, tombstones
 from .spares import swap
 
@@ -77,7 +77,7 @@ def replace_unusable(connection: Connection, digests: Collection[bytes]) -> list
 
 def _replace_once(connection: Connection, digests: Collection[bytes]) -> list[bytes]:
     # Whoever else replaces one of them waits (PostgreSQL), all in one order.
-    held = select(chunks).where(~is_usable()).order_by(chunks.c.digest).with_for_update()
+    held = hold_rows(select(chunks).where(~is_usable()).order_by(chunks.c.digest))
     broken = list(by_digest(connection, held, sorted(set(digests))))
     replaced = []
     for chunk in broken:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Select, select
 
 from .schema import chunks, commits, packs, repos
 
@@ -109,6 +109,13 @@ def commit_columns(*extra: Any) -> Any:
         commits.c.author,
         *extra,
     ).join(repos, commits.c.repo_id == repos.c.id)
+
+
+def hold_rows(query: Select[Any]) -> Select[Any]:
+    """Returns the query of rows that whoever else changes or holds them waits for until the
+    transaction ends (PostgreSQL). Who only refers to them by a foreign key does not wait: two that
+    hold rows and refer to each other's would do so for ever."""
+    return query.with_for_update(key_share=True)
 
 
 def by_digest(

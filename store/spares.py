@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from .bands import AddOnce, refresh_bands
 from .pack import PackEntry
-from .rows import by_digest
+from .rows import by_digest, hold_rows
 from .schema import chunks, spares
 
 _FRAME = ("pack_id", "offset", "frame_bytes", "codec", "base", "dtype")
@@ -49,7 +49,7 @@ def settle(connection: Connection, digests: Collection[bytes]) -> int:
     wanted = sorted(set(digests))
     # Whoever else settles one of them waits (PostgreSQL; SQLite has one writer at a time). All in
     # one order, so that no two wait for each other.
-    held = select(chunks.c.id, chunks.c.digest).order_by(chunks.c.digest).with_for_update()
+    held = hold_rows(select(chunks.c.id, chunks.c.digest).order_by(chunks.c.digest))
     list(by_digest(connection, held, wanted))
     other = chunks.alias("other")
     broken = select(chunks).where(
