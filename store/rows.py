@@ -111,7 +111,7 @@ def commit_columns(*extra: Any) -> Any:
     ).join(repos, commits.c.repo_id == repos.c.id)
 
 
-def hold_rows(query: Select[Any]) -> Select[Any]:
+def hold_rows(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     """Returns the query of rows that whoever else changes or holds them waits for until the
     transaction ends (PostgreSQL). Who only refers to them by a foreign key does not wait: two that
     hold rows and refer to each other's would do so for ever."""
