@@ -1,13 +1,11 @@
 """New frames for chunks that have some: put in use together, or not at all."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sketch_samples import add_commit, add_rows, flip_bits, make_entry, make_row
 
-from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue import Catalogue
 from weightvault.store.collection import remove_dead, set_tombstones
 from weightvault.store.errors import NotFound
 from weightvault.store.moves import adopt_frames, can_stand_alone, replay_moves
@@ -21,23 +19,18 @@ MEMBER = flip_bits(OLD, 2, "member")
 FAMILY = [OLD, NEW, MEMBER]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+@pytest.fixture
+def catalogue(catalogue: Catalogue) -> Catalogue:
     """A family around OLD, and a pack with frames for it around NEW that nobody uses yet."""
-    if request.param == "sqlite":
-        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
-    else:
-        opened = open_catalogue(request.getfixturevalue("postgres_url"))
-    add_rows(opened, "first", [OLD])
-    add_rows(opened, "second", [NEW, MEMBER], base=OLD.digest)
+    add_rows(catalogue, "first", [OLD])
+    add_rows(catalogue, "second", [NEW, MEMBER], base=OLD.digest)
     frames = [
         make_entry(NEW, 8),
         make_entry(OLD, 108, NEW.digest),
         make_entry(MEMBER, 208, NEW.digest),
     ]
-    opened.add_pack("anew", 1, frames)
-    yield opened
-    opened.close()
+    catalogue.add_pack("anew", 1, frames)
+    return catalogue
 
 
 class Journal:

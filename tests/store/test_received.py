@@ -1,12 +1,9 @@
 """Which chunks somebody may name who may not read every repo."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from blake3 import blake3
 
-from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue import Catalogue
 from weightvault.store.pack import PackEntry
 from weightvault.store.received import (
     Scope,
@@ -29,23 +26,18 @@ REPOS = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Catalogue]:
+@pytest.fixture
+def catalogue(catalogue: Catalogue) -> Catalogue:
     """A chunk for each of REPOS, in a commit of that repo, and one that no commit has."""
-    if request.param == "sqlite":
-        opened = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
-    else:
-        opened = open_catalogue(request.getfixturevalue("postgres_url"))
     entries = [
         PackEntry(d, 8 + i * 100, 100, 200, 3, 12, None) for i, d in enumerate(CHUNKS.values())
     ]
-    opened.add_pack("p", 1000, entries)
+    catalogue.add_pack("p", 1000, entries)
     for number, (name, repo) in enumerate(REPOS.items()):
         row = CommitRow(f"{number}" * 40, repo, "main", None, f"{number}" * 64, None, 1.0)
-        opened.add_commit(row, [], {CHUNKS[name]: 0}, f"journal/{number}")
-    set_public(opened, REPOS["open"], True, "journal/public")
-    yield opened
-    opened.close()
+        catalogue.add_commit(row, [], {CHUNKS[name]: 0}, f"journal/{number}")
+    set_public(catalogue, REPOS["open"], True, "journal/public")
+    return catalogue
 
 
 def named(found: dict[bytes, tuple[str, str]]) -> dict[str, tuple[str, str]]:
