@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import vector_rans
+from . import vector_ports, vector_rans
 from .paths import available_paths
 from .vector_ir import I64, VectorSet
 from .vector_sets import Avx2, Avx512
@@ -86,7 +86,7 @@ def _two_pairs(vectors: VectorSet) -> Any:
             streams = []
             for source, at, first in zip(sources, ends, (0, 6), strict=True):
                 places = call.address(first + 5, begin, 2), call.address(first + 4, begin)
-                sink = vector_rans.PairSink(vectors, *places)
+                sink = vector_ports.PairSink(vectors, *places)
                 look_up = vector_rans.Folded(builder, vectors, call.address(first + 2))
                 words = builder.add(source, at), builder.add(source, call.length(first))
                 states = call.address(first + 3)
@@ -153,28 +153,28 @@ def _encoder(
 
 def _plane_sink(call: IntrinsicCall, vectors: VectorSet, begin: Any) -> Any:
     del vectors
-    return vector_rans.PlaneSink(call.address(6, begin))
+    return vector_ports.PlaneSink(call.address(6, begin))
 
 
 def _context_sink(call: IntrinsicCall, vectors: VectorSet, begin: Any) -> Any:
     del vectors
-    return vector_rans.ContextSink(call.address(6, begin), call.address(7, begin))
+    return vector_ports.ContextSink(call.address(6, begin), call.address(7, begin))
 
 
 def _pair_sink(call: IntrinsicCall, vectors: VectorSet, begin: Any) -> Any:
-    return vector_rans.PairSink(vectors, call.address(6, begin, 2), call.address(7, begin))
+    return vector_ports.PairSink(vectors, call.address(6, begin, 2), call.address(7, begin))
 
 
 def _plane_source(call: IntrinsicCall, begin: Any) -> Any:
-    return vector_rans.PlaneSource(call.address(0, begin))
+    return vector_ports.PlaneSource(call.address(0, begin))
 
 
 def _folded_source(call: IntrinsicCall, begin: Any) -> Any:
-    return vector_rans.FoldedSource(call.builder, call.address(0, begin), call.address(3))
+    return vector_ports.FoldedSource(call.builder, call.address(0, begin), call.address(3))
 
 
 def _context_source(call: IntrinsicCall, begin: Any) -> Any:
-    return vector_rans.ContextSource(call.address(0, begin), call.address(7, begin))
+    return vector_ports.ContextSource(call.address(0, begin), call.address(7, begin))
 
 
 decode_plane_avx2 = _decoder("avx2", Avx2(), _plane_sink)
