@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 # Whoever presses Ctrl-C waits no longer than this for what is nearly done.
 PATIENCE_SECONDS = 2.0
+# A signal that comes just before a thread falls asleep does not wake it: so nobody sleeps longer.
+_NAP_SECONDS = 0.5
 
 _T = TypeVar("_T")
 
@@ -39,3 +41,10 @@ class Background:
         future = self._pool.submit(work, *args)
         self._latest = future
         return future
+
+
+def result_of(future: Future[_T]) -> _T:
+    """Waits for what `future` gives or raises, and notices a Ctrl-C within a moment."""
+    while not wait([future], _NAP_SECONDS).done:
+        pass
+    return future.result()

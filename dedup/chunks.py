@@ -10,7 +10,7 @@ from threading import Lock
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
-from .background import Background
+from .background import Background, result_of
 from .coding import decode_range, decode_tensor
 from .errors import ChunksMissing, Corrupt
 from .manifest import ChunkUse
@@ -105,10 +105,10 @@ class ChunkReader:
             for batch in _batches(slices, self._batch_bytes):
                 upcoming = fetcher.submit(self._fetch_batch, batch)
                 if pending:
-                    yield from self._decode(pending.result())
+                    yield from self._decode(result_of(pending))
                 pending = upcoming
             if pending:
-                yield from self._decode(pending.result())
+                yield from self._decode(result_of(pending))
 
     def _fetch_batch(self, slices: list[Slice]) -> _Fetched:
         sizes = {s.use.digest: s.use.size for s in slices}

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..codecs.frame import frame_room, parse_header
 from ..store.pack import PackWriter
-from .background import Background
+from .background import Background, result_of
 from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
 from .coding import encode_into
@@ -342,4 +342,4 @@ class _PackSender:
     def _wait(self) -> None:
         if self._pending is not None:
             pending, self._pending = self._pending, None
-            pending.result()
+            result_of(pending)

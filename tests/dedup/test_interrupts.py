@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from threading import Event, main_thread
+from threading import Event
 
 import pytest
 from models import read_folder
@@ -39,7 +39,9 @@ class Line:
     def pass_by(self) -> None:
         self.passed += 1
         if self.passed == 2:
-            signal.pthread_kill(main_thread().ident or 0, signal.SIGINT)
+            # Raised in this thread, it does not wake the main one, as one that comes just before
+            # that falls asleep.
+            signal.raise_signal(signal.SIGINT)
             self.outlasted = not self.repaired.wait(LONG_SECONDS)
 
 
