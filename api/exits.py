@@ -29,7 +29,7 @@ _HINTS: dict[type[VaultError], str] = {
     kinds.Unreachable: "try again later",
     kinds.StorageFull: "free some space and run the command again",
     kinds.Conflict: "look at what changed and run the command again",
-    kinds.Corrupt: "run `weightvault check` to see what is affected",
+    kinds.Corrupt: "`weightvault scrub` names all that is damaged, `weightvault repair` mends it",
     kinds.AccessRefused: "check credentials and permissions",
 }
 

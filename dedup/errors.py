@@ -14,7 +14,7 @@
     ├── Unreachable        the server or the object store does not answer: retry later
     ├── StorageFull        no room where the vault or a temporary file lives
     ├── AccessRefused      credentials or permissions
-    └── Corrupt            what is stored is not what was written: run `weightvault check`
+    └── Corrupt            what is stored is not what was written: scrub and repair
 
 Every kind has a stable `code`, which the HTTP API puts in its error body and the client turns
 back into the same class. `hint` says what to do next.

@@ -200,7 +200,7 @@ def load_manifest(backend: Backend, name: str) -> Manifest:
     """Reads the manifest called `name`. Raises Corrupt unless its bytes hash to its name."""
     data = backend.get(manifest_key(name))
     if manifest_name(data) != name:
-        raise Corrupt(f"manifest {name} is damaged", "run `weightvault check`")
+        raise Corrupt(f"manifest {name} is damaged")
     return parse_manifest(data)
 
 

@@ -121,7 +121,7 @@ def _write_file(path: Path, entry: FileEntry, pieces: Iterable[Buffer], progress
         if hasher.digest() != entry.digest:
             raise Corrupt(
                 f"{entry.path} came out with other bytes than were pushed",
-                "run `weightvault check`; the file was not written",
+                "the file was not written; `weightvault scrub` names all that is damaged",
             )
         part.replace(path)
     finally:

@@ -4,9 +4,11 @@ import os
 import signal
 from collections.abc import Iterator
 
+import boto3.session
 import postgres_server as postgres
 import pytest
 import s3_server as support
+from s3_faults import FaultProxy
 
 # Started in the background, pytest ignores interrupts, and so does all that it starts: tests of
 # interrupts would wait for ever.
@@ -37,6 +39,30 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.S3Se
 def s3_url(s3_server: support.S3Server) -> str:
     """The address of an empty store on the S3 server."""
     return s3_server.url(s3_server.new_bucket(), "vault")
+
+
+@pytest.fixture(scope="session")
+def s3_session() -> boto3.session.Session:
+    """What S3 clients share: it takes 0.2 s to load."""
+    return boto3.session.Session()
+
+
+@pytest.fixture
+def proxy(
+    s3_server: support.S3Server,
+    s3_session: boto3.session.Session,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[FaultProxy]:
+    """A proxy in front of the S3 server that fails as it is told to."""
+    monkeypatch.setattr(boto3.session, "Session", lambda: s3_session)
+    with FaultProxy(s3_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets boto3 and the backend try again at once."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
 
 
 @pytest.fixture(scope="session")

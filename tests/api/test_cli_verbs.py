@@ -135,7 +135,7 @@ def test_check_that_finds_something(run, folder: str, model: Path) -> None:
     assert json.loads(found.stdout)["problems"]
     pulled = run("--vault", folder, "pull", "org/model", Path(folder).parent / "out")
     assert pulled.exit_code == 8
-    assert "weightvault check" in pulled.stderr
+    assert "weightvault scrub" in pulled.stderr
 
 
 def test_version(run) -> None:

@@ -4,7 +4,6 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3.session
 import pytest
 from models import make_weights, read_folder, tune, write_model
 from s3_faults import FaultProxy, cut, flip, forward, refuse, reset, reset_after, shorten
@@ -35,23 +34,10 @@ LYING = {"cut": cut(1), "shortened": shorten(1), "wrong bytes": flip}
 LASTING = {"outage": refuse(500, "InternalError"), "denied": refuse(403, "AccessDenied")}
 
 
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    return boto3.session.Session()
-
-
 @pytest.fixture
-def proxy(
-    s3_server: S3Server, session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    monkeypatch.setattr(boto3.session, "Session", lambda: session)
-    monkeypatch.setattr("time.sleep", lambda _: None)
-    with FaultProxy(s3_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def vault(proxy: FaultProxy, s3_server: S3Server, tmp_path: Path) -> Iterator[LocalVault]:
+def vault(
+    proxy: FaultProxy, no_pauses: None, s3_server: S3Server, tmp_path: Path
+) -> Iterator[LocalVault]:
     """One with a model in it that must outlive everything."""
     backend = S3Backend(s3_server.new_bucket(), endpoint_url=proxy.endpoint)
     catalogue = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
@@ -84,10 +70,16 @@ def read(vault: LocalVault, folder: Path, number: int) -> None:
 WORKS: dict[str, Work] = {"push": push_one, "come and go": come_and_go, "pull": read}
 
 
-def count_requests(vault: LocalVault, proxy: FaultProxy, work: Work, folder: Path) -> int:
+def pick_requests(
+    vault: LocalVault, proxy: FaultProxy, folder: Path, work: str, fault: str
+) -> Iterator[int]:
+    """Does the work, counts its requests, and picks three of them to fail."""
     proxy.calls.clear()
-    work(vault, folder, 0)
-    return len(proxy.calls)
+    WORKS[work](vault, folder, 0)
+    requests = len(proxy.calls)
+    for number in sorted(random.Random(work + fault).sample(range(requests), min(3, requests))):
+        vault._load_manifest.cache_clear()
+        yield number
 
 
 def assert_sound(vault: LocalVault, folder: Path, number: int) -> None:
@@ -103,10 +95,7 @@ def assert_sound(vault: LocalVault, folder: Path, number: int) -> None:
 def test_what_passes_is_not_noticed(
     vault: LocalVault, proxy: FaultProxy, tmp_path: Path, work: str, fault: str
 ):
-    requests = count_requests(vault, proxy, WORKS[work], tmp_path)
-    rng = random.Random(work + fault)
-    for number in sorted(rng.sample(range(requests), min(3, requests))):
-        vault._load_manifest.cache_clear()
+    for number in pick_requests(vault, proxy, tmp_path, work, fault):
         proxy.faults[:] = [forward] * number + [PASSING[fault]]
         WORKS[work](vault, tmp_path, 1 + number)
         proxy.faults.clear()
@@ -118,10 +107,7 @@ def test_what_passes_is_not_noticed(
 def test_what_does_not_pass_is_said_and_harms_nothing(
     vault: LocalVault, proxy: FaultProxy, tmp_path: Path, work: str, fault: str
 ):
-    requests = count_requests(vault, proxy, WORKS[work], tmp_path)
-    rng = random.Random(work + fault)
-    for number in sorted(rng.sample(range(requests), min(3, requests))):
-        vault._load_manifest.cache_clear()
+    for number in pick_requests(vault, proxy, tmp_path, work, fault):
         lasting = LASTING.get(fault)
         proxy.faults[:] = [forward] * number + [lasting or LYING[fault]] * (500 if lasting else 1)
         try:

@@ -116,28 +116,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         place.backend.close()
 
 
-@pytest.fixture(scope="module")
-def session() -> boto3.session.Session:
-    """What clients share: it takes 0.2 s to load."""
-    return boto3.session.Session()
-
-
-@pytest.fixture
-def proxy(
-    s3_server: S3Server, session: boto3.session.Session, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FaultProxy]:
-    """A proxy in front of the S3 server that fails as it is told to."""
-    monkeypatch.setattr(boto3.session, "Session", lambda: session)
-    with FaultProxy(s3_server.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets boto3 and the backend try again at once."""
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-
-
 @pytest.fixture
 def bucket(s3_server: S3Server) -> str:
     """An empty bucket."""
