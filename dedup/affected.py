@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
@@ -50,19 +51,29 @@ def name_files(files: Collection[str]) -> str:
 
 
 def describe_findings(backend: Backend, catalogue: Catalogue) -> list[tuple[str, list[str]]]:
-    """Returns a sentence for everything on record as damaged, each with the files affected."""
+    """Returns a sentence for everything on record as damaged, each with the files affected. What is
+    wrong with several frames of a pack in the same way, for the same files, is said once."""
     findings = list_findings(catalogue)
     digests = {f.digest for f in findings if f.in_use}
     files = affected_files(backend, catalogue, digests)
-    return [_describe(f, files[f.digest] if f.in_use else []) for f in findings]
+    groups: dict[tuple[Any, ...], list[Finding]] = {}
+    for finding in findings:
+        affected = tuple(files[finding.digest]) if finding.in_use else ()
+        alike = (finding.pack, finding.offset == WHOLE_PACK, finding.reason, affected)
+        groups.setdefault(alike, []).append(finding)
+    return [_describe(group, list(affected)) for (*_, affected), group in groups.items()]
 
 
-def _describe(finding: Finding, files: list[str]) -> tuple[str, list[str]]:
-    key = pack_key(finding.pack)
-    if finding.offset == WHOLE_PACK:
-        return f"pack {key} is damaged: {finding.reason}; affects no file by itself", []
-    place = f"frame of chunk {finding.digest.hex()} at {finding.offset} of {key}"
-    return f"{place} is damaged: {finding.reason}; {name_files(files)}", files
+def _describe(findings: list[Finding], files: list[str]) -> tuple[str, list[str]]:
+    first = findings[0]
+    key = pack_key(first.pack)
+    if first.offset == WHOLE_PACK:
+        return f"pack {key} is damaged: {first.reason}; affects no file by itself", []
+    if len(findings) == 1:
+        what = f"frame of chunk {first.digest.hex()} at {first.offset} of {key} is damaged"
+    else:
+        what = f"{len(findings)} frames of {key} are damaged"
+    return f"{what}: {first.reason}; {name_files(files)}", files
 
 
 def _heads(catalogue: Catalogue):

@@ -188,11 +188,15 @@ class Repairer:
         if self._dry_run:
             left = [f for f in left if f.digest not in self._restored]
         files = affected_files(self._backend, self._catalogue, {f.digest for f in left})
+        groups: dict[tuple[str, ...], list[bytes]] = {}
         for finding in (f for f in left if files[f.digest]):
-            means = name_files(files[finding.digest])
+            groups.setdefault(tuple(files[finding.digest]), []).append(finding.digest)
+        for affected, digests in groups.items():
+            what = f"chunk {digests[0].hex()} has no whole copy"
+            if len(digests) > 1:
+                what = f"{len(digests)} chunks have no whole copy"
             self._done.lost.append(
-                f"chunk {finding.digest.hex()} has no whole copy; {means}; "
-                "pushing such a file again brings it back"
+                f"{what}; {name_files(affected)}; pushing such a file again brings it back"
             )
 
     def _read_base(self, digest: bytes, size: int) -> Buffer:

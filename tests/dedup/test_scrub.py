@@ -96,6 +96,17 @@ def test_a_damaged_marker_is_found_and_mended(local: LocalVault, tmp_path: Path)
     assert path.read_bytes() == whole
 
 
+def test_what_a_lost_pack_takes_along_is_said_once(local: LocalVault, tmp_path: Path):
+    path = max(objects(tmp_path, "packs"), key=lambda path: path.stat().st_size)
+    count = len(entries_of(local, f"packs/{path.parent.name}/{path.name}", path.stat().st_size))
+    path.unlink()
+    meanings = [p.partition("; ")[2] for p in scrub(local)]
+    assert len(set(meanings)) == len(meanings) < count
+    lost = repair(local).lost
+    assert len(lost) < count
+    assert named(lost) == unreadable(local)
+
+
 @pytest.mark.parametrize("damage", ["gone", "short", "empty"])
 def test_packs_that_lost_bytes_are_found(local: LocalVault, tmp_path: Path, damage: str):
     for path in objects(tmp_path, "packs"):
