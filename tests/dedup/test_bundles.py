@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from models import read_folder, safetensors_bytes
-from vaults import open_local
 
 from weightvault.dedup.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
 from weightvault.dedup.inspect import inspect_file
@@ -39,13 +38,6 @@ def write(folder: Path, **files: Tensors) -> Path:
 
 def stored(vault: LocalVault) -> int:
     return sum(info.size for info in vault.backend.list())
-
-
-@pytest.fixture
-def vault(tmp_path: Path):
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
 
 
 # What is put together
@@ -112,45 +104,45 @@ def test_tunes_are_cut_alike_and_shards_fall_into_step():
 # What becomes of them
 
 
-def test_each_is_read_alone(vault: LocalVault, tmp_path: Path):
+def test_each_is_read_alone(local: LocalVault, tmp_path: Path):
     tensors = small(100)
-    push(vault, write(tmp_path / "m", model=tensors), "org/m")
-    assert any(isinstance(s, Bundle) for s in manifest(vault, "org/m").files[0].segments)
+    push(local, write(tmp_path / "m", model=tensors), "org/m")
+    assert any(isinstance(s, Bundle) for s in manifest(local, "org/m").files[0].segments)
     etags = set()
     for name, (dtype, shape, raw) in tensors.items():
-        _, place, pieces = vault.read_tensor("org/m", "main", name)
+        _, place, pieces = local.read_tensor("org/m", "main", name)
         assert b"".join(pieces) == raw
         assert (place.tensor.dtype, place.tensor.shape) == (dtype, shape)
         etags.add((place.chunks, place.start))
     assert len(etags) == 100
     listed = [p for p in inspect_file(tmp_path / "m/model.safetensors").parts if p.name]
     assert [(p.name, p.size) for p in listed] == [(n, EACH) for n in tensors]
-    assert vault.describe_repo("org/m").files[0].tensors == 100
+    assert local.describe_repo("org/m").files[0].tensors == 100
 
 
 def manifest(vault: LocalVault, repo: str) -> Manifest:
     return vault.resolve(repo).manifest
 
 
-def test_a_tune_is_coded_against_its_base(vault: LocalVault, tmp_path: Path):
+def test_a_tune_is_coded_against_its_base(local: LocalVault, tmp_path: Path):
     rng = np.random.default_rng(1)
     base = rng.normal(0, 0.05, (200, 256)).astype(np.float32)
     tuned = base + rng.normal(0, 1e-5, base.shape).astype(np.float32)
     sizes = []
     for repo, weights in (("base", base), ("tuned", tuned)):
         tensors = {f"t.{i}": ("F32", (256,), row.tobytes()) for i, row in enumerate(weights)}
-        sizes.append(push(vault, write(tmp_path / repo, model=tensors), f"org/{repo}").sent)
+        sizes.append(push(local, write(tmp_path / repo, model=tensors), f"org/{repo}").sent)
     assert sizes[1] < 0.8 * sizes[0]
 
 
-def test_shards_of_small_tensors_share_their_bundles(vault: LocalVault, tmp_path: Path):
+def test_shards_of_small_tensors_share_their_bundles(local: LocalVault, tmp_path: Path):
     tensors = small(4000)
-    push(vault, write(tmp_path / "whole", model=tensors), "org/whole")
-    before = stored(vault)
+    push(local, write(tmp_path / "whole", model=tensors), "org/whole")
+    before = stored(local)
     parts = dict(list(tensors.items())[:1500]), dict(list(tensors.items())[1500:])
-    push(vault, write(tmp_path / "shards", a=parts[0], b=parts[1]), "org/shards")
+    push(local, write(tmp_path / "shards", a=parts[0], b=parts[1]), "org/shards")
     # One bundle is cut in two, and each shard's header is another.
-    assert stored(vault) - before < 0.25 * before
+    assert stored(local) - before < 0.25 * before
 
 
 # What they cost

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import make_weights, read_folder, write_model
-from vaults import open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.edits import match_edits
@@ -20,13 +19,6 @@ from weightvault.dedup.segments import Opaque
 
 WORDS = {f"word {i * i % 100_003}": i for i in range(40_000)}
 STEPS = [{"step": i, "loss": 2.0 / i, "learning_rate": 1e-5 / i} for i in range(1, 900)]
-
-
-@pytest.fixture
-def vault(tmp_path: Path):
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
 
 
 def dump(value: object) -> str:
@@ -45,7 +37,7 @@ def push_texts(vault: LocalVault, folder: Path, repo: str, texts: dict[str, str]
     return sent
 
 
-def test_edits_of_every_kind_are_patches(vault: LocalVault, tmp_path: Path):
+def test_edits_of_every_kind_are_patches(local: LocalVault, tmp_path: Path):
     folder = tmp_path / "model"
     card = "# A model\n\n" + "\n".join(
         f"It learnt fact {i}, and forgot {i * 7}." for i in range(99)
@@ -56,7 +48,7 @@ def test_edits_of_every_kind_are_patches(vault: LocalVault, tmp_path: Path):
         "trainer_state.json": dump(STEPS[:600]),
         "config.json": dump({"hidden_size": 384, "vocab_size": 40_000}),
     }
-    whole = push_texts(vault, folder, "org/m", first)
+    whole = push_texts(local, folder, "org/m", first)
     changed = WORDS | {"word 9": -1, "word 4": -2}
     second = first | {
         "tokenizer.json": dump(changed),
@@ -65,67 +57,67 @@ def test_edits_of_every_kind_are_patches(vault: LocalVault, tmp_path: Path):
         "config.json": dump({"hidden_size": 384, "vocab_size": 40_001}),
     }
     # The log grew by half, the others hardly at all.
-    grown = push_texts(vault, tmp_path / "alone", "org/log", {"log": dump(STEPS[600:])})
-    assert push_texts(vault, folder, "org/m", second) < min(0.2 * whole, grown + 2500)
+    grown = push_texts(local, tmp_path / "alone", "org/log", {"log": dump(STEPS[600:])})
+    assert push_texts(local, folder, "org/m", second) < min(0.2 * whole, grown + 2500)
 
 
-def test_a_chain_of_edits_stays_one_deep(vault: LocalVault, tmp_path: Path):
+def test_a_chain_of_edits_stays_one_deep(local: LocalVault, tmp_path: Path):
     card = "\n".join(f"Line {i} of a card that is edited often." for i in range(300))
     sizes = []
     for i in range(6):
         card = card.replace(f"Line {i * 40} ", f"Line {i * 40}, once more edited, ")
-        sizes.append(push_texts(vault, tmp_path / "m", "org/m", {"README.md": card}))
+        sizes.append(push_texts(local, tmp_path / "m", "org/m", {"README.md": card}))
     assert max(sizes[1:]) < 600
-    assert not vault.check().problems
+    assert not local.check().problems
 
 
-def test_upkeep_leaves_patches_whole(vault: LocalVault, tmp_path: Path):
+def test_upkeep_leaves_patches_whole(local: LocalVault, tmp_path: Path):
     """Texts of one length and of others, patches and not, some without their first version."""
     lines = [f"A line with the number {i * i} in it.\n" for i in range(150)]
     for version in range(8):
         lines[version * 3] = lines[version * 3].replace("number", "NUMBER")
         if version % 3 == 2:
             lines.insert(50, "One line more.\n")
-        push_texts(vault, tmp_path / "m", f"org/m{version % 2}", {"log.txt": "".join(lines)})
-    vault.delete_repo("org/m0")
+        push_texts(local, tmp_path / "m", f"org/m{version % 2}", {"log.txt": "".join(lines)})
+    local.delete_repo("org/m0")
     cursor: int | None = 0
     while cursor is not None:
-        cursor = vault.optimise(cursor).cursor
-    Collector(vault, grace_seconds=0).run()
-    assert Scrubber(vault).run().problems == []
-    pull(vault, "org/m1", tmp_path / "back")
+        cursor = local.optimise(cursor).cursor
+    Collector(local, grace_seconds=0).run()
+    assert Scrubber(local).run().problems == []
+    pull(local, "org/m1", tmp_path / "back")
     assert (tmp_path / "back" / "log.txt").read_text() == "".join(lines)
 
 
-def test_the_commit_before_counts_beside_a_declared_base(vault: LocalVault, tmp_path: Path):
+def test_the_commit_before_counts_beside_a_declared_base(local: LocalVault, tmp_path: Path):
     base = write_model(tmp_path / "base", make_weights(1))
-    push(vault, base, "org/base")
+    push(local, base, "org/base")
     card = "---\nbase_model: org/base\n---\n" + "".join(f"{i} is {i * i}.\n" for i in range(2000))
     tune = write_model(tmp_path / "tune", make_weights(2), card)
-    first = push(vault, tune, "org/tune").sent
+    first = push(local, tune, "org/tune").sent
     (tune / "README.md").write_text(card + "That is all.\n")
-    again = push(vault, tune, "org/tune")
+    again = push(local, tune, "org/tune")
     assert again.commit.base == "org/base"
     assert again.sent < 400 < first
 
 
-def test_a_tune_takes_what_its_config_changed(vault: LocalVault, tmp_path: Path):
+def test_a_tune_takes_what_its_config_changed(local: LocalVault, tmp_path: Path):
     config = {f"setting_{i * 37 % 101}": i * i * 31 % 977 for i in range(60)}
-    push_texts(vault, tmp_path / "base", "org/base", {"config.json": dump(config)})
+    push_texts(local, tmp_path / "base", "org/base", {"config.json": dump(config)})
     folder = tmp_path / "tune"
     folder.mkdir()
     (folder / "config.json").write_text(dump(config | {"setting_1": "changed"}))
-    assert push(vault, folder, "org/tune", base="org/base").sent < 300
+    assert push(local, folder, "org/tune", base="org/base").sent < 300
 
 
-def test_small_files_take_half(vault: LocalVault, tmp_path: Path):
+def test_small_files_take_half(local: LocalVault, tmp_path: Path):
     """As zstd makes of them, that is; what packs and frames add to each counts."""
     special = {
         f"{name}_token": f"[{name.upper()}]" for name in ("cls", "mask", "pad", "sep", "unk")
     }
     pooling = {"word_embedding_dimension": 384, "pooling_mode_cls_token": False}
     texts = {"special_tokens_map.json": dump(special), "pooling.json": dump(pooling)}
-    sent = push_texts(vault, tmp_path / "m", "org/m", texts)
+    sent = push_texts(local, tmp_path / "m", "org/m", texts)
     assert sent < 2 * (64 + 32 + 10 + 40) + 40
 
 

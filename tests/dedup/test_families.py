@@ -3,7 +3,6 @@
 import math
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +21,6 @@ from weightvault.dedup.vault import Family, FamilyMember
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(4)}
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
 def tensor_bases(vault: LocalVault, repo: str) -> dict[str, bytes | None]:
     tensors = [t for f in vault.resolve(repo).manifest.files for t in f.tensors]
     places = vault.catalogue.locate([t.chunks[0] for t in tensors])
@@ -39,48 +31,48 @@ def tensor_digests(vault: LocalVault, repo: str) -> dict[str, bytes]:
     return {t.name: t.chunks[0] for f in vault.resolve(repo).manifest.files for t in f.tensors}
 
 
-def test_renamed_resharded_tensors_find_their_bases(vault: LocalVault, tmp_path: Path):
+def test_renamed_resharded_tensors_find_their_bases(local: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
-    push(vault, write_model(tmp_path / "base", weights), "org/base")
+    push(local, write_model(tmp_path / "base", weights), "org/base")
     renamed = {f"bert.h.{3 - i}.w": v for i, v in enumerate(tune(weights, 2).values())}
     shards = tmp_path / "shards"
     shards.mkdir()
     for i, (name, values) in enumerate(renamed.items()):
         (shards / f"part-{i % 2}-{i}.safetensors").write_bytes(bf16_file({name: values}))
-    push(vault, shards, "org/tuned")
-    bases = tensor_digests(vault, "org/base")
-    assert tensor_bases(vault, "org/tuned") == {
+    push(local, shards, "org/tuned")
+    bases = tensor_digests(local, "org/base")
+    assert tensor_bases(local, "org/tuned") == {
         f"bert.h.{3 - i}.w": bases[name] for i, name in enumerate(SHAPES)
     }
-    pull(vault, "org/tuned", tmp_path / "out")
+    pull(local, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(shards)
 
 
 @pytest.mark.parametrize("rows", [800, 600], ids=["rows appended", "rows left out"])
 def test_vocabularies_of_other_lengths_share_their_rows(
-    vault: LocalVault, tmp_path: Path, rows: int
+    local: LocalVault, tmp_path: Path, rows: int
 ):
     embedding = make_weights(1, {"embed.weight": (700, 32)})
     tuned = tune(embedding, 2)["embed.weight"]
     more = make_weights(3, {"x": (100, 32)})["x"]
     changed = np.concatenate([tuned, more])[:rows]
-    first = push(vault, write_model(tmp_path / "base", embedding), "org/base")
+    first = push(local, write_model(tmp_path / "base", embedding), "org/base")
     model = write_model(tmp_path / "tuned", {"wte": changed})
-    result = push(vault, model, "org/tuned")
-    assert list(tensor_bases(vault, "org/tuned").values()) == list(
-        tensor_digests(vault, "org/base").values()
+    result = push(local, model, "org/tuned")
+    assert list(tensor_bases(local, "org/tuned").values()) == list(
+        tensor_digests(local, "org/base").values()
     )
     assert result.sent < 0.65 * first.sent
-    pull(vault, "org/tuned", tmp_path / "out")
+    pull(local, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(model)
-    _, place, pieces = vault.read_tensor("org/tuned", "main", "wte")
+    _, place, pieces = local.read_tensor("org/tuned", "main", "wte")
     assert b"".join(pieces) in (model / "model.safetensors").read_bytes()
     assert place.tensor.shape == (rows, 32)
     # A base that another size needs is not given up, whatever else its family gains by it.
-    push(vault, write_model(tmp_path / "t2", tune(embedding, 4, 3e-4)), "org/t2")
-    vault.optimise()
-    assert vault.check().problems == ()
-    pull(vault, "org/tuned", tmp_path / "again")
+    push(local, write_model(tmp_path / "t2", tune(embedding, 4, 3e-4)), "org/t2")
+    local.optimise()
+    assert local.check().problems == ()
+    pull(local, "org/tuned", tmp_path / "again")
     assert read_folder(tmp_path / "again") == read_folder(model)
 
 
@@ -91,27 +83,27 @@ def test_vocabularies_of_other_lengths_share_their_rows(
     ids=["over a power of two", "by one row", "over a chunk", "over two chunks"],
 )
 def test_sixteen_rows_do_not_hide_the_base(
-    vault: LocalVault, tmp_path: Path, rows: int, columns: int, chunk_bytes: int, longer_first: bool
+    local: LocalVault, tmp_path: Path, rows: int, columns: int, chunk_bytes: int, longer_first: bool
 ):
     embedding = make_weights(1, {"embed.weight": (rows + 16, columns)})["embed.weight"]
     tuned = tune({"wte": embedding}, 2)["wte"]
     base, changed = (embedding, tuned[:rows]) if longer_first else (embedding[:rows], tuned)
     folder = write_model(tmp_path / "base", {"embed": base})
-    first = push(vault, folder, "org/base", chunk_bytes=chunk_bytes)
+    first = push(local, folder, "org/base", chunk_bytes=chunk_bytes)
     model = write_model(tmp_path / "tuned", {"wte": changed})
-    result = push(vault, model, "org/tuned", chunk_bytes=chunk_bytes)
+    result = push(local, model, "org/tuned", chunk_bytes=chunk_bytes)
     assert result.sent < 0.7 * first.sent
-    uses = [u for f in vault.resolve("org/tuned").manifest.files for u in f.chunks(chunk_bytes)]
+    uses = [u for f in local.resolve("org/tuned").manifest.files for u in f.chunks(chunk_bytes)]
     weights = [use.digest for use in uses if use.dtype == "BF16" and use.size > 32 * columns]
-    assert None not in {place.base for place in vault.catalogue.locate(weights).values()}
-    pull(vault, "org/tuned", tmp_path / "out")
+    assert None not in {place.base for place in local.catalogue.locate(weights).values()}
+    pull(local, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(model)
 
 
-def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(vault: LocalVault, tmp_path: Path):
+def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(local: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
     far, near = tune(weights, 2, 2e-3), tune(weights, 3, 1e-5)
-    push(vault, write_model(tmp_path / "far", far), "org/far")
+    push(local, write_model(tmp_path / "far", far), "org/far")
     # Kept apart, as if pushed at the same time.
     other = open_local(tmp_path / "other")
     push(other, write_model(tmp_path / "near", weights), "org/near")
@@ -121,7 +113,7 @@ def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(vault: LocalVaul
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
     other.close()
-    vault.close()
+    local.close()
     both = open_local(tmp_path / "vault")
     push(both, write_model(tmp_path / "tuned", near), "org/tuned", base="org/far")
     assert set(tensor_bases(both, "org/tuned").values()) == set(
@@ -130,48 +122,48 @@ def test_the_nearer_of_two_bases_is_taken_whatever_was_declared(vault: LocalVaul
     both.close()
 
 
-def test_unrelated_models_attach_to_nothing(vault: LocalVault, tmp_path: Path):
+def test_unrelated_models_attach_to_nothing(local: LocalVault, tmp_path: Path):
     for seed in range(6):
-        push(vault, write_model(tmp_path / f"m{seed}", make_weights(seed, SHAPES)), f"org/m{seed}")
-        assert set(tensor_bases(vault, f"org/m{seed}").values()) == {None}
-    assert len(vault.list_families()) == 6
+        push(local, write_model(tmp_path / f"m{seed}", make_weights(seed, SHAPES)), f"org/m{seed}")
+        assert set(tensor_bases(local, f"org/m{seed}").values()) == {None}
+    assert len(local.list_families()) == 6
 
 
-def test_candidates_can_be_read_by_whoever_is_told_of_them(vault: LocalVault, tmp_path: Path):
+def test_candidates_can_be_read_by_whoever_is_told_of_them(local: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
-    push(vault, write_model(tmp_path / "base", weights), "org/base")
+    push(local, write_model(tmp_path / "base", weights), "org/base")
     values = tune(weights, 2)["model.layers.0.weight"]
     raw = np.frombuffer(bf16_file({"w": values}), np.uint8)[-64 * 64 * 2 :].tobytes()
-    ((candidate,),) = vault.find_bases([make_sketch(raw, "BF16")])
-    frames = vault.read_frames(candidate.repo, candidate.revision, [candidate.digest])
+    ((candidate,),) = local.find_bases([make_sketch(raw, "BF16")])
+    frames = local.read_frames(candidate.repo, candidate.revision, [candidate.digest])
     assert len(list(frames)) == 1
     assert 0 < candidate.predicted < candidate.size == len(raw)
-    vault.delete_repo("org/base")
+    local.delete_repo("org/base")
     # What nobody needs any more is nobody's to read, and is not named.
-    assert vault.find_bases([make_sketch(raw, "BF16")]) == [()]
+    assert local.find_bases([make_sketch(raw, "BF16")]) == [()]
 
 
 def test_a_base_that_vanishes_while_it_is_read_is_done_without(
-    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     weights = make_weights(1, SHAPES)
-    push(vault, write_model(tmp_path / "base", weights), "org/base")
-    read = vault.read_frames
+    push(local, write_model(tmp_path / "base", weights), "org/base")
+    read = local.read_frames
 
     def delete_first(repo: str, revision: str, digests):
-        monkeypatch.setattr(vault, "read_frames", read)
-        vault.delete_repo("org/base")
+        monkeypatch.setattr(local, "read_frames", read)
+        local.delete_repo("org/base")
         raise RepoNotFound("gone")
 
-    monkeypatch.setattr(vault, "read_frames", delete_first)
+    monkeypatch.setattr(local, "read_frames", delete_first)
     tuned = write_model(tmp_path / "tuned", tune(weights, 2))
-    push(vault, tuned, "org/tuned")
-    assert set(tensor_bases(vault, "org/tuned").values()) == {None}
-    pull(vault, "org/tuned", tmp_path / "out")
+    push(local, tuned, "org/tuned")
+    assert set(tensor_bases(local, "org/tuned").values()) == {None}
+    pull(local, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(tuned)
 
 
-def test_lineage_helps_where_content_says_nothing(vault: LocalVault, tmp_path: Path):
+def test_lineage_helps_where_content_says_nothing(local: LocalVault, tmp_path: Path):
     """Mostly equal elements: no sketch tells such tensors apart, but the declared base does."""
     mask = np.zeros(20_000, np.uint8)
     mask[np.random.default_rng(0).choice(20_000, 600, replace=False)] = 200
@@ -181,22 +173,22 @@ def test_lineage_helps_where_content_says_nothing(vault: LocalVault, tmp_path: P
         (tmp_path / name).mkdir()
         data = safetensors_bytes({"w": ("U8", values.shape, values.tobytes())})
         (tmp_path / name / "m.safetensors").write_bytes(data)
-    push(vault, tmp_path / "base", "org/base")
-    push(vault, tmp_path / "tuned", "org/tuned", base="org/base")
-    (base,) = tensor_bases(vault, "org/tuned").values()
-    assert base == tensor_digests(vault, "org/base")["w"]
+    push(local, tmp_path / "base", "org/base")
+    push(local, tmp_path / "tuned", "org/tuned", base="org/base")
+    (base,) = tensor_bases(local, "org/tuned").values()
+    assert base == tensor_digests(local, "org/base")["w"]
 
 
 # Families
 
 
-def test_families_and_their_centres(vault: LocalVault, tmp_path: Path):
+def test_families_and_their_centres(local: LocalVault, tmp_path: Path):
     weights = make_weights(1, SHAPES)
-    push(vault, write_model(tmp_path / "base", weights), "org/base")
+    push(local, write_model(tmp_path / "base", weights), "org/base")
     for i in range(3):
-        push(vault, write_model(tmp_path / f"t{i}", tune(weights, i + 2, 3e-4)), f"org/t{i}")
-    push(vault, write_model(tmp_path / "o", make_weights(9, SHAPES)), "org/other")
-    family, alone = vault.list_families()
+        push(local, write_model(tmp_path / f"t{i}", tune(weights, i + 2, 3e-4)), f"org/t{i}")
+    push(local, write_model(tmp_path / "o", make_weights(9, SHAPES)), "org/other")
+    family, alone = local.list_families()
     assert (family.centre, alone.centre) == ("org/base", "org/other")
     assert family.members[0].repo == "org/base"
     assert {m.repo for m in family.members} == {"org/base", "org/t0", "org/t1", "org/t2"}

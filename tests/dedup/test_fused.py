@@ -1,12 +1,10 @@
 """Fused projections share what they hold with files that keep the projections apart."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from models import make_weights, read_folder, tune, write_model
-from vaults import open_local
 
 from weightvault.dedup.fused import MIN_PART_BYTES, find_parts
 from weightvault.dedup.local import LocalVault
@@ -33,13 +31,6 @@ def fuse(weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         f"{layer}.self_attn.qkv_proj.weight": np.concatenate(qkv),
         f"{layer}.mlp.gate_up_proj.weight": np.concatenate(gate_up),
     }
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
 
 
 def tensor(name: str, shape: tuple[int, ...], dtype: str = "BF16") -> Tensor:
@@ -82,45 +73,45 @@ def chunk_places(vault: LocalVault, repo: str) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize("fused_first", [False, True], ids=["fused later", "fused first"])
-def test_the_same_weights_fused_take_nothing(vault: LocalVault, tmp_path: Path, fused_first: bool):
+def test_the_same_weights_fused_take_nothing(local: LocalVault, tmp_path: Path, fused_first: bool):
     weights = make_weights(1, APART)
     models = [write_model(tmp_path / "apart", weights), write_model(tmp_path / "f", fuse(weights))]
     first, second = reversed(models) if fused_first else models
-    push(vault, first, "org/first")
-    result = push(vault, second, "org/second")
+    push(local, first, "org/first")
+    result = push(local, second, "org/second")
     assert result.new_chunks == 1  # The file's header.
     for repo, model in (("org/first", first), ("org/second", second)):
-        pull(vault, repo, tmp_path / repo)
+        pull(local, repo, tmp_path / repo)
         assert read_folder(tmp_path / repo) == read_folder(model)
 
 
 @pytest.mark.parametrize("fused_first", [False, True], ids=["fused later", "fused first"])
 def test_a_tune_finds_its_base_across_the_layouts(
-    vault: LocalVault, tmp_path: Path, fused_first: bool
+    local: LocalVault, tmp_path: Path, fused_first: bool
 ):
     weights = make_weights(1, APART)
     base, tuned = (fuse(weights), tune(weights, 2)) if fused_first else (weights, {})
     tuned = tuned or fuse(tune(weights, 2))
-    first = push(vault, write_model(tmp_path / "base", base), "org/base")
+    first = push(local, write_model(tmp_path / "base", base), "org/base")
     model = write_model(tmp_path / "tuned", tuned)
-    result = push(vault, model, "org/tuned")
-    assert None not in chunk_places(vault, "org/tuned")
+    result = push(local, model, "org/tuned")
+    assert None not in chunk_places(local, "org/tuned")
     assert result.sent < 0.65 * first.sent
-    pull(vault, "org/tuned", tmp_path / "out")
+    pull(local, "org/tuned", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(model)
-    assert vault.check().problems == ()
+    assert local.check().problems == ()
 
 
-def test_a_range_of_a_fused_tensor_reads_across_its_parts(vault: LocalVault, tmp_path: Path):
+def test_a_range_of_a_fused_tensor_reads_across_its_parts(local: LocalVault, tmp_path: Path):
     fused = fuse(make_weights(1, APART))
-    push(vault, write_model(tmp_path / "m", fused), "org/m")
+    push(local, write_model(tmp_path / "m", fused), "org/m")
     name = "layers.0.self_attn.qkv_proj.weight"
-    _, place, pieces = vault.read_tensor("org/m", "main", name)
+    _, place, pieces = local.read_tensor("org/m", "main", name)
     assert len(place.chunks) == 3
     raw = b"".join(map(bytes, pieces))
     whole = (tmp_path / "m" / "model.safetensors").read_bytes()
     assert raw == whole[place.offset : place.offset + len(raw)]
     assert len(raw) == 2 * fused[name].size
     start, stop = place.offset + 30_000, place.offset + 50_000
-    *_, pieces = vault.read_file("org/m", "main", "model.safetensors", start, stop)
+    *_, pieces = local.read_file("org/m", "main", "model.safetensors", start, stop)
     assert b"".join(map(bytes, pieces)) == whole[start:stop]

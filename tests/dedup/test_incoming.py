@@ -35,13 +35,6 @@ REPO = "org/model"
 DAY = 24 * 3600.0
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
 def sha256(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
@@ -65,8 +58,8 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES.keys())
-def test_bytes_come_back(vault: LocalVault, data: bytes):
-    incoming = IncomingFiles(vault)
+def test_bytes_come_back(local: LocalVault, data: bytes):
+    incoming = IncomingFiles(local)
     made = incoming.add(pieces(data), REPO, sha256=sha256(data), size=len(data))
     assert made.size == len(data)
     git = hashlib.sha1(b"blob %d\0" % len(data) + data)
@@ -76,20 +69,20 @@ def test_bytes_come_back(vault: LocalVault, data: bytes):
     assert content(incoming, made, 10, 10**9) == data[10:]
 
 
-def test_safetensors_are_recognised_without_a_name_and_stored_raw(vault: LocalVault):
-    made = IncomingFiles(vault).add([WEIGHTS], REPO)
+def test_safetensors_are_recognised_without_a_name_and_stored_raw(local: LocalVault):
+    made = IncomingFiles(local).add([WEIGHTS], REPO)
     tensors = [s for s in made.entry.segments if isinstance(s, Tensor)]
     assert {t.name for t in tensors} == set(make_weights(1))
     digests = [digest for tensor in tensors for digest in tensor.chunks]
-    frames = vault._fetch_any(digests)
+    frames = local._fetch_any(digests)
     assert {parse_header(frame).codec for frame in frames} == {"raw"}
 
 
-def test_inline_codes_at_once(vault: LocalVault):
-    made = IncomingFiles(vault, inline=True).add([WEIGHTS], REPO)
+def test_inline_codes_at_once(local: LocalVault):
+    made = IncomingFiles(local, inline=True).add([WEIGHTS], REPO)
     largest = max(made.entry.segments, key=lambda segment: segment.size)
     assert isinstance(largest, Tensor)
-    frames = vault._fetch_any(largest.chunks)
+    frames = local._fetch_any(largest.chunks)
     assert {parse_header(frame).codec for frame in frames} == {"planes"}
 
 
@@ -102,15 +95,15 @@ def test_inline_codes_at_once(vault: LocalVault):
         ({"sha256": sha256(b"content"), "size": 100}, b"content"),
     ],
 )
-def test_what_does_not_add_up_leaves_nothing(vault: LocalVault, said: dict, sent: bytes):
+def test_what_does_not_add_up_leaves_nothing(local: LocalVault, said: dict, sent: bytes):
     with pytest.raises(InvalidUpload):
-        IncomingFiles(vault).add(pieces(sent, 3), REPO, **said)
-    assert list(vault.backend.list("packs/")) == []
-    assert [path.name for path in vault.scratch.glob("incoming-*")] == []
+        IncomingFiles(local).add(pieces(sent, 3), REPO, **said)
+    assert list(local.backend.list("packs/")) == []
+    assert [path.name for path in local.scratch.glob("incoming-*")] == []
 
 
-def test_found_only_by_those_who_may(vault: LocalVault):
-    incoming = IncomingFiles(vault)
+def test_found_only_by_those_who_may(local: LocalVault):
+    incoming = IncomingFiles(local)
     incoming.add([WEIGHTS], REPO)
     assert incoming.get(sha256(WEIGHTS), REPO)
     assert incoming.get(sha256(WEIGHTS), "org/other") is None
@@ -119,17 +112,17 @@ def test_found_only_by_those_who_may(vault: LocalVault):
     assert incoming.find(sha256(b"never seen"), lambda repo: True) is None
 
 
-def test_found_in_commits_too(vault: LocalVault):
-    incoming = IncomingFiles(vault)
+def test_found_in_commits_too(local: LocalVault):
+    incoming = IncomingFiles(local)
     made = incoming.add([WEIGHTS], REPO)
-    vault.commit("org/holder", "main", Manifest((made.entry,), made.chunk_bytes))
+    local.commit("org/holder", "main", Manifest((made.entry,), made.chunk_bytes))
     found = incoming.get(sha256(WEIGHTS), "org/holder")
     assert found is not None
     assert content(incoming, found) == WEIGHTS
 
 
-def test_another_server_and_a_new_catalogue_see_it(vault: LocalVault, tmp_path: Path):
-    IncomingFiles(vault).add([WEIGHTS], REPO)
+def test_another_server_and_a_new_catalogue_see_it(local: LocalVault, tmp_path: Path):
+    IncomingFiles(local).add([WEIGHTS], REPO)
     other = open_local(tmp_path / "vault")
     second = IncomingFiles(other)
     found = second.get(sha256(WEIGHTS), REPO)
@@ -142,37 +135,37 @@ def test_another_server_and_a_new_catalogue_see_it(vault: LocalVault, tmp_path: 
     other.close()
 
 
-def test_again_changes_nothing(vault: LocalVault):
-    incoming = IncomingFiles(vault)
+def test_again_changes_nothing(local: LocalVault):
+    incoming = IncomingFiles(local)
     incoming.add([WEIGHTS], REPO)
-    before = [info.key for info in vault.backend.list()]
+    before = [info.key for info in local.backend.list()]
     assert incoming.add([WEIGHTS], REPO) == incoming.get(sha256(WEIGHTS), REPO)
-    assert [info.key for info in vault.backend.list()] == before
+    assert [info.key for info in local.backend.list()] == before
 
 
-def test_kept_from_collections_until_it_expires(vault: LocalVault):
-    incoming = IncomingFiles(vault, keep_seconds=20 * DAY)
+def test_kept_from_collections_until_it_expires(local: LocalVault):
+    incoming = IncomingFiles(local, keep_seconds=20 * DAY)
     made = incoming.add([WEIGHTS], REPO)
 
     start = time.time()
     for days in (0, 10, 19):
-        Collector(vault, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
+        Collector(local, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
         assert content(incoming, made) == WEIGHTS
     for days in (21, 40):
-        Collector(vault, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
+        Collector(local, grace_seconds=0, now=lambda days=days: start + days * DAY).run()
     assert incoming.get(sha256(WEIGHTS), REPO) is None
-    assert list(vault.backend.list("packs/")) == []
-    assert list(vault.backend.list("manifests/")) == []
+    assert list(local.backend.list("packs/")) == []
+    assert list(local.backend.list("manifests/")) == []
     # And what has expired in the journal does not come back, nor stop anything.
-    rebuild_catalogue(vault.backend, vault.catalogue)
+    rebuild_catalogue(local.backend, local.catalogue)
     assert content(incoming, incoming.add([WEIGHTS], REPO)) == WEIGHTS
 
 
-def test_uploads_of_a_deleted_repo_go_with_it(vault: LocalVault):
-    incoming = IncomingFiles(vault)
+def test_uploads_of_a_deleted_repo_go_with_it(local: LocalVault):
+    incoming = IncomingFiles(local)
     made = incoming.add([WEIGHTS], REPO)
-    vault.commit(REPO, "main", Manifest((made.entry,), made.chunk_bytes))
-    vault.delete_repo(REPO)
+    local.commit(REPO, "main", Manifest((made.entry,), made.chunk_bytes))
+    local.delete_repo(REPO)
     assert incoming.get(sha256(WEIGHTS), REPO) is None
 
 
@@ -234,58 +227,58 @@ def test_what_waits_is_coded_as_by_a_push(tmp_path: Path):
     uploaded.close()
 
 
-def test_a_family_that_uploads_double_is_coded_around_its_centre(vault: LocalVault):
+def test_a_family_that_uploads_double_is_coded_around_its_centre(local: LocalVault):
     base = make_weights(1, {"a": (96, 64)})
     first, *others = (tune(base, seed, 1e-3 if seed == 2 else 1e-4) for seed in range(2, 5))
     for i, weights in enumerate([first, *others, base]):
-        commit_upload(vault, f"org/m{i}", bf16_file(weights))
+        commit_upload(local, f"org/m{i}", bf16_file(weights))
     # All wait, and are coded in one go.
-    while code_some(vault):
+    while code_some(local):
         pass
-    tensors = [next(vault.resolve(f"org/m{i}").manifest.files[0].tensors) for i in range(4)]
+    tensors = [next(local.resolve(f"org/m{i}").manifest.files[0].tensors) for i in range(4)]
     centre = tensors[-1].chunks[0]
-    places = vault.catalogue.locate([t.chunks[0] for t in tensors])
+    places = local.catalogue.locate([t.chunks[0] for t in tensors])
     assert [places[t.chunks[0]].base for t in tensors] == [centre, centre, centre, None]
-    assert vault.check().problems == ()
+    assert local.check().problems == ()
 
 
-def test_what_no_commit_has_waits(vault: LocalVault):
-    IncomingFiles(vault).add([WEIGHTS], REPO)
-    assert code_some(vault) == 0
-    commit_upload(vault, REPO, WEIGHTS)
-    assert code_some(vault) > 0
+def test_what_no_commit_has_waits(local: LocalVault):
+    IncomingFiles(local).add([WEIGHTS], REPO)
+    assert code_some(local) == 0
+    commit_upload(local, REPO, WEIGHTS)
+    assert code_some(local) > 0
 
 
-def test_what_somebody_is_at_is_not_given_twice(vault: LocalVault):
-    commit_upload(vault, REPO, WEIGHTS)
-    assert claim_chunks(vault.catalogue, 100.0, 200.0, 10, 1 << 30)
-    assert claim_chunks(vault.catalogue, 150.0, 250.0, 10, 1 << 30) == []
-    assert claim_chunks(vault.catalogue, 201.0, 300.0, 10, 1 << 30)
+def test_what_somebody_is_at_is_not_given_twice(local: LocalVault):
+    commit_upload(local, REPO, WEIGHTS)
+    assert claim_chunks(local.catalogue, 100.0, 200.0, 10, 1 << 30)
+    assert claim_chunks(local.catalogue, 150.0, 250.0, 10, 1 << 30) == []
+    assert claim_chunks(local.catalogue, 201.0, 300.0, 10, 1 << 30)
 
 
-def test_bytes_that_no_codec_makes_smaller_stay_as_they_are(vault: LocalVault):
+def test_bytes_that_no_codec_makes_smaller_stay_as_they_are(local: LocalVault):
     data = np.random.default_rng(3).bytes(200_000)
-    commit_upload(vault, REPO, data)
-    assert code_some(vault) > 0
-    assert code_some(vault) == 0
-    assert b"".join(map(bytes, vault.read_file(REPO, "main", "model.safetensors")[2])) == data
+    commit_upload(local, REPO, data)
+    assert code_some(local) > 0
+    assert code_some(local) == 0
+    assert b"".join(map(bytes, local.read_file(REPO, "main", "model.safetensors")[2])) == data
 
 
-def test_a_catalogue_built_anew_knows_what_waits(vault: LocalVault):
-    commit_upload(vault, REPO, WEIGHTS)
-    before = count_uncoded(vault.catalogue)
-    rebuild_catalogue(vault.backend, vault.catalogue)
-    assert count_uncoded(vault.catalogue) == before > 0
-    assert code_some(vault) == before
+def test_a_catalogue_built_anew_knows_what_waits(local: LocalVault):
+    commit_upload(local, REPO, WEIGHTS)
+    before = count_uncoded(local.catalogue)
+    rebuild_catalogue(local.backend, local.catalogue)
+    assert count_uncoded(local.catalogue) == before > 0
+    assert code_some(local) == before
 
 
-def test_parts_that_nobody_completed_go_after_a_day(vault: LocalVault):
-    vault.backend.put("uploads/abc/00001", b"part")
+def test_parts_that_nobody_completed_go_after_a_day(local: LocalVault):
+    local.backend.put("uploads/abc/00001", b"part")
     now = time.time()
-    Collector(vault, grace_seconds=0, now=lambda: now + 0.9 * DAY).run()
-    assert vault.backend.exists("uploads/abc/00001")
-    Collector(vault, grace_seconds=0, now=lambda: now + 1.1 * DAY).run()
-    assert not vault.backend.exists("uploads/abc/00001")
+    Collector(local, grace_seconds=0, now=lambda: now + 0.9 * DAY).run()
+    assert local.backend.exists("uploads/abc/00001")
+    Collector(local, grace_seconds=0, now=lambda: now + 1.1 * DAY).run()
+    assert not local.backend.exists("uploads/abc/00001")
 
 
 def test_an_edit_is_coded_against_what_it_was(tmp_path: Path):
@@ -308,23 +301,23 @@ def test_an_edit_is_coded_against_what_it_was(tmp_path: Path):
     uploaded.close()
 
 
-def test_what_others_are_coded_against_meanwhile_stands_alone(vault: LocalVault, tmp_path: Path):
+def test_what_others_are_coded_against_meanwhile_stands_alone(local: LocalVault, tmp_path: Path):
     shapes = {"a": (256, 96)}
     base = make_weights(1, shapes)
-    commit_upload(vault, "org/older", bf16_file(tune(base, 3)))
-    while code_some(vault):
+    commit_upload(local, "org/older", bf16_file(tune(base, 3)))
+    while code_some(local):
         pass
-    commit_upload(vault, "org/base", bf16_file(base))
+    commit_upload(local, "org/base", bf16_file(base))
     path = tmp_path / "model.safetensors"
     path.write_bytes(bf16_file(tune(base, 2)))
-    push(vault, path, "org/tune")
-    while code_some(vault):
+    push(local, path, "org/tune")
+    while code_some(local):
         pass
     for repo in ("org/older", "org/base", "org/tune"):
-        digests = list(vault.resolve(repo).manifest.digests())
-        headers = map(parse_header, vault.fetch_frames(digests))
+        digests = list(local.resolve(repo).manifest.digests())
+        headers = map(parse_header, local.fetch_frames(digests))
         assert not [h for h in headers if h.codec == "raw" and h.raw_bytes > 1000]
-    assert vault.check().problems == ()
+    assert local.check().problems == ()
 
 
 def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
@@ -356,17 +349,17 @@ def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
 
 
 def test_of_two_that_wait_together_the_later_becomes_a_delta(
-    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+    local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(uncoded, "recentre_chunks", lambda *_: None)
     base = make_weights(1, {"a": (256, 96), "b": (256, 64)})
-    commit_upload(vault, "org/base", bf16_file(base))
-    commit_upload(vault, "org/tune", bf16_file(tune(base, 2)))
-    assert code_some(vault) == count_uncoded(vault.catalogue) + len(
-        {d for repo in ("org/base", "org/tune") for d in vault.resolve(repo).manifest.digests()}
+    commit_upload(local, "org/base", bf16_file(base))
+    commit_upload(local, "org/tune", bf16_file(tune(base, 2)))
+    assert code_some(local) == count_uncoded(local.catalogue) + len(
+        {d for repo in ("org/base", "org/tune") for d in local.resolve(repo).manifest.digests()}
     )
     places = [
-        vault.catalogue.locate(list(vault.resolve(repo).manifest.digests())).values()
+        local.catalogue.locate(list(local.resolve(repo).manifest.digests())).values()
         for repo in ("org/base", "org/tune")
     ]
     assert [sum(p.base is not None for p in each) for each in places] == [0, 2]

@@ -14,13 +14,6 @@ from weightvault.dedup.push import push
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(6)}
 
 
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalVault]:
     """A base, two tunes of it, one of them with a second branch, and a stranger."""
@@ -70,22 +63,22 @@ def test_who_must_not_be_seen_is_left_out(family: LocalVault):
     assert "org/base" not in str(names(tree))
 
 
-def test_a_child_of_a_child_is_on_the_way(vault: LocalVault, tmp_path: Path):
+def test_a_child_of_a_child_is_on_the_way(local: LocalVault, tmp_path: Path):
     base = make_weights(1, SHAPES)
     # Most of the second is new; the third is a tune of the new part alone.
     second = make_weights(2, SHAPES) | dict(list(tune(base, 3).items())[:2])
     third = tune(dict(list(second.items())[2:]), 4)
     for repo, values in (("o/first", base), ("o/second", second), ("o/third", third)):
-        push(vault, write_model(tmp_path / repo, values), repo)
-    tree = find_lineage(vault.catalogue, "o/third")
+        push(local, write_model(tmp_path / repo, values), repo)
+    tree = find_lineage(local.catalogue, "o/third")
     assert names(tree) == {"o/first": [{"o/second": [{"o/third": []}]}]}
-    assert names(find_lineage(vault.catalogue, "o/first")) == {"o/first": [{"o/second": []}]}
+    assert names(find_lineage(local.catalogue, "o/first")) == {"o/first": [{"o/second": []}]}
 
 
-def test_a_repo_without_tensors_is_a_tree_of_one(vault: LocalVault, tmp_path: Path):
+def test_a_repo_without_tensors_is_a_tree_of_one(local: LocalVault, tmp_path: Path):
     folder = tmp_path / "texts"
     folder.mkdir()
     (folder / "notes.txt").write_text("nothing to relate")
-    push(vault, folder, "org/texts")
-    tree = find_lineage(vault.catalogue, "org/texts")
+    push(local, folder, "org/texts")
+    tree = find_lineage(local.catalogue, "org/texts")
     assert (names(tree), tree.more) == ({"org/texts": []}, 0)

@@ -7,19 +7,11 @@ import numpy as np
 import pytest
 import zstandard
 from models import make_weights, read_folder, tune, write_model
-from vaults import open_local
 
 from weightvault.dedup.errors import InvalidInput
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.reporting.model import Comparison, Method
-
-
-@pytest.fixture
-def local(tmp_path: Path):
-    vault = open_local(tmp_path / "vault")
-    yield vault
-    vault.close()
 
 
 def by_name(found: Comparison) -> dict[str, Method]:
