@@ -6,13 +6,14 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from vaults import open_local
 from xet_samples import PLAIN, pack_file, pack_shard, pack_xorb
 
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.incoming import IncomingFiles, LooseFile
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
 from weightvault.dedup.xet.shard import Shard
@@ -51,7 +52,7 @@ class Server:
         return digest
 
     def send_bytes(self, owner: str, digest: bytes, data: bytes) -> bool:
-        path = self.root / "sent"
+        path = self.root / f"sent-{uuid4().hex}"
         path.write_bytes(data)
         return self.uploads.add_xorb(self.uploads.open_generation(owner), digest, path)
 
@@ -64,15 +65,29 @@ class Server:
         self.send_shard(repo, pack_file(segments))
         return self.read(repo, b"".join(c for _, chunks, _ in segments for c in chunks))
 
+    def send_file(self, repo: str, chunks: Sequence[bytes]) -> bytes:
+        """Sends a xorb and a file of all its chunks, which comes back; returns the xorb's hash."""
+        xorb = self.send_xorb(repo.split("/")[-2], chunks)
+        assert self.upload(repo, [(xorb, chunks, 0)]) == b"".join(chunks)
+        return xorb
+
     def read(self, repo: str, data: bytes) -> bytes:
-        file = self.incoming.get(hashlib.sha256(data).digest(), repo)
-        assert file is not None
-        return b"".join(map(bytes, self.incoming.read(file)))
+        return b"".join(map(bytes, self.incoming.read(self._find(repo, data))))
 
     def commit(self, repo: str, data: bytes) -> None:
+        file = self._find(repo, data)
+        self.vault.commit(repo, "main", Manifest((file.entry,), file.chunk_bytes))
+
+    def _find(self, repo: str, data: bytes) -> LooseFile:
         file = self.incoming.get(hashlib.sha256(data).digest(), repo)
         assert file is not None
-        self.vault.commit(repo, "main", Manifest((file.entry,), file.chunk_bytes))
+        return file
+
+    def flip(self, key: str, at: int | None = None) -> None:
+        """Changes a bit of an object, of its middle unless told where."""
+        data = bytearray(self.vault.backend.get(key))
+        data[len(data) // 2 if at is None else at] ^= 1
+        self.vault.backend.put(key, bytes(data))
 
     def objects(self, suffix: str = "") -> list[str]:
         return [i.key for i in self.vault.backend.list("xorbs/") if i.key.endswith(suffix)]

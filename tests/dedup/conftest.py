@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from models import make_weights, tune, write_model
 from vaults import open_local
+from xet_server import Server
 
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
@@ -54,3 +55,9 @@ def damageable(tmp_path: Path) -> Iterator[LocalVault]:
     vault.delete_repo("org/gone")
     yield vault
     vault.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Server:
+    """An empty vault that takes uploads through Xet."""
+    return Server(tmp_path)

@@ -19,11 +19,6 @@ from weightvault.store.open import open_backend
 DAY = 24 * 3600.0
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
-
-
 def test_unknown_xorb_ends_the_generation(server: Server):
     chunks = make_chunks(9, 3)
     before = server.uploads.open_generation("org")
@@ -49,8 +44,7 @@ def test_deleted_object_of_a_xorb_ends_the_generation(server: Server):
     assert not server.uploads.knows_xorb(before, xorb)
     with pytest.raises(Conflict, match="cannot be read"):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
-    xorb = server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)
     assert server.uploads.open_generation("org").name != before.name
 
 
@@ -59,39 +53,31 @@ def test_flipped_byte_never_becomes_a_file(server: Server, what: str):
     chunks = make_chunks(11, 3)
     xorb = server.send_xorb("org", chunks)
     (key,) = server.objects(what) if what else server.kept()
-    data = bytearray(server.vault.backend.get(key))
-    data[len(data) // 2] ^= 1
-    server.vault.backend.put(key, bytes(data))
+    server.flip(key)
     with pytest.raises(Conflict):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
-    xorb = server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)
 
 
 def test_damaged_file_ends_the_generation_and_is_mended_by_the_next_try(server: Server):
     chunks = make_chunks(12, 4, 70_000)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    xorb = server.send_file("org/model", chunks)
     before = server.uploads.open_generation("org")
     for info in list(server.vault.backend.list("packs/")):
-        data = bytearray(server.vault.backend.get(info.key))
-        data[len(data) // 2] ^= 1
-        server.vault.backend.put(info.key, bytes(data))
+        server.flip(info.key)
     with pytest.raises(Corrupt):
         server.read("org/model", b"".join(chunks))
     with pytest.raises(Conflict, match="cannot be read"):
         server.send_shard("org/other", pack_file([(xorb, chunks[1:], 1)]))
     assert server.uploads.open_generation("org").name != before.name
-    xorb = server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)
     # What is left of the damage is garbage.
     assert all("affects no file" in problem for problem in Scrubber(server.vault).run().problems)
 
 
 def test_deleting_the_repo_makes_clients_start_anew(server: Server):
     chunks = make_chunks(13, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    xorb = server.send_file("org/model", chunks)
     server.commit("org/model", b"".join(chunks))
     before = server.uploads.open_generation("org")
     server.vault.delete_repo("org/model")
@@ -99,14 +85,12 @@ def test_deleting_the_repo_makes_clients_start_anew(server: Server):
     server.uploads.knows_xorb(before, xorb)
     after = server.uploads.open_generation("org")
     assert after.name != before.name
-    xorb = server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)
 
 
 def test_committed_file_keeps_the_generation_after_its_upload_expired(server: Server):
     chunks = make_chunks(14, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    xorb = server.send_file("org/model", chunks)
     server.commit("org/model", b"".join(chunks))
     before = server.uploads.open_generation("org")
     server.clock.ahead = KEEP_SECONDS - DAY
@@ -129,14 +113,12 @@ def test_collection_takes_what_killed_clients_left(server: Server):
     xorb, _ = pack_xorb(chunks)
     with pytest.raises(Conflict):
         server.send_shard("org/model", pack_file([(xorb, chunks, 0)]))
-    server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)
 
 
 def test_collection_takes_xorbs_unused_for_weeks_and_ended_generations(server: Server):
     chunks, more = make_chunks(16, 3), make_chunks(17, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    server.send_file("org/model", chunks)
     server.commit("org/model", b"".join(chunks))
     server.clock.ahead = KEEP_SECONDS - DAY
     server.collect()
@@ -175,8 +157,7 @@ def test_restart_between_xorb_and_shard_and_commit(server: Server):
 
 def test_rebuilt_catalogue_keeps_files_and_starts_a_new_generation(server: Server):
     chunks = make_chunks(19, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    server.send_file("org/model", chunks)
     before = server.uploads.open_generation("org")
     server.vault.close()
     for path in server.root.glob("catalogue.sqlite*"):
@@ -216,13 +197,10 @@ def test_servers_that_share_database_and_bucket(tmp_path: Path, postgres_url: st
 
 def test_scrub_and_repair_see_to_indexes(server: Server):
     chunks = make_chunks(23, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    server.send_file("org/model", chunks)
     assert Scrubber(server.vault).run().problems == []
     (key,) = server.objects(".index")
-    data = bytearray(server.vault.backend.get(key))
-    data[5] ^= 1
-    server.vault.backend.put(key, bytes(data))
+    server.flip(key, 5)
     (problem,) = Scrubber(server.vault).run().problems
     assert key in problem
     assert "send it again" in problem
@@ -230,5 +208,4 @@ def test_scrub_and_repair_see_to_indexes(server: Server):
     Repairer(server.vault).run()
     assert Scrubber(server.vault).run().problems == []
     assert server.uploads.open_generation("org") != before
-    xorb = server.send_xorb("org", chunks)
-    assert server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    server.send_file("org/model", chunks)

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from xet_samples import GROUPED, LZ4, PLAIN, golden, golden_files, pack_file, pack_xorb
 from xet_server import Server, make_chunks
 
 from weightvault.dedup.errors import Conflict, InvalidUpload
-from weightvault.dedup.xet.hashes import hash_chunk, hash_xorb, parse_hash
+from weightvault.dedup.xet.hashes import hash_chunk, parse_hash
 from weightvault.dedup.xet.shard import Shard
 
 GOLDEN_XORB = "28cc71451b7d49ce7df9582f5c6ec11b03f63fd0ed03ef81762639a129676cfd"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Server:
-    return Server(tmp_path)
 
 
 def test_what_the_real_client_sends_becomes_its_files(server: Server):
@@ -110,8 +104,7 @@ def test_empty_file_and_file_without_sha256(server: Server):
 
 def test_owners_share_nothing(server: Server):
     chunks = make_chunks(8, 3)
-    xorb = server.send_xorb("org", chunks)
-    server.upload("org/model", [(xorb, chunks, 0)])
+    xorb = server.send_file("org/model", chunks)
     mine, theirs = (server.uploads.open_generation(owner) for owner in ("org", "else"))
     assert mine.name != theirs.name
     assert server.uploads.knows_xorb(mine, xorb)
@@ -136,14 +129,9 @@ def test_marked_chunks_name_their_xorb(server: Server):
 
 
 def test_many_uploads_at_once(server: Server):
-    def upload(seed: int) -> bool:
-        chunks = make_chunks(seed % 4, 6)
-        xorb = hash_xorb([(hash_chunk(c), len(c)) for c in chunks])
-        path = server.root / f"sent{seed}"
-        path.write_bytes(pack_xorb(chunks)[1])
-        server.uploads.add_xorb(server.uploads.open_generation("org"), xorb, path)
-        return server.upload("org/model", [(xorb, chunks, 0)]) == b"".join(chunks)
+    def upload(seed: int) -> None:
+        server.send_file("org/model", make_chunks(seed % 4, 6))
 
     with ThreadPoolExecutor(6) as clients:
-        assert all(clients.map(upload, range(24)))
+        list(clients.map(upload, range(24)))
     assert server.kept() == []
