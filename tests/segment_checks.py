@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 
-import pytest
-
-from weightvault.dedup.formats import gguf, pickles
 from weightvault.dedup.formats.registry import segment_file
-from weightvault.dedup.formats.source import Work
 from weightvault.dedup.manifest import check_tensor_size
 from weightvault.dedup.segments import Literal, Segment, Tensor
 
@@ -54,10 +50,3 @@ def take_apart_cheaply(name: str, data: bytes) -> list[Segment]:
         tracemalloc.stop()
     assert peak < 200 << 20
     return segments
-
-
-def tighten_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sets bounds to a twentieth of the real ones, so that a file beyond them is soon made."""
-    monkeypatch.setattr(Work, "READS", Work.READS // 20)
-    monkeypatch.setattr(pickles, "_MAX_OPCODES", pickles._MAX_OPCODES // 20)
-    monkeypatch.setattr(gguf, "_MAX_HEADER_BYTES", gguf._MAX_HEADER_BYTES // 20)

@@ -35,12 +35,6 @@ def _frames() -> list[tuple[bytes, bytes]]:
 FRAMES = _frames()
 
 
-@pytest.fixture(autouse=True)
-def _best_path_again():
-    yield
-    paths.force_path(None)
-
-
 def test_frames_of_every_layout_are_altered():
     layouts = {block[0] & 0x7F for frame, _ in FRAMES for block in stored_blocks(frame)}
     assert layouts >= {9, 10, 11}

@@ -25,12 +25,6 @@ LENGTHS = st.one_of(
 )
 
 
-@pytest.fixture(autouse=True)
-def _best_path_again():
-    yield
-    paths.force_path(None)
-
-
 @settings(deadline=None, max_examples=150)
 @given(
     dtype=st.sampled_from(DTYPES),

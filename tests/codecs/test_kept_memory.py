@@ -46,13 +46,6 @@ class Room:
         return set(beside) == {MARK}
 
 
-@pytest.fixture
-def _best_path():
-    yield
-    paths.force_path(None)
-
-
-@pytest.mark.usefixtures("_best_path")
 @settings(deadline=None, max_examples=150)
 @given(
     dtype=st.sampled_from(DTYPES),
@@ -78,7 +71,6 @@ def test_memory_of_the_caller_takes_the_same_bytes(
     assert room.margins_are_clean()
 
 
-@pytest.mark.usefixtures("_best_path")
 @settings(deadline=None, max_examples=80)
 @given(
     dtype=st.sampled_from(DTYPES),

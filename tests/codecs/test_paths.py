@@ -18,12 +18,6 @@ LENGTHS = st.one_of(
 )
 
 
-@pytest.fixture(autouse=True)
-def _best_path_again():
-    yield
-    paths.force_path(None)
-
-
 def _symbols(count: int, spread: float, seed: int) -> np.ndarray:
     values = np.random.default_rng(seed).normal(128, spread, count)
     return freeze(np.clip(values, 0, 255).astype(np.uint8))

@@ -10,6 +10,8 @@ from models import make_weights, tune, write_model
 from vaults import open_local
 from xet_server import Server
 
+from weightvault.dedup.formats import gguf, pickles
+from weightvault.dedup.formats.source import Work
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue
@@ -61,3 +63,11 @@ def damageable(tmp_path: Path) -> Iterator[LocalVault]:
 def server(tmp_path: Path) -> Server:
     """An empty vault that takes uploads through Xet."""
     return Server(tmp_path)
+
+
+@pytest.fixture
+def tight_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds of a twentieth of the real ones, so that a file beyond them is soon made."""
+    monkeypatch.setattr(Work, "READS", Work.READS // 20)
+    monkeypatch.setattr(pickles, "_MAX_OPCODES", pickles._MAX_OPCODES // 20)
+    monkeypatch.setattr(gguf, "_MAX_HEADER_BYTES", gguf._MAX_HEADER_BYTES // 20)

@@ -26,17 +26,11 @@ from hostile_files import (
     zip_of,
     zip_of_many,
 )
-from segment_checks import take_apart, take_apart_cheaply, tensors, tighten_bounds
+from segment_checks import take_apart, take_apart_cheaply, tensors
 
 from weightvault.dedup.formats.pickles import list_views, read_value
 from weightvault.dedup.formats.source import Unreadable, Work
 from weightvault.dedup.segments import Tensor
-
-
-@pytest.fixture
-def tight_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    tighten_bounds(monkeypatch)
-
 
 # zip
 

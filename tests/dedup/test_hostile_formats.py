@@ -23,17 +23,12 @@ from hostile_files import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segment_checks import take_apart, take_apart_cheaply, tensors, tighten_bounds
+from segment_checks import take_apart, take_apart_cheaply, tensors
 
 from weightvault.dedup.errors import InvalidFile
 from weightvault.dedup.segments import Tensor
 
 TOLERANT = [name for name in WRITERS if name != "model.safetensors"]
-
-
-@pytest.fixture
-def tight_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    tighten_bounds(monkeypatch)
 
 
 @pytest.fixture(scope="module")
