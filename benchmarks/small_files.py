@@ -63,11 +63,15 @@ def make_others() -> Iterator[bytes]:
 
 
 def _tokenizers() -> Iterator[bytes]:
+    yield from chain(_byte_pairs(), _word_pieces(), _merged_pieces())
+
+
+def _byte_pairs() -> Iterator[bytes]:
+    """As GPT-2 and its successors have them."""
     from tokenizers import (  # pyright: ignore[reportMissingImports]
         Tokenizer,
         decoders,
         models,
-        normalizers,
         pre_tokenizers,
         processors,
         trainers,
@@ -84,6 +88,19 @@ def _tokenizers() -> Iterator[bytes]:
     )
     yield from _save_tokenizer(bpe, eos_token="<|endoftext|>", bos_token="<|endoftext|>")
 
+
+def _word_pieces() -> Iterator[bytes]:
+    """As BERT has them."""
+    from tokenizers import (  # pyright: ignore[reportMissingImports]
+        Tokenizer,
+        decoders,
+        models,
+        normalizers,
+        pre_tokenizers,
+        processors,
+        trainers,
+    )
+
     words = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     words.normalizer = normalizers.BertNormalizer()
     words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -97,6 +114,15 @@ def _tokenizers() -> Iterator[bytes]:
     )
     names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
     yield from _save_tokenizer(words, **{f"{k}_token": v for k, v in names.items()})
+
+
+def _merged_pieces() -> Iterator[bytes]:
+    """As Llama has them, with bytes to fall back on."""
+    from tokenizers import (  # pyright: ignore[reportMissingImports]
+        Tokenizer,
+        models,
+        normalizers,
+    )
 
     pieces = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0)]
     pieces += [(f"<0x{i:02X}>", 0.0) for i in range(256)]
@@ -162,11 +188,19 @@ def _headers() -> Iterator[bytes]:
 
 
 def _settings() -> Iterator[bytes]:
+    """The JSON files beside config.json, other than those of tokenizers."""
+    yield from chain(_generation(), _sentence_models(), _adapters(), _training(), _images())
+
+
+def _generation() -> Iterator[bytes]:
     for version in ("4.30.2", "4.41.0", "4.46.3", "4.57.1", "5.1.0"):
         common = {"bos_token_id": 1, "eos_token_id": [2], "transformers_version": version}
         sampled = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.9}
         yield _dump({"_from_model_config": True, **common})
         yield _dump({**common, **sampled, "pad_token_id": 0, "repetition_penalty": 1.05})
+
+
+def _sentence_models() -> Iterator[bytes]:
     modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     yield _dump(
         [
@@ -179,6 +213,9 @@ def _settings() -> Iterator[bytes]:
         pooling = {f"pooling_mode_{mode}": mode == "mean_tokens" for mode in modes}
         yield _dump({"word_embedding_dimension": width, **pooling})
     yield _dump({"max_seq_length": 256, "do_lower_case": False})
+
+
+def _adapters() -> Iterator[bytes]:
     for rank in (8, 16, 64):
         yield _dump(
             {
@@ -200,12 +237,18 @@ def _settings() -> Iterator[bytes]:
                 "use_rslora": False,
             }
         )
+
+
+def _training() -> Iterator[bytes]:
     steps = [
         {"epoch": 0.1 * i, "grad_norm": 1.5 / i, "learning_rate": 2e-05 / i, "loss": 2.0 / i}
         | {"step": 10 * i}
         for i in range(1, 30)
     ]
     yield _dump({"best_metric": None, "best_model_checkpoint": None, "log_history": steps})
+
+
+def _images() -> Iterator[bytes]:
     yield _dump(
         {
             "crop_size": {"height": 224, "width": 224},
