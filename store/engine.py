@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from .errors import AccessDenied, CorruptObject, StorageFull, StoreError, Unavailable
+from .errors import (
+    AccessDenied,
+    CorruptObject,
+    StorageFull,
+    StoreError,
+    Superseded,
+    Unavailable,
+)
 from .migrate import OnStep, prepare_schema
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
@@ -42,6 +49,9 @@ def open_engine(url: str, *, migrate: bool = False, on_step: OnStep | None = Non
 def store_error(error: DBAPIError) -> StoreError:
     """Translates a database error into the kind that says what the caller can do."""
     text = str(error.orig)
+    if isinstance(error, IntegrityError):
+        # What is looked for first and then written comes to this only beside somebody else.
+        return Superseded(f"somebody else changed the same at this moment: {text}")
     if "full" in text or "No space left" in text:
         return StorageFull(f"the catalogue's disk is full: {text}")
     if "malformed" in text or "not a database" in text:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 
 from .catalogue import Catalogue
+from .needs import hold_store
 from .rows import batches, by_digest
 from .schema import chunks, commit_chunks, commits, received, repos
 
@@ -59,6 +60,7 @@ def note_received(
     """Records that chunks were sent for a namespace; what was sent for any before `forget` (Unix
     seconds, both) is struck off."""
     with catalogue.writing() as connection:
+        hold_store(connection)
         connection.execute(delete(received).where(received.c.at < forget))
         query = select(chunks.c.id)
         rows = [

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from .catalogue import Catalogue
+from .needs import hold_store
 from .rows import CommitRow, batches, by_digest, commit_columns
 from .schema import chunks, commit_chunks, commits, uncoded
 from .sketches import FamilyRow, read_family
@@ -16,6 +17,7 @@ from .sketches import FamilyRow, read_family
 def queue_chunks(catalogue: Catalogue, digests: Collection[bytes]) -> None:
     """Lets chunks wait to be coded."""
     with catalogue.writing() as connection:
+        hold_store(connection)
         query = select(chunks.c.id)
         rows = [{"chunk_id": r.id, "claimed": 0.0} for r in by_digest(connection, query, digests)]
         catalogue.add_once(connection, uncoded, rows)
