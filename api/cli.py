@@ -108,7 +108,7 @@ def cli(session: Session, vault: str | None, catalogue: str | None) -> None:
     bytes it was given.
 
     The vault is a folder (by default one of your user data), an S3 bucket or a server; all verbs
-    work on all three, except that a server cannot be served.
+    work on all three, except those that keep it well and serve it: they run where it lies.
     """
     session.vault, session.catalogue = vault, catalogue
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import httpx
 from blake3 import blake3
 from pydantic import TypeAdapter, ValidationError
 
@@ -28,7 +29,8 @@ from ..dedup.vault import (
     Snapshot,
 )
 from .errors import TooLarge
-from .transport import Answer, Transport
+from .following import follow
+from .transport import MAX_ANSWER_BYTES, Answer, Transport
 from .wire import (
     COMMIT_HEADER,
     MAX_DIGESTS,
@@ -166,11 +168,12 @@ class HttpVault:
         answer = self._transport.request("GET", "/v1/what-if/rm", params=params, slow=True)
         return self._parse(Prediction, answer)
 
-    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+    def compare(
+        self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
+    ) -> Comparison:
         """See Vault.compare."""
         params = {"share": share, "seed": seed}
-        answer = self._transport.request("GET", "/v1/comparison", params=params, slow=True)
-        return self._parse(Comparison, answer)
+        return self._follow(Comparison, "/v1/comparison", params, progress)
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
@@ -183,6 +186,11 @@ class HttpVault:
         answer = self._transport.request("POST", "/v1/optimise", params=params, slow=True)
         return self._parse(OptimiseStep, answer)
 
+    def count_centres(self) -> int:
+        """See Vault.count_centres."""
+        answer = self._transport.request("GET", "/v1/optimise", slow=True)
+        return self._parse(dict[str, int], answer)["chunks"]
+
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
         params = {"revision": revision, "cursor": cursor}
@@ -192,8 +200,16 @@ class HttpVault:
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
-        answer = self._transport.request("GET", "/v1/check", slow=True)
-        return self._parse(CheckResult, answer)
+        return self._follow(CheckResult, "/v1/check", {}, progress)
+
+    def _follow(
+        self, kind: type[_T], path: str, params: dict[str, Any], progress: Progress | None
+    ) -> _T:
+        """Asks for long work and shows how far it is. The server stops it if nobody listens."""
+        asked = {**params, "progress": True}
+        with self._transport.stream("GET", path, params=asked, slow=True) as pieces:
+            line = follow(pieces, progress or Progress(), MAX_ANSWER_BYTES)
+        return self._parse(dict[str, kind], Answer(httpx.Headers(), line))["result"]
 
     def _parse(self, kind: type[_T], answer: Answer, text: str | None = None) -> _T:
         """Reads JSON, the answer's own unless `text` is given, as a value of type `kind`."""

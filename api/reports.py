@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated
+from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi import Query as Param
 
+from ..dedup.progress import Progress
 from ..dedup.reporting.model import Dimension, Query, to_json
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
 from .schemas import ErrorSchema
+from .telling import TOLD, ProgressParam, TellingResponse
 
 router = APIRouter(
     prefix="/v1",
@@ -42,15 +44,26 @@ def predict_removal(
     return PredictionSchema.model_validate(to_json(vault.predict_removal(repo)))
 
 
-@router.get("/comparison", summary="Compare with other ways of storing")
+@router.get(
+    "/comparison",
+    summary="Compare with other ways of storing",
+    response_model=ComparisonSchema,
+    responses=TOLD,
+)
 async def compare(
     request: Request,
     vault: VaultParam,
     share: Annotated[float, Param(gt=0, le=1, description="of the files to read")] = 1.0,
     seed: Annotated[int, Param(description="draws them")] = 0,
-) -> ComparisonSchema:
+    progress: ProgressParam = False,
+) -> Any:
     """Measures what plain files, whole-file deduplication, zstd, content-defined chunks and
     standalone coding take. Reads and encodes the files: as slow as that is."""
     checking = request.app.state.checking
-    found = await to_thread.run_sync(vault.compare, share, seed, limiter=checking)
-    return ComparisonSchema.model_validate(found)
+
+    def work(told: Progress | None = None) -> ComparisonSchema:
+        return ComparisonSchema.model_validate(vault.compare(share, seed, told))
+
+    if progress:
+        return TellingResponse(work, checking)
+    return await to_thread.run_sync(work, limiter=checking)

@@ -17,6 +17,7 @@ from ..dedup.local import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
 from ..dedup.names import check_repo
 from ..dedup.owned import OwnedVault
+from ..dedup.progress import Progress
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
 from ..dedup.vault import Candidate, OptimiseStep, Snapshot
@@ -25,6 +26,7 @@ from .schemas import (
     AddedSchema,
     BasesSchema,
     CandidateSchema,
+    CentresSchema,
     CheckSchema,
     CommitSchema,
     DigestsSchema,
@@ -40,6 +42,7 @@ from .schemas import (
     SketchesSchema,
     TensorSchema,
 )
+from .telling import TOLD, ProgressParam, TellingResponse
 from .uploads import received_bytes, received_file
 from .wire import MAX_JSON_BODY_BYTES, MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
 
@@ -261,6 +264,12 @@ def list_families(vault: VaultParam) -> list[FamilySchema]:
     return [FamilySchema.model_validate(family) for family in vault.list_families()]
 
 
+@router.get("/optimise", tags=["vault"], summary="Ask how much there is to optimise")
+def count_centres(vault: VaultParam) -> CentresSchema:
+    """Counts the chunks that families may be around, which the steps of optimising look at."""
+    return CentresSchema(chunks=vault.count_centres())
+
+
 @router.post("/optimise", tags=["vault"], summary="Code some families anew")
 async def optimise(
     request: Request,
@@ -279,10 +288,20 @@ async def optimise(
     return await to_thread.run_sync(step, limiter=request.app.state.checking)
 
 
-@router.get("/check", tags=["vault"], summary="Check the vault")
-def check(vault: VaultParam) -> CheckSchema:
+@router.get(
+    "/check",
+    tags=["vault"],
+    summary="Check the vault",
+    response_model=CheckSchema,
+    responses=TOLD,
+)
+def check(vault: VaultParam, progress: ProgressParam = False) -> Any:
     """Checks that everything referred to is there; reads no weights and writes nothing."""
-    return CheckSchema.model_validate(vault.check())
+
+    def work(told: Progress | None = None) -> CheckSchema:
+        return CheckSchema.model_validate(vault.check(told))
+
+    return TellingResponse(work) if progress else work()
 
 
 def _candidate_schema(found: Candidate) -> CandidateSchema:

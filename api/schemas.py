@@ -193,6 +193,13 @@ class OptimiseStepSchema(Schema):
     before: ByteCount = Field(description="of those chunks' frames")
     after: ByteCount = Field(description="of their new frames; predicted with dry_run")
     cursor: int | None = Field(description="for the next step; null at the end")
+    looked: int = Field(description="chunks that families may be around, looked at in this step")
+
+
+class CentresSchema(Schema):
+    """How much there is for optimise to look at."""
+
+    chunks: int = Field(description="that families may be around")
 
 
 class FamilyMemberSchema(Schema):

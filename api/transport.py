@@ -25,6 +25,7 @@ _READ_SECONDS = 60.0
 # Taking in a pack, a commit, a report and a check take as long as they take; this only ends
 # waiting for a server that has vanished.
 SLOW_SECONDS = 3600.0
+_SLOW = httpx.Timeout(SLOW_SECONDS, connect=_CONNECT_SECONDS)
 
 # No document of the API comes near this; a stream of frames is not held in memory.
 MAX_ANSWER_BYTES = 1 << 28
@@ -92,7 +93,7 @@ class Transport:
         to answer.
         """
         if slow:
-            options["timeout"] = httpx.Timeout(SLOW_SECONDS, connect=_CONNECT_SECONDS)
+            options["timeout"] = _SLOW
 
         def send() -> Answer:
             with ExitStack() as stack:
@@ -104,8 +105,13 @@ class Transport:
         return self._with_retries(send, repeatable)
 
     @contextmanager
-    def stream(self, method: str, path: str, **options: Any) -> Iterator[Iterator[bytes]]:
-        """Gives the pieces of an answer's body as they arrive; only its start is retried."""
+    def stream(
+        self, method: str, path: str, *, slow: bool = False, **options: Any
+    ) -> Iterator[Iterator[bytes]]:
+        """Gives the pieces of an answer's body as they arrive; only its start is retried. `slow`
+        as for request."""
+        if slow:
+            options["timeout"] = _SLOW
         with ExitStack() as stack:
 
             def send() -> httpx.Response:

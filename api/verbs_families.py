@@ -14,7 +14,11 @@ from .errors import from_os_error
 from .options import verb
 
 if TYPE_CHECKING:
+    from ..dedup.progress import Progress
     from ..dedup.vault import Family, FamilyMember, OptimiseStep, Vault
+
+# What all steps of optimise come to.
+_SUMMED = ("families", "changed", "chunks", "before", "after")
 
 
 @verb("families")
@@ -41,6 +45,8 @@ def optimise(session: Session, dry_run: bool) -> None:
     Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. The frames it
     replaces are garbage until they are collected.
     """
+    from .progress import make_progress
+
     total: dict[str, int] = {}
 
     def explain() -> tuple[str, str]:
@@ -50,19 +56,27 @@ def optimise(session: Session, dry_run: bool) -> None:
         )
 
     with session.open() as vault, interruptible(explain):
-        for step in _steps(vault, dry_run):
-            for name, value in asdict(step).items():
-                if name != "cursor":
-                    total[name] = total.get(name, 0) + value
+        for step in _steps(vault, dry_run, make_progress()):
+            for name in _SUMMED:
+                total[name] = total.get(name, 0) + getattr(step, name)
     session.emit({"dry_run": dry_run, "saved": _saved(total), **total}, _describe(total, dry_run))
 
 
-def _steps(vault: Vault, dry_run: bool) -> Iterator[OptimiseStep]:
+def _steps(vault: Vault, dry_run: bool, progress: Progress) -> Iterator[OptimiseStep]:
     cursor: int | None = 0
-    while cursor is not None:
-        step = vault.optimise(cursor, dry_run=dry_run)
-        yield step
-        cursor = step.cursor
+    left = vault.count_centres()
+    progress.begin("optimising", left, "chunks")
+    try:
+        while cursor is not None:
+            step = vault.optimise(cursor, dry_run=dry_run)
+            cursor = step.cursor
+            # Around what is coded anew, families have other centres than were counted.
+            seen = left if cursor is None else min(step.looked, left)
+            left -= seen
+            progress.advance(seen)
+            yield step
+    finally:
+        progress.end()
 
 
 def _saved(total: dict[str, int]) -> int:

@@ -111,6 +111,7 @@ def report(
     """
     from ..dedup.reporting.model import Query, to_json
     from . import report_text
+    from .progress import make_progress
 
     _check_asked(change, compare, sample, "PNG" if png else form.upper(), words)
     session.json = session.json or form == "json"
@@ -126,7 +127,7 @@ def report(
         return
     if compare:
         with session.open() as vault, interruptible(_explain_comparison):
-            measured = vault.compare(sample or 1.0, seed)
+            measured = vault.compare(sample or 1.0, seed, make_progress())
         session.emit(to_json(measured), report_text.comparison_table(measured))
         return
     query = Query(by or ("repo",), top, since)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,16 +22,16 @@ from ..store.scrubbing import get_setting, set_setting
 from .candidates import find_candidates, sketch_row
 from .check import check_vault
 from .chunks import ChunkReader
-from .entries import AnyEntry, Entry, commit_row, deletion, pack_entry
+from .entries import AnyEntry, Entry, commit_row, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidManifest
 from .families import find_families
 from .hashing import hash_file
 from .ingest import check_pack
-from .journal import apply_entry, catch_up, write_entry
+from .journal import apply_entry, catch_up, follow, write_entry
 from .manifest import Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
-from .optimise import optimise_step, recentre_step
+from .optimise import count_leading, optimise_step, recentre_step
 from .progress import Progress
 from .reading import VaultReader, make_commit
 from .reporting import growth
@@ -135,7 +136,7 @@ class LocalVault(VaultReader):
                 raise
             secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = commit_row(repo, branch, name, head.oid if head else None, base)
-            self.record_commit(row, manifest, data, row.created, hashes)
+            self.record_commit(row, manifest, data, hashes)
         return make_commit(row)
 
     def commit_staged(
@@ -160,14 +161,21 @@ class LocalVault(VaultReader):
             self._check_chunks(manifest)
             secure(self.backend, self.catalogue, name, manifest.digests().keys())
             row = commit_row(repo, branch, name, parent, None, *told)
-            self.record_commit(row, manifest, data, row.created, hashes, exact=True)
+            self.record_commit(row, manifest, data, hashes, exact=True)
         return make_commit(row)
 
-    def delete_repo(self, repo: str) -> None:
-        """See Vault.delete_repo."""
+    def delete_repo(self, repo: str, confirm: Callable[[], object] = lambda: None) -> None:
+        """See Vault.delete_repo. `confirm` may raise to stop it; nobody commits to the repo between
+        that and its end."""
         self.require_repo(repo)
+
+        def make(last: str | None) -> tuple[str, Callable[[], None]]:
+            key, entry = pack_entry(Entry(repo, follow(last)))
+            return key, lambda: self.backend.put(key, entry)
+
         with store_errors():
-            self.record(deletion(repo))
+            write_marker(self.backend, self.catalogue)
+            self.catalogue.delete_repo(repo, make, confirm)
 
     # Looking
 
@@ -213,10 +221,12 @@ class LocalVault(VaultReader):
         with store_errors():
             return predict_removal(self, repos)
 
-    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+    def compare(
+        self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
+    ) -> Comparison:
         """See Vault.compare."""
         with store_errors():
-            return compare_methods(self, share, seed)
+            return compare_methods(self, share, seed, progress or Progress())
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
@@ -227,6 +237,11 @@ class LocalVault(VaultReader):
         """See Vault.optimise."""
         with store_errors():
             return optimise_step(self, cursor, dry_run=dry_run)
+
+    def count_centres(self) -> int:
+        """See Vault.count_centres."""
+        with store_errors():
+            return count_leading(self.catalogue)
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
@@ -286,34 +301,37 @@ class LocalVault(VaultReader):
         row: CommitRow,
         manifest: Manifest,
         data: bytes,
-        created: float,
         hashes: Collection[HashRow] = (),
         *,
         exact: bool = False,
     ) -> None:
-        """Makes a commit the newest of its branch, with a journal entry of the time `created`.
+        """Makes a commit the newest of its branch.
 
         `data` is the manifest's bytes, `hashes` those of its new files. With `exact` raises
         Conflict unless the branch is at the commit's parent. Raises ChunksMissing when something it
         needs is gone.
         """
         write_marker(self.backend, self.catalogue)
-        made = Entry(row.repo, created, row, tuple(hashes))
-        key, entry = pack_entry(made)
 
-        def publish() -> None:
-            self.backend.put(manifest_key(row.manifest), data)
-            self.backend.put(key, entry)
+        def make(last: str | None) -> tuple[str, Callable[[], None]]:
+            key, entry = pack_entry(Entry(row.repo, follow(last), row, tuple(hashes)))
+
+            def publish() -> None:
+                self.backend.put(manifest_key(row.manifest), data)
+                self.backend.put(key, entry)
+
+            return key, publish
 
         files, uses = list(map(file_row, manifest.files)), chunk_uses(manifest)
         try:
-            self.catalogue.add_commit(row, files, uses, key, publish, hashes=hashes, exact=exact)
+            self.catalogue.add_commit(row, files, uses, make, hashes=hashes, exact=exact)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
 
     def record(self, entry: AnyEntry) -> None:
-        """Writes a journal entry and does what it says."""
+        """Writes a journal entry, of now, and does what it says."""
         write_marker(self.backend, self.catalogue)
+        entry = replace(entry, created=follow(self.catalogue.last_entry()))
         key = write_entry(self.backend, entry)
         apply_entry(self.backend, self.catalogue, key, entry)
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ..store.catalogue import Catalogue
 from ..store.sketches import (
     FamilyRow,
     count_arrived,
+    count_centres,
     list_centres,
     list_newcomers,
     read_family,
@@ -47,6 +48,7 @@ RECENTRE_YIELD = 0.15
 class _Tally:
     """What a step has done so far."""
 
+    looked: int = 0
     families: int = 0
     changed: int = 0
     chunks: int = 0
@@ -63,9 +65,12 @@ class _Tally:
         self.count(len(family.changes()), family.plan.before, family.plan.after)
 
     def step(self, cursor: int | None) -> OptimiseStep:
-        return OptimiseStep(
-            self.families, self.changed, self.chunks, self.before, self.after, cursor
-        )
+        return OptimiseStep(**asdict(self), cursor=cursor)
+
+
+def count_leading(catalogue: Catalogue) -> int:
+    """Returns how many chunks the steps of optimise have to look at."""
+    return count_centres(catalogue, uncoded=RAW_CODEC)
 
 
 def optimise_step(vault: LocalVault, cursor: int, *, dry_run: bool) -> OptimiseStep:
@@ -106,6 +111,7 @@ def _step(
     with Recoding(vault) as recoding:
         for chunk in chunks:
             done = chunk.chunk_id
+            tally.looked += 1
             family = find(vault.catalogue, chunk)
             if family is not None and family.leader not in seen:
                 seen.add(family.leader)

@@ -113,7 +113,8 @@ class OptimiseStep:
 
     `families` were looked at, `changed` of them coded anew; `chunks` have new frames. `before` and
     `after` are the frame bytes of the changed families, predicted ones in a dry run. `cursor` is
-    what the next step takes, None when there is nothing left.
+    what the next step takes, None when there is nothing left. It has `looked` at so many
+    chunks, of those that count_centres counts.
     """
 
     families: int
@@ -122,6 +123,7 @@ class OptimiseStep:
     before: int
     after: int
     cursor: int | None
+    looked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,14 +222,15 @@ class Vault(Protocol):
         Raises RepoNotFound."""
         ...
 
-    def compare(self, share: float = 1.0, seed: int = 0) -> Comparison:
+    def compare(
+        self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
+    ) -> Comparison:
         """Returns what other ways of storing would take for the files, measured on a `share` of
         them, drawn by `seed`. Reads, decodes and encodes those files: takes its time."""
         ...
 
     def check(self, progress: Progress | None = None) -> CheckResult:
-        """Checks that everything referred to is there; reads no weights and writes nothing. A
-        server does not tell how far it is."""
+        """Checks that everything referred to is there; reads no weights and writes nothing."""
         ...
 
     def list_families(self) -> list[Family]:
@@ -241,6 +244,10 @@ class Vault(Protocol):
         Beside live traffic, and at any moment to be stopped: a step's changes are visible
         together or not at all. With `dry_run` it only predicts.
         """
+        ...
+
+    def count_centres(self) -> int:
+        """Returns how many chunks families may be around: what optimise has to look at."""
         ...
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:

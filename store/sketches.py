@@ -145,10 +145,20 @@ class FamilyRow:
 def list_centres(catalogue: Catalogue, after: int, limit: int, *, uncoded: int) -> list[FamilyRow]:
     """Returns chunks that stand alone and have a telling sketch or a frame of the codec `uncoded`,
     by chunk id from `after` on."""
-    worth = sketches.c.kind.is_not(None) | (chunks.c.codec == uncoded)
-    known = sketches.c.chunk_id.is_not(None)
-    query = _family_query().where(known, worth, chunks.c.base.is_(None))
+    query = _family_query().where(*_may_lead(uncoded))
     return _list_rows(catalogue, query, after, limit)
+
+
+def count_centres(catalogue: Catalogue, *, uncoded: int) -> int:
+    """Returns how many chunks list_centres would list without a limit."""
+    query = select(func.count()).select_from(chunks.join(sketches)).where(*_may_lead(uncoded))
+    with catalogue.reading() as connection:
+        return connection.execute(query).scalar_one()
+
+
+def _may_lead(uncoded: int) -> tuple[Any, ...]:
+    worth = sketches.c.kind.is_not(None) | (chunks.c.codec == uncoded)
+    return sketches.c.chunk_id.is_not(None), worth, chunks.c.base.is_(None)
 
 
 def list_newcomers(

@@ -26,6 +26,7 @@ from ...store.accounting import DistinctFile, count_deltas, list_distinct_files
 from ..chunks import Buffer, ChunkReader
 from ..errors import InvalidInput
 from ..manifest import ChunkUse, FileEntry
+from ..progress import Progress
 from ..rebuild import file_parts, weave
 from .model import Comparison, Method
 
@@ -38,7 +39,7 @@ _BELOW = 1 << 48
 _ZSTD_LEVEL = 3
 
 
-def compare_methods(vault: LocalVault, share: float, seed: int) -> Comparison:
+def compare_methods(vault: LocalVault, share: float, seed: int, progress: Progress) -> Comparison:
     """Returns what each method takes for a `share` of the files. Raises InvalidInput for one that
     is none, Corrupt where a file cannot be read."""
     if not 0 < share <= 1:
@@ -48,8 +49,12 @@ def compare_methods(vault: LocalVault, share: float, seed: int) -> Comparison:
     drawn = [file for file in every if _is_drawn(file.digest, share, seed)]
     with tempfile.TemporaryDirectory(prefix="compare-", dir=vault.scratch) as folder:
         meters = _Meters(Path(folder, "seen.sqlite"))
-        for file, entry, chunk_bytes in _find_entries(vault, drawn):
-            _measure_file(vault, meters, file, entry, chunk_bytes)
+        progress.begin("comparing", sum(file.bytes for file in drawn))
+        try:
+            for file, entry, chunk_bytes in _find_entries(vault, drawn):
+                _measure_file(vault, meters, file, entry, chunk_bytes, progress)
+        finally:
+            progress.end()
         frames = _sum_frames(vault, meters, whole=share == 1)
         meters.close()
     plain, once = sum(f.bytes * f.uses for f in every), sum(f.bytes for f in every)
@@ -181,7 +186,12 @@ def _find_entries(
 
 
 def _measure_file(
-    vault: LocalVault, meters: _Meters, file: DistinctFile, entry: FileEntry, chunk_bytes: int
+    vault: LocalVault,
+    meters: _Meters,
+    file: DistinctFile,
+    entry: FileEntry,
+    chunk_bytes: int,
+    progress: Progress,
 ) -> None:
     parts = list(file_parts(entry, chunk_bytes))
     reader = ChunkReader(vault.fetch_frames)
@@ -196,6 +206,7 @@ def _measure_file(
         meters.cut_seconds += time.perf_counter() - middle
         if not isinstance(part, bytes):
             meters.encode_alone(part.use, piece)
+        progress.advance(len(piece))
     cutter.feed(b"", final=True)
     meters.zstd += file.uses * (zstd + len(packer.flush()))
 

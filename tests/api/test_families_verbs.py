@@ -58,6 +58,21 @@ def test_optimise_says_what_it_saves(run, url: str, family: LocalVault) -> None:
     assert dry["saved"] == pytest.approx(done["saved"], rel=0.5)
     again = run("--vault", url, "optimise")
     assert "nothing to save" in again.stdout
+    assert "optimising: 3 of 3 chunks (100.0 %)" in again.stderr
+
+
+def test_optimise_shows_each_of_its_steps(
+    run, url: str, family: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(optimise, "STEP_CHUNKS", 1)
+    steps = []
+    cursor: int | None = 0
+    while cursor is not None:
+        steps.append(family.optimise(cursor, dry_run=True))
+        cursor = steps[-1].cursor
+    assert [step.looked for step in steps] == [1] * family.count_centres() + [0]
+    shown = run("--vault", url, "optimise").stderr
+    assert "optimising: 3 of 3 chunks (100.0 %)" in shown
 
 
 def test_optimise_goes_on_until_all_is_done(

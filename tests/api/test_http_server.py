@@ -66,6 +66,7 @@ def test_the_endpoints() -> None:
         ("GET", "/v1/comparison"),
         ("GET", "/v1/check"),
         ("GET", "/v1/families"),
+        ("GET", "/v1/optimise"),
         ("POST", "/v1/optimise"),
     }
 

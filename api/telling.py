@@ -1,0 +1,92 @@
+"""Answers a request for long work with lines that tell how far it is, and with its result last."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from anyio import CapacityLimiter, from_thread, to_thread
+from fastapi import Query
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.types import Send
+
+from ..dedup.errors import VaultError
+from ..dedup.progress import Progress
+from .errors import error_body
+from .following import MEDIA_TYPE
+
+# Often enough for a bar that moves, seldom enough to cost nothing.
+_LINE_SECONDS = 0.25
+
+_log = logging.getLogger("weightvault.api")
+
+ProgressParam = Annotated[
+    bool, Query(description="answer with lines of JSON: how far it is, and at last the result")
+]
+TOLD: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {MEDIA_TYPE: {}},
+        "description": "The result; where progress is asked for, lines that end with it",
+    }
+}
+
+
+class TellingResponse(StreamingResponse):
+    """Does `work` in a worker thread, one of `limiter` if given, and sends following.py's lines.
+
+    The work ends at its next sign of progress once nobody listens any more. When it fails
+    unexpectedly the connection is broken: a body without a result is never taken for a whole one.
+    """
+
+    def __init__(
+        self, work: Callable[[Progress], BaseModel], limiter: CapacityLimiter | None = None
+    ) -> None:
+        super().__init__(iter(()), media_type=MEDIA_TYPE)
+        self._work = work
+        self._limiter = limiter
+
+    async def stream_response(self, send: Send) -> None:
+        """Sends the header, what the work tells, and its result or error."""
+
+        async def write(line: dict[str, Any], *, more: bool = True) -> None:
+            body = json.dumps(line).encode() + b"\n"
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+
+        head = {"type": "http.response.start", "status": self.status_code}
+        await send({**head, "headers": self.raw_headers})
+        telling = _Telling(lambda line: from_thread.run(write, line))
+        try:
+            found = await to_thread.run_sync(self._work, telling, limiter=self._limiter)
+            last = {"result": found.model_dump(mode="json")}
+        except VaultError as error:
+            _log.error("%s: %s", error.code, error.message)
+            last = error_body(error.code, error.message, error.hint)
+        await write(last, more=False)
+
+
+class _Telling(Progress):
+    """Has a line written at the beginning and the end of each task, and now and then between."""
+
+    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+        self._write = write
+
+    def begin(self, task: str, total: int, unit: str | None = None) -> None:
+        """See Progress.begin."""
+        self._task, self._done, self._total, self._unit = task, 0, total, unit
+        self._tell()
+
+    def advance(self, count: int) -> None:
+        """See Progress.advance. Raises what cancels the request, if that is over."""
+        from_thread.check_cancelled()
+        self._done += count
+        if self._done == self._total or time.monotonic() - self._told >= _LINE_SECONDS:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        counts = {"done": self._done, "total": self._total, "unit": self._unit}
+        self._write({"progress": {"task": self._task, **counts}})
