@@ -51,13 +51,15 @@ class Session:
         finally:
             vault.close()
 
-    def local_url(self) -> str:
-        """Returns the address of a vault that this process can keep itself."""
+    def local_url(self, *, alone: bool = False) -> str:
+        """Returns the address of a vault that this process can keep itself; `alone` says that no
+        server may be at work meanwhile."""
         if config.is_server(self.url):
+            server = "stop the server first" if alone else "the server may go on meanwhile"
             raise InvalidInput(
                 f"this works on the folder or bucket behind {self.url}, not through the server",
                 "run it where the server runs, with the --vault and --catalogue that the server "
-                "has; the server may go on meanwhile",
+                f"has; {server}",
             )
         return self.url
 

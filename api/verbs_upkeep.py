@@ -161,7 +161,7 @@ def rebuild_catalogue(session: Session) -> None:
     def explain() -> tuple[str, str]:
         return "interrupted; the catalogue is not complete", "the next command goes on with it"
 
-    parts = config.open_parts(session.local_url(), session.catalogue, migrate=True)
+    parts = config.open_parts(session.local_url(alone=True), session.catalogue, migrate=True)
     try:
         with interruptible(explain):
             found = rebuild(parts.backend, parts.catalogue, make_progress())
@@ -192,7 +192,7 @@ def migrate(session: Session) -> None:
 
         with interruptible(explain):
             parts = config.open_parts(
-                session.local_url(), session.catalogue, migrate=True, on_step=show
+                session.local_url(alone=True), session.catalogue, migrate=True, on_step=show
             )
     parts.close()
     session.emit({"catalogue": parts.catalogue.url}, f"{parts.catalogue.url} is up to date")
@@ -220,7 +220,7 @@ def _objects(count: int, size: int) -> str:
 
 
 def _describe_scrubbed(found: Scrubbed) -> str:
-    went_on = f", {found.skipped} packs read before" if found.resumed else ""
+    went_on = f", {format_count(found.skipped, 'pack')} read before" if found.resumed else ""
     seen = (
         f"{format_count(found.packs, 'pack')} with {format_count(found.frames, 'frame')} "
         f"({format_bytes(found.bytes)}) and {format_count(found.objects, 'other object')} "

@@ -152,6 +152,9 @@ def test_a_server_is_not_asked(run, args: tuple[str, ...]):
     refused = run("--vault", "http://127.0.0.1:1", *args)
     assert refused.exit_code == 4
     assert "run it where the server runs" in refused.stderr
+    alone = args[0] in ("rebuild-catalogue", "migrate")
+    meanwhile = "stop the server first" if alone else "the server may go on meanwhile"
+    assert meanwhile in refused.stderr
 
 
 def test_an_interrupted_scrub_says_how_to_go_on(spawn, vault: str, wait_until):
