@@ -34,11 +34,10 @@ from ..dedup.local import LocalVault
 from ..dedup.pull import pull
 from ..dedup.push import push
 from ..dedup.segments import CHUNK_BYTES, Literal, Tensor
-from ..store.catalogue import open_catalogue
-from ..store.open import open_backend
 from .demo import compare
 from .machine import save_rows
 from .model_files import WRITERS, Arrays, npy_bytes, safetensors_of
+from .vaults import open_vault
 from .weights import find_minilm, read_f32
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,8 +73,7 @@ def empty_vault() -> Iterator[tuple[LocalVault, Path]]:
     """Gives a vault in a temporary folder, and the folder."""
     with tempfile.TemporaryDirectory(prefix="weightvault-formats-") as temporary:
         root = Path(temporary)
-        catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
-        vault = LocalVault(open_backend(str(root / "objects")), catalogue, scratch=root)
+        vault = open_vault(root)
         try:
             yield vault, root
         finally:

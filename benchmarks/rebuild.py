@@ -24,18 +24,11 @@ from ..dedup.local import LocalVault
 from ..dedup.push import push
 from ..dedup.renew import rebuild_catalogue
 from ..dedup.undelete import undelete
-from ..store.catalogue import open_catalogue
-from ..store.open import open_backend
 from .machine import save_rows
 from .tiny_models import write_tiny_model
+from .vaults import open_vault
 
 _TESTS = Path(__file__).resolve().parents[1] / "tests"
-
-
-def open_vault(root: Path) -> LocalVault:
-    """A vault in a folder."""
-    catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
-    return LocalVault(open_backend(str(root / "objects")), catalogue, scratch=root)
 
 
 def build(vault: LocalVault, root: Path, models: int) -> None:

@@ -2,20 +2,18 @@
 
     python -m weightvault.benchmarks.web [--repos 1000 10000] [--save]
 
-A vault with made-up rows of so many repos (catalogues.py), and one real model of 10,000 small
-tensors pushed into it. The first answer of a page and the median and slowest of 20 more, in
-milliseconds of wall time over loopback; the server's processor time for the first answer and for
-the others, which says more on a machine that does other things, too; and its memory. --save writes
-results/web.csv.
+A made-up vault of so many repos (large_vaults.py), half of them one family, and one real model of
+10,000 small tensors pushed into it. The first answer of a page and the median and slowest of 20
+more, in milliseconds of wall time over loopback; the server's processor time for the first answer
+and for the others, which says more on a machine that does other things, too; and its memory.
+--save writes results/web.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,14 +23,13 @@ from typing import Any
 import httpx
 import numpy as np
 import psutil
+from safetensors.numpy import save_file
 
-from ..dedup.local import LocalVault
 from ..dedup.push import push
-from ..store.catalogue import open_catalogue
-from ..store.open import open_backend
-from .catalogues import fill_vault, name_of
+from .large_vaults import Shape, make_vault
 from .machine import save_rows
 from .servers import running_server
+from .vaults import open_vault
 
 RESULTS = Path(__file__).parent / "results" / "web.csv"
 _ROUNDS = 20
@@ -60,12 +57,14 @@ def main() -> None:
 def measure(root: Path, count: int) -> Iterator[dict[str, Any]]:
     """Yields a row for each kind of page of a vault with `count` repos."""
     folder = root / "vault"
-    fill_vault(folder, count)
+    folder.mkdir()
+    shape = Shape(count, tensors=300, shared=240, first_family=count // 2)
+    make_vault(f"sqlite:///{folder / 'catalogue.sqlite'}", folder / "objects", shape)
     _push_model(folder, root)
     with running_server(folder) as server:
         process = psutil.Process(server.process.pid)
         with httpx.Client(base_url=server.url, timeout=_TIMEOUT_SECONDS) as client:
-            for page, address in _pages(count):
+            for page, address in _pages(shape):
                 row = {"repos": count, "page": page, **_time(client, address, process)}
                 # Wall times say nothing where others keep the cores busy.
                 row["load"] = round(os.getloadavg()[0], 1)
@@ -74,8 +73,9 @@ def measure(root: Path, count: int) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def _pages(count: int) -> Iterator[tuple[str, str]]:
-    middle = name_of(count // 2)
+def _pages(shape: Shape) -> Iterator[tuple[str, str]]:
+    count = shape.repos
+    middle = shape.name_of(count // 2)
     yield "front", "/"
     yield "front, deep", f"/?order=updated&after={count // 3}"
     yield "by name, deep", f"/?order=name&after={middle}"
@@ -85,8 +85,8 @@ def _pages(count: int) -> Iterator[tuple[str, str]]:
     yield "files", f"/{_MODEL}/tree/main"
     yield "tensors", f"/{_MODEL}/tensors/main"
     yield "tensors, last page", f"/{_MODEL}/tensors/main?page=100"
-    yield "family of 100", f"/{name_of(count - 5)}/family"
-    yield f"family of {count // 2}", f"/{name_of(7)}/family"
+    yield "family of 100", f"/{shape.name_of(count - 5)}/family"
+    yield f"family of {count // 2}", f"/{shape.name_of(7)}/family"
     yield "storage", "/-/storage"
 
 
@@ -123,23 +123,12 @@ def _push_model(folder: Path, root: Path) -> None:
     model.mkdir()
     rng = np.random.default_rng(0)
     values = rng.normal(0, 0.02, (_MODEL_TENSORS, 64)).astype(np.float32)
-    header = {
-        f"blocks.{i:05d}.norm.weight": {
-            "dtype": "F32",
-            "shape": [64],
-            "data_offsets": [256 * i, 256 * i + 256],
-        }
-        for i in range(_MODEL_TENSORS)
-    }
-    text = json.dumps(header).encode()
-    (model / "model.safetensors").write_bytes(
-        struct.pack("<Q", len(text)) + text + values.tobytes()
-    )
+    tensors = {f"blocks.{i:05d}.norm.weight": row for i, row in enumerate(values)}
+    save_file(tensors, model / "model.safetensors")
     (model / "README.md").write_text(
         "---\nlicense: mit\n---\n# Many tensors\n\n" + "A line.\n\n" * 50
     )
-    catalogue = open_catalogue(f"sqlite:///{folder / 'catalogue.sqlite'}")
-    vault = LocalVault(open_backend(str(folder / "objects")), catalogue, scratch=folder)
+    vault = open_vault(folder)
     push(vault, model, _MODEL)
     vault.close()
 
