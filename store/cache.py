@@ -159,11 +159,17 @@ class CachedBackend(Backend):
 
     def _find_held(self) -> None:
         """Takes over what an earlier process left, oldest first to go."""
+        found: list[tuple[float, str, int]] = []
         with suppress(OSError):
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime):
-                self._note(path.name, path.stat().st_size)
-            self._make_room(0)
+            for path in self._folder.iterdir():
+                # Another process may remove it meanwhile.
+                with suppress(OSError):
+                    status = path.stat()
+                    found.append((status.st_mtime, path.name, status.st_size))
+        for _, name, size in sorted(found):
+            self._note(name, size)
+        self._make_room(0)
 
     def _drop(self, name: str) -> None:
         self._forget(name)

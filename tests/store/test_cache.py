@@ -65,6 +65,21 @@ def test_the_bound_is_kept_and_what_is_read_often_stays(far: CountingReads, tmp_
     assert far.requests == before
 
 
+def test_what_another_process_removes_meanwhile_hides_nothing_else(
+    far: CountingReads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is there when the folder is listed and gone when it is looked at."""
+    limit = 5 * (BLOCK + 8)
+    CachedBackend(far, tmp_path, limit).get(PACK, 0, 5 * BLOCK)
+    listed = list(tmp_path.iterdir())
+    listed[2].unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", lambda _: iter(listed))
+        cached = CachedBackend(far, tmp_path, limit)
+    cached.get(OTHER, 0, 4 * BLOCK)
+    assert folder_bytes(tmp_path) <= limit
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_damage_in_the_folder_is_never_handed_out(far: CountingReads, tmp_path: Path, damage: str):
     cached = CachedBackend(far, tmp_path, 1 << 20)
