@@ -121,11 +121,6 @@ def commit_row(
     return CommitRow(oid, repo, branch, parent, manifest, base, created, *told)
 
 
-def deletion(repo: str) -> Entry:
-    """Returns the entry that deletes a repo now."""
-    return Entry(repo, time.time())
-
-
 def pack_entry(entry: AnyEntry) -> tuple[str, bytes]:
     """Returns the key and the bytes of an entry."""
     data = _pack_outline(entry)

@@ -39,7 +39,7 @@ from .chunks import Buffer
 from .entries import Loose, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
 from .hashing import git_hasher
-from .journal import load_manifest, loose_row
+from .journal import follow, load_manifest, loose_row
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import write_marker
 from .names import check_repo
@@ -220,11 +220,10 @@ class IncomingFiles:
         )
         manifest = Manifest((loose.entry,), loose.chunk_bytes)
         data = pack_manifest(manifest)
-        now = time.time()
-        made = Loose(
-            repo, loose.sha256, loose.git_sha1, manifest_name(data), self._keep_seconds, now
-        )
         with store_errors():
+            now = follow(self._vault.catalogue.last_entry())
+            told = (repo, loose.sha256, loose.git_sha1, manifest_name(data))
+            made = Loose(*told, self._keep_seconds, now)
             if self._is_kept(loose_row(made, manifest), now):
                 return loose
             write_marker(self._vault.backend, self._vault.catalogue)

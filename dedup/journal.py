@@ -54,6 +54,8 @@ from .uses import chunk_uses, file_row
 # Clocks of several writers differ; entries this much older than the newest one known are looked
 # at again.
 CLOCK_MARGIN_SECONDS = 3600
+# What keys can tell apart.
+_TICK_SECONDS = 1e-6
 # Small objects: on S3 each takes a round trip, and connections are kept for as many.
 _READERS = 16
 
@@ -63,6 +65,12 @@ def write_entry(backend: Backend, entry: AnyEntry) -> str:
     key, data = pack_entry(entry)
     backend.put(key, data)
     return key
+
+
+def follow(last: str | None) -> float:
+    """Returns the time of an entry written now: later than that of the entry `last`, the newest one
+    known, though its writer's clock may be ahead."""
+    return max(time.time(), key_time(last) + _TICK_SECONDS if last else 0.0)
 
 
 def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None = None) -> int:

@@ -37,9 +37,12 @@ def rename_repo(vault: LocalVault, old: str, new: str) -> None:
             if oid not in present.commits:
                 manifest = vault.load_manifest(row.manifest)
                 data = pack_manifest(manifest)
-                vault.record_commit(replace(row, repo=new), manifest, data, time.time())
+                vault.record_commit(replace(row, repo=new), manifest, data)
         for change in changes_of(new, read_state(vault.catalogue, new), wanted, time.time()):
             vault.record(change)
+
+    def confirm() -> None:
         if read_state(vault.catalogue, old) != wanted:
             raise Conflict(f"{old} was changed while it was moved", "try again")
-    vault.delete_repo(old)
+
+    vault.delete_repo(old, confirm)

@@ -53,7 +53,7 @@ def undelete(vault: LocalVault, repo: str) -> Undeleted:
             raise Conflict(f"{repo} was pushed again since it was deleted", "rename or delete that")
         lost = [row for oid, row in state.commits.items() if oid not in present.commits]
         for row, manifest in [(row, _load(vault, row)) for row in lost]:
-            vault.record_commit(row, manifest, pack_manifest(manifest), time.time())
+            vault.record_commit(row, manifest, pack_manifest(manifest))
             journal.take(Entry(repo, row.created, row))
         # Branches that were moved or taken away, tags, and who may see it.
         present = journal.repos.get(repo, RepoState())

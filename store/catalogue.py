@@ -23,7 +23,7 @@ from .listing import file_totals, repo_rows
 from .migrate import OnStep
 from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
-from .refs import check_head, tagged_commit
+from .refs import check_head, hold_repo, tagged_commit
 from .rows import (
     CommitRow,
     FileRow,
@@ -48,6 +48,11 @@ from .schema import (
     settings,
 )
 from .spares import keep_spares, settle
+
+# What a journal entry will be, given the greatest key taken in, which it has to follow: its key,
+# and what stores it. Called when nobody else can change the repo any more, so that the entries of
+# one are in the order in which it changed, whatever clocks say.
+MakeEntry = Callable[[str | None], tuple[str, Callable[[], object]]]
 
 
 class Catalogue:
@@ -170,8 +175,7 @@ class Catalogue:
         row: CommitRow,
         entries: Sequence[FileRow],
         uses: Mapping[bytes, int],
-        key: str,
-        publish: Callable[[], Any] = lambda: None,
+        key: str | MakeEntry,
         *,
         hashes: Collection[HashRow] = (),
         exact: bool = False,
@@ -179,18 +183,20 @@ class Catalogue:
     ) -> None:
         """Records a commit, what it needs and the journal entry `key`, and moves its branch.
 
-        `uses`: the digests of its chunks, with what commit_chunks.uses says of each.
-        `publish` stores manifest and entry, inside the transaction: what it stores is relied on by
-        nobody else before, and never stored for what does not happen. `hashes` are those of files.
-        Raises NotFound when a chunk, or a base of one, is gone, unless it may be `partial`, and
-        with `exact` Superseded unless the branch is where the commit's parent says.
+        `uses`: the digests of its chunks, with what commit_chunks.uses says of each. An entry that
+        is still to be written (MakeEntry) is stored with its manifest inside the transaction: what
+        it stores is relied on by nobody else before, and never stored for what does not happen.
+        `hashes` are those of files. Raises NotFound when a chunk, or a base of one, is gone, unless
+        it may be `partial`, and with `exact` Superseded unless the branch is where the commit's
+        parent says.
         """
         with self.writing() as connection:
             hold_store(connection)
-            if not self.take_entry(connection, key):
+            if isinstance(key, str) and not self.take_entry(connection, key):
                 return
             self.add_once(connection, repos, [{"name": row.repo}])
-            repo_id = connection.scalar(select(repos.c.id).where(repos.c.name == row.repo))
+            repo_id = hold_repo(connection, row.repo)
+            publish = self._make_entry(connection, key)
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
@@ -210,12 +216,21 @@ class Catalogue:
         with self.writing() as connection:
             self.take_entry(connection, key)
 
-    def delete_repo(self, repo: str, key: str) -> None:
-        """Removes a repo with its commits, as the journal entry `key` says."""
+    def delete_repo(
+        self, repo: str, key: str | MakeEntry, confirm: Callable[[], object] = lambda: None
+    ) -> None:
+        """Removes a repo with its commits, as the journal entry `key` says, which may be still to
+        be written. Nobody commits to the repo between `confirm`, which may raise, and that."""
         with self.writing() as connection:
-            if self.take_entry(connection, key):
-                connection.execute(delete(repos).where(repos.c.name == repo))
-                connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+            if isinstance(key, str) and not self.take_entry(connection, key):
+                return
+            if not isinstance(key, str):
+                hold_repo(connection, repo)
+                confirm()
+            publish = self._make_entry(connection, key)
+            connection.execute(delete(repos).where(repos.c.name == repo))
+            connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+            publish()
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
         """Returns the commit that a branch, commit id or tag of `repo` names, in this order."""
@@ -333,6 +348,14 @@ class Catalogue:
     def take_entry(self, connection: Connection, key: str) -> bool:
         """Notes a journal entry; says whether it was new."""
         return self.add_once(connection, journal, [{"key": key}]) > 0
+
+    def _make_entry(self, connection: Connection, key: str | MakeEntry) -> Callable[[], object]:
+        """Takes the key of an entry that is still to be written; returns what writes it."""
+        if isinstance(key, str):
+            return lambda: None
+        made, publish = key(connection.scalar(select(func.max(journal.c.key))))
+        self.take_entry(connection, made)
+        return publish
 
     def add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
         """Inserts the rows that are not there yet; returns how many."""

@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from .errors import Superseded
-from .rows import CommitRow, commit_columns
+from .rows import CommitRow, commit_columns, hold_rows
 from .schema import commits, refs, repos, tags
 
 if TYPE_CHECKING:
     from .catalogue import Catalogue
 
 _TABLES = {"branch": refs, "tag": tags}
+
+
+def hold_repo(connection: Connection, repo: str) -> int:
+    """Returns the id of a repo, to which nobody else commits until the transaction ends
+    (PostgreSQL). Raises Superseded where it is gone."""
+    found = connection.scalar(hold_rows(select(repos.c.id).where(repos.c.name == repo)))
+    if found is None:
+        raise Superseded(f"repo {repo} was deleted at this moment")
+    return found
 
 
 def check_head(connection: Connection, repo_id: int | None, branch: str, oid: str | None) -> None:

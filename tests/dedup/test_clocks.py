@@ -1,0 +1,135 @@
+"""The journal tells what happened in the order in which it did: servers' clocks differ by minutes,
+and what two of them do to one repo at a time happens one after the other."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from catalogue_rows import read_rows
+from models import make_weights, write_model
+from upkeep import assert_pulls
+
+from weightvault.api.tokens import create_token, recognise, revoke_token
+from weightvault.dedup import local as local_module
+from weightvault.dedup import rename as rename_module
+from weightvault.dedup.errors import Conflict
+from weightvault.dedup.history import History
+from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.local import LocalVault
+from weightvault.dedup.push import push
+from weightvault.dedup.rename import rename_repo
+from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.undelete import undelete
+
+AHEAD_SECONDS = 300.0
+
+
+@contextmanager
+def clock_ahead() -> Iterator[None]:
+    """Within, it is a server whose clock is ahead that works."""
+    real = time.time
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time", lambda: real() + AHEAD_SECONDS)
+        yield
+
+
+def assert_rebuilt_equal(vault: LocalVault) -> None:
+    before = read_rows(vault.catalogue)
+    rebuild_catalogue(vault.backend, vault.catalogue)
+    assert read_rows(vault.catalogue) == before
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    return [write_model(tmp_path / f"source{i}", make_weights(i)) for i in range(2)]
+
+
+def test_pushes_after_those_of_a_clock_ahead_are_the_newest(
+    local: LocalVault, sources: list[Path], tmp_path: Path
+):
+    with clock_ahead():
+        push(local, sources[0], "org/m")
+    push(local, sources[1], "org/m")
+    assert_rebuilt_equal(local)
+    assert_pulls(local, "org/m", sources[1], tmp_path / "out")
+
+
+def test_what_came_after_a_deletion_is_not_deleted(
+    local: LocalVault, sources: list[Path], tmp_path: Path
+):
+    with clock_ahead():
+        for repo in ("org/again", "org/back"):
+            push(local, sources[0], repo)
+            local.delete_repo(repo)
+    push(local, sources[1], "org/again")
+    undelete(local, "org/back")
+    assert_rebuilt_equal(local)
+    assert_pulls(local, "org/again", sources[1], tmp_path / "again")
+    assert_pulls(local, "org/back", sources[0], tmp_path / "back")
+
+
+def test_refs_tokens_and_uploads_are_what_they_became_last(local: LocalVault, sources: list[Path]):
+    incoming = IncomingFiles(local)
+    history = History(local, incoming)
+    with clock_ahead():
+        push(local, sources[0], "org/m")
+        history.create_branch("org/m", "dev", "main")
+        history.delete_branch("org/m", "dev")
+        history.set_public("org/m", True)
+        push(local, sources[0], "org/gone")
+        local.delete_repo("org/gone")
+        token = create_token(local, "robot", "read")
+    history.create_branch("org/m", "dev", "main")
+    history.set_public("org/m", False)
+    incoming.add([b"uploaded"], "org/gone")
+    revoke_token(local, "robot")
+    assert_rebuilt_equal(local)
+    assert recognise(local, token.secret) is None
+
+
+def test_a_deletion_in_the_middle_of_a_commit_comes_first(
+    on_each_database: LocalVault,
+    sources: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    vault = on_each_database
+    push(vault, sources[0], "org/m")
+    secure = local_module.secure
+
+    def delete_meanwhile(*args: object) -> None:
+        monkeypatch.undo()
+        secure(*args)  # type: ignore[arg-type]
+        vault.delete_repo("org/m")
+
+    monkeypatch.setattr(local_module, "secure", delete_meanwhile)
+    push(vault, sources[1], "org/m")
+    assert_rebuilt_equal(vault)
+    assert_pulls(vault, "org/m", sources[1], tmp_path / "out")
+
+
+def test_a_push_at_the_end_of_a_renaming_is_not_deleted(
+    on_each_database: LocalVault, sources: list[Path], monkeypatch: pytest.MonkeyPatch
+):
+    """It comes after the last look at the repo that is to go, as long as it can."""
+    vault = on_each_database
+    push(vault, sources[0], "org/m")
+    require_repo = LocalVault.require_repo
+    calls = 0
+
+    def push_meanwhile(self: LocalVault, repo: str) -> None:
+        nonlocal calls
+        require_repo(self, repo)
+        calls += 1
+        if calls == 2:
+            monkeypatch.undo()
+            push(vault, sources[1], "org/m")
+
+    monkeypatch.setattr(LocalVault, "require_repo", push_meanwhile)
+    with pytest.raises(Conflict, match="changed while"):
+        rename_repo(vault, "org/m", "org/n")
+    assert len(rename_module.read_state(vault.catalogue, "org/m").commits) == 2
