@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,10 @@ from ..store.rows import CommitRow
 from ..store.tokens import list_tokens
 from ..store.xorbs import end_generation, find_generation
 from .chunks import ChunkReader
-from .entries import AnyEntry, Entry, TokenChange, key_time, pack_entry, parse_entry
+from .entries import AnyEntry, Entry, TokenChange, pack_entry, parse_entry
 from .errors import VaultError
 from .frames import read_frames
-from .journal import list_keys, load_manifest
+from .journal import follow, list_keys, load_manifest
 from .manifest import ChunkUse
 from .marker import restore_marker
 from .replay import Replay, RepoState, changes_of, read_state
@@ -53,7 +52,7 @@ def mend_object(vault: LocalVault, key: str, *, dry_run: bool) -> Mended:
         _mend_sketches(vault, key.rpartition("/")[2])
     elif kind == "journal":
         _quarantine(vault, key)
-        _complete_journal(vault, key)
+        _complete_journal(vault)
     elif kind == "xorbs":
         _give_up_xorb(vault, key)
         return Mended(True, "removed: its clients send what they have again")
@@ -95,31 +94,30 @@ def _mend_sketches(vault: LocalVault, pack: str) -> None:
     vault.backend.put(sketches_key(pack), pack_sketches(entries, sketches))
 
 
-def _complete_journal(vault: LocalVault, lost_key: str) -> None:
+def _complete_journal(vault: LocalVault) -> None:
     """Writes what the journal lacks for its replay to give what the catalogue has.
 
-    A lost commit is written again, with its own time; a lost deletion is seen by repos that the
-    journal alone would bring back, and gets the time of the lost entry. So does a token. Branches,
-    tags and visibility are brought to what they are now.
+    A lost commit is written again; a lost deletion is seen by repos that the journal alone would
+    bring back, a lost token by its absence. Branches, tags and visibility are brought to what they
+    are. All of it comes after what there is: a commit may have been brought back after a deletion.
     """
-    told, now = _replay(vault), time.time()
-    known = _repos_of(vault)
+    told, known = _replay(vault), _repos_of(vault)
     for repo in sorted(told.repos.keys() | known.keys()):
         before, after = told.repos.get(repo, RepoState()), known.get(repo, RepoState())
         if before.commits.keys() - after.commits.keys():
-            _put(vault, Entry(repo, key_time(lost_key)))
+            _put(vault, Entry(repo, 0.0))
             # Those that it has now are younger than its deletion, or lost with it.
             before = RepoState()
         for oid, row in after.commits.items():
             if oid not in before.commits:
-                _put(vault, Entry(row.repo, row.created, row, _hashes_of(vault, row)))
+                _put(vault, Entry(row.repo, 0.0, row, _hashes_of(vault, row)))
     told = _replay(vault)
     for repo, after in known.items():
-        for change in changes_of(repo, told.repos.get(repo, RepoState()), after, now):
+        for change in changes_of(repo, told.repos.get(repo, RepoState()), after, 0.0):
             _put(vault, change)
     for token in list_tokens(vault.catalogue):
         if told.tokens.get(token.id) != token:
-            _put(vault, TokenChange(token, key_time(lost_key)))
+            _put(vault, TokenChange(token, 0.0))
 
 
 def _hashes_of(vault: LocalVault, row: CommitRow) -> tuple[HashRow, ...]:
@@ -147,7 +145,8 @@ def _replay(vault: LocalVault) -> Replay:
 
 
 def _put(vault: LocalVault, entry: AnyEntry) -> None:
-    key, data = pack_entry(entry)
+    """Writes an entry of now."""
+    key, data = pack_entry(replace(entry, created=follow(vault.catalogue.last_entry())))
     vault.backend.put(key, data)
     # The catalogue has what it says; it is not to be carried out once more.
     vault.catalogue.pass_entry(key)

@@ -1,7 +1,6 @@
 """What damage leaves is mended from copies, and the rest of it is named."""
 
 import shutil
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.undelete import undelete
 from weightvault.store.scrubbing import list_findings
 from weightvault.store.tokens import TokenRow
 
@@ -131,25 +131,27 @@ def test_small_objects_are_made_anew(local: LocalVault, tmp_path: Path, kind: st
 
 
 def test_every_entry_of_the_journal_can_be_lost(local: LocalVault, tmp_path: Path):
-    """Commits, deletions, branches and tags made, moved and taken away, visibility, tokens: what
-    the rest of the journal leads to after the repair is what the catalogue has."""
+    """Commits, deletions, what was brought back after one, branches and tags made, moved and taken
+    away, visibility, tokens: what the rest of the journal leads to after the repair is what the
+    catalogue has."""
+    push(local, tmp_path / "org/other", "org/back")
+    local.delete_repo("org/back")
+    undelete(local, "org/back")
     first = local.resolve("org/base").commit.id
     second = push(local, tmp_path / "org/other", "org/base").commit.id
     token = TokenRow("t1", "ci", bytes(32), "write", "org", 1.0)
-    for number, entry in enumerate(
-        [
-            TokenChange(token, 1.0),
-            TokenChange(replace(token, revoked=2.0), 2.0),
-            RefChange("org/base", "branch", "dev", first, 0.0),
-            RefChange("org/base", "branch", "gone", first, 0.0),
-            RefChange("org/base", "branch", "gone", None, 0.0),
-            RefChange("org/base", "tag", "v1", first, 0.0, "first"),
-            RefChange("org/base", "tag", "v2", second, 0.0),
-            RefChange("org/base", "branch", "main", first, 0.0),
-            Visibility("org/base", True, 0.0),
-        ]
+    for entry in (
+        TokenChange(token, 1.0),
+        TokenChange(replace(token, revoked=2.0), 2.0),
+        RefChange("org/base", "branch", "dev", first, 0.0),
+        RefChange("org/base", "branch", "gone", first, 0.0),
+        RefChange("org/base", "branch", "gone", None, 0.0),
+        RefChange("org/base", "tag", "v1", first, 0.0, "first"),
+        RefChange("org/base", "tag", "v2", second, 0.0),
+        RefChange("org/base", "branch", "main", first, 0.0),
+        Visibility("org/base", True, 0.0),
     ):
-        local.record(replace(entry, created=time.time() + number / 1000))
+        local.record(entry)
     rows = read_rows(local.catalogue)
     for path in objects(tmp_path, "journal"):
         kept = shutil.copytree(tmp_path / "vault", tmp_path / f"copy-{path.name}")
