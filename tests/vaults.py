@@ -19,6 +19,14 @@ def open_local(root: Path, wrap: Callable[[Backend], Backend] = lambda b: b) -> 
     return LocalVault(backend, catalogue, scratch=root)
 
 
+def open_anew(root: Path) -> LocalVault:
+    """The vault in the folder `root`, which is closed, after its catalogue was lost: under one that
+    is built from the objects."""
+    for file in root.glob("catalogue.sqlite*"):
+        file.unlink()
+    return open_local(root)
+
+
 class Wrapper(Backend):
     """Passes everything on to another backend; subclasses change what they test."""
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
+from upkeep import Clock, gc
 from vaults import open_local
 from xet_samples import PLAIN, pack_file, pack_shard, pack_xorb
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.incoming import IncomingFiles, LooseFile
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import Manifest
@@ -20,14 +19,6 @@ from weightvault.dedup.xet.shard import Shard
 from weightvault.dedup.xet.uploads import XetUploads
 
 Segments = Sequence[tuple[bytes, Sequence[bytes], int]]
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.time() + self.ahead
 
 
 class Server:
@@ -97,7 +88,7 @@ class Server:
 
     def collect(self, grace: float = 0.0) -> None:
         # Objects as old as the grace are not yet gone: files have the time of the real clock.
-        Collector(self.vault, grace_seconds=grace, now=self.clock).run()
+        gc(self.vault, grace, now=self.clock)
 
 
 def make_chunks(seed: int, count: int, size: int = 5000) -> list[bytes]:

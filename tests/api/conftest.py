@@ -22,6 +22,7 @@ from models import make_weights, write_model
 from vaults import open_local
 
 from weightvault.api.cli import cli
+from weightvault.api.client import HttpVault
 from weightvault.api.server import create_app
 from weightvault.dedup.local import LocalVault
 
@@ -84,6 +85,14 @@ def web(live: str) -> Iterator[httpx.Client]:
     """Plain HTTP to a server of `local`."""
     with httpx.Client(base_url=live, trust_env=False) as client:
         yield client
+
+
+@pytest.fixture
+def remote(live: str) -> Iterator[HttpVault]:
+    """A client of the server `live`."""
+    vault = HttpVault(live)
+    yield vault
+    vault.close()
 
 
 Runner = Callable[..., click.testing.Result]

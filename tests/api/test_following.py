@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ class Diary(Progress):
     def __init__(self) -> None:
         self.entries: list[Any] = []
 
-    def begin(self, task: str, total: int, unit: str | None = None) -> None:
+    def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         self.entries += [(task, total, unit), 0]
 
     def advance(self, count: int) -> None:
@@ -49,13 +49,6 @@ def pushed(local: LocalVault, model: Path) -> LocalVault:
     """The vault behind the server, with a model in it."""
     push(local, model, "org/model")
     return local
-
-
-@pytest.fixture
-def remote(live: str) -> Iterator[HttpVault]:
-    vault = HttpVault(live)
-    yield vault
-    vault.close()
 
 
 @pytest.mark.parametrize("length", [1, 7, PLENTY])

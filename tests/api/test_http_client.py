@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -33,14 +33,6 @@ from weightvault.dedup.push import push
 from weightvault.dedup.reporting.model import DIMENSIONS, Query
 
 Answering = Callable[[list[bytes]], str]
-
-
-@pytest.fixture
-def remote(live: str) -> Iterator[HttpVault]:
-    """A client of the server `live`."""
-    vault = HttpVault(live)
-    yield vault
-    vault.close()
 
 
 def answer(status: str, body: bytes = b"", **headers: str) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, keys, model
-from vaults import open_local
+from vaults import open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import Conflict
@@ -99,9 +99,7 @@ def test_packs_of_dead_pushes_go(tmp_path: Path):
     with pytest.raises(Conflict):
         push(vault, path, "org/m")
     vault.close()
-    for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
-        file.unlink()
-    reopened = open_local(tmp_path / "vault")
+    reopened = open_anew(tmp_path / "vault")
     assert gc(reopened).removed == 1
     assert keys(reopened) - {"weightvault.json"} == {
         k for k in keys(reopened) if k.startswith("journal/")

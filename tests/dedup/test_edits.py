@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from families_at_work import optimise_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import make_weights, read_folder, write_model
@@ -80,9 +81,7 @@ def test_upkeep_leaves_patches_whole(local: LocalVault, tmp_path: Path):
             lines.insert(50, "One line more.\n")
         push_texts(local, tmp_path / "m", f"org/m{version % 2}", {"log.txt": "".join(lines)})
     local.delete_repo("org/m0")
-    cursor: int | None = 0
-    while cursor is not None:
-        cursor = local.optimise(cursor).cursor
+    optimise_all(local)
     Collector(local, grace_seconds=0).run()
     assert Scrubber(local).run().problems == []
     pull(local, "org/m1", tmp_path / "back")

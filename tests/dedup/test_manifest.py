@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import zstandard
 from blake3 import blake3
+from chunk_samples import digest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,10 +23,6 @@ from weightvault.dedup.manifest import (
 from weightvault.dedup.segments import Bundle, Literal, Opaque, Tensor
 
 CHUNK = 1 << 16
-
-
-def digest(*parts: object) -> bytes:
-    return blake3(repr(parts).encode()).digest()
 
 
 @st.composite

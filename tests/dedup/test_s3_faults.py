@@ -8,7 +8,7 @@ import pytest
 from models import make_weights, read_folder, tune, write_model
 from s3_faults import FaultProxy, cut, flip, forward, refuse, reset, reset_after, shorten
 from s3_server import S3Server
-from vaults import Wrapper, open_local
+from vaults import Wrapper, open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
@@ -189,10 +189,3 @@ def test_late_listings_lose_nothing(tmp_path: Path, seed: int):
                 assert read_folder(tmp_path / "out" / repo) == read_folder(source)
         assert Scrubber(vault).run().problems == []
         vault.close()
-
-
-def open_anew(root: Path) -> LocalVault:
-    """The same store under a catalogue that was built from its objects."""
-    for file in root.glob("catalogue.sqlite*"):
-        file.unlink()
-    return open_local(root)

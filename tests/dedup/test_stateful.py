@@ -9,7 +9,7 @@ from crashes import Crash, Faults, open_faulty
 from hypothesis.stateful import invariant, precondition, rule
 from machines import ModelMachine, at_length, brief
 from models import read_folder
-from vaults import open_local
+from vaults import open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
@@ -111,9 +111,7 @@ class VaultMachine(ModelMachine):
     def lose_the_catalogue(self) -> None:
         before = self.vault.report().by_repo
         self.vault.close()
-        for file in (self.root / "vault").glob("catalogue.sqlite*"):
-            file.unlink()
-        self.vault = open_local(self.root / "vault")
+        self.vault = open_anew(self.root / "vault")
         assert [r.name for r in self.vault.report().by_repo] == [r.name for r in before]
 
     @precondition(lambda self: self.held)

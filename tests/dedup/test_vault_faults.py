@@ -12,7 +12,7 @@ from models import (
     write_model,
 )
 from upkeep import assert_pulls, gc
-from vaults import FailingWrites, open_local
+from vaults import FailingWrites, open_anew, open_local
 
 from weightvault.dedup.errors import (
     Corrupt,
@@ -73,9 +73,7 @@ def test_catalogue_is_rebuilt_from_the_objects(tmp_path: Path, model: Path):
     vault.delete_repo("org/gone")
     report, repos = vault.report(), vault.list_repos()
     vault.close()
-    for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
-        file.unlink()
-    rebuilt = open_local(tmp_path / "vault")
+    rebuilt = open_anew(tmp_path / "vault")
     assert rebuilt.report() == report
     assert rebuilt.list_repos() == repos
     pull(rebuilt, "org/t", tmp_path / "out")
@@ -114,9 +112,7 @@ def test_a_lost_object_and_a_lost_catalogue_leave_the_rest(tmp_path: Path, model
 def lose_catalogue(vault: LocalVault, root: Path) -> LocalVault:
     """Opens the vault anew without what it knew."""
     vault.close()
-    for file in (root / "vault").glob("catalogue.sqlite*"):
-        file.unlink()
-    return open_local(root / "vault")
+    return open_anew(root / "vault")
 
 
 def test_second_catalogue_follows_the_first(tmp_path: Path, model: Path):

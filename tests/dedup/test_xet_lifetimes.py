@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from vaults import open_anew
 from xet_samples import pack_file, pack_xorb
 from xet_server import Server, make_chunks
 
@@ -160,9 +161,7 @@ def test_rebuilt_catalogue_keeps_files_and_starts_a_new_generation(server: Serve
     server.send_file("org/model", chunks)
     before = server.uploads.open_generation("org")
     server.vault.close()
-    for path in server.root.glob("catalogue.sqlite*"):
-        path.unlink()
-    server.open()
+    server.serve(open_anew(server.root))
     assert server.read("org/model", b"".join(chunks)) == b"".join(chunks)
     assert server.uploads.open_generation("org").name != before.name
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from blake3 import blake3
+from chunk_samples import digest
 
 from weightvault.store.browse import (
     RepoLine,
@@ -21,10 +21,6 @@ from weightvault.store.rows import CommitRow, FileRow
 
 NAMES = [f"org-{i % 3}/m{i:02d}" for i in range(25)]
 CHAIN = [f"{number:040x}" for number in range(200, 210)]
-
-
-def digest(*parts: object) -> bytes:
-    return blake3(repr(parts).encode()).digest()
 
 
 def commit(
