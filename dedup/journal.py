@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
@@ -92,6 +92,9 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
                 catalogue.pass_entry(key)
                 # Other repos may have the same files, whose hashes are told once.
                 record_hashes(catalogue, entry.hashes)
+            elif isinstance(entry, Loose):
+                gone = key < deleted.get(entry.repo, "")
+                _apply_loose(backend, catalogue, key, entry, deleted=gone)
             else:
                 apply_entry(backend, catalogue, key, entry)
             advance(listed[key])
@@ -182,16 +185,24 @@ def _apply_commit(
         catalogue.add_commit(*values, hashes=hashes, partial=True)
 
 
-def _apply_loose(backend: Backend, catalogue: Catalogue, key: str, entry: Loose) -> None:
-    """What has expired may be gone, and it is gone for good where a repo was deleted since."""
+def _apply_loose(
+    backend: Backend, catalogue: Catalogue, key: str, entry: Loose, *, deleted: bool = False
+) -> None:
+    """What has expired may be gone, and it is gone for good where its repo was `deleted` since."""
     if entry.expires > time.time():
-        try:
+        with suppress(NotFound, Corrupt):
             manifest = load_manifest(backend, entry.manifest)
             row = loose_row(entry, manifest)
-            add_loose(catalogue, row, entry.git_sha1, list(manifest.digests()), key)
+            values = row, entry.git_sha1, list(manifest.digests()), key
+            try:
+                add_loose(catalogue, *values)
+            except NotFound:
+                if deleted:
+                    raise
+                # As with those of a commit.
+                learn_packs(backend, catalogue, removed_too=True)
+                add_loose(catalogue, *values)
             return
-        except NotFound:
-            pass
     catalogue.pass_entry(key)
 
 

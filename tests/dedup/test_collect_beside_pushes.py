@@ -14,6 +14,7 @@ from weightvault.dedup.chunks import ChunkReader
 from weightvault.dedup.coding import encode_tensor
 from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict
+from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.packing import add_frame
@@ -217,6 +218,25 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
     collector._remove(found)
     assert stages == ["remove"]
     assert_pulls(here, "org/kept", path, tmp_path / "out")
+
+
+def test_an_upload_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path: Path):
+    """As above, of a file that was uploaded and that no commit names yet."""
+    here, there = pair
+    data = bytes(1000) + b"uploaded"
+    uploads = IncomingFiles(there)
+    file = uploads.add([data], "org/kept")
+    there.delete_repo(push(there, model(tmp_path, 1), "org/kept").commit.repo)
+    journal.catch_up(here.backend, here.catalogue)
+    here.backend = paused = Pausing(here.backend, "journal/")
+    collector = Collector(here, grace_seconds=0)
+    found = Collected()
+    collector._look()
+    collector._retire(found)
+    paused.action = lambda: uploads.keep(file, "org/kept")
+    collector._remove(found)
+    gc(here)
+    assert b"".join(map(bytes, uploads.read(file))) == data
 
 
 def test_pushes_deletions_and_collections_at_once(local: LocalVault, tmp_path: Path):

@@ -21,13 +21,14 @@ from weightvault.dedup.errors import InvalidUpload, VaultError
 from weightvault.dedup.history import AddFile, DeleteFile, History, Message
 from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local import LocalVault
-from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.manifest import Manifest, manifest_key
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.segments import Tensor
 from weightvault.dedup.uncoded import code_some
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.errors import Unavailable
+from weightvault.store.loose import find_loose
 from weightvault.store.open import open_backend
 from weightvault.store.uncoded import claim_chunks, count_uncoded
 
@@ -133,6 +134,17 @@ def test_another_server_and_a_new_catalogue_see_it(local: LocalVault, tmp_path: 
     assert found
     assert content(second, found) == WEIGHTS
     other.close()
+
+
+def test_a_damaged_manifest_takes_its_own_file_along_and_no_other(local: LocalVault):
+    uploads = IncomingFiles(local)
+    lost, kept = (uploads.add([data], "org/m") for data in (b"lost", b"kept"))
+    (row,) = find_loose(local.catalogue, lost.sha256, time.time())
+    local.backend.put(manifest_key(row.manifest), b"damaged")
+    rebuild_catalogue(local.backend, local.catalogue)
+    assert uploads.get(lost.sha256, "org/m") is None
+    assert uploads.get(kept.sha256, "org/m") == kept
+    assert uploads.get(uploads.add([b"lost"], "org/m").sha256, "org/m") == lost
 
 
 def test_again_changes_nothing(local: LocalVault):
