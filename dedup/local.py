@@ -285,16 +285,17 @@ class LocalVault(VaultReader):
             self.backend.put(sketches_key(name), pack_sketches(entries, sketches))
             put_pack()
 
+        def ensure() -> None:
+            # Until it is on record nothing knows the pack: a collection without grace may have
+            # taken it.
+            if not self.backend.exists(pack_key(name)):
+                put()
+
         write_marker(self.backend, self.catalogue)
         reclaim_pack(self.backend, self.catalogue, name)
         put()
         rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
-        added = self.catalogue.add_pack(name, size, entries, rows)
-        # Between the two lines above nothing knew the pack, so a collection without grace may have
-        # taken it; from now on it is known.
-        if not self.backend.exists(pack_key(name)):
-            put()
-        return added
+        return self.catalogue.add_pack(name, size, entries, rows, ensure)
 
     def record_commit(
         self,

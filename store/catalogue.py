@@ -140,17 +140,20 @@ class Catalogue:
         size: int,
         entries: Sequence[PackEntry],
         found: Sequence[SketchRow] = (),
+        ensure: Callable[[], object] = lambda: None,
     ) -> int:
         """Records a stored pack of `size` bytes; returns how many of its chunks were new.
 
         `found`: sketches of its chunks. A chunk that already has a frame keeps it, and the pack's
         becomes a spare one; a base that has become a delta meanwhile stands alone again. Recording
-        a pack again changes nothing.
+        a pack again changes nothing. `ensure` stores the object if it was taken away; inside the
+        transaction nobody does.
         """
         frame_bytes = sum(e.frame_bytes for e in entries)
         values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
         with self.writing() as connection:
             hold_store(connection)
+            ensure()
             self.add_once(connection, packs, [values])
             lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from crashes import Crash
 from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, model
 from vaults import Wrapper, open_local
@@ -70,6 +71,35 @@ def test_a_collection_without_grace_in_the_middle_of_a_push(tmp_path: Path, pref
     push(vault, second, "org/second")
     gc(vault)
     assert_pulls(vault, "org/mixed", mixed, tmp_path / "out2")
+    vault.close()
+
+
+class Collecting(Wrapper):
+    """Collects as soon as a pack is there; the process dies before it puts that again."""
+
+    collect: Callable[[], object]
+    packs = 0
+
+    def put_file(self, key: str, path) -> None:
+        self.packs += 1
+        if self.packs > 1:
+            raise Crash
+        self.inner.put_file(key, path)
+        self.collect()
+
+
+def test_a_push_that_dies_when_its_pack_was_just_collected(tmp_path: Path):
+    """The pack is not on record then: a later push would count on it."""
+    vault = open_local(tmp_path / "vault", Collecting)
+    assert isinstance(vault.backend, Collecting)
+    vault.backend.collect = lambda: gc(vault)
+    source = model(tmp_path, 1)
+    with pytest.raises(Crash):
+        push(vault, source, "org/m")
+    vault.close()
+    vault = open_local(tmp_path / "vault")
+    push(vault, source, "org/m")
+    assert_pulls(vault, "org/m", source, tmp_path / "out")
     vault.close()
 
 
