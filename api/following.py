@@ -28,7 +28,7 @@ class _State:
 
     task: str
     done: int
-    total: int
+    total: int | None
     unit: str | None
 
 

@@ -23,13 +23,14 @@ def make_progress(stream: TextIO | None = None) -> Progress:
 
 
 class LineProgress(Progress):
-    """Prints a line every ten seconds and one at the end of each task."""
+    """Prints a line every ten seconds and one at the end of each task, unless that is of unknown
+    length and was over sooner."""
 
     def __init__(self, stream: TextIO, line_seconds: float = _LINE_SECONDS) -> None:
         self._stream = stream
         self._line_seconds = line_seconds
 
-    def begin(self, task: str, total: int, unit: str | None = None) -> None:
+    def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         """See Progress.begin."""
         self._task, self._total, self._unit, self._done = task, total, unit, 0
         self._started = self._shown = time.monotonic()
@@ -44,10 +45,14 @@ class LineProgress(Progress):
 
     def end(self) -> None:
         """See Progress.end."""
-        if self._total:
-            self._print(time.monotonic())
+        now = time.monotonic()
+        if self._total or (self._total is None and now - self._started >= self._line_seconds):
+            self._print(now)
 
     def _print(self, now: float) -> None:
+        if self._total is None:
+            print(f"{self._task}: {now - self._started:.0f} s", file=self._stream, flush=True)
+            return
         share = format_percent(self._done, self._total)
         if self._unit is not None:
             said = f"{self._done} of {self._total} {self._unit} ({share})"
@@ -59,14 +64,15 @@ class LineProgress(Progress):
 
 
 class BarProgress(Progress):
-    """Draws a bar with what is done of the current task, the rate of bytes, and time left."""
+    """Draws a bar with what is done of the current task, the rate of bytes, and time left; while
+    nobody knows how much there is, one that only moves. Nothing to do is not worth a bar."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def begin(self, task: str, total: int, unit: str | None = None) -> None:
+    def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         """See Progress.begin."""
-        self._bar = _make_bar(self._stream, unit)
+        self._bar = _make_bar(self._stream, total, unit)
         self._bar.start()
         self._task = self._bar.add_task(task, total=total)
 
@@ -79,7 +85,7 @@ class BarProgress(Progress):
         self._bar.stop()
 
 
-def _make_bar(stream: TextIO, unit: str | None) -> RichBar:
+def _make_bar(stream: TextIO, total: int | None, unit: str | None) -> RichBar:
     # rich takes 0.1 s to import, which a run without a terminal need not pay.
     from rich.console import Console
     from rich.progress import (
@@ -89,6 +95,7 @@ def _make_bar(stream: TextIO, unit: str | None) -> RichBar:
         ProgressColumn,
         Task,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
     )
     from rich.progress import Progress as Bar
@@ -101,14 +108,17 @@ def _make_bar(stream: TextIO, unit: str | None) -> RichBar:
             speed = task.finished_speed or task.speed or 0.0
             return Text(f"{format_bytes(speed)}/s", style="progress.data.speed")
 
-    if unit is None:
-        counts = (DownloadColumn(binary_units=True), RateColumn())
+    if total is None:
+        counts = (TimeElapsedColumn(),)
+    elif unit is None:
+        counts = (DownloadColumn(binary_units=True), RateColumn(), TimeRemainingColumn())
     else:
-        counts = (MofNCompleteColumn(), TextColumn(unit))
+        counts = (MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         *counts,
-        TimeRemainingColumn(),
         console=Console(file=stream),
+        transient=total is None,
+        disable=total == 0,
     )

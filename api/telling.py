@@ -74,7 +74,7 @@ class _Telling(Progress):
     def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
         self._write = write
 
-    def begin(self, task: str, total: int, unit: str | None = None) -> None:
+    def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         """See Progress.begin."""
         self._task, self._done, self._total, self._unit = task, 0, total, unit
         self._tell()

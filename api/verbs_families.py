@@ -65,8 +65,7 @@ def optimise(session: Session, dry_run: bool) -> None:
 def _steps(vault: Vault, dry_run: bool, progress: Progress) -> Iterator[OptimiseStep]:
     cursor: int | None = 0
     left = vault.count_centres()
-    progress.begin("optimising", left, "chunks")
-    try:
+    with progress.running("optimising", left, "chunks"):
         while cursor is not None:
             step = vault.optimise(cursor, dry_run=dry_run)
             cursor = step.cursor
@@ -75,8 +74,6 @@ def _steps(vault: Vault, dry_run: bool, progress: Progress) -> Iterator[Optimise
             left -= seen
             progress.advance(seen)
             yield step
-    finally:
-        progress.end()
 
 
 def _saved(total: dict[str, int]) -> int:

@@ -55,15 +55,11 @@ def _check_all(
 ) -> list[str]:
     """Returns the problems of all things, in their order, several being looked at at a time."""
     problems: list[str] = []
-    progress.begin(task, len(things), unit)
-    try:
-        with ThreadPoolExecutor(_AT_ONCE, "check") as pool:
-            for start in range(0, len(things), _AT_ONCE):
-                for found in pool.map(check, things[start : start + _AT_ONCE]):
-                    problems += found
-                    progress.advance(1)
-    finally:
-        progress.end()
+    with progress.running(task, len(things), unit), ThreadPoolExecutor(_AT_ONCE, "check") as pool:
+        for start in range(0, len(things), _AT_ONCE):
+            for found in pool.map(check, things[start : start + _AT_ONCE]):
+                problems += found
+                progress.advance(1)
     return problems
 
 

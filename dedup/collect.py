@@ -124,7 +124,7 @@ class Collector:
         self._look()
         forget_unused(self._catalogue, self._objects, self._now(), self._grace)
         if self._copies_from is not None:
-            found.copied_bytes = copy_bases(self._vault, self._copies_from)
+            found.copied_bytes = copy_bases(self._vault, self._copies_from, self._progress)
         moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
         found.compacted, found.moved_bytes = moved
         self._retire(found)

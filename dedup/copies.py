@@ -12,6 +12,7 @@ from ..store.scrubbing import bases_without_copy
 from .compact import PACK_BYTES
 from .frames import read_frames
 from .packing import add_frame
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .local import LocalVault
@@ -29,15 +30,16 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-def copy_bases(vault: LocalVault, least_deltas: int) -> int:
+def copy_bases(vault: LocalVault, least_deltas: int, progress: Progress) -> int:
     """Gives each base of at least so many deltas that has no second frame one; returns the bytes
     of those frames. Collections told of the same number keep them."""
     places = bases_without_copy(vault.catalogue, least_deltas)
-    total = 0
-    while places:
-        batch = first_pack(places)
-        places = places[len(batch) :]
-        total += _store_copies(vault, batch)
+    total = sum(place.frame_bytes for place in places)
+    with progress.running("copying bases", total):
+        while places:
+            batch = first_pack(places)
+            places = places[len(batch) :]
+            progress.advance(_store_copies(vault, batch))
     return total
 
 

@@ -100,15 +100,23 @@ def push(
     def send(missing: set[bytes]) -> int:
         return send_missing(vault, manifest, files, missing, sketches, lineage, level, progress)
 
+    def commit_all() -> Commit:
+        # What was never committed is rebuilt and hashed first.
+        with progress.running("committing"):
+            return vault.commit(repo, branch, manifest, base=base_name)
+
     new = ask_missing(vault, manifest)
     sent = send(new)
     try:
-        commit = vault.commit(repo, branch, manifest, base=base_name)
+        commit = commit_all()
     except ChunksMissing:
         # A collection took what was there when this began.
         sent += send(ask_missing(vault, manifest))
-        commit = vault.commit(repo, branch, manifest, base=base_name)
-    saved = _recentre(vault, commit, time.monotonic() - started) if new else 0
+        commit = commit_all()
+    saved = 0
+    if new:
+        with progress.running("coding relatives anew"):
+            saved = _recentre(vault, commit, time.monotonic() - started)
     return PushResult(
         commit=commit,
         files=len(manifest.files),

@@ -149,7 +149,7 @@ class Repairer:
             # Copies in it would keep a damaged pack; where copies are wanted they are made anew.
             forget_spares(self._catalogue, name)
         if names and not self._dry_run and self._vault.base_copies():
-            copied = copy_bases(self._vault, self._vault.base_copies())
+            copied = copy_bases(self._vault, self._vault.base_copies(), self._progress)
             if copied:
                 self._say(f"{copied} bytes of bases were stored a second time again")
         for name in sorted(() if self._dry_run else names):

@@ -49,12 +49,9 @@ def compare_methods(vault: LocalVault, share: float, seed: int, progress: Progre
     drawn = [file for file in every if _is_drawn(file.digest, share, seed)]
     with tempfile.TemporaryDirectory(prefix="compare-", dir=vault.scratch) as folder:
         meters = _Meters(Path(folder, "seen.sqlite"))
-        progress.begin("comparing", sum(file.bytes for file in drawn))
-        try:
+        with progress.running("comparing", sum(file.bytes for file in drawn)):
             for file, entry, chunk_bytes in _find_entries(vault, drawn):
                 _measure_file(vault, meters, file, entry, chunk_bytes, progress)
-        finally:
-            progress.end()
         frames = _sum_frames(vault, meters, whole=share == 1)
         meters.close()
     plain, once = sum(f.bytes * f.uses for f in every), sum(f.bytes for f in every)

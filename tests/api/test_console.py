@@ -1,6 +1,7 @@
 """Numbers and tables for people, and progress without a terminal."""
 
 import io
+from contextlib import suppress
 
 import pytest
 
@@ -13,6 +14,14 @@ from weightvault.api.console import (
     format_table,
 )
 from weightvault.api.progress import BarProgress, LineProgress, make_progress
+from weightvault.dedup.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is one."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -85,18 +94,43 @@ def test_bars_of_bytes_and_of_other_things() -> None:
     assert "2048/2048 packs" in packs_line
 
 
-def test_nothing_to_do_is_not_worth_a_line() -> None:
+@pytest.mark.parametrize("kind", [LineProgress, BarProgress])
+def test_nothing_to_do_is_not_worth_a_line(kind: type[Progress]) -> None:
     out = io.StringIO()
-    progress = LineProgress(out)
-    progress.begin("storing", 0)
-    progress.end()
+    progress = kind(out)  # type: ignore[call-arg]
+    with progress.running("storing", 0):
+        progress.advance(0)
     assert out.getvalue() == ""
 
 
-def test_which_progress() -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+def test_work_of_unknown_length_leaves_a_line_if_it_was_long() -> None:
+    out = io.StringIO()
+    with LineProgress(out).running("committing"):
+        pass
+    assert out.getvalue() == ""
+    with LineProgress(out, line_seconds=0.0).running("committing"):
+        pass
+    assert out.getvalue() == "committing: 0 s\n"
 
+
+def test_a_bar_of_unknown_length_is_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with BarProgress(out).running("committing"):
+        pass
+    assert "committing" in out.getvalue()
+    # What is drawn last is the emptied line.
+    assert out.getvalue().endswith("\x1b[2K")
+
+
+def test_a_task_ends_also_where_it_fails() -> None:
+    out = io.StringIO()
+    with suppress(ValueError), (progress := LineProgress(out)).running("storing", 4):
+        progress.advance(1)
+        raise ValueError
+    assert out.getvalue().startswith("storing: 1 B of 4 B")
+
+
+def test_which_progress() -> None:
     assert isinstance(make_progress(io.StringIO()), LineProgress)
     assert isinstance(make_progress(Terminal()), BarProgress)
