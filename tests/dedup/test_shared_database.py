@@ -114,6 +114,23 @@ def test_pushes_beside_deletion_and_collection(connect, tmp_path: Path):
     assert Scrubber(vault).run().problems == []
 
 
+def test_damage_in_a_bucket_is_found(connect, tmp_path: Path):
+    """Nothing of it may be left unread because it is far away."""
+    vault = connect()
+    source = write_model(tmp_path / "m", make_weights(1))
+    push(vault, source, "org/m")
+    (pack,) = vault.backend.list("packs/")
+    whole = vault.backend.get(pack.key)
+    vault.backend.put(pack.key, whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    assert any("org/m" in problem for problem in Scrubber(vault).run().problems)
+    assert any("org/m" in problem for problem in connect().check().problems)
+    vault.backend.put(pack.key, whole)
+    assert Scrubber(vault).run().problems == []
+    vault.backend.delete(pack.key)
+    assert any("org/m" in problem for problem in vault.check().problems)
+    assert Scrubber(vault).run().problems != []
+
+
 def _until_done(work: Callable[[], object]) -> None:
     for _ in range(30):
         try:

@@ -141,3 +141,15 @@ def test_newer_schema_is_refused(catalogue: Catalogue):
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(UnsupportedFormat, match="9999"):
         open_catalogue(catalogue.engine.url.render_as_string(hide_password=False))
+
+
+def test_what_sqlite_confirms_survives_a_power_cut(tmp_path: Path):
+    """A collection deletes objects after the transaction that forgot them."""
+    catalogue = open_catalogue(f"sqlite:///{tmp_path / 'c.sqlite'}")
+    with catalogue.writing() as connection:
+        read = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("synchronous", "journal_mode", "foreign_keys")
+        }
+    catalogue.close()
+    assert read == {"synchronous": 2, "journal_mode": "wal", "foreign_keys": 1}
