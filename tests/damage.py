@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pack_samples import read_all
+
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.repair import Repaired, Repairer
 from weightvault.dedup.scrub import Scrubber
-from weightvault.store.pack import read_index
+from weightvault.store.pack import PackEntry
 
 
 def scrub(vault: LocalVault, **options) -> list[str]:
@@ -57,8 +59,21 @@ def named(problems: list[str]) -> set[str]:
     return {word for word in words if word.startswith("org/") and ":" in word}
 
 
-def entries_of(vault: LocalVault, key: str, size: int):
-    return read_index(lambda start, stop: vault.backend.get(key, start, stop), size)
+def entries_of(path: Path) -> list[PackEntry]:
+    """The frames of a pack, in the order of their offsets."""
+    return read_all(path.read_bytes())
+
+
+def flip_frame(path: Path, entry: PackEntry) -> None:
+    """Changes bits in the middle of a frame of a pack."""
+    flip(path, entry.offset + entry.frame_bytes // 2)
+
+
+def flip_longest(path: Path) -> PackEntry:
+    """Changes bits of the longest frame of a pack; returns which it is."""
+    longest = max(entries_of(path), key=lambda entry: entry.frame_bytes)
+    flip_frame(path, longest)
+    return longest
 
 
 def base_pack(vault: LocalVault, tmp_path: Path) -> Path:

@@ -6,9 +6,19 @@ from pathlib import Path
 
 import pytest
 from catalogue_rows import read_rows
-from damage import base_pack, entries_of, flip, named, objects, repair, scrub
+from damage import (
+    base_pack,
+    entries_of,
+    flip,
+    flip_frame,
+    flip_longest,
+    named,
+    objects,
+    repair,
+    scrub,
+)
 from models import read_folder
-from vaults import open_local
+from vaults import open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.entries import RefChange, TokenChange, Visibility
@@ -49,8 +59,8 @@ def assert_all_pull(vault: LocalVault, tmp_path: Path, tag: str) -> None:
 def test_a_base_is_restored_from_its_copy(local: LocalVault, tmp_path: Path):
     add_copies(local, tmp_path, "org/base")
     path = base_pack(local, tmp_path)
-    for entry in entries_of(local, f"packs/{path.parent.name}/{path.name}", path.stat().st_size):
-        flip(path, entry.offset + entry.frame_bytes // 2)
+    for entry in entries_of(path):
+        flip_frame(path, entry)
     assert named(scrub(local)) >= {
         "org/base@main:model.safetensors",
         "org/tuned@main:model.safetensors",
@@ -70,9 +80,7 @@ def test_without_a_copy_the_rest_is_saved_and_a_push_brings_it_back(
     local: LocalVault, tmp_path: Path
 ):
     path = base_pack(local, tmp_path)
-    entries = entries_of(local, f"packs/{path.parent.name}/{path.name}", path.stat().st_size)
-    worst = max(entries, key=lambda e: e.frame_bytes)
-    flip(path, worst.offset + worst.frame_bytes // 2)
+    worst = flip_longest(path)
     scrub(local)
     lost = repair(local).lost
     assert len(lost) == 1
@@ -88,10 +96,7 @@ def test_without_a_copy_the_rest_is_saved_and_a_push_brings_it_back(
 
 
 def test_a_delta_on_a_damaged_base_can_be_pushed_again(local: LocalVault, tmp_path: Path):
-    path = base_pack(local, tmp_path)
-    entries = entries_of(local, f"packs/{path.parent.name}/{path.name}", path.stat().st_size)
-    worst = max(entries, key=lambda e: e.frame_bytes)
-    flip(path, worst.offset + worst.frame_bytes // 2)
+    flip_longest(base_pack(local, tmp_path))
     scrub(local)
     assert push(local, tmp_path / "org/tuned", "org/tuned2").new_chunks == 1
     pull(local, "org/tuned", tmp_path / "out")
@@ -121,9 +126,7 @@ def test_small_objects_are_made_anew(local: LocalVault, tmp_path: Path, kind: st
         flip(path, 50)
         assert repair(local).lost == []
         assert scrub(local) == []
-    for file in (tmp_path / "vault").glob("catalogue.sqlite*"):
-        file.unlink()
-    rebuilt = open_local(tmp_path / "vault")
+    rebuilt = open_anew(tmp_path / "vault")
     assert rebuilt.report().by_repo == report.by_repo
     assert [r.name for r in rebuilt.list_repos()] == ["org/base", "org/other", "org/tuned"]
     assert_all_pull(rebuilt, tmp_path, "rebuilt")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from catalogue_rows import read_rows
+from damage import entries_of, flip_frame
 from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
@@ -18,7 +19,6 @@ from weightvault.dedup.repair import Repairer
 from weightvault.dedup.scrub import Scrubber
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend
-from weightvault.store.pack import read_index
 
 
 def gc(vault: LocalVault, **options) -> Collected:
@@ -44,12 +44,9 @@ def test_bases_with_many_deltas_are_kept_twice(local: LocalVault, tmp_path: Path
     used = {place.pack for place in local.catalogue.locate(list(digests)).values()}
     for name in used:
         path = tmp_path / "vault/objects/packs" / name[:2] / name
-        size = path.stat().st_size
-        for entry in read_index(lambda a, b, p=path: p.read_bytes()[a:b], size):
+        for entry in entries_of(path):
             if entry.frame_bytes > 1000 and entry.base_digest is None:
-                data = bytearray(path.read_bytes())
-                data[entry.offset + entry.frame_bytes // 2] ^= 1
-                path.write_bytes(data)
+                flip_frame(path, entry)
     assert Scrubber(local).run().problems != []
     assert Repairer(local).run().lost == []
     for i in range(3):
