@@ -45,7 +45,8 @@ from .entries import (
     pack_entry,
     parse_entry,
 )
-from .errors import Corrupt
+from .errors import Corrupt, VaultError
+from .late import Younger
 from .manifest import Manifest, manifest_key, manifest_name, parse_manifest
 from .progress import Progress
 from .sketchfile import parse_sketches, sketches_key
@@ -58,6 +59,7 @@ CLOCK_MARGIN_SECONDS = 3600
 _TICK_SECONDS = 1e-6
 # Small objects: on S3 each takes a round trip, and connections are kept for as many.
 _READERS = 16
+_NOTHING = Younger(())
 
 
 def write_entry(backend: Backend, entry: AnyEntry) -> str:
@@ -84,21 +86,34 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
     if new:
         learn_packs(backend, catalogue, progress=progress)
     entries = dict(read_entries(backend, new))
+    younger = _read_younger(backend, listed, new)
     # What a repo had before it was deleted may have been collected since.
     deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
     with _showing(progress, "replaying the journal", sum(listed[key] for key in new)) as advance:
         for key, entry in entries.items():
-            if isinstance(entry, Entry) and entry.commit and key < deleted.get(entry.repo, ""):
+            repo = getattr(entry, "repo", "")
+            gone = key < deleted.get(repo, "") or younger.delete(repo, key)
+            if gone and isinstance(entry, Entry) and entry.commit:
                 catalogue.pass_entry(key)
                 # Other repos may have the same files, whose hashes are told once.
                 record_hashes(catalogue, entry.hashes)
             elif isinstance(entry, Loose):
-                gone = key < deleted.get(entry.repo, "")
                 _apply_loose(backend, catalogue, key, entry, deleted=gone)
             else:
-                apply_entry(backend, catalogue, key, entry)
+                apply_entry(backend, catalogue, key, entry, younger)
             advance(listed[key])
     return len(new)
+
+
+def _read_younger(backend: Backend, listed: Iterable[str], new: Sequence[str]) -> Younger:
+    """Reads those of the `listed` entries that are younger than one that is new, and known."""
+    found = []
+    for key in sorted(set(listed) - set(new)) if new else ():
+        if key > new[0]:
+            # What is damaged is for a repair to tell again.
+            with suppress(NotFound, CorruptObject, VaultError):
+                found += read_entries(backend, [key])
+    return Younger(found)
 
 
 @contextmanager
@@ -131,24 +146,36 @@ def list_keys(backend: Backend) -> list[str]:
     return [info.key for info in backend.list(PREFIX)]
 
 
-def apply_entry(backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntry) -> None:
-    """Carries out one entry of the journal in the catalogue, in one transaction."""
+def apply_entry(
+    backend: Backend, catalogue: Catalogue, key: str, entry: AnyEntry, younger: Younger = _NOTHING
+) -> None:
+    """Carries out one entry of the journal in the catalogue, in one transaction, as far as nothing
+    `younger` that it has carried out already stands against it."""
     if isinstance(entry, Moves):
         replay_moves(catalogue, entry.pack, entry.chunks, key)
     elif isinstance(entry, Tombs):
         _apply_tombs(catalogue, key, entry)
     elif isinstance(entry, Loose):
         _apply_loose(backend, catalogue, key, entry)
-    elif isinstance(entry, RefChange):
-        change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
-    elif isinstance(entry, Visibility):
-        set_public(catalogue, entry.repo, entry.public, key)
     elif isinstance(entry, TokenChange):
         put_token(catalogue, entry.row, key)
+    elif isinstance(entry, RefChange | Visibility):
+        if younger.decide(entry, key) or younger.delete(entry.repo, key):
+            catalogue.pass_entry(key)
+        else:
+            _apply_change(catalogue, key, entry)
     elif entry.commit is None:
-        catalogue.delete_repo(entry.repo, key)
+        catalogue.delete_repo(entry.repo, key, keep=younger.commits(entry.repo, key))
     else:
-        _apply_commit(backend, catalogue, key, entry.commit, entry.hashes)
+        moves = not younger.decide(entry, key)
+        _apply_commit(backend, catalogue, key, entry.commit, entry.hashes, moves=moves)
+
+
+def _apply_change(catalogue: Catalogue, key: str, entry: RefChange | Visibility) -> None:
+    if isinstance(entry, RefChange):
+        change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
+    else:
+        set_public(catalogue, entry.repo, entry.public, key)
 
 
 def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
@@ -167,22 +194,24 @@ def _apply_commit(
     key: str,
     row: CommitRow,
     hashes: Collection[HashRow],
+    *,
+    moves: bool,
 ) -> None:
     try:
         manifest = load_manifest(backend, row.manifest)
     except (NotFound, Corrupt):
         # Nobody knows its files any more; a check says so, and everything else can be read.
-        catalogue.add_commit(row, [], {}, key, hashes=hashes, partial=True)
+        catalogue.add_commit(row, [], {}, key, hashes=hashes, partial=True, moves=moves)
         return
     values = row, list(map(file_row, manifest.files)), chunk_uses(manifest), key
     try:
-        catalogue.add_commit(*values, hashes=hashes)
+        catalogue.add_commit(*values, hashes=hashes, moves=moves)
     except NotFound:
         # Its packs were being removed when it was made, and are still there: whoever removes
         # them looks at the journal once more before deleting anything.
         learn_packs(backend, catalogue, removed_too=True)
         # What is lost all the same must not keep anybody from the rest, of it and of others.
-        catalogue.add_commit(*values, hashes=hashes, partial=True)
+        catalogue.add_commit(*values, hashes=hashes, partial=True, moves=moves)
 
 
 def _apply_loose(

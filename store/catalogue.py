@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
@@ -23,7 +23,7 @@ from .listing import file_totals, repo_rows
 from .migrate import OnStep
 from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
-from .refs import check_head, hold_repo, tagged_commit
+from .refs import check_head, hold_repo, move_branch, tagged_commit
 from .rows import (
     CommitRow,
     FileRow,
@@ -183,8 +183,9 @@ class Catalogue:
         hashes: Collection[HashRow] = (),
         exact: bool = False,
         partial: bool = False,
+        moves: bool = True,
     ) -> None:
-        """Records a commit, what it needs and the journal entry `key`, and moves its branch.
+        """Records a commit, what it needs and the journal entry `key`, and `moves` its branch.
 
         `uses`: the digests of its chunks, with what commit_chunks.uses says of each. An entry that
         is still to be written (MakeEntry) is stored with its manifest inside the transaction: what
@@ -204,14 +205,8 @@ class Catalogue:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
             commit_id = insert_commit(connection, repo_id, row, entries, uses, partial=partial)
-            branch = {"repo_id": repo_id, "name": row.branch, "commit_id": commit_id}
-            moved = connection.execute(
-                update(refs)
-                .where(refs.c.repo_id == repo_id, refs.c.name == row.branch)
-                .values(commit_id=commit_id)
-            )
-            if not moved.rowcount:
-                connection.execute(insert(refs).values(branch))
+            if moves:
+                move_branch(connection, repo_id, row.branch, commit_id)
             publish()
 
     def pass_entry(self, key: str) -> None:
@@ -220,10 +215,16 @@ class Catalogue:
             self.take_entry(connection, key)
 
     def delete_repo(
-        self, repo: str, key: str | MakeEntry, confirm: Callable[[], object] = lambda: None
+        self,
+        repo: str,
+        key: str | MakeEntry,
+        confirm: Callable[[], object] = lambda: None,
+        *,
+        keep: Collection[str] = (),
     ) -> None:
         """Removes a repo with its commits, as the journal entry `key` says, which may be still to
-        be written. Nobody commits to the repo between `confirm`, which may raise, and that."""
+        be written. Nobody commits to the repo between `confirm`, which may raise, and that. A repo
+        with commits whose ids are to `keep` stays, with these alone."""
         with self.writing() as connection:
             if isinstance(key, str) and not self.take_entry(connection, key):
                 return
@@ -231,7 +232,12 @@ class Catalogue:
                 hold_repo(connection, repo)
                 confirm()
             publish = self._make_entry(connection, key)
-            connection.execute(delete(repos).where(repos.c.name == repo))
+            mine = select(repos.c.id).where(repos.c.name == repo)
+            gone = delete(repos).where(repos.c.name == repo)
+            if keep:
+                others = commits.c.repo_id.in_(mine) & commits.c.oid.not_in(keep)
+                gone = delete(commits).where(others)
+            connection.execute(gone)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
             publish()
 

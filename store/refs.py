@@ -41,6 +41,14 @@ def check_head(connection: Connection, repo_id: int | None, branch: str, oid: st
         raise Superseded(f"branch {branch} is at {found or 'no commit'} by now")
 
 
+def move_branch(connection: Connection, repo_id: int, branch: str, commit_id: int) -> None:
+    """Lets a branch, which need not be there yet, name a commit."""
+    mine = (refs.c.repo_id == repo_id) & (refs.c.name == branch)
+    if not connection.execute(update(refs).where(mine).values(commit_id=commit_id)).rowcount:
+        values = {"repo_id": repo_id, "name": branch, "commit_id": commit_id}
+        connection.execute(insert(refs).values(values))
+
+
 def tagged_commit(repo: str, tag: str) -> Any:
     """Selects the commit that a tag names."""
     return (

@@ -11,19 +11,22 @@ from pathlib import Path
 import pytest
 from catalogue_rows import read_rows
 from models import make_weights, write_model
-from upkeep import assert_pulls
+from upkeep import assert_pulls, gc
 
 from weightvault.api.tokens import create_token, recognise, revoke_token
 from weightvault.dedup import local as local_module
 from weightvault.dedup import rename as rename_module
+from weightvault.dedup import securing
 from weightvault.dedup.errors import Conflict
 from weightvault.dedup.history import History
 from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.journal import catch_up
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.rename import rename_repo
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.undelete import undelete
+from weightvault.store.catalogue import open_catalogue
 
 AHEAD_SECONDS = 300.0
 
@@ -133,3 +136,48 @@ def test_a_push_at_the_end_of_a_renaming_is_not_deleted(
     with pytest.raises(Conflict, match="changed while"):
         rename_repo(vault, "org/m", "org/n")
     assert len(rename_module.read_state(vault.catalogue, "org/m").commits) == 2
+
+
+@pytest.fixture
+def other(local: LocalVault, tmp_path: Path) -> Iterator[LocalVault]:
+    """The same store with a catalogue of its own."""
+    catalogue = open_catalogue(f"sqlite:///{tmp_path / 'other.sqlite'}")
+    opened = LocalVault(local.backend, catalogue, scratch=tmp_path)
+    yield opened
+    opened.close()
+
+
+def test_what_is_read_late_does_not_undo_what_came_after_it(
+    local: LocalVault, other: LocalVault, sources: list[Path], tmp_path: Path
+):
+    """Two machines that do not know of each other's entries; the clock of one is ahead."""
+    here, there = History(local, IncomingFiles(local)), History(other, IncomingFiles(other))
+    for repo in ("org/kept", "org/moved", "org/gone"):
+        push(local, sources[0], repo)
+    here.create_branch("org/moved", "dev", "main")
+    catch_up(other.backend, other.catalogue)
+    with clock_ahead():
+        push(other, sources[1], "org/kept")
+        push(other, sources[1], "org/moved")
+        there.set_public("org/moved", True)
+        there.delete_branch("org/moved", "dev")
+        other.delete_repo("org/gone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(securing, "catch_up", lambda *_: 0)
+        local.delete_repo("org/kept")
+        push(local, tmp_path / "source0", "org/moved", branch="dev")
+        push(local, write_model(tmp_path / "x", make_weights(7)), "org/moved")
+        push(local, write_model(tmp_path / "y", make_weights(8)), "org/gone")
+        here.set_public("org/moved", False)
+    for vault in (local, other):
+        catch_up(vault.backend, vault.catalogue)
+    rows = [read_rows(vault.catalogue) for vault in (local, other)]
+    rebuild_catalogue(local.backend, local.catalogue)
+    rows.append(read_rows(local.catalogue))
+    for table in ("repos", "commits", "refs", "commit_chunks"):
+        assert rows[0][table] == rows[1][table] == rows[2][table], table
+    for name, vault in (("here", local), ("there", other)):
+        gc(vault)
+        assert [repo.name for repo in vault.list_repos()] == ["org/kept", "org/moved"]
+        assert_pulls(vault, "org/kept", sources[1], tmp_path / "kept" / name)
+        assert_pulls(vault, "org/moved", sources[1], tmp_path / "moved" / name)
