@@ -1,4 +1,4 @@
-"""One thread that works ahead of, or behind, the one that calls."""
+"""Threads that work ahead of, or behind, the one that calls; mostly one."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _T = TypeVar("_T")
 
 
 class Background:
-    """A thread to give work to, one piece after the other.
+    """So many threads to give work to, begun one piece after the other.
 
-    Leaving its `with` block waits for what it is at, and drops what it has not begun. Only where
-    that is because of an interrupt, or because nobody wants the rest of a generator, it is left
-    alone after a moment: on a slow line a pack may take minutes. So what it does must be safe to be
-    cut off anywhere, as by a crash.
+    Leaving its `with` block waits for what they are at, and drops what they have not begun. Only
+    where that is because of an interrupt, or because nobody wants the rest of a generator, they are
+    left alone after a moment: on a slow line a pack may take minutes. So what they do must be safe
+    to be cut off anywhere, as by a crash.
     """
 
-    def __init__(self, name: str) -> None:
-        self._pool = ThreadPoolExecutor(1, name)
+    def __init__(self, name: str, threads: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(threads, name)
         self._latest: Future[Any] | None = None
 
     def __enter__(self) -> Background:
@@ -37,7 +37,7 @@ class Background:
             wait([self._latest], PATIENCE_SECONDS)
 
     def submit(self, work: Callable[..., _T], *args: Any) -> Future[_T]:
-        """Lets the thread call `work` with `args` when it comes to that."""
+        """Lets a thread call `work` with `args` when it comes to that."""
         future = self._pool.submit(work, *args)
         self._latest = future
         return future

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from ..store.backend import Backend
@@ -12,6 +11,7 @@ from ..store.errors import CorruptObject, NotFound
 from ..store.pack import pack_key, read_index
 from ..store.rows import CommitRow
 from .affected import describe_findings
+from .background import Background, result_of
 from .errors import VaultError
 from .journal import load_manifest
 from .manifest import Manifest, manifest_key
@@ -55,10 +55,11 @@ def _check_all(
 ) -> list[str]:
     """Returns the problems of all things, in their order, several being looked at at a time."""
     problems: list[str] = []
-    with progress.running(task, len(things), unit), ThreadPoolExecutor(_AT_ONCE, "check") as pool:
+    with progress.running(task, len(things), unit), Background("check", _AT_ONCE) as background:
         for start in range(0, len(things), _AT_ONCE):
-            for found in pool.map(check, things[start : start + _AT_ONCE]):
-                problems += found
+            batch = things[start : start + _AT_ONCE]
+            for future in [background.submit(check, thing) for thing in batch]:
+                problems += result_of(future)
                 progress.advance(1)
     return problems
 

@@ -10,10 +10,13 @@ from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup import background
+from weightvault.dedup import check as checking
 from weightvault.dedup import push as pushing
 from weightvault.dedup.local import LocalVault
+from weightvault.dedup.manifest import Manifest
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
+from weightvault.store.backend import Backend
 
 # Longer than a test may take: what waits for this has failed.
 LONG_SECONDS = 60
@@ -90,3 +93,23 @@ def test_a_pull_does_not_wait_for_the_frames_on_their_way(
 
     pull(local, "org/m", tmp_path / "out")
     assert read_folder(tmp_path / "out") == read_folder(model)
+
+
+def test_a_check_does_not_wait_for_what_it_looks_at(
+    local: LocalVault, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("org/m", "org/n"):
+        push(local, model, name)
+    line = Line()
+
+    def load_manifest(backend: Backend, name: str) -> Manifest:
+        line.pass_by()
+        return read_manifest(backend, name)
+
+    read_manifest = checking.load_manifest
+    monkeypatch.setattr(checking, "load_manifest", load_manifest)
+    with pytest.raises(KeyboardInterrupt):
+        local.check()
+    assert not line.outlasted
+    line.repaired.set()
+    assert local.check().problems == ()
