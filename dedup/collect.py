@@ -18,6 +18,7 @@ from ..store.collection import (
     Tombstone,
     catalogue_id,
     delete_removed,
+    lift_needed,
     list_tombstones,
     pack_uses,
     remove_dead,
@@ -75,17 +76,14 @@ class Collected:
     dry_run: bool = False
 
 
-def choose_mostly_dead(
-    uses: Iterable[PackUse], dead_share: float, tombs: Collection[str]
-) -> list[PackUse]:
+def choose_mostly_dead(uses: Iterable[PackUse], dead_share: float) -> list[PackUse]:
     """Returns the packs worth rewriting: something is live in them, and `dead_share` or more of
-    their frame bytes is not. Those with a tombstone are about to lose it, or to go."""
+    their frame bytes is not."""
     return [
         use
         for use in uses
         if 0 < use.live_bytes <= (1 - dead_share) * use.frame_bytes
         and use.live_bytes < use.frame_bytes
-        and pack_key(use.name) not in tombs
     ]
 
 
@@ -123,6 +121,7 @@ class Collector:
         found = Collected()
         self._look()
         forget_unused(self._catalogue, self._objects, self._now(), self._grace)
+        lift_needed(self._catalogue, self._copies_from)
         if self._copies_from is not None:
             found.copied_bytes = copy_bases(self._vault, self._copies_from, self._progress)
         moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
@@ -143,8 +142,14 @@ class Collector:
         for use in self._mostly_dead():
             found.compacted += 1
             found.moved_bytes += use.live_bytes
-        tombs = list_tombstones(self._catalogue)
-        retiring = self._unneeded() - tombs.keys()
+        needless = self._all_unneeded()
+        # As lift_needed would leave them.
+        tombs = {
+            key: tomb
+            for key, tomb in list_tombstones(self._catalogue).items()
+            if key in needless or tomb.removed is not None
+        }
+        retiring = {key for key in needless - tombs.keys() if self._is_old(key)}
         found.retired, found.retired_bytes = len(retiring), self._bytes_of(retiring)
         due = {key for key, tomb in tombs.items() if self._is_due(tomb)}
         if self._grace <= 0:
@@ -165,13 +170,12 @@ class Collector:
         self._objects = {info.key: info for info in self._backend.list()}
 
     def _mostly_dead(self) -> list[PackUse]:
-        tombs = list_tombstones(self._catalogue)
         uses = pack_uses(self._catalogue, self._copies_from)
         # What of them is whole a repair moves; the rest cannot be.
         damaged = {finding.pack for finding in list_findings(self._catalogue)}
         return [
             use
-            for use in choose_mostly_dead(uses, self._dead_share, tombs)
+            for use in choose_mostly_dead(uses, self._dead_share)
             if use.name not in damaged and self._is_old(pack_key(use.name))
         ]
 

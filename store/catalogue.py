@@ -33,6 +33,7 @@ from .rows import (
     batches,
     by_digest,
     commit_columns,
+    identity_of,
     location_columns,
 )
 from .schema import (
@@ -47,7 +48,7 @@ from .schema import (
     repos,
     settings,
 )
-from .spares import keep_spares, settle
+from .spares import hold_chunks, keep_spares, settle
 
 # What a journal entry will be, given the greatest key taken in, which it has to follow: its key,
 # and what stores it. Called when nobody else can change the repo any more, so that the entries of
@@ -157,13 +158,15 @@ class Catalogue:
             self.add_once(connection, packs, [values])
             lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
-            # In one order, so that no two that share chunks wait for each other (PostgreSQL).
-            rows = [_chunk_values(e, pack_id) for e in sorted(entries, key=lambda e: e.digest)]
-            new = self.add_once(connection, chunks, rows)
+            new = self.add_once(connection, chunks, [_chunk_values(e, pack_id) for e in entries])
             keep_spares(connection, self.add_once, pack_id, entries)
             add_sketches(connection, self.add_once, found)
-            settle(connection, [e.base_digest for e in entries if e.base_digest is not None])
-            replace_unusable(connection, [e.digest for e in entries])
+            digests = {e.digest for e in entries}
+            bases = {e.base_digest for e in entries if e.base_digest is not None}
+            # All that the next two may change, at once.
+            hold_chunks(connection, digests | bases)
+            settle(connection, bases)
+            replace_unusable(connection, digests)
             return new
 
     def pack_names(self) -> set[str]:
@@ -370,6 +373,10 @@ class Catalogue:
         """Inserts the rows that are not there yet; returns how many."""
         if not rows:
             return 0
+        # Who adds a row that another transaction has added waits for that to end (PostgreSQL): all
+        # add them in one order, so that no two wait for each other.
+        names = identity_of(table)
+        rows = sorted(rows, key=lambda row: [row[name] for name in names])
         # Not by rowcount: drivers do not know it of many rows at once (psycopg).
         inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
         return len(connection.execute(inserted, rows).all())

@@ -141,6 +141,16 @@ def lift_tombstones(
             publish()
 
 
+def lift_needed(catalogue: Catalogue, copies_from: int | None = None) -> None:
+    """Takes their tombstones away from objects that something needs: a commit may have come between
+    a collection's look and its tombstones. Other catalogues see for themselves."""
+    waiting = select(tombstones.c.key).where(tombstones.c.removed.is_(None))
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        keys = set(connection.scalars(waiting))
+        _delete_tombstones(connection, keys - set(_unneeded(connection, keys, copies_from)))
+
+
 def remove_dead(
     catalogue: Catalogue,
     keys: Collection[str],

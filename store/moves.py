@@ -54,6 +54,8 @@ def replay_moves(catalogue: Catalogue, pack: str, digests: Collection[bytes], ke
 def settle_chunks(catalogue: Catalogue, digests: Collection[bytes]) -> None:
     """Makes deltas one deep again where packs were learned in any order (spares.settle)."""
     with catalogue.writing() as connection:
+        # Who moves frames holds them in another order.
+        hold_store(connection)
         settle(connection, digests)
 
 

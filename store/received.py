@@ -84,6 +84,7 @@ def received_among(catalogue: Catalogue, namespace: str, digests: Collection[byt
 def strike_received(catalogue: Catalogue, namespace: str, digests: Collection[bytes]) -> None:
     """Takes chunks off the record: a repo of the namespace has them now."""
     with catalogue.writing() as connection:
+        hold_store(connection)
         for batch in batches(list(digests)):
             named = select(chunks.c.id).where(chunks.c.digest.in_(batch))
             mine = (received.c.namespace == namespace) & received.c.chunk_id.in_(named)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection, Select, Table, UniqueConstraint, select
 
 from .schema import chunks, commits, packs, repos
 
@@ -116,6 +116,13 @@ def hold_rows(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     transaction ends (PostgreSQL). Who only refers to them by a foreign key does not wait: two that
     hold rows and refer to each other's would do so for ever."""
     return query.with_for_update(key_share=True)
+
+
+def identity_of(table: Table) -> list[str]:
+    """Returns the columns in which no two rows of a table that somebody writes are alike."""
+    unique = [c for c in table.constraints if isinstance(c, UniqueConstraint)]
+    keys = sorted([column.name for column in key.columns] for key in unique)
+    return keys[0] if keys else [column.name for column in table.primary_key]
 
 
 def by_digest(

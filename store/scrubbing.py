@@ -83,6 +83,7 @@ def record_scrub(
         for o, d, r in found
     ]
     with catalogue.writing() as connection:
+        hold_store(connection)
         connection.execute(delete(damage).where(damage.c.pack_id == pack_id))
         connection.execute(delete(verified).where(verified.c.pack_id == pack_id))
         # A collection may have taken the pack meanwhile.

@@ -43,14 +43,19 @@ def keep_spares(
     add_once(connection, spares, values)
 
 
+def hold_chunks(connection: Connection, digests: Collection[bytes]) -> None:
+    """Lets whoever else would change the frames of one of `digests` wait until the transaction
+    ends (PostgreSQL; SQLite has one writer at a time). All hold them in one order, so that no two
+    wait for each other: who holds some already must not hold more."""
+    held = hold_rows(select(chunks.c.id).order_by(chunks.c.digest))
+    list(by_digest(connection, held, sorted(set(digests))))
+
+
 def settle(connection: Connection, digests: Collection[bytes]) -> int:
     """Lets those of `digests` stand alone again that are deltas although others are deltas on
     them; returns how many. One without a frame of its own stays, for a check to report."""
     wanted = sorted(set(digests))
-    # Whoever else settles one of them waits (PostgreSQL; SQLite has one writer at a time). All in
-    # one order, so that no two wait for each other.
-    held = hold_rows(select(chunks.c.id, chunks.c.digest).order_by(chunks.c.digest))
-    list(by_digest(connection, held, wanted))
+    hold_chunks(connection, wanted)
     other = chunks.alias("other")
     broken = select(chunks).where(
         chunks.c.base.is_not(None), exists().where(other.c.base == chunks.c.digest)

@@ -27,6 +27,7 @@ def queue_codec(catalogue: Catalogue, codec: int) -> None:
     """Lets all chunks whose frame in use is of that codec wait to be coded: for a catalogue built
     anew, which does not know what had been tried."""
     with catalogue.writing() as connection:
+        hold_store(connection)
         found = connection.scalars(select(chunks.c.id).where(chunks.c.codec == codec))
         rows = [{"chunk_id": i, "claimed": 0.0} for i in found]
         for batch in batches(rows):
@@ -92,6 +93,7 @@ def first_commits(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int,
 def release_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
     """Takes chunks out of the queue."""
     with catalogue.writing() as connection:
+        hold_store(connection)
         for batch in batches(list(chunk_ids)):
             connection.execute(delete(uncoded).where(uncoded.c.chunk_id.in_(batch)))
 

@@ -133,7 +133,7 @@ class _Store:
         used = self._used(without)
         live = self.account.with_bases(used)
         uses = self._pack_uses(live)
-        dead = choose_mostly_dead(uses, self.dead_share, self.inventory.tombstones)
+        dead = choose_mostly_dead(uses, self.dead_share)
         moves = {use.id: self._live_in(use, live) for use in dead}
         packs = [*self._copies(live), *self._rewritten(dead, moves)]
         written, twins = self._weigh(packs)

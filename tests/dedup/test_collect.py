@@ -12,7 +12,7 @@ from weightvault.dedup.errors import Conflict
 from weightvault.dedup.local import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue
-from weightvault.store.collection import list_tombstones
+from weightvault.store.collection import list_tombstones, set_tombstones
 
 
 def test_nothing_that_is_needed_goes(local: LocalVault, tmp_path: Path):
@@ -49,6 +49,23 @@ def test_garbage_goes_after_the_grace_and_not_before(local: LocalVault, tmp_path
     }
     assert local.report().garbage == 0
     assert list_tombstones(local.catalogue) == {}
+    assert_pulls(local, "org/kept", kept, tmp_path / "out")
+
+
+def test_a_tombstone_that_a_commit_got_ahead_of_keeps_no_garbage(local: LocalVault, tmp_path: Path):
+    both = make_weights(1)
+    name = sorted(both)[0]
+    push(local, write_model(tmp_path / "both", both), "org/both")
+    kept = write_model(tmp_path / "kept", {name: both[name]})
+    push(local, kept, "org/kept")
+    local.delete_repo("org/both")
+    packs = [key for key in keys(local) if key.startswith("packs/")]
+    # Set by a collection that had looked before the commit.
+    set_tombstones(local.catalogue, packs, 1.0, f"journal/{1:016x}-0", lambda: None)
+    said = Collector(local, grace_seconds=0, dead_share=0.01).predict()
+    done = Collector(local, grace_seconds=0, dead_share=0.01).run()
+    assert said.compacted == done.compacted == 1
+    assert local.report().garbage == 0
     assert_pulls(local, "org/kept", kept, tmp_path / "out")
 
 

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 from chunk_samples import digest, entry
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from weightvault.store.catalogue import Catalogue
 from weightvault.store.errors import Superseded
+from weightvault.store.hashes import HashRow, add_hashes, record_hashes
+from weightvault.store.moves import settle_chunks
 from weightvault.store.needs import hold_store
 from weightvault.store.received import note_received, received_among
 from weightvault.store.refs import change_ref, list_tags
@@ -27,8 +29,8 @@ OIDS = ("1" * 40, "2" * 40)
 
 @pytest.fixture
 def catalogue(catalogue: Catalogue) -> Catalogue:
-    """A chunk that no commit needs, and a repo of two commits."""
-    catalogue.add_pack("p", 1000, [entry("a")])
+    """Two chunks that no commit needs, and a repo of two commits."""
+    catalogue.add_pack("p", 1000, [entry("a"), entry("b")])
     for oid in OIDS:
         row = CommitRow(oid, "org/m", "main", None, oid, None, 1.0)
         catalogue.add_commit(row, [], {}, f"journal/{oid}")
@@ -74,3 +76,32 @@ def test_a_chunk_that_the_other_takes_away(catalogue: Catalogue, queue: bool):
         connection.execute(delete(chunks))
     done.result()
     assert received_among(catalogue, "me", [digest("a")]) == set()
+
+
+def test_chunks_that_the_other_moves_in_another_order(catalogue: Catalogue):
+    first, second = sorted([digest("a"), digest("b")])
+
+    def move(connection: Connection, which: bytes) -> None:
+        mine = chunks.c.digest == which
+        connection.execute(update(chunks).where(mine).values(frame_bytes=chunks.c.frame_bytes + 1))
+
+    with ThreadPoolExecutor(1) as other:
+        with catalogue.writing() as connection:
+            hold_store(connection, alone=True)
+            move(connection, second)
+            done = other.submit(settle_chunks, catalogue, [first, second])
+            threading.Event().wait(WAIT_SECONDS)
+            move(connection, first)
+        done.result()
+
+
+def test_rows_that_both_add_in_another_order(catalogue: Catalogue):
+    rows = [HashRow(digest(name), b"s", b"g") for name in "ab"]
+    first, second = sorted(rows, key=lambda row: row.digest)
+    with ThreadPoolExecutor(1) as other:
+        with catalogue.writing() as connection:
+            add_hashes(connection, catalogue.add_once, [first])
+            done = other.submit(record_hashes, catalogue, [second, first])
+            threading.Event().wait(WAIT_SECONDS)
+            add_hashes(connection, catalogue.add_once, [second])
+        done.result()
