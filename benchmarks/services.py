@@ -24,7 +24,8 @@ class Services:
 
 @contextmanager
 def running_services() -> Iterator[Services]:
-    """Gives addresses that lead to real server processes on this machine, stopped on the way out.
+    """Gives addresses that lead to real server processes on this machine, stopped on the way out;
+    or to the S3 server that WEIGHTVAULT_TEST_S3 names (http://KEY:SECRET@HOST:PORT).
 
     Sets the environment variables that S3 clients of this process and its children need.
     """
@@ -34,16 +35,18 @@ def running_services() -> Iterator[Services]:
     finally:
         sys.path.remove(str(_TESTS))
     programs, executable = postgres.find_programs(), s3.find_executable()
-    if programs is None or executable is None:
+    store = s3.named_endpoint()
+    if programs is None or (executable is None and store is None):
         raise SystemExit(postgres.HOW_TO_INSTALL if programs is None else s3.HOW_TO_INSTALL)
-    os.environ.update(s3.CLIENT_ENVIRONMENT)
     for name in s3.FOREIGN_ENVIRONMENT:
         os.environ.pop(name, None)
     with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="services-"))
-        store = s3.S3Server(executable, Path(folder))
-        stack.callback(store.kill)
-        store.start()
+        if store is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="services-"))
+            store = s3.S3Server(executable, Path(folder))
+            stack.callback(store.kill)
+            store.start()
+        os.environ.update(s3.CLIENT_ENVIRONMENT | store.credentials)
         database = postgres.PostgresServer(programs)
         stack.callback(database.stop)
         yield Services(store.url(store.new_bucket(), "vault"), database.new_url())

@@ -16,6 +16,8 @@ from weightvault.store.s3 import S3Backend
 KIB = 1 << 10
 # Small enough that the tests' larger objects go up in several parts.
 PART_BYTES = 64 * KIB
+# S3's own least size of all parts but the last.
+LEAST_PART_BYTES = 5 << 20
 
 
 @dataclass
@@ -50,7 +52,7 @@ def cached_place(folder: Path) -> Place:
     return Place(cached, lambda: {key: data for key, (data, _) in inner._objects.items()})
 
 
-def s3_place(client: Any, bucket: str) -> Place:
+def s3_place(client: Any, bucket: str, part_bytes: int = PART_BYTES) -> Place:
     """A bucket, with keys below a prefix."""
 
     def raw() -> dict[str, bytes]:
@@ -66,6 +68,6 @@ def s3_place(client: Any, bucket: str) -> Place:
         "vault",
         client=client,
         multipart_from_bytes=4 * PART_BYTES,
-        part_bytes=PART_BYTES,
+        part_bytes=part_bytes,
     )
     return Place(backend, raw)

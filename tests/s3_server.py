@@ -10,6 +10,7 @@ import urllib.request
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import boto3.session
@@ -45,7 +46,56 @@ def find_executable() -> Path | None:
     return path if path.is_file() else None
 
 
-class S3Server:
+class S3Endpoint:
+    """A running S3 server, whoever started it."""
+
+    def __init__(
+        self, endpoint: str, credentials: dict[str, str], certificate: Path | None = None
+    ) -> None:
+        self.endpoint = endpoint
+        self.credentials = credentials
+        self.certificate = certificate
+        # Clients of one session share what takes 0.2 s to load.
+        self._session = boto3.session.Session()
+
+    @cached_property
+    def _admin(self) -> Any:
+        return self.client()
+
+    def client(self, **config: Any) -> Any:
+        """Returns a boto3 client that bypasses weightvault."""
+        return self._session.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.credentials["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=self.credentials["AWS_SECRET_ACCESS_KEY"],
+            verify=str(self.certificate) if self.certificate else None,
+            config=Config(s3={"addressing_style": "path"}, **config),
+        )
+
+    def new_bucket(self) -> str:
+        """Makes an empty bucket and returns its name."""
+        name = f"test-{uuid4().hex}"
+        self._admin.create_bucket(Bucket=name)
+        return name
+
+    def url(self, bucket: str, prefix: str = "") -> str:
+        """Returns the address of a store in a bucket, as `open_backend` takes it."""
+        return f"s3://{bucket}/{prefix}?endpoint={self.endpoint}&region=us-east-1"
+
+
+def named_endpoint() -> S3Endpoint | None:
+    """Returns the server that WEIGHTVAULT_TEST_S3 names as http://KEY:SECRET@HOST:PORT, if any."""
+    named = urlsplit(os.environ.get("WEIGHTVAULT_TEST_S3", ""))
+    if not named.hostname:
+        return None
+    pair = {"AWS_ACCESS_KEY_ID": named.username, "AWS_SECRET_ACCESS_KEY": named.password}
+    credentials = {name: unquote(value or "") for name, value in pair.items()}
+    return S3Endpoint(f"{named.scheme}://{named.netloc.rpartition('@')[2]}", credentials)
+
+
+class S3Server(S3Endpoint):
     """One server on a free port of 127.0.0.1, its objects in files below `folder`.
 
     They outlive `kill`. With `tls` it speaks https under a certificate of its own, `certificate`.
@@ -53,12 +103,11 @@ class S3Server:
 
     def __init__(self, executable: Path, folder: Path, *, tls: bool = False) -> None:
         self.port = _free_port()
-        self.endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
-        self.certificate = _make_certificate(folder) if tls else None
+        certificate = _make_certificate(folder) if tls else None
+        endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        super().__init__(endpoint, CREDENTIALS, certificate)
         self._executable = executable
         self._folder = folder
-        # Clients of one session share what takes 0.2 s to load.
-        self._session = boto3.session.Session()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -81,32 +130,6 @@ class S3Server:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    @cached_property
-    def _admin(self) -> Any:
-        return self.client()
-
-    def client(self, **config: Any) -> Any:
-        """Returns a boto3 client that bypasses weightvault."""
-        return self._session.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            verify=str(self.certificate) if self.certificate else None,
-            config=Config(s3={"addressing_style": "path"}, **config),
-        )
-
-    def new_bucket(self) -> str:
-        """Makes an empty bucket and returns its name."""
-        name = f"test-{uuid4().hex}"
-        self._admin.create_bucket(Bucket=name)
-        return name
-
-    def url(self, bucket: str, prefix: str = "") -> str:
-        """Returns the address of a store in a bucket, as `open_backend` takes it."""
-        return f"s3://{bucket}/{prefix}?endpoint={self.endpoint}&region=us-east-1"
 
     def _environment(self) -> dict[str, str]:
         folder = self._folder

@@ -18,9 +18,17 @@ from moto.moto_server.threaded_moto_server import (
     DomainDispatcherApplication,
     ThreadedMotoServer,
 )
-from places import PART_BYTES, Place, cached_place, local_place, memory_place, s3_place
+from places import (
+    LEAST_PART_BYTES,
+    PART_BYTES,
+    Place,
+    cached_place,
+    local_place,
+    memory_place,
+    s3_place,
+)
 from s3_faults import DATA, FaultProxy
-from s3_server import S3Server, find_executable
+from s3_server import S3Server, find_executable, named_endpoint
 
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.s3 import S3Backend
@@ -93,7 +101,11 @@ def moto_server() -> Iterator[Callable[[], Place]]:
 
 
 # Over https boto3 sends bodies in chunks with the checksum behind them, over http it does not.
-@pytest.fixture(params=["local", "memory", "cached", "s3", "s3-tls", "s3-moto"])
+PLACES = ["local", "memory", "cached", "s3", "s3-tls", "s3-moto"]
+PLACES += ["s3-named"] if named_endpoint() else []
+
+
+@pytest.fixture(params=PLACES)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """An empty backend of each kind."""
     make = {
@@ -103,11 +115,17 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         "s3": lambda: of_server("s3_server"),
         "s3-tls": lambda: of_server("tls_server"),
         "s3-moto": lambda: request.getfixturevalue("moto_server")(),
+        "s3-named": lambda: of_named_server(),
     }
 
     def of_server(name: str) -> Place:
         server = request.getfixturevalue(name)
         return s3_place(server.client(), server.new_bucket())
+
+    def of_named_server() -> Place:
+        server = named_endpoint()
+        assert server is not None
+        return s3_place(server.client(), server.new_bucket(), LEAST_PART_BYTES)
 
     place = make[request.param]()
     yield place
