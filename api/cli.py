@@ -10,7 +10,6 @@ import difflib
 import json
 import os
 import platform
-import signal
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -34,6 +33,7 @@ from . import (
 from .console import Interrupted, Session, print_failure
 from .errors import error_body, from_os_error
 from .options import json_option, verb
+from .signals import heed_signals
 
 _EPILOG = f"""\b
 Environment:
@@ -146,8 +146,7 @@ for command in (
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
-    # Being told to stop is Ctrl-C by other means: temporary files go, the message is the same.
-    signal.signal(signal.SIGTERM, _interrupt)
+    heed_signals()
     try:
         cli.main(prog_name="weightvault")
     except SystemExit as done:
@@ -162,10 +161,6 @@ def _leave_at_once() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(exits.INTERRUPTED)
-
-
-def _interrupt(_signal: int, _frame: object) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _report_failure(error: BaseException, session: Session) -> int:

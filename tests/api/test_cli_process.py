@@ -149,6 +149,22 @@ def test_an_interrupted_push(spawn, model: Path, number: signal.Signals) -> None
     assert "Traceback" not in err
 
 
+def test_a_signal_that_wakes_nobody_is_noticed() -> None:
+    """Raised in another thread it does not wake the main one, as one that comes just before that
+    falls asleep."""
+    script = (
+        "import signal, socket, threading\n"
+        "from weightvault.api.signals import heed_signals\n"
+        "heed_signals()\n"
+        "silent, _other = socket.socketpair()\n"
+        "threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()\n"
+        "try:\n    silent.recv(1)\nexcept KeyboardInterrupt:\n    print('noticed')\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == "noticed\n"
+
+
 def test_an_interrupted_push_does_not_wait_for_its_pack(
     spawn, run, live: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
