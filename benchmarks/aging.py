@@ -9,8 +9,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table
 
+from ..dedup.journal import read_sketch_rows
+from ..dedup.local import LocalVault
 from ..store import migrate
 from ..store.catalogue import open_catalogue
+from ..store.pack import pack_key, read_index
 from ..store.schema import metadata
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
@@ -39,6 +42,17 @@ def age_catalogue(url: str, version: str) -> None:
                 connection.execute(table.insert(), kept)
                 _advance_ids(connection, table)
     engine.dispose()
+
+
+def relearn_sketches(vault: LocalVault) -> None:
+    """Puts back what a catalogue of the first version had no table for, from the objects: without
+    their sketches chunks would not be planned with others any more."""
+    for name in vault.catalogue.pack_names():
+        key = pack_key(name)
+        size = vault.backend.size(key)
+        entries = read_index(lambda start, stop, key=key: vault.backend.get(key, start, stop), size)
+        sketches = read_sketch_rows(vault.backend, name, entries)
+        vault.catalogue.add_pack(name, size, entries, sketches)
 
 
 def inspect_tables(connection: Connection) -> list[Table]:

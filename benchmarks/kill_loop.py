@@ -40,7 +40,7 @@ from ..dedup.local import LocalVault
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber
 from ..store.schema import chunks, commit_chunks
-from .aging import VERSIONS, age_catalogue
+from .aging import VERSIONS, age_catalogue, relearn_sketches
 from .kill_points import Counter
 from .services import running_services
 from .worlds import WARM, WARM_SEED, Work, World, choose_work, settle_world
@@ -204,6 +204,8 @@ def take_turn(
         if ended == "done":
             covered.add(work.kind)
     vault = world.open()
+    if work.kind == "migrate":
+        relearn_sketches(vault)
     problems = settle_world(world, work, ended, vault)
     vault.close()
     if ended.startswith("failed"):

@@ -277,14 +277,14 @@ def learn_packs(
                 # Torn by a failing store, or collected since it was listed: it is as if it were
                 # not there. Commits that need it say so.
                 continue
-            catalogue.add_pack(name, sizes[name], entries, _sketch_rows(backend, name, entries))
+            catalogue.add_pack(name, sizes[name], entries, read_sketch_rows(backend, name, entries))
             touched.update(e.base_digest for e in entries if e.base_digest is not None)
             touched.update(e.digest for e in entries)
     # Packs come in any order, so only now is it known what each base may be.
     settle_chunks(catalogue, touched)
 
 
-def _sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) -> list[SketchRow]:
+def read_sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) -> list[SketchRow]:
     """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
     bases, so their loss stops nothing."""
     try:
