@@ -13,6 +13,7 @@ from vaults import open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
+from weightvault.dedup.local import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
@@ -33,6 +34,19 @@ class VaultMachine(ModelMachine):
         super().__init__()
         self.held: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
+        # A collection was cut off, and since then its catalogue was lost: what it was removing is
+        # to the new one as if another machine removed it.
+        self.cut_off = self.left_by_another = False
+
+    def send(self, vault: LocalVault, repo: str, seed: int, base: str | None = None) -> None:
+        """Pushes a model, or is told to wait for the end of such a removal."""
+        try:
+            push(vault, self.source(seed), repo, base=base)
+        except Conflict as conflict:
+            assert self.left_by_another
+            assert "is being removed by another machine" in conflict.message
+            return
+        self.hold(repo, seed)
 
     def hold(self, repo: str, seed: int) -> None:
         self.held[repo] = seed
@@ -44,14 +58,12 @@ class VaultMachine(ModelMachine):
 
     @rule(repo=REPO, seed=SEED)
     def push(self, repo: str, seed: int) -> None:
-        push(self.vault, self.source(seed), repo)
-        self.hold(repo, seed)
+        self.send(self.vault, repo, seed)
 
     @rule(repo=REPO, seed=SEED, base=REPO)
     def push_on_base(self, repo: str, seed: int, base: str) -> None:
         if base in self.held:
-            push(self.vault, self.source(seed), repo, base=base)
-            self.hold(repo, seed)
+            self.send(self.vault, repo, seed, base)
 
     @rule(repo=REPO)
     def delete(self, repo: str) -> None:
@@ -76,8 +88,7 @@ class VaultMachine(ModelMachine):
             self.root / "vault", Faults(at, after=at % 2 == 0), statements=statements
         )
         try:
-            push(vault, self.source(seed), repo)
-            self.hold(repo, seed)
+            self.send(vault, repo, seed)
         except Crash:
             pass
         finally:
@@ -96,7 +107,7 @@ class VaultMachine(ModelMachine):
         try:
             Collector(vault, grace_seconds=0, dead_share=0.01).run()
         except Crash:
-            pass
+            self.cut_off = True
         finally:
             vault.close()
         self.vault = open_local(self.root / "vault")
@@ -110,6 +121,7 @@ class VaultMachine(ModelMachine):
     @rule()
     def lose_the_catalogue(self) -> None:
         before = self.vault.report().by_repo
+        self.left_by_another |= self.cut_off
         self.vault.close()
         self.vault = open_anew(self.root / "vault")
         assert [r.name for r in self.vault.report().by_repo] == [r.name for r in before]
@@ -117,6 +129,7 @@ class VaultMachine(ModelMachine):
     @precondition(lambda self: self.held)
     @rule()
     def rebuild_the_catalogue(self) -> None:
+        self.left_by_another |= self.cut_off
         rebuild_catalogue(self.vault.backend, self.vault.catalogue)
 
     @rule()
