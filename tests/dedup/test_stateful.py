@@ -34,9 +34,9 @@ class VaultMachine(ModelMachine):
         super().__init__()
         self.held: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
-        # A collection was cut off, and since then its catalogue was lost: what it was removing is
-        # to the new one as if another machine removed it.
-        self.cut_off = self.left_by_another = False
+        # A collection removed something, and since then its catalogue was lost: to the new one it
+        # is as if another machine removed it, which may be at it still.
+        self.collected = self.left_by_another = False
 
     def send(self, vault: LocalVault, repo: str, seed: int, base: str | None = None) -> None:
         """Pushes a model, or is told to wait for the end of such a removal."""
@@ -104,16 +104,18 @@ class VaultMachine(ModelMachine):
         vault = open_faulty(
             self.root / "vault", Faults(at, after=at % 2 == 0), statements=statements
         )
+        self.collected = True
         try:
             Collector(vault, grace_seconds=0, dead_share=0.01).run()
         except Crash:
-            self.cut_off = True
+            pass
         finally:
             vault.close()
         self.vault = open_local(self.root / "vault")
 
     @rule()
     def collect(self) -> None:
+        self.collected = True
         Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
         assert self.vault.report().garbage == 0
 
@@ -121,7 +123,7 @@ class VaultMachine(ModelMachine):
     @rule()
     def lose_the_catalogue(self) -> None:
         before = self.vault.report().by_repo
-        self.left_by_another |= self.cut_off
+        self.left_by_another |= self.collected
         self.vault.close()
         self.vault = open_anew(self.root / "vault")
         assert [r.name for r in self.vault.report().by_repo] == [r.name for r in before]
@@ -129,7 +131,7 @@ class VaultMachine(ModelMachine):
     @precondition(lambda self: self.held)
     @rule()
     def rebuild_the_catalogue(self) -> None:
-        self.left_by_another |= self.cut_off
+        self.left_by_another |= self.collected
         rebuild_catalogue(self.vault.backend, self.vault.catalogue)
 
     @rule()
