@@ -17,10 +17,11 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
 from ..dedup.errors import AccessRefused, RepoNotFound
-from ..dedup.names import namespace_of
 from ..dedup.translate import store_errors
 from ..store.refs import is_public, public_repos
+from ..store.repo_names import namespace_of
 from ..store.tokens import has_tokens
+from ..store.visibility import Scope
 from .errors import Unauthorized
 from .tokens import recognise
 
@@ -50,6 +51,12 @@ class Caller:
     role: str | None
     namespace: str | None = None
     reads: str = "none"
+
+    @property
+    def scope(self) -> Scope:
+        """The repos that may be read."""
+        own = () if self.role is None or self.namespace is None else (self.namespace,)
+        return Scope(own, self.reads == "public", self.reads_all)
 
     @property
     def reads_all(self) -> bool:

@@ -62,7 +62,7 @@ def way_in(request: Request) -> LocalVault | OwnedVault:
     caller, vault = caller_of(request), vault_of(request)
     if caller.namespace is None:
         return vault
-    return OwnedVault(vault, caller.namespace, reads=caller.reads)
+    return OwnedVault(vault, caller.namespace, caller.scope)
 
 
 def repo_of(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..store.repo_names import KINDS
 from .errors import InvalidName
-
-KINDS = ("datasets", "spaces")
-"""What the names of repos that hold no model begin with; no namespace is called so."""
 
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -32,16 +30,6 @@ def check_repo(repo: str) -> str:
             "each part starting and ending with a letter or digit",
         )
     return repo
-
-
-def namespace_of(repo: str) -> str:
-    """Returns the namespace of a repo, whatever its kind."""
-    return repo.split("/")[-2]
-
-
-def namespace_prefixes(namespace: str) -> list[str]:
-    """Returns what the names of all repos of a namespace begin with, kind by kind."""
-    return [f"{namespace}/", *(f"{kind}/{namespace}/" for kind in KINDS)]
 
 
 def check_branch(name: str) -> str:

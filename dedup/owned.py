@@ -18,17 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..store.received import (
-    Scope,
     note_received,
     readable_through,
     received_among,
     strike_received,
 )
 from ..store.uncoded import queue_chunks
+from ..store.visibility import Scope
 from .errors import ChunksMissing, InvalidFrame
 from .ingest import read_entries
 from .manifest import Manifest
-from .names import namespace_prefixes
 from .sketch import Sketch
 from .translate import store_errors
 from .vault import Candidate, Commit
@@ -41,17 +40,14 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 
 
 class OwnedVault:
-    """The way in of a LocalVault for the owner of a namespace, who reads "all" other repos, those
-    that are "public", or "none" (`reads`). Methods do as those of Vault, as far as the owner may
-    know."""
+    """The way in of a LocalVault for the owner of a namespace, who may read the repos of `scope`.
+    Methods do as those of Vault, as far as the owner may know."""
 
-    def __init__(self, vault: LocalVault, namespace: str, *, reads: str) -> None:
+    def __init__(self, vault: LocalVault, namespace: str, scope: Scope) -> None:
         self.scratch = vault.scratch
         self._vault = vault
         self._namespace = namespace
-        # Every name begins with nothing.
-        prefixes = [""] if reads == "all" else namespace_prefixes(namespace)
-        self._scope = Scope(prefixes, reads == "public")
+        self._scope = scope
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """See Vault.find_missing."""

@@ -9,11 +9,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Integer, and_, false, func, literal, or_, select, true
+from sqlalchemy import Connection, Integer, and_, func, literal, select, true
 
 from .catalogue import Catalogue
 from .rows import CommitRow, by_digest, commit_columns
 from .schema import chunks, commit_chunks, commits, files, refs, repos
+from .visibility import EVERYTHING, Scope
 
 Order = Literal["updated", "name"]
 
@@ -30,28 +31,6 @@ class RepoLine:
     bytes: int
     frame_bytes: int
     updated: float
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Which repos whoever asks may see: those of a namespace, those that are public, or with
-    `all_repos` every one."""
-
-    all_repos: bool = True
-    namespace: str | None = None
-    public: bool = False
-
-    def condition(self) -> Any:
-        """The condition on `repos` that says so."""
-        if self.all_repos:
-            return true()
-        own = false()
-        if self.namespace is not None:
-            own = repos.c.name.startswith(f"{self.namespace}/", autoescape=True)
-        return or_(own, repos.c.public) if self.public else own
-
-
-EVERYTHING = Seen()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +61,7 @@ def list_page(
     cursor: str | None = None,
     backwards: bool = False,
     limit: int,
-    seen: Seen = EVERYTHING,
+    seen: Scope = EVERYTHING,
 ) -> list[RepoLine]:
     """Returns up to `limit` repos `seen` whose name holds `search`, in `order`: those after
     `cursor`, or with `backwards` the last ones before it. Raises ValueError for a cursor of another
@@ -111,7 +90,7 @@ def list_page(
     return lines[::-1] if backwards else lines
 
 
-def count_repos(catalogue: Catalogue, search: str = "", seen: Seen = EVERYTHING) -> int:
+def count_repos(catalogue: Catalogue, search: str = "", seen: Scope = EVERYTHING) -> int:
     """Returns how many repos `seen` have `search` in their name."""
     query = select(func.count()).select_from(repos).where(_found(search, seen))
     with catalogue.reading() as connection:
@@ -181,7 +160,7 @@ def _commit_id(cursor: str) -> int:
     return number
 
 
-def _found(search: str, seen: Seen) -> Any:
+def _found(search: str, seen: Scope) -> Any:
     named = repos.c.name.icontains(search, autoescape=True) if search else true()
     return and_(named, seen.condition())
 

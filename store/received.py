@@ -3,30 +3,15 @@ whose bytes they have sent themselves (dedup/owned.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, select
 
 from .catalogue import Catalogue
 from .needs import hold_store
 from .rows import batches, by_digest
 from .schema import chunks, commit_chunks, commits, received, repos
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """The repos whose names begin with one of `prefixes`, and, if so, those that are public."""
-
-    prefixes: Sequence[str]
-    public: bool
-
-    def condition(self) -> Any:
-        """The condition that a row of `repos` is one of them."""
-        # Not LIKE, which takes upper case for lower in SQLite.
-        mine = (func.substr(repos.c.name, 1, len(prefix)) == prefix for prefix in self.prefixes)
-        return or_(*mine, *([repos.c.public] if self.public else []))
+from .visibility import Scope
 
 
 def readable_through(

@@ -7,7 +7,7 @@ import time
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...dedup.names import namespace_of
+from ...store.repo_names import namespace_of
 from ..access import require_read, require_write
 from .state import base_url, hub_of
 from .xet_cas import (

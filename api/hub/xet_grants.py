@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from ...dedup.names import namespace_of
+from ...store.repo_names import namespace_of
 from .errors import HubError
 from .signing import InvalidSignature, Signer
 from .state import hub_of

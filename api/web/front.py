@@ -17,7 +17,7 @@ from .figures import draw_all
 from .paging import PageRoute
 from .recent import recent_report
 from .rendering import render
-from .session import CallerParam, require_all, seen_by
+from .session import CallerParam, require_all
 
 PAGE = 30
 _MAX_SEARCH = 200
@@ -36,7 +36,7 @@ def list_repos(
     before: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
 ) -> Response:
     """The front page: repos, searched, in an order, a page at a time."""
-    search, cursor, seen = q.strip(), before or after, seen_by(caller)
+    search, cursor, seen = q.strip(), before or after, caller.scope
     with store_errors():
         total = count_repos(vault.catalogue, search, seen)
         try:

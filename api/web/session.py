@@ -16,7 +16,6 @@ from fastapi.responses import RedirectResponse
 
 from ...dedup.errors import AccessRefused
 from ...dedup.translate import store_errors
-from ...store.browse import Seen
 from ...store.tokens import TokenRow, find_token
 from ..access import Caller, caller_of, require_read
 from ..errors import Unauthorized
@@ -51,12 +50,6 @@ def admit(request: Request) -> Caller:
 
 
 CallerParam = Annotated[Caller, Depends(admit)]
-
-
-def seen_by(caller: Caller) -> Seen:
-    """Returns which repos a list may show to somebody."""
-    own = caller.namespace if caller.role is not None else None
-    return Seen(caller.reads_all, own, caller.reads == "public")
 
 
 def require_all(caller: Caller, what: str) -> None:

@@ -17,11 +17,11 @@ from pathlib import Path
 from ...store.backend import Backend
 from ...store.catalogue import Catalogue
 from ...store.errors import CorruptObject, NotFound
+from ...store.repo_names import namespace_of
 from ...store.xorbs import Generation, XorbRow, places_of
 from ..chunks import Buffer
 from ..errors import Corrupt, Missing
 from ..incoming import IncomingFiles, LooseFile, Sees, StagedFile
-from ..names import namespace_of
 from ..translate import store_errors
 from .hashes import format_hash, parse_hash
 from .index import XorbIndex, pack_index, parse_index

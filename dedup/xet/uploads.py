@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...store.repo_names import namespace_of, namespace_prefixes
 from ...store.rows import batches
 from ...store.xorbs import (
     FileUse,
@@ -38,7 +39,6 @@ from ...store.xorbs import (
 from ..chunks import Buffer
 from ..errors import ChunksMissing, Conflict, InvalidUpload
 from ..incoming import IncomingFiles
-from ..names import namespace_of, namespace_prefixes
 from ..scrub import scrub_chunks
 from ..translate import store_errors
 from .hashes import TreeHasher, format_hash, hash_chunk, hash_range, hash_xorb

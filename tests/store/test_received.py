@@ -6,7 +6,6 @@ from blake3 import blake3
 from weightvault.store.catalogue import Catalogue
 from weightvault.store.pack import PackEntry
 from weightvault.store.received import (
-    Scope,
     note_received,
     readable_through,
     received_among,
@@ -14,6 +13,7 @@ from weightvault.store.received import (
 )
 from weightvault.store.refs import set_public
 from weightvault.store.rows import CommitRow
+from weightvault.store.visibility import EVERYTHING, Scope
 
 NAMES = ("mine", "data", "theirs", "open", "MINE", "none")
 CHUNKS = {name: blake3(name.encode()).digest() for name in NAMES}
@@ -45,18 +45,22 @@ def named(found: dict[bytes, tuple[str, str]]) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("prefixes", "public", "expected"),
+    ("scope", "expected"),
     [
-        (["me/", "datasets/me/"], False, {"mine", "data"}),
-        (["me/"], True, {"mine", "open"}),
-        (["m_/", "%"], False, set()),
-        ([""], False, set(REPOS)),
+        (Scope(("me",)), {"mine", "data"}),
+        (Scope(("me", "ME")), {"mine", "data", "MINE"}),
+        (Scope(("me",), public=True), {"mine", "data", "open"}),
+        (Scope(("m_", "%")), set()),
+        (Scope(public=True), {"open"}),
+        (Scope(), set()),
+        (EVERYTHING, set(REPOS)),
     ],
 )
 def test_chunks_are_read_through_repos_of_the_scope(
-    catalogue: Catalogue, prefixes: list[str], public: bool, expected: set[str]
+    catalogue: Catalogue, scope: Scope, expected: set[str]
 ):
-    found = named(readable_through(catalogue, list(CHUNKS.values()), Scope(prefixes, public)))
+    found = named(readable_through(catalogue, list(CHUNKS.values()), scope))
+    assert expected == {n for n, r in REPOS.items() if scope.includes(r, n == "open")}
     oids = {repo: f"{number}" * 40 for number, repo in enumerate(REPOS.values())}
     assert found == {name: (REPOS[name], oids[REPOS[name]]) for name in expected}
 
