@@ -7,17 +7,15 @@ transaction and raises only StoreError kinds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import delete, func, or_, select, update
 
 from .bands import add_sketches
 from .commits import insert_commit
-from .engine import open_engine, store_error
+from .database import Database, MakeEntry
+from .engine import open_engine
 from .hashes import HashRow, add_hashes
 from .listing import file_totals, repo_rows
 from .migrate import OnStep
@@ -33,7 +31,6 @@ from .rows import (
     batches,
     by_digest,
     commit_columns,
-    identity_of,
     location_columns,
 )
 from .schema import (
@@ -50,49 +47,9 @@ from .schema import (
 )
 from .spares import hold_chunks, keep_spares, settle
 
-# What a journal entry will be, given the greatest key taken in, which it has to follow: its key,
-# and what stores it. Called when nobody else can change the repo any more, so that the entries of
-# one are in the order in which it changed, whatever clocks say.
-MakeEntry = Callable[[str | None], tuple[str, Callable[[], object]]]
 
-
-class Catalogue:
+class Catalogue(Database):
     """The SQL side of a vault. Safe to use from several threads and processes."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        on_server = engine.dialect.name == "postgresql"
-        self._insert = postgresql.insert if on_server else sqlite.insert
-        self._reading: dict[str, Any] = {"reading": True}
-        if on_server:
-            self._reading["isolation_level"] = "REPEATABLE READ"
-
-    def close(self) -> None:
-        """Closes all connections."""
-        self.engine.dispose()
-
-    @property
-    def url(self) -> str:
-        """The database's address, without its password."""
-        return self.engine.url.render_as_string(hide_password=True)
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """A transaction that only reads, from one moment's state."""
-        try:
-            with self.engine.execution_options(**self._reading).begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise store_error(error) from error
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that writes; raising inside undoes all of it."""
-        try:
-            with self.engine.begin() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise store_error(error) from error
 
     # The store it belongs to
 
@@ -203,7 +160,7 @@ class Catalogue:
                 return
             self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = hold_repo(connection, row.repo)
-            publish = self._make_entry(connection, key)
+            publish = self.make_entry(connection, key)
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
@@ -234,7 +191,7 @@ class Catalogue:
             if not isinstance(key, str):
                 hold_repo(connection, repo)
                 confirm()
-            publish = self._make_entry(connection, key)
+            publish = self.make_entry(connection, key)
             mine = select(repos.c.id).where(repos.c.name == repo)
             gone = delete(repos).where(repos.c.name == repo)
             if keep:
@@ -356,30 +313,6 @@ class Catalogue:
         """Returns the greatest journal key taken in."""
         with self.reading() as connection:
             return connection.scalar(select(func.max(journal.c.key)))
-
-    def take_entry(self, connection: Connection, key: str) -> bool:
-        """Notes a journal entry; says whether it was new."""
-        return self.add_once(connection, journal, [{"key": key}]) > 0
-
-    def _make_entry(self, connection: Connection, key: str | MakeEntry) -> Callable[[], object]:
-        """Takes the key of an entry that is still to be written; returns what writes it."""
-        if isinstance(key, str):
-            return lambda: None
-        made, publish = key(connection.scalar(select(func.max(journal.c.key))))
-        self.take_entry(connection, made)
-        return publish
-
-    def add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
-        """Inserts the rows that are not there yet; returns how many."""
-        if not rows:
-            return 0
-        # Who adds a row that another transaction has added waits for that to end (PostgreSQL): all
-        # add them in one order, so that no two wait for each other.
-        names = identity_of(table)
-        rows = sorted(rows, key=lambda row: [row[name] for name in names])
-        # Not by rowcount: drivers do not know it of many rows at once (psycopg).
-        inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
-        return len(connection.execute(inserted, rows).all())
 
 
 def open_catalogue(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Catalogue:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, insert, select
 
+from .database import Database
 from .errors import NotFound
 from .needs import hold_bases, hold_store
 from .rows import CommitRow, FileRow, batches
 from .schema import chunks, commit_chunks, commits, files, repos
-
-if TYPE_CHECKING:
-    from .catalogue import Catalogue
 
 
 def insert_commit(
@@ -55,7 +52,7 @@ def insert_commit(
 
 
 def complete_commit(
-    catalogue: Catalogue, row: CommitRow, entries: Sequence[FileRow], uses: Mapping[bytes, int]
+    catalogue: Database, row: CommitRow, entries: Sequence[FileRow], uses: Mapping[bytes, int]
 ) -> None:
     """Writes those rows of a commit that were left out when it was recorded in part. Raises
     NotFound when what they need is still not there."""

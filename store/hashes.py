@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from .database import Database
 from .rows import batches
 from .schema import commits, files, hashes, repos
-
-if TYPE_CHECKING:
-    from .catalogue import Catalogue
 
 AddOnce = Callable[[Connection, Table, list[dict[str, Any]]], int]
 
@@ -47,13 +45,13 @@ def add_hashes(connection: Connection, add_once: AddOnce, rows: Iterable[HashRow
     add_once(connection, hashes, values)
 
 
-def record_hashes(catalogue: Catalogue, rows: Collection[HashRow]) -> None:
+def record_hashes(catalogue: Database, rows: Collection[HashRow]) -> None:
     """Records hashes; those of files known already stay."""
     with catalogue.writing() as connection:
         add_hashes(connection, catalogue.add_once, rows)
 
 
-def hashes_of(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, HashRow]:
+def hashes_of(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, HashRow]:
     """Returns the hashes of those of `digests` that have them on record."""
     with catalogue.reading() as connection:
         return {
@@ -63,7 +61,7 @@ def hashes_of(catalogue: Catalogue, digests: Collection[bytes]) -> dict[bytes, H
         }
 
 
-def find_holders(catalogue: Catalogue, sha256: bytes, repo: str | None = None) -> list[Holder]:
+def find_holders(catalogue: Database, sha256: bytes, repo: str | None = None) -> list[Holder]:
     """Returns commits that have a file of that SHA-256, one for each repo; only of `repo` if
     given."""
     query = (

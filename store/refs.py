@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from .database import Database
 from .errors import Superseded
 from .rows import CommitRow, commit_columns, hold_rows
 from .schema import commits, refs, repos, tags
-
-if TYPE_CHECKING:
-    from .catalogue import Catalogue
 
 _TABLES = {"branch": refs, "tag": tags}
 
@@ -59,7 +57,7 @@ def tagged_commit(repo: str, tag: str) -> Any:
 
 
 def change_ref(
-    catalogue: Catalogue,
+    catalogue: Database,
     repo: str,
     kind: str,
     name: str,
@@ -85,7 +83,7 @@ def change_ref(
             connection.execute(insert(table).values(**values, **extra))
 
 
-def list_tags(catalogue: Catalogue, repo: str) -> dict[str, CommitRow]:
+def list_tags(catalogue: Database, repo: str) -> dict[str, CommitRow]:
     """Returns the tags of a repo with the commits they name."""
     query = (
         commit_columns(tags.c.name)
@@ -97,21 +95,21 @@ def list_tags(catalogue: Catalogue, repo: str) -> dict[str, CommitRow]:
         return {name: CommitRow(*row) for *row, name in connection.execute(query)}
 
 
-def tag_messages(catalogue: Catalogue, repo: str) -> dict[str, str | None]:
+def tag_messages(catalogue: Database, repo: str) -> dict[str, str | None]:
     """Returns the messages of a repo's tags."""
     query = select(tags.c.name, tags.c.message).join(repos).where(repos.c.name == repo)
     with catalogue.reading() as connection:
         return {row.name: row.message for row in connection.execute(query)}
 
 
-def commits_of(catalogue: Catalogue, repo: str) -> dict[str, CommitRow]:
+def commits_of(catalogue: Database, repo: str) -> dict[str, CommitRow]:
     """Returns the commits of a repo by their ids, oldest first."""
     query = commit_columns().where(repos.c.name == repo).order_by(commits.c.id)
     with catalogue.reading() as connection:
         return {row.oid: CommitRow(*row) for row in connection.execute(query)}
 
 
-def set_public(catalogue: Catalogue, repo: str, public: bool, key: str) -> None:
+def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
     """Makes a repo public or private, as the journal entry `key` says."""
     with catalogue.writing() as connection:
         if catalogue.take_entry(connection, key):
@@ -119,13 +117,13 @@ def set_public(catalogue: Catalogue, repo: str, public: bool, key: str) -> None:
             connection.execute(mine.values(public=public))
 
 
-def is_public(catalogue: Catalogue, repo: str) -> bool | None:
+def is_public(catalogue: Database, repo: str) -> bool | None:
     """Says whether a repo is public; None where there is none of that name."""
     with catalogue.reading() as connection:
         return connection.scalar(select(repos.c.public).where(repos.c.name == repo))
 
 
-def public_repos(catalogue: Catalogue) -> set[str]:
+def public_repos(catalogue: Database) -> set[str]:
     """Returns the names of all public repos."""
     with catalogue.reading() as connection:
         return set(connection.scalars(select(repos.c.name).where(repos.c.public)))

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 
+from .database import Database
 from .schema import tokens
-
-if TYPE_CHECKING:
-    from .catalogue import Catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +24,7 @@ class TokenRow:
     revoked: float | None = None
 
 
-def put_token(catalogue: Catalogue, row: TokenRow, key: str) -> None:
+def put_token(catalogue: Database, row: TokenRow, key: str) -> None:
     """Records a token, or that it was revoked, as the journal entry `key` says."""
     with catalogue.writing() as connection:
         if catalogue.take_entry(connection, key):
@@ -35,21 +32,21 @@ def put_token(catalogue: Catalogue, row: TokenRow, key: str) -> None:
             connection.execute(insert(tokens).values(**asdict(row)))
 
 
-def find_token(catalogue: Catalogue, digest: bytes) -> TokenRow | None:
+def find_token(catalogue: Database, digest: bytes) -> TokenRow | None:
     """Returns the token whose SHA-256 is `digest`, revoked or not."""
     with catalogue.reading() as connection:
         row = connection.execute(select(tokens).where(tokens.c.hash == digest)).first()
         return TokenRow(*row) if row else None
 
 
-def list_tokens(catalogue: Catalogue) -> list[TokenRow]:
+def list_tokens(catalogue: Database) -> list[TokenRow]:
     """Returns all tokens there ever were, oldest first."""
     with catalogue.reading() as connection:
         rows = connection.execute(select(tokens).order_by(tokens.c.created, tokens.c.id))
         return [TokenRow(*row) for row in rows]
 
 
-def has_tokens(catalogue: Catalogue) -> bool:
+def has_tokens(catalogue: Database) -> bool:
     """Says whether a token was ever made."""
     with catalogue.reading() as connection:
         return connection.scalar(select(tokens.c.id).limit(1)) is not None
