@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .readable import ReadableFile
 from .segments import MAX_LITERAL_BYTES, Literal, Opaque, Segment
-
-if TYPE_CHECKING:
-    from .formats.source import ReadableFile
 
 LEAST_BYTES = 16 * 1024
 AVERAGE_BYTES = 64 * 1024

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 from ..chunking import split_opaque
 from ..errors import InvalidManifest
 from ..manifest import check_tensor_size
+from ..readable import ReadableFile
 from ..segments import Segment, Tensor
 
 # No format has tensors of more dimensions, and no name worth keeping is longer.
@@ -20,18 +20,6 @@ _MAX_DTYPE_CHARACTERS = 64
 
 class Unreadable(Exception):
     """The bytes break the format they seemed to be in: they are kept as opaque bytes."""
-
-
-class ReadableFile(Protocol):
-    """What is needed of a binary file."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Moves to a byte."""
-        ...
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Reads up to `size` bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
