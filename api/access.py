@@ -27,7 +27,7 @@ from .tokens import recognise
 
 if TYPE_CHECKING:
     from ..dedup.incoming import Sees
-    from ..dedup.local import LocalVault
+    from ..dedup.local_vault import LocalVault
     from ..store.tokens import TokenRow
 
 ANONYMOUS_READS = ("none", "public", "all")

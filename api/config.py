@@ -28,7 +28,7 @@ from ..dedup.errors import InvalidInput, Missing
 from .errors import from_os_error
 
 if TYPE_CHECKING:
-    from ..dedup.local import LocalVault
+    from ..dedup.local_vault import LocalVault
     from ..dedup.vault import Vault
     from ..store.backend import Backend
     from ..store.catalogue import Catalogue
@@ -100,7 +100,7 @@ def open_local_vault(
     mend_marker: bool = False,
 ) -> LocalVault:
     """Opens a vault that this process keeps itself: a folder or S3. See open_vault, LocalVault."""
-    from ..dedup.local import LocalVault
+    from ..dedup.local_vault import LocalVault
 
     parts = _open_parts(url, catalogue, create)
     with _os_errors(f"cannot make {parts.scratch}"):

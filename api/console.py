@@ -14,7 +14,7 @@ from ..dedup.errors import InvalidInput
 from . import config
 
 if TYPE_CHECKING:
-    from ..dedup.local import LocalVault
+    from ..dedup.local_vault import LocalVault
     from ..dedup.vault import Vault
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

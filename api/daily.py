@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from ..dedup.errors import VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 
 _log = logging.getLogger("weightvault.api")
 

@@ -31,7 +31,7 @@ from ..store.accounting import count_waiting, last_day
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from ..dedup.local import LocalVault
+    from ..dedup.local_vault import LocalVault
 
 _log = logging.getLogger("weightvault.api")
 

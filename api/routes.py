@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
 from ..dedup.names import check_repo
 from ..dedup.owned import OwnedVault

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .. import __version__
 from ..dedup.errors import VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.uncoded import BackgroundCoder
 from . import content, health, metrics, reports, routes
 from .access import CHALLENGE, Gate, guard

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 
 from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..store.tokens import has_tokens
 from .logs import configure
 from .server import create_app

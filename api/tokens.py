@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from ..dedup.entries import TokenChange
 from ..dedup.errors import InvalidName, Missing
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.names import check_repo
 from ..dedup.translate import store_errors
 from ..store.tokens import TokenRow, find_token, list_tokens

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table
 
 from ..dedup.journal import read_sketch_rows
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..store import migrate
 from ..store.catalogue import open_catalogue
 from ..store.pack import pack_key, read_index

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..codecs.pipeline import encode_tensor
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.plan import choose_centres
 from ..dedup.push import push
 from ..store.catalogue import open_catalogue

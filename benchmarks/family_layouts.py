@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.push import push
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..codecs.pipeline import encode_tensor
 from ..dedup.formats.registry import segment_file
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.predict import delta_features, predict_alone, predict_deltas
 from ..dedup.push import push
 from ..dedup.segments import Tensor

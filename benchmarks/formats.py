@@ -30,7 +30,7 @@ from blake3 import blake3
 from ..codecs.pipeline import encode_tensor
 from ..dedup.chunking import cut_opaque
 from ..dedup.formats.registry import segment_file
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.pull import pull
 from ..dedup.push import push
 from ..dedup.segments import CHUNK_BYTES, Literal, Tensor

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from ..dedup.collect import Collector
 from ..dedup.errors import VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.pull import pull
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber

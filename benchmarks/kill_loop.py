@@ -36,7 +36,7 @@ from sqlalchemy import exists, func, select
 
 from ..dedup.collect import Collector
 from ..dedup.errors import VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber
 from ..store.schema import chunks, commit_chunks

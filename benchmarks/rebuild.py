@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..dedup.collect import Collector
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.push import push
 from ..dedup.renew import rebuild_catalogue
 from ..dedup.undelete import undelete

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, get_args
 
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.reporting.model import Dimension, Query
 from ..store.catalogue import open_catalogue
 from ..store.local import LocalBackend

@@ -27,7 +27,7 @@ from typing import Any
 from ..api.client import HttpVault
 from ..dedup.collect import Collector
 from ..dedup.errors import ChunksMissing, Conflict, Missing, VaultError
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.pull import pull
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber

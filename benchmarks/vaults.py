@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..store.catalogue import open_catalogue
 from ..store.open import open_backend
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from ..dedup.collect import Collector
-from ..dedup.local import LocalVault
+from ..dedup.local_vault import LocalVault
 from ..dedup.push import push
 from ..dedup.scrub import Scrubber
 from ..dedup.undelete import undelete

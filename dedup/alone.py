@@ -7,19 +7,16 @@ bases. So here every chunk comes as a frame of its own, raw.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from .chunks import ChunkReader
 from .coding import encode_tensor
 from .errors import ChunksMissing
+from .local import Repository
 from .manifest import ChunkUse
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 
 def read_alone(
-    vault: LocalVault, repo: str, revision: str, digests: Sequence[bytes]
+    vault: Repository, repo: str, revision: str, digests: Sequence[bytes]
 ) -> Iterator[bytes]:
     """Returns raw frames of chunks of a revision, in that order. Raises ChunksMissing for any
     others, bases of its deltas included."""

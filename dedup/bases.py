@@ -22,7 +22,7 @@ from .manifest import ChunkUse, FileEntry, Manifest
 from .names import check_repo
 from .segments import Bundle, Tensor
 from .sketchfile import Sketches
-from .vault import Candidate, Snapshot, Vault
+from .vault import BaseFinder, Candidate, RevisionReader, Snapshot
 
 CARD = "README.md"
 # Real cards hold a few KiB of metadata; the rest of the file is prose.
@@ -56,7 +56,7 @@ with the last that has them, which is the commit before on the branch if there i
 
 
 def find_base(
-    vault: Vault, files: dict[str, Path], repo: str, branch: str, declared: str | None
+    vault: RevisionReader, files: dict[str, Path], repo: str, branch: str, declared: str | None
 ) -> tuple[str | None, Lineage]:
     """Returns the declared base's name, if any, and what to code against.
 
@@ -68,7 +68,9 @@ def find_base(
     return name, tuple(_index(snapshot) for snapshot in found if snapshot)
 
 
-def find_lineage(vault: Vault, files: dict[str, Path], repo: str, parent: str | None) -> Lineage:
+def find_lineage(
+    vault: RevisionReader, files: dict[str, Path], repo: str, parent: str | None
+) -> Lineage:
     """Returns what a commit that is there already was made from: as find_base, with the model card
     among `files`, and the id of its `parent`."""
     _, base = _find_declared(vault, files, None)
@@ -77,7 +79,7 @@ def find_lineage(vault: Vault, files: dict[str, Path], repo: str, parent: str | 
 
 
 def _find_declared(
-    vault: Vault, files: dict[str, Path], declared: str | None
+    vault: RevisionReader, files: dict[str, Path], declared: str | None
 ) -> tuple[str | None, Snapshot | None]:
     if declared is not None:
         check_repo(declared)
@@ -90,7 +92,7 @@ def _find_declared(
 
 
 def choose_bases(
-    vault: Vault,
+    vault: BaseFinder,
     manifest: Manifest,
     missing: Collection[bytes],
     sketches: Sketches,
@@ -131,7 +133,7 @@ def _match_edited(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate
 
 
 def _ask_candidates(
-    vault: Vault, missing: Collection[bytes], sketches: Sketches
+    vault: BaseFinder, missing: Collection[bytes], sketches: Sketches
 ) -> dict[bytes, tuple[Candidate, ...]]:
     mine = {digest: sketches[digest] for digest in missing if digest in sketches}
     found = _ask_all(vault, mine)
@@ -142,7 +144,7 @@ def _ask_candidates(
     return found
 
 
-def _ask_all(vault: Vault, sketches: Sketches) -> dict[bytes, tuple[Candidate, ...]]:
+def _ask_all(vault: BaseFinder, sketches: Sketches) -> dict[bytes, tuple[Candidate, ...]]:
     telling = [digest for digest, sketch in sketches.items() if sketch.kind is not None]
     found: dict[bytes, tuple[Candidate, ...]] = {}
     for start in range(0, len(telling), _ASK_SKETCHES):
@@ -203,7 +205,7 @@ def _is_repo(name: str) -> bool:
     return True
 
 
-def _try_resolve(vault: Vault, repo: str, revision: str) -> Snapshot | None:
+def _try_resolve(vault: RevisionReader, repo: str, revision: str) -> Snapshot | None:
     try:
         return vault.resolve(repo, revision)
     except (Missing, Corrupt):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..store.collection import (
     PackUse,
@@ -33,15 +32,13 @@ from .compact import move_live_frames
 from .copies import copy_bases
 from .entries import Tombs, pack_entry
 from .journal import catch_up, learn_packs, write_entry
+from .local import Repository
 from .manifest import manifest_key
 from .progress import Progress
 from .securing import REMOVAL_SECONDS
 from .sketchfile import sketches_key
 from .translate import store_errors
 from .xet.collect import find_dead, forget_unused
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
 # An object that nothing needs yet may belong to a push that is under way. After a day it does not.
@@ -98,7 +95,7 @@ class Collector:
 
     def __init__(
         self,
-        vault: LocalVault,
+        vault: Repository,
         *,
         grace_seconds: float = DEFAULT_GRACE_SECONDS,
         dead_share: float = DEFAULT_DEAD_SHARE,

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from ..store.collection import PackUse, live_places
 from ..store.moves import adopt_frames
@@ -16,11 +16,9 @@ from ..store.rows import Location
 from .entries import Moves
 from .frames import read_frames
 from .journal import write_entry
+from .local import Repository
 from .packing import add_frame
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 T = TypeVar("T")
 
@@ -29,7 +27,7 @@ PACK_BYTES = 64 * 1024 * 1024
 
 
 def move_live_frames(
-    vault: LocalVault, uses: Iterable[PackUse], progress: Progress
+    vault: Repository, uses: Iterable[PackUse], progress: Progress
 ) -> tuple[int, int]:
     """Copies the live frames of packs into new ones and puts those in use, a new pack at a time.
 
@@ -46,7 +44,7 @@ def move_live_frames(
     return sum(packs for packs, _ in counts), sum(size for _, size in counts)
 
 
-def move_places(vault: LocalVault, pack: str, progress: Progress) -> int:
+def move_places(vault: Repository, pack: str, progress: Progress) -> int:
     """Moves those live frames of one pack to a new one that can be read; returns how many."""
     movable = _movable(vault, pack)
     places = [place for place in live_places(vault.catalogue, pack) if place.digest in movable]
@@ -58,7 +56,7 @@ def move_places(vault: LocalVault, pack: str, progress: Progress) -> int:
     return len(places) if moved else 0
 
 
-def _movable(vault: LocalVault, pack: str) -> set[bytes]:
+def _movable(vault: Repository, pack: str) -> set[bytes]:
     live = {place.digest for place in live_places(vault.catalogue, pack)}
     with vault.catalogue.reading() as connection:
         return usable_among(connection, live)
@@ -79,7 +77,7 @@ def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list
         yield group
 
 
-def _move(vault: LocalVault, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
+def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
     with tempfile.TemporaryDirectory(prefix="compact-", dir=vault.scratch) as folder:
         path = Path(folder, "pack")
         with PackWriter(path) as writer:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ..store.pack import PackWriter
 from ..store.rows import Location
 from ..store.scrubbing import bases_without_copy
 from .compact import PACK_BYTES
 from .frames import read_frames
+from .local import Repository
 from .packing import add_frame
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 
 class Sized(Protocol):
@@ -30,7 +28,7 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-def copy_bases(vault: LocalVault, least_deltas: int, progress: Progress) -> int:
+def copy_bases(vault: Repository, least_deltas: int, progress: Progress) -> int:
     """Gives each base of at least so many deltas that has no second frame one; returns the bytes
     of those frames. Collections told of the same number keep them."""
     places = bases_without_copy(vault.catalogue, least_deltas)
@@ -53,7 +51,7 @@ def first_pack(places: list[T]) -> list[T]:
     return places
 
 
-def _store_copies(vault: LocalVault, places: list[Location]) -> int:
+def _store_copies(vault: Repository, places: list[Location]) -> int:
     with tempfile.TemporaryDirectory(prefix="copies-", dir=vault.scratch) as folder:
         path = Path(folder, "pack")
         with PackWriter(path) as writer:

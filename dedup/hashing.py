@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from ..store.hashes import HashRow, hashes_of, record_hashes
 from .chunks import Buffer
 from .manifest import Manifest
+from .reading import VaultReader
 from .translate import store_errors
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 
 def git_hasher(size: int) -> hashlib._Hash:
@@ -34,7 +31,7 @@ def hash_file(pieces: Iterable[Buffer], size: int) -> HashRow:
     return HashRow(ours.digest(), sha256.digest(), git.digest())
 
 
-def hashes_in(vault: LocalVault, manifest: Manifest) -> dict[bytes, HashRow]:
+def hashes_in(vault: VaultReader, manifest: Manifest) -> dict[bytes, HashRow]:
     """Returns the hashes of a manifest's files, by digest.
 
     They are on record since a file's first commit. Those of files that were committed by an older

@@ -13,21 +13,18 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..store.refs import commits_of, is_public, list_tags
 from .entries import RefChange, Visibility
 from .errors import Conflict, EntryNotFound, RevisionNotFound
 from .incoming import IncomingFiles, StagedFile
+from .local import Repository
 from .manifest import FileEntry, Manifest, check_paths, manifest_name, pack_manifest
 from .names import check_branch, check_path, check_repo
 from .reading import make_commit
 from .segments import CHUNK_BYTES, Literal, cut_bytes
 from .translate import store_errors
 from .vault import Commit
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 DEFAULT_BRANCH = "main"
 _PULL_REQUEST = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
@@ -81,7 +78,7 @@ class StaleParent(Conflict):
 class History:
     """The repos of a vault, as clients of hubs see them. Methods raise VaultError kinds."""
 
-    def __init__(self, vault: LocalVault, incoming: IncomingFiles) -> None:
+    def __init__(self, vault: Repository, incoming: IncomingFiles) -> None:
         self._vault = vault
         self._incoming = incoming
 

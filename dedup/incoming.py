@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from ..store.errors import NotFound
 from ..store.hashes import HashRow, find_holders, hashes_of
@@ -40,6 +40,7 @@ from .entries import Loose, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
 from .hashing import git_hasher
 from .journal import follow, load_manifest, loose_row
+from .local import Repository
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import write_marker
 from .names import check_repo
@@ -51,9 +52,6 @@ from .securing import secure
 from .segments import CHUNK_BYTES
 from .sketchfile import Sketches
 from .translate import store_errors
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # Clients that upload by content trust what they sent for three weeks; a day is for clocks.
 KEEP_SECONDS = 22 * 24 * 3600.0
@@ -103,7 +101,7 @@ class IncomingFiles:
     """
 
     def __init__(
-        self, vault: LocalVault, *, keep_seconds: float = KEEP_SECONDS, inline: bool = False
+        self, vault: Repository, *, keep_seconds: float = KEEP_SECONDS, inline: bool = False
     ) -> None:
         self._vault = vault
         self._keep_seconds = keep_seconds

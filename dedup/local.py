@@ -1,9 +1,8 @@
-"""The vault itself: an object store and a catalogue, kept in step."""
+"""The repository: an object store and a catalogue, kept in step."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 from ..store.backend import Backend
 from ..store.catalogue import Catalogue
 from ..store.commits import complete_commit
-from ..store.errors import NotFound, StoreError
+from ..store.errors import NotFound
 from ..store.hashes import HashRow
 from ..store.loose import knows_loose
 from ..store.moves import can_stand_alone
@@ -20,25 +19,16 @@ from ..store.pack import PackEntry, pack_key
 from ..store.rows import CommitRow
 from ..store.scrubbing import get_setting, set_setting
 from .candidates import find_candidates, sketch_row
-from .check import check_vault
 from .chunks import ChunkReader
 from .entries import AnyEntry, Entry, commit_row, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidManifest
-from .families import find_families
 from .hashing import hash_file
 from .ingest import check_pack
 from .journal import apply_entry, catch_up, follow, write_entry
 from .manifest import Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
-from .optimise import count_leading, optimise_step, recentre_step
-from .progress import Progress
 from .reading import VaultReader, make_commit
-from .reporting import growth
-from .reporting.compare import compare_methods
-from .reporting.model import BY_REPO, Comparison, Prediction, Query, Report
-from .reporting.removal import predict_removal
-from .reporting.report import cost_of_repo, report_vault
 from .securing import reclaim_pack, secure
 from .sketch import Sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
@@ -46,20 +36,15 @@ from .translate import store_errors
 from .uses import chunk_uses, file_row
 from .vault import (
     Candidate,
-    CheckResult,
     Commit,
-    Family,
-    FileInfo,
-    OptimiseStep,
-    RepoInfo,
     RepoSummary,
 )
 
 _BASE_COPIES = "base_copies"
 
 
-class LocalVault(VaultReader):
-    """Implements dedup.vault.Vault over a backend and a catalogue.
+class Repository(VaultReader):
+    """An object store and its catalogue: all that operations on a vault read and write through.
 
     Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
     `scratch` is a folder for temporary files, best on the disk that the backend writes to. With
@@ -184,75 +169,6 @@ class LocalVault(VaultReader):
         with store_errors():
             rows = self.catalogue.list_repos()
         return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
-
-    def describe_repo(self, repo: str) -> RepoInfo:
-        """See Vault.describe_repo."""
-        self.require_repo(repo)
-        with store_errors():
-            branches = self.catalogue.branches(repo)
-            newest = max(branches.values(), key=lambda row: row.created)
-            manifest = self._load_manifest(newest.manifest)
-            cost = cost_of_repo(self.catalogue, repo)
-        files = tuple(
-            FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
-            for f in manifest.files
-        )
-        ids = {name: row.oid for name, row in branches.items()}
-        return RepoInfo(repo, ids, make_commit(newest), files, cost)
-
-    def report(self, query: Query = BY_REPO) -> Report:
-        """See Vault.report. Puts the day on record, too."""
-        with store_errors():
-            found = report_vault(self, query)
-            if growth.wants_record(self.catalogue):
-                # The next one will do: somebody else may be writing for long, or nobody may.
-                with suppress(StoreError):
-                    growth.record(self.catalogue, found)
-            return found
-
-    def record_totals(self) -> None:
-        """Puts the day on record unless that was done within the hour."""
-        with store_errors():
-            if growth.wants_record(self.catalogue):
-                growth.record(self.catalogue, report_vault(self, Query(())))
-
-    def predict_removal(self, repos: Sequence[str]) -> Prediction:
-        """See Vault.predict_removal."""
-        with store_errors():
-            return predict_removal(self, repos)
-
-    def compare(
-        self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
-    ) -> Comparison:
-        """See Vault.compare."""
-        with store_errors():
-            return compare_methods(self, share, seed, progress or Progress())
-
-    def list_families(self) -> list[Family]:
-        """See Vault.list_families."""
-        with store_errors():
-            return find_families(self.catalogue)
-
-    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
-        """See Vault.optimise."""
-        with store_errors():
-            return optimise_step(self, cursor, dry_run=dry_run)
-
-    def count_centres(self) -> int:
-        """See Vault.count_centres."""
-        with store_errors():
-            return count_leading(self.catalogue)
-
-    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
-        """See Vault.recentre."""
-        row = self._find_commit(repo, revision)
-        with store_errors():
-            return recentre_step(self, repo, row.oid, cursor)
-
-    def check(self, progress: Progress | None = None) -> CheckResult:
-        """See Vault.check."""
-        with store_errors():
-            return check_vault(self.backend, self.catalogue, progress or Progress())
 
     def check_health(self) -> None:
         """Asks the object store and the catalogue for something small; raises if one fails."""

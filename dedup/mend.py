@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..codecs.dtypes import BY_ID
 from ..store.errors import NotFound
@@ -19,14 +18,12 @@ from .entries import AnyEntry, Entry, TokenChange, pack_entry, parse_entry
 from .errors import VaultError
 from .frames import read_frames
 from .journal import follow, list_keys, load_manifest
+from .local import Repository
 from .manifest import ChunkUse
 from .marker import restore_marker
 from .replay import Replay, RepoState, changes_of, read_state
 from .sketch import make_sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 _PUSH_AGAIN = "pushing the same files again brings it back"
 
@@ -39,7 +36,7 @@ class Mended:
     hint: str = "made anew"
 
 
-def mend_object(vault: LocalVault, key: str, *, dry_run: bool) -> Mended:
+def mend_object(vault: Repository, key: str, *, dry_run: bool) -> Mended:
     """Makes a damaged object anew where the catalogue knows what it held."""
     kind = key.partition("/")[0]
     if kind == "manifests":
@@ -61,7 +58,7 @@ def mend_object(vault: LocalVault, key: str, *, dry_run: bool) -> Mended:
     return Mended(True)
 
 
-def _give_up_xorb(vault: LocalVault, key: str) -> None:
+def _give_up_xorb(vault: Repository, key: str) -> None:
     """Removes what is left of a xorb, and lets its owner's clients forget what they sent."""
     _, generation, _ = key.split("/")
     found = find_generation(vault.catalogue, generation)
@@ -70,13 +67,13 @@ def _give_up_xorb(vault: LocalVault, key: str) -> None:
     vault.backend.delete(key)
 
 
-def _quarantine(vault: LocalVault, key: str) -> None:
+def _quarantine(vault: Repository, key: str) -> None:
     """Keeps a damaged object aside: somebody may still make sense of it."""
     vault.backend.put(f"quarantine/{key}", vault.backend.get(key))
     vault.backend.delete(key)
 
 
-def _mend_sketches(vault: LocalVault, pack: str) -> None:
+def _mend_sketches(vault: Repository, pack: str) -> None:
     key = pack_key(pack)
     try:
         size = vault.backend.size(key)
@@ -94,7 +91,7 @@ def _mend_sketches(vault: LocalVault, pack: str) -> None:
     vault.backend.put(sketches_key(pack), pack_sketches(entries, sketches))
 
 
-def _complete_journal(vault: LocalVault) -> None:
+def _complete_journal(vault: Repository) -> None:
     """Writes what the journal lacks for its replay to give what the catalogue has.
 
     A lost commit is written again; a lost deletion is seen by repos that the journal alone would
@@ -120,7 +117,7 @@ def _complete_journal(vault: LocalVault) -> None:
             _put(vault, TokenChange(token, 0.0))
 
 
-def _hashes_of(vault: LocalVault, row: CommitRow) -> tuple[HashRow, ...]:
+def _hashes_of(vault: Repository, row: CommitRow) -> tuple[HashRow, ...]:
     """Returns what else is known of the files of a commit; nothing where its manifest is lost."""
     try:
         files = load_manifest(vault.backend, row.manifest).files
@@ -129,13 +126,13 @@ def _hashes_of(vault: LocalVault, row: CommitRow) -> tuple[HashRow, ...]:
     return tuple(hashes_of(vault.catalogue, [entry.digest for entry in files]).values())
 
 
-def _repos_of(vault: LocalVault) -> dict[str, RepoState]:
+def _repos_of(vault: Repository) -> dict[str, RepoState]:
     """Returns the repos as the catalogue has them."""
     catalogue = vault.catalogue
     return {row.name: read_state(catalogue, row.name) for row in catalogue.list_repos()}
 
 
-def _replay(vault: LocalVault) -> Replay:
+def _replay(vault: Repository) -> Replay:
     """What the sound entries of the journal lead to."""
     found = Replay()
     for key in list_keys(vault.backend):
@@ -144,7 +141,7 @@ def _replay(vault: LocalVault) -> Replay:
     return found
 
 
-def _put(vault: LocalVault, entry: AnyEntry) -> None:
+def _put(vault: Repository, entry: AnyEntry) -> None:
     """Writes an entry of now."""
     key, data = pack_entry(replace(entry, created=follow(vault.catalogue.last_entry())))
     vault.backend.put(key, data)

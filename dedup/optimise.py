@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from ..store.catalogue import Catalogue
 from ..store.sketches import (
@@ -24,11 +23,9 @@ from ..store.sketches import (
     read_family,
 )
 from .kin import RAW_CODEC, Kin, find_centres, plan_kin
+from .local import Repository
 from .recode import Recoding, saves
 from .vault import OptimiseStep
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # A step ends after this much raw data was encoded, or this many chunks or seconds: it answers
 # one HTTP request, and stopping waits for no more than one family.
@@ -73,19 +70,19 @@ def count_leading(catalogue: Catalogue) -> int:
     return count_centres(catalogue, uncoded=RAW_CODEC)
 
 
-def optimise_step(vault: LocalVault, cursor: int, *, dry_run: bool) -> OptimiseStep:
+def optimise_step(vault: Repository, cursor: int, *, dry_run: bool) -> OptimiseStep:
     """Does one step from `cursor` on; see Vault.optimise."""
     chunks = list_centres(vault.catalogue, cursor, STEP_CHUNKS, uncoded=RAW_CODEC)
     return _step(vault, chunks, cursor, _led_family, _pays, dry_run=dry_run)
 
 
-def recentre_step(vault: LocalVault, repo: str, commit: str, cursor: int) -> OptimiseStep:
+def recentre_step(vault: Repository, repo: str, commit: str, cursor: int) -> OptimiseStep:
     """Does one step of the chunks that came with the commit of this id; see Vault.recentre."""
     chunks = list_newcomers(vault.catalogue, repo, commit, cursor, STEP_CHUNKS)
     return _step(vault, chunks, cursor, _grown_family, _pays_at_once, dry_run=False)
 
 
-def recentre_chunks(vault: LocalVault, chunk_ids: Collection[int]) -> None:
+def recentre_chunks(vault: Repository, chunk_ids: Collection[int]) -> None:
     """Does as recentre_step for chunks that were recorded before and are coded only now."""
     known = read_family(vault.catalogue, chunk_ids)
     ordered = sorted((c for c in known if c.chunk_id in chunk_ids), key=lambda c: c.chunk_id)
@@ -96,7 +93,7 @@ def recentre_chunks(vault: LocalVault, chunk_ids: Collection[int]) -> None:
 
 
 def _step(
-    vault: LocalVault,
+    vault: Repository,
     chunks: Sequence[FamilyRow],
     cursor: int,
     find: Callable[[Catalogue, FamilyRow], Kin | None],

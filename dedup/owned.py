@@ -15,7 +15,6 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..store.received import (
     note_received,
@@ -27,23 +26,21 @@ from ..store.uncoded import queue_chunks
 from ..store.visibility import Scope
 from .errors import ChunksMissing, InvalidFrame
 from .ingest import read_entries
+from .local import Repository
 from .manifest import Manifest
 from .sketch import Sketch
 from .translate import store_errors
 from .vault import Candidate, Commit
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # A push that was cut off goes on where it was for as long as a collection leaves its packs.
 KEEP_SECONDS = 7 * 24 * 3600.0
 
 
 class OwnedVault:
-    """The way in of a LocalVault for the owner of a namespace, who may read the repos of `scope`.
+    """The way in of a Repository for the owner of a namespace, who may read the repos of `scope`.
     Methods do as those of Vault, as far as the owner may know."""
 
-    def __init__(self, vault: LocalVault, namespace: str, scope: Scope) -> None:
+    def __init__(self, vault: Repository, namespace: str, scope: Scope) -> None:
         self.scratch = vault.scratch
         self._vault = vault
         self._namespace = namespace

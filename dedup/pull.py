@@ -16,7 +16,7 @@ from .errors import AccessRefused, Corrupt, StorageFull, VaultError
 from .manifest import FileEntry, Manifest
 from .progress import Progress
 from .rebuild import file_parts, weave
-from .vault import Commit, Vault
+from .vault import Commit, RevisionReader
 
 _READ_BYTES = 8 * 1024 * 1024
 
@@ -35,7 +35,7 @@ class PullResult:
 
 
 def pull(
-    vault: Vault,
+    vault: RevisionReader,
     repo: str,
     dest: Path,
     revision: str = "main",

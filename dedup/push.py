@@ -28,7 +28,7 @@ from .scan import find_files, scan_files
 from .segments import CHUNK_BYTES
 from .sketchfile import Sketches
 from .translate import store_errors
-from .vault import Candidate, Commit, Vault
+from .vault import Candidate, Commit, PackSink, PushTarget, RevisionReader, Vault
 
 # About one request each way on S3 for as much as is worth one; a frame is at most 32 MiB.
 PACK_BYTES = 64 * 1024 * 1024
@@ -147,7 +147,7 @@ def _recentre(vault: Vault, commit: Commit, push_seconds: float) -> int:
     return saved
 
 
-def ask_missing(vault: Vault, manifest: Manifest) -> set[bytes]:
+def ask_missing(vault: PackSink, manifest: Manifest) -> set[bytes]:
     """Returns the chunks of `manifest` that the vault lacks."""
     digests = list(manifest.digests())
     missing: set[bytes] = set()
@@ -172,7 +172,7 @@ def _jobs(
 
 
 def send_missing(
-    vault: Vault,
+    vault: PushTarget,
     manifest: Manifest,
     files: dict[str, Path],
     missing: set[bytes],
@@ -206,7 +206,7 @@ def send_missing(
 
 
 def _send(
-    vault: Vault, jobs: list[_Job], level: str, progress: Progress, scratch: Path | None
+    vault: PushTarget, jobs: list[_Job], level: str, progress: Progress, scratch: Path | None
 ) -> int:
     """Encodes and sends the chunks; returns the bytes of packs sent."""
     progress.begin("storing", sum(job.use.size for job in jobs))
@@ -224,7 +224,7 @@ def _send(
         progress.end()
 
 
-def _load(vault: Vault, jobs: list[_Job]) -> Iterator[_Loaded]:
+def _load(vault: RevisionReader, jobs: list[_Job]) -> Iterator[_Loaded]:
     """Yields each job with its raw bytes and those of its bases."""
     bases = _read_bases(vault, [candidate for job in jobs for candidate in job.bases])
     for path, group in groupby(jobs, key=lambda job: job.path):
@@ -233,7 +233,9 @@ def _load(vault: Vault, jobs: list[_Job]) -> Iterator[_Loaded]:
                 yield job, _read_chunk(file, job), dict(next(bases) for _ in job.bases)
 
 
-def _read_bases(vault: Vault, candidates: list[Candidate]) -> Iterator[tuple[bytes, Buffer]]:
+def _read_bases(
+    vault: RevisionReader, candidates: list[Candidate]
+) -> Iterator[tuple[bytes, Buffer]]:
     """Yields each candidate's digest and raw bytes, or those of the base it has become a delta on
     since it was named; read through the revisions that came with the candidates."""
     scopes = {c.digest: (c.repo, c.revision) for c in candidates}
@@ -297,7 +299,7 @@ def _common_rows(size: int, base_size: int) -> list[tuple[int, int, int]] | None
 class _PackSender:
     """Gathers frames into packs and sends each while the next one is filled."""
 
-    def __init__(self, vault: Vault, folder: Path) -> None:
+    def __init__(self, vault: PackSink, folder: Path) -> None:
         self._vault = vault
         self._folder = folder
         self._worker = Background("send")

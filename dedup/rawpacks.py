@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -19,20 +18,18 @@ from ..codecs.frame import parse_header
 from ..store.pack import PackWriter
 from .coding import encode_tensor
 from .errors import InvalidFile
+from .local import Repository
 from .manifest import ChunkUse, Manifest
 from .packing import add_frame
 from .sketch import make_sketch
 from .sketchfile import Sketches
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # As large as the packs of a push: one request on S3, and two of them in memory.
 PACK_BYTES = 64 * 1024 * 1024
 
 
 def store_raw(
-    vault: LocalVault, manifest: Manifest, files: dict[str, Path], missing: set[bytes]
+    vault: Repository, manifest: Manifest, files: dict[str, Path], missing: set[bytes]
 ) -> None:
     """Stores the `missing` chunks of `files`, which must be as they were when `manifest` was made.
 
@@ -74,7 +71,7 @@ class _RawPack:
         add_frame(self._writer, frame)
         self._sketches[use.digest] = make_sketch(raw, use.dtype)
 
-    def store(self, vault: LocalVault) -> None:
+    def store(self, vault: Repository) -> None:
         name = self._writer.finish()
         vault.add_own_pack(self._buffer.getbuffer(), name, self._writer.entries, self._sketches)
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..codecs.dtypes import BY_ID
 from ..codecs.frame import frame_room
@@ -23,12 +22,10 @@ from .entries import Moves
 from .frames import read_frames
 from .journal import write_entry
 from .kin import Kin
+from .local import Repository
 from .manifest import ChunkUse
 from .packing import add_frame
 from .rooms import ROOMS
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # Less than this is not worth new frames, of which the old ones stay until a collection.
 MIN_GAIN = 0.01
@@ -55,7 +52,7 @@ class Recoding:
     `encoded` counts raw bytes. To be used with `with`, which removes what was not finished.
     """
 
-    def __init__(self, vault: LocalVault) -> None:
+    def __init__(self, vault: Repository) -> None:
         self.encoded = 0
         self._vault = vault
         self._fetch = partial(read_frames, vault.backend, vault.catalogue)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from .errors import Conflict, InvalidInput
+from .local import Repository
 from .manifest import pack_manifest
 from .names import check_repo
 from .replay import changes_of, read_state
 from .translate import store_errors
 
-if TYPE_CHECKING:
-    from .local import LocalVault
 
-
-def rename_repo(vault: LocalVault, old: str, new: str) -> None:
+def rename_repo(vault: Repository, old: str, new: str) -> None:
     """Makes `new` what the repo `old` is and deletes that.
 
     Moves no weights: each commit is told once more. Files that were uploaded for `old` and not

@@ -13,7 +13,6 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..store.moves import adopt_frames
 from ..store.pack import pack_key
@@ -38,15 +37,13 @@ from .entries import Moves
 from .errors import VaultError
 from .frames import read_frames
 from .journal import catch_up, write_entry
+from .local import Repository
 from .manifest import ChunkUse
 from .mend import mend_object
 from .packscan import is_right, scan_pack
 from .progress import Progress
 from .scrub import judge_object
 from .translate import store_errors
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # Damage is rare and a few places at a time. Where more than this share of all packs looks damaged
 # it is likelier that the disk, the address or this program is at fault than the packs.
@@ -69,7 +66,7 @@ class Repairer:
     """One repair of a vault, of what the last scrub recorded and of small objects."""
 
     def __init__(
-        self, vault: LocalVault, *, dry_run: bool = False, progress: Progress | None = None
+        self, vault: Repository, *, dry_run: bool = False, progress: Progress | None = None
     ) -> None:
         self._vault = vault
         self._backend, self._catalogue = vault.backend.uncached(), vault.catalogue

@@ -12,7 +12,6 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
 from ..store.collection import list_tombstones, packs_holding
 from ..store.errors import CorruptObject, NotFound
@@ -31,6 +30,7 @@ from .entries import parse_entry
 from .errors import VaultError
 from .frames import read_frames
 from .journal import catch_up
+from .local import Repository
 from .manifest import ChunkUse, manifest_name, parse_manifest
 from .marker import check_marker
 from .packscan import scan_pack
@@ -38,9 +38,6 @@ from .progress import Progress
 from .sketchfile import check_sketches
 from .translate import store_errors
 from .xet.objects import check_xorb
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 _STARTED = "scrub_started"
 
@@ -66,7 +63,7 @@ class Scrubber:
 
     def __init__(
         self,
-        vault: LocalVault,
+        vault: Repository,
         *,
         sample: float = 1.0,
         rate: float | None = None,
@@ -143,7 +140,7 @@ class Scrubber:
                 yield problem
 
 
-def scrub_chunks(vault: LocalVault, digests: Collection[bytes]) -> None:
+def scrub_chunks(vault: Repository, digests: Collection[bytes]) -> None:
     """Scrubs the packs in which some chunks, and the bases of those that are deltas, lie."""
     if digests:
         names = packs_holding(vault.catalogue, digests)
@@ -153,7 +150,7 @@ def scrub_chunks(vault: LocalVault, digests: Collection[bytes]) -> None:
                 scrubber.scrub_pack(pack)
 
 
-def judge_object(vault: LocalVault, key: str) -> str | None:
+def judge_object(vault: Repository, key: str) -> str | None:
     """Says what is wrong with an object that is no pack, and what that means."""
     folder, _, name = key.rpartition("/")
     try:
@@ -187,7 +184,7 @@ _MEANING = {
 }
 
 
-def _files_of_manifest(vault: LocalVault, name: str) -> str:
+def _files_of_manifest(vault: Repository, name: str) -> str:
     rows = [row for row in vault.catalogue.all_commits() if row.manifest == name]
     return name_files([f"{row.repo}@{row.branch} ({row.oid[:12]}), all files" for row in rows])
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..codecs.frame import parse_header
 from ..store.moves import adopt_frames
@@ -37,6 +37,7 @@ from .chunks import Buffer, ChunkReader
 from .entries import Moves
 from .errors import Corrupt, Missing, VaultError
 from .journal import write_entry
+from .local import Repository
 from .manifest import ChunkUse, Manifest
 from .optimise import recentre_chunks
 from .packing import add_frame
@@ -44,9 +45,6 @@ from .push import encode_best
 from .sketch import Sketch, make_query
 from .translate import store_errors
 from .vault import Candidate
-
-if TYPE_CHECKING:
-    from .local import LocalVault
 
 # What is taken from the queue at a time: whoever dies holds no more up, for no longer.
 SHARE_CHUNKS = 500
@@ -63,7 +61,7 @@ _LOWEST_PRIORITY = 19
 _log = logging.getLogger("weightvault.dedup")
 
 
-def code_some(vault: LocalVault, level: str = "default") -> int:
+def code_some(vault: Repository, level: str = "default") -> int:
     """Codes the chunks that have waited longest; returns how many, 0 if none waits that nobody
     else is at. Raises VaultError kinds; what was taken waits again after a while."""
     now = time.time()
@@ -79,7 +77,7 @@ def code_some(vault: LocalVault, level: str = "default") -> int:
 class BackgroundCoder:
     """A thread that codes what waits, until it is stopped; everything else goes before it."""
 
-    def __init__(self, vault: LocalVault, level: str = "default") -> None:
+    def __init__(self, vault: Repository, level: str = "default") -> None:
         self._vault = vault
         self._level = level
         self._stop = threading.Event()
@@ -110,7 +108,7 @@ class BackgroundCoder:
                 pause = _FAILED_SECONDS
 
 
-def _code(vault: LocalVault, rows: list[FamilyRow], level: str) -> None:
+def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
     with tempfile.TemporaryDirectory(prefix="code-", dir=vault.scratch) as folder:
         path = Path(folder, "pack")
         places: list[Location] = []
@@ -132,7 +130,7 @@ def _code(vault: LocalVault, rows: list[FamilyRow], level: str) -> None:
 
 
 def _encode(
-    vault: LocalVault, rows: list[FamilyRow], level: str
+    vault: Repository, rows: list[FamilyRow], level: str
 ) -> Iterator[tuple[FamilyRow, Buffer]]:
     reader = ChunkReader(vault.fetch_frames)
     needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
@@ -152,7 +150,7 @@ def _encode(
             yield row, frame
 
 
-def _by_commit(vault: LocalVault, rows: list[FamilyRow]) -> dict[CommitRow | None, list[FamilyRow]]:
+def _by_commit(vault: Repository, rows: list[FamilyRow]) -> dict[CommitRow | None, list[FamilyRow]]:
     """Returns the rows by the commit that brought them, in the order of the queue; None for those
     of a repo that was deleted this moment."""
     commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
@@ -176,7 +174,7 @@ class _Settled:
     """Finds bases as the vault does, but none that waits itself, unless it is among `coded`; so not
     the chunk that is asked for, either."""
 
-    vault: LocalVault
+    vault: Repository
     coded: set[bytes]
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
@@ -187,7 +185,7 @@ class _Settled:
 
 
 def _plan(
-    vault: LocalVault, commit: CommitRow | None, rows: list[FamilyRow], coded: set[bytes]
+    vault: Repository, commit: CommitRow | None, rows: list[FamilyRow], coded: set[bytes]
 ) -> dict[int, _Job]:
     """Returns the jobs by chunk id: bases are chosen for the commit as its push would have."""
     raws = list(ChunkReader(vault.fetch_frames).read(map(_use, rows)))
@@ -209,7 +207,7 @@ def _plan(
     }
 
 
-def _lineage_of(vault: LocalVault, commit: CommitRow, manifest: Manifest) -> Lineage:
+def _lineage_of(vault: Repository, commit: CommitRow, manifest: Manifest) -> Lineage:
     card = manifest.file(CARD)
     with tempfile.TemporaryDirectory(prefix="card-", dir=vault.scratch) as folder:
         files: dict[str, Path] = {}
@@ -220,7 +218,7 @@ def _lineage_of(vault: LocalVault, commit: CommitRow, manifest: Manifest) -> Lin
         return find_lineage(vault, files, commit.repo, commit.parent)
 
 
-def _usable(vault: LocalVault, job: _Job, coded: set[bytes]) -> list[Candidate]:
+def _usable(vault: Repository, job: _Job, coded: set[bytes]) -> list[Candidate]:
     """Returns the candidates but those that wait themselves, unless they were coded just now."""
     waiting = waiting_among(vault.catalogue, [c.digest for c in job.candidates]) - coded
     return [c for c in job.candidates if c.digest not in waiting | {job.use.digest}]

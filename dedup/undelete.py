@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..store.errors import NotFound
 from ..store.rows import CommitRow
 from .entries import Entry
 from .errors import ChunksMissing, Conflict, RepoNotFound
 from .journal import list_entries, load_manifest
+from .local import Repository
 from .manifest import Manifest, pack_manifest
 from .names import check_repo
 from .replay import Replay, RepoState, changes_of
 from .securing import secure
 from .translate import store_errors
-
-if TYPE_CHECKING:
-    from .local import LocalVault
-
 
 _ENDED = "{} have been collected: its grace has ended"
 _HINT = "push the files again"
@@ -34,7 +30,7 @@ class Undeleted:
     commits: int
 
 
-def undelete(vault: LocalVault, repo: str) -> Undeleted:
+def undelete(vault: Repository, repo: str) -> Undeleted:
     """Makes a repo again what it was when it was last deleted: the same commits with the same ids,
     the same branches and tags.
 
@@ -72,7 +68,7 @@ def _last_state(journal: Replay, repo: str) -> tuple[float, RepoState]:
     return found
 
 
-def _load(vault: LocalVault, row: CommitRow) -> Manifest:
+def _load(vault: Repository, row: CommitRow) -> Manifest:
     """Returns a commit's manifest if all it needs is there, which is safe from then on."""
     secure(vault.backend, vault.catalogue, row.manifest, ())
     try:

@@ -1,6 +1,6 @@
 """What a vault does, whoever does it: the interface that push, pull and the command line speak.
 
-Two classes implement it: `dedup.local.LocalVault` over an object store and a catalogue, and
+Two classes implement it: `dedup.local_vault.LocalVault` over an object store and a catalogue, and
 `api.client.HttpVault` over a server that holds a LocalVault. Every method raises only the kinds
 of dedup.errors.
 """
@@ -151,19 +151,11 @@ class Family:
     members: tuple[FamilyMember, ...]
 
 
-class Vault(Protocol):
-    """A place that keeps repos of files and gives back the very bytes it was given."""
+class PackSink(Protocol):
+    """Takes in packs of frames, and commits that refer to them."""
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """Returns those of `digests` that the vault holds no frame for."""
-        ...
-
-    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
-        """Returns for each sketch of a new chunk the stored chunks that a delta may be made
-        against, best first: found by content, ranked by predicted size.
-
-        Only chunks that whoever asks may read are named.
-        """
         ...
 
     def check_commit(self, repo: str) -> None:
@@ -189,6 +181,10 @@ class Vault(Protocol):
         """
         ...
 
+
+class RevisionReader(Protocol):
+    """Hands out revisions: what files they have, and the frames of their chunks."""
+
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """Returns the commit that a branch or commit id names. Raises Repo-/RevisionNotFound."""
         ...
@@ -201,6 +197,26 @@ class Vault(Protocol):
         """
         ...
 
+
+class BaseFinder(Protocol):
+    """Names stored chunks that resemble new ones."""
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """Returns for each sketch of a new chunk the stored chunks that a delta may be made
+        against, best first: found by content, ranked by predicted size.
+
+        Only chunks that whoever asks may read are named.
+        """
+        ...
+
+
+class PushTarget(PackSink, RevisionReader, BaseFinder, Protocol):
+    """What a push writes to, and reads the bases of deltas from."""
+
+
+class RepoKeeper(Protocol):
+    """Lists, describes and deletes repos."""
+
     def list_repos(self) -> list[RepoSummary]:
         """Returns all repos by name."""
         ...
@@ -212,6 +228,10 @@ class Vault(Protocol):
     def delete_repo(self, repo: str) -> None:
         """Deletes a repo with all its commits. Raises RepoNotFound."""
         ...
+
+
+class Reports(Protocol):
+    """Says where bytes go, and whether all that is referred to is there."""
 
     def report(self, query: Query = BY_REPO) -> Report:
         """Returns where the bytes go. Raises InvalidInput for a query that cannot be."""
@@ -237,6 +257,10 @@ class Vault(Protocol):
         """Returns the families of models, largest first; a model of its own is one."""
         ...
 
+
+class Optimiser(Protocol):
+    """Re-encodes families of models against better bases, step by step."""
+
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
         """Codes the next few families anew where better bases save bytes (ARCHITECTURE.md,
         "Planning"); begins with `cursor` 0 and goes on with the cursor of the step before.
@@ -255,6 +279,10 @@ class Vault(Protocol):
         where much is saved: what a push does after its commit, so that the store stays near the
         best plan between two runs of optimise. Raises Repo-/RevisionNotFound."""
         ...
+
+
+class Vault(PushTarget, RepoKeeper, Reports, Optimiser, Protocol):
+    """A place that keeps repos of files and gives back the very bytes it was given."""
 
     def close(self) -> None:
         """Gives back connections and files."""

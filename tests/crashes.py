@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import event
 from vaults import Wrapper
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.local import LocalBackend
 

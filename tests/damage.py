@@ -7,7 +7,7 @@ from pathlib import Path
 from pack_samples import read_all
 
 from weightvault.dedup.errors import Corrupt
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.repair import Repaired, Repairer
 from weightvault.dedup.scrub import Scrubber
 from weightvault.store.pack import PackEntry

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from models import read_folder
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 
 

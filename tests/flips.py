@@ -16,7 +16,7 @@ from weightvault.codecs.frame import parse_header
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.packscan import scan_pack
 from weightvault.dedup.push import push
 from weightvault.dedup.repair import Repairer

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from weightvault.api.tokens import create_token
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 ROOT = Path(__file__).parents[1]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models import make_weights, safetensors_bytes, tune, write_model
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.rows import CommitRow, FileRow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from models import make_weights, read_folder, write_model
 
 from weightvault.dedup.collect import Collected, Collector
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 
 GRACE = 1000.0

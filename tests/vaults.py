@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.store.backend import Backend, BytesLike, ObjectInfo
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend

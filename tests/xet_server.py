@@ -13,7 +13,7 @@ from vaults import open_local
 from xet_samples import PLAIN, pack_file, pack_shard, pack_xorb
 
 from weightvault.dedup.incoming import IncomingFiles, LooseFile
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import Manifest
 from weightvault.dedup.xet.shard import Shard
 from weightvault.dedup.xet.uploads import XetUploads

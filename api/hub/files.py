@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...dedup.hashing import git_hasher, hashes_in
-from ...dedup.local import LocalVault
+from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry, Manifest
 from ...store.hashes import HashRow
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 
 from ...dedup.errors import EntryNotFound
 from ...dedup.history import History
-from ...dedup.local import LocalVault
+from ...dedup.local_vault import LocalVault
 from ...dedup.names import KINDS
 from ...dedup.vault import Commit, RepoSummary, Snapshot
 from ..access import repos_seen, require_read

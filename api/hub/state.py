@@ -10,7 +10,7 @@ from starlette.requests import Request
 from ...dedup.chunks import Buffer
 from ...dedup.history import DEFAULT_BRANCH, History
 from ...dedup.incoming import IncomingFiles
-from ...dedup.local import LocalVault
+from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
 from ...dedup.vault import Snapshot
 from ..access import require_read

@@ -13,7 +13,7 @@ from ...dedup.translate import store_errors
 from .figures import DASHBOARD
 
 if TYPE_CHECKING:
-    from ...dedup.local import LocalVault
+    from ...dedup.local_vault import LocalVault
     from ...dedup.reporting.model import Report
 
 _SECONDS = 60

@@ -18,7 +18,7 @@ from ...dedup.browse import (
 )
 from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
 from ...dedup.lineage import find_lineage
-from ...dedup.local import LocalVault
+from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
 from ...dedup.names import check_repo
 from ...dedup.translate import store_errors

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import lz4.block
 import numpy as np
@@ -25,13 +24,11 @@ from ...codecs.pipeline import encode_tensor
 from ...store.accounting import DistinctFile, count_deltas, list_distinct_files
 from ..chunks import Buffer, ChunkReader
 from ..errors import InvalidInput
+from ..local import Repository
 from ..manifest import ChunkUse, FileEntry
 from ..progress import Progress
 from ..rebuild import file_parts, weave
 from .model import Comparison, Method
-
-if TYPE_CHECKING:
-    from ..local import LocalVault
 
 # As xet-core: cuts where 16 bits of a gear hash are zero, at 8 KiB at least, 128 KiB at most.
 _LEAST, _TARGET, _MOST = 8 << 10, 64 << 10, 128 << 10
@@ -39,7 +36,7 @@ _BELOW = 1 << 48
 _ZSTD_LEVEL = 3
 
 
-def compare_methods(vault: LocalVault, share: float, seed: int, progress: Progress) -> Comparison:
+def compare_methods(vault: Repository, share: float, seed: int, progress: Progress) -> Comparison:
     """Returns what each method takes for a `share` of the files. Raises InvalidInput for one that
     is none, Corrupt where a file cannot be read."""
     if not 0 < share <= 1:
@@ -170,7 +167,7 @@ def _is_drawn(digest: bytes, share: float, seed: int) -> bool:
 
 
 def _find_entries(
-    vault: LocalVault, files: list[DistinctFile]
+    vault: Repository, files: list[DistinctFile]
 ) -> Iterator[tuple[DistinctFile, FileEntry, int]]:
     """Yields each file with what its manifest says of it, and the bytes chunks are cut at."""
     ordered = sorted(files, key=lambda file: (file.manifest, file.path))
@@ -183,7 +180,7 @@ def _find_entries(
 
 
 def _measure_file(
-    vault: LocalVault,
+    vault: Repository,
     meters: _Meters,
     file: DistinctFile,
     entry: FileEntry,
@@ -208,7 +205,7 @@ def _measure_file(
     meters.zstd += file.uses * (zstd + len(packer.flush()))
 
 
-def _sum_frames(vault: LocalVault, meters: _Meters, *, whole: bool) -> int:
+def _sum_frames(vault: Repository, meters: _Meters, *, whole: bool) -> int:
     """Bytes of the frames in use of the chunks, each once, and of the bases they need besides.
 
     Unless the chunks are the `whole` vault, other deltas need those bases as well: then each delta
@@ -224,7 +221,7 @@ def _sum_frames(vault: LocalVault, meters: _Meters, *, whole: bool) -> int:
     return total
 
 
-def _sum_bases(vault: LocalVault, meters: _Meters, needed: dict[bytes, int], *, whole: bool) -> int:
+def _sum_bases(vault: Repository, meters: _Meters, needed: dict[bytes, int], *, whole: bool) -> int:
     bases = vault.catalogue.locate(list(needed)).values()
     if whole:
         return sum(place.frame_bytes for place in bases if meters.bases.add(place.digest))

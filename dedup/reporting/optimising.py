@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ..vault import Vault
 from .model import Prediction, Query
-
-if TYPE_CHECKING:
-    from ..vault import Vault
 
 
 def predict_optimise(vault: Vault) -> Prediction:

@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,7 @@ from ..compact import group_places
 from ..copies import first_pack
 from ..errors import RepoNotFound
 from ..journal import catch_up, learn_packs
+from ..local import Repository
 from ..manifest import manifest_key
 from ..securing import REMOVAL_SECONDS
 from ..sketchfile import sketches_key
@@ -43,15 +43,12 @@ from .attribution import Integers, sum_by
 from .breakdown import Account
 from .model import UPLOADS, Prediction, Reason
 
-if TYPE_CHECKING:
-    from ..local import LocalVault
-
 Mask = NDArray[np.bool_]
 _NAMES = 5
 
 
 def predict_removal(
-    vault: LocalVault, repos: Sequence[str], dead_share: float = DEFAULT_DEAD_SHARE
+    vault: Repository, repos: Sequence[str], dead_share: float = DEFAULT_DEAD_SHARE
 ) -> Prediction:
     """Returns what deleting `repos` and collecting would do. Raises RepoNotFound.
 

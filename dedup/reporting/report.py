@@ -6,7 +6,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from ...store.inventory import read_inventory
 from ...store.ledger import read_ledger
 from ..collect import DEFAULT_GRACE_SECONDS
 from ..errors import InvalidInput
+from ..local import Repository
 from ..uses import TENSOR
 from .attribution import Integers, sum_by
 from .breakdown import Account
@@ -24,14 +24,11 @@ from .contents import Contents, weigh_objects
 from .growth import join_days, today_of
 from .model import DIMENSIONS, Query, RepoCost, Report, Stages, Traffic
 
-if TYPE_CHECKING:
-    from ..local import LocalVault
-
 _MONTH_SECONDS = 30 * 24 * 3600.0
 _SMALL_OBJECTS = [1 << bits for bits in range(10, 21)]
 
 
-def report_vault(vault: LocalVault, query: Query) -> Report:
+def report_vault(vault: Repository, query: Query) -> Report:
     """Returns where the vault's bytes go. `stored` is what the backend lists, so nothing can hide
     from it. Raises InvalidInput for a query that cannot be."""
     check_query(query)

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...store.repo_names import namespace_of, namespace_prefixes
 from ...store.rows import batches
@@ -39,6 +38,7 @@ from ...store.xorbs import (
 from ..chunks import Buffer
 from ..errors import ChunksMissing, Conflict, InvalidUpload
 from ..incoming import IncomingFiles
+from ..local import Repository
 from ..scrub import scrub_chunks
 from ..translate import store_errors
 from .hashes import TreeHasher, format_hash, hash_chunk, hash_range, hash_xorb
@@ -46,9 +46,6 @@ from .index import XorbIndex
 from .objects import XorbLost, XorbObjects, sees
 from .shard import Shard, ShardFile
 from .xorb import read_chunks
-
-if TYPE_CHECKING:
-    from ..local import LocalVault
 
 # A client that remembers nothing may ask for the first chunk of a file, and for every one whose
 # hash is a multiple of this (https://huggingface.co/docs/xet/deduplication).
@@ -67,7 +64,7 @@ class XetUploads:
 
     def __init__(
         self,
-        vault: LocalVault,
+        vault: Repository,
         incoming: IncomingFiles,
         *,
         now: Callable[[], float] = time.time,

@@ -24,7 +24,7 @@ from vaults import open_local
 from weightvault.api.cli import cli
 from weightvault.api.client import HttpVault
 from weightvault.api.server import create_app
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 START_SECONDS = 30.0
 

@@ -10,7 +10,7 @@ import pytest
 from models import safetensors_bytes
 
 from weightvault.dedup.errors import error_classes
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 
 @pytest.fixture

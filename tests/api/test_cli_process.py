@@ -18,7 +18,7 @@ import httpx
 import pytest
 from models import read_folder
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 HEAVY = ["numba", "numpy", "fastapi", "pydantic", "sqlalchemy", "boto3", "httpx", "rich", "uvicorn"]
 

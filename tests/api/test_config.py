@@ -7,7 +7,7 @@ import pytest
 from weightvault.api import config
 from weightvault.api.client import HttpVault
 from weightvault.dedup.errors import AccessRefused, InvalidInput, Missing, VaultError
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 
 def test_which_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

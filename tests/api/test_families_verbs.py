@@ -10,7 +10,7 @@ from models import make_weights, tune, write_model
 from weightvault.api.client import HttpVault
 from weightvault.dedup import optimise
 from weightvault.dedup.errors import InvalidInput
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.sketch import make_sketch
 

@@ -14,7 +14,7 @@ import pytest
 from weightvault.api.client import HttpVault
 from weightvault.api.following import follow
 from weightvault.dedup.errors import Corrupt, InvalidInput, Unreachable
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.progress import Progress
 from weightvault.dedup.push import push
 

@@ -27,7 +27,7 @@ from weightvault.dedup.errors import (
     Unreachable,
     VaultError,
 )
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.reporting.model import DIMENSIONS, Query

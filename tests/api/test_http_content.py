@@ -9,7 +9,7 @@ import pytest
 from models import make_weights, safetensors_bytes, to_bf16
 
 from weightvault.dedup.errors import Corrupt
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 
 FILES = "/v1/repos/org/model/files"

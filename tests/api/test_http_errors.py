@@ -8,7 +8,7 @@ from weightvault.api.errors import HTTP_CODES, http_status, parse_error
 from weightvault.api.exits import MEANINGS, exit_status
 from weightvault.api.transport import Transport
 from weightvault.dedup.errors import InvalidInput, VaultError, error_classes
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 STATUS = {
     "vault_error": 500,

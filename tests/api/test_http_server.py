@@ -20,7 +20,7 @@ from weightvault.api.server import create_app, endpoints
 from weightvault.api.wire import MAX_DIGESTS, split_frames
 from weightvault.dedup import vault as results
 from weightvault.dedup.errors import Corrupt, Unreachable
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import pack_manifest, parse_manifest
 from weightvault.dedup.push import push
 from weightvault.dedup.reporting import model as reports

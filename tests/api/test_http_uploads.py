@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from weightvault.api import routes
 from weightvault.api.server import create_app
 from weightvault.dedup.errors import Conflict
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 
 PACK = f"/v1/packs/{'0' * 64}"
 

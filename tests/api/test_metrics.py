@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from weightvault.api import daily
 from weightvault.api.logs import WithRequestId
 from weightvault.api.server import create_app
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.accounting import list_days
 

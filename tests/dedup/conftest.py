@@ -12,7 +12,7 @@ from xet_server import Server
 
 from weightvault.dedup.formats import gguf, pickles
 from weightvault.dedup.formats.source import Work
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.open import open_backend

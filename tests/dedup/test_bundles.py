@@ -10,7 +10,7 @@ from models import read_folder, safetensors_bytes
 
 from weightvault.dedup.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
 from weightvault.dedup.inspect import inspect_file
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import Manifest
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push

@@ -21,7 +21,7 @@ from weightvault.dedup.errors import Conflict
 from weightvault.dedup.history import History
 from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.journal import catch_up
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.rename import rename_repo
 from weightvault.dedup.renew import rebuild_catalogue

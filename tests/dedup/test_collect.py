@@ -9,7 +9,7 @@ from vaults import open_anew, open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import Conflict
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue
 from weightvault.store.collection import list_tombstones, set_tombstones

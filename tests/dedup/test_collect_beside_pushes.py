@@ -16,7 +16,7 @@ from weightvault.dedup.coding import encode_tensor
 from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.packing import add_frame
 from weightvault.dedup.push import push

@@ -16,7 +16,7 @@ from vaults import open_local
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.scrub import Scrubber

@@ -11,7 +11,7 @@ from models import make_weights, read_folder, write_model
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.edits import match_edits
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import FileEntry, Manifest
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push

@@ -12,7 +12,7 @@ from vaults import open_local
 
 from weightvault.api.picture import draw_families
 from weightvault.dedup.errors import RepoNotFound
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.sketch import make_sketch

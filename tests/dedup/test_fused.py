@@ -7,7 +7,7 @@ import pytest
 from models import make_weights, read_folder, tune, write_model
 
 from weightvault.dedup.fused import MIN_PART_BYTES, find_parts
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.segments import Tensor

@@ -20,7 +20,7 @@ from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidUpload, VaultError
 from weightvault.dedup.history import AddFile, DeleteFile, History, Message
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import Manifest, manifest_key
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue

@@ -13,7 +13,7 @@ from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.chunks import ChunkReader
 from weightvault.dedup.errors import InvalidFrame
 from weightvault.dedup.frames import read_frames
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.push import push
 from weightvault.store.pack import PackWriter

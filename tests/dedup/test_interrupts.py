@@ -12,7 +12,7 @@ from vaults import open_local
 from weightvault.dedup import background
 from weightvault.dedup import check as checking
 from weightvault.dedup import push as pushing
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import Manifest
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push

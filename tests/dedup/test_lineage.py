@@ -8,7 +8,7 @@ from models import make_weights, tune, write_model
 from vaults import open_local
 
 from weightvault.dedup.lineage import Relative, find_lineage
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(6)}

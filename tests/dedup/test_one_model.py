@@ -9,7 +9,7 @@ import pytest
 from format_samples import WRITERS, Arrays, make_arrays, safetensors_of
 from models import read_folder
 
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 

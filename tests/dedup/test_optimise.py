@@ -11,7 +11,7 @@ from vaults import FailingWrites, open_anew, open_local
 
 from weightvault.dedup import optimise, recode
 from weightvault.dedup.errors import StorageFull
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue

@@ -11,7 +11,7 @@ from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup import optimise
 from weightvault.dedup import push as pushing
 from weightvault.dedup.errors import RevisionNotFound, StorageFull
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import ChunkUse
 from weightvault.dedup.plan import MOST_CENTRES, Member, plan_family
 from weightvault.dedup.push import push

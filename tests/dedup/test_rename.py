@@ -15,7 +15,7 @@ from vaults import open_local
 from weightvault.dedup.errors import Conflict, InvalidInput, InvalidName, RepoNotFound
 from weightvault.dedup.history import History, Message
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.rename import rename_repo

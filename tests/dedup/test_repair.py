@@ -23,7 +23,7 @@ from vaults import open_anew, open_local
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.entries import RefChange, TokenChange, Visibility
 from weightvault.dedup.errors import VaultError
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue

@@ -14,7 +14,7 @@ from models import make_weights, read_folder, tune, write_model
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidInput, Unreachable
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.reporting import growth

@@ -9,7 +9,7 @@ import zstandard
 from models import make_weights, read_folder, tune, write_model
 
 from weightvault.dedup.errors import InvalidInput
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.reporting.model import Comparison, Method
 

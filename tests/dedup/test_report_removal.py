@@ -13,7 +13,7 @@ from models import make_weights, tune, write_model
 from weightvault.dedup import compact
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import RepoNotFound
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.reporting.model import DIMENSIONS, Prediction, Query
 from weightvault.dedup.reporting.removal import predict_removal

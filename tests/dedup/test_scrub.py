@@ -8,7 +8,7 @@ from damage import base_pack, entries_of, flip, named, objects, repair, scrub, u
 from vaults import Wrapper
 
 from weightvault.dedup.errors import Unreachable
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.scrub import Scrubber
 from weightvault.store.errors import Unavailable
 from weightvault.store.scrubbing import list_findings

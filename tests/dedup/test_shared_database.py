@@ -10,7 +10,7 @@ from models import make_weights, read_folder, tune, write_model
 
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, Missing
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue

@@ -10,7 +10,7 @@ from upkeep import GRACE, Clock, assert_pulls, gc, model
 
 from weightvault.dedup import entries
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 from weightvault.dedup.undelete import undelete

@@ -11,7 +11,7 @@ from vaults import open_local
 
 from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import Missing, VaultError
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue

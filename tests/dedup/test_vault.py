@@ -25,7 +25,7 @@ from weightvault.dedup.errors import (
     RevisionNotFound,
     TensorNotFound,
 )
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push
 from weightvault.store.catalogue import open_catalogue

@@ -20,7 +20,7 @@ from weightvault.dedup.errors import (
     Unreachable,
     VaultError,
 )
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import manifest_key
 from weightvault.dedup.pull import pull
 from weightvault.dedup.push import push

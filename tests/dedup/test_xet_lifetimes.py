@@ -11,7 +11,7 @@ from xet_server import Server, make_chunks
 
 from weightvault.dedup.errors import Conflict, Corrupt
 from weightvault.dedup.incoming import KEEP_SECONDS
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.repair import Repairer
 from weightvault.dedup.scrub import Scrubber
 from weightvault.store.catalogue import open_catalogue

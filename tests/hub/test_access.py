@@ -21,7 +21,7 @@ from weightvault.api.tokens import create_token, recognise, revoke_token
 from weightvault.dedup.errors import InvalidName, Missing
 from weightvault.dedup.history import History, Message
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 from weightvault.dedup.renew import rebuild_catalogue
 

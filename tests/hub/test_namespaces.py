@@ -21,7 +21,7 @@ from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.collect import Collector
 from weightvault.dedup.entries import Visibility
 from weightvault.dedup.errors import AccessRefused, ChunksMissing, InvalidFrame
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.packing import add_frame
 from weightvault.dedup.push import push
 from weightvault.dedup.sketch import make_sketch

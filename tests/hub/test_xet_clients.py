@@ -21,7 +21,7 @@ from vaults import open_local
 
 from weightvault.api.server import create_app
 from weightvault.dedup.collect import Collector
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.store.schema import xet_xorbs
 
 # Since 1.20 huggingface_hub uploads through Xet and nothing else.

@@ -15,7 +15,7 @@ from weightvault.api.tokens import create_token, revoke_token
 from weightvault.api.web.session import COOKIE
 from weightvault.dedup.history import History
 from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.local import LocalVault
+from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
 
 SHAPES = {f"model.layers.{i}.weight": (128, 96) for i in range(4)}

@@ -1,0 +1,97 @@
+"""The vault of this process: a repository with all that `Vault` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from ..store.errors import StoreError
+from .check import check_vault
+from .families import find_families
+from .local import Repository
+from .optimise import count_leading, optimise_step, recentre_step
+from .progress import Progress
+from .reading import make_commit
+from .reporting import growth
+from .reporting.compare import compare_methods
+from .reporting.model import BY_REPO, Comparison, Prediction, Query, Report
+from .reporting.removal import predict_removal
+from .reporting.report import cost_of_repo, report_vault
+from .translate import store_errors
+from .vault import CheckResult, Family, FileInfo, OptimiseStep, RepoInfo
+
+
+class LocalVault(Repository):
+    """Implements dedup.vault.Vault over a backend and a catalogue, by the operations of this room.
+
+    Takes what Repository takes.
+    """
+
+    def describe_repo(self, repo: str) -> RepoInfo:
+        """See Vault.describe_repo."""
+        self.require_repo(repo)
+        with store_errors():
+            branches = self.catalogue.branches(repo)
+            newest = max(branches.values(), key=lambda row: row.created)
+            manifest = self._load_manifest(newest.manifest)
+            cost = cost_of_repo(self.catalogue, repo)
+        files = tuple(
+            FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
+            for f in manifest.files
+        )
+        ids = {name: row.oid for name, row in branches.items()}
+        return RepoInfo(repo, ids, make_commit(newest), files, cost)
+
+    def report(self, query: Query = BY_REPO) -> Report:
+        """See Vault.report. Puts the day on record, too."""
+        with store_errors():
+            found = report_vault(self, query)
+            if growth.wants_record(self.catalogue):
+                # The next one will do: somebody else may be writing for long, or nobody may.
+                with suppress(StoreError):
+                    growth.record(self.catalogue, found)
+            return found
+
+    def record_totals(self) -> None:
+        """Puts the day on record unless that was done within the hour."""
+        with store_errors():
+            if growth.wants_record(self.catalogue):
+                growth.record(self.catalogue, report_vault(self, Query(())))
+
+    def predict_removal(self, repos: Sequence[str]) -> Prediction:
+        """See Vault.predict_removal."""
+        with store_errors():
+            return predict_removal(self, repos)
+
+    def compare(
+        self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
+    ) -> Comparison:
+        """See Vault.compare."""
+        with store_errors():
+            return compare_methods(self, share, seed, progress or Progress())
+
+    def list_families(self) -> list[Family]:
+        """See Vault.list_families."""
+        with store_errors():
+            return find_families(self.catalogue)
+
+    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
+        """See Vault.optimise."""
+        with store_errors():
+            return optimise_step(self, cursor, dry_run=dry_run)
+
+    def count_centres(self) -> int:
+        """See Vault.count_centres."""
+        with store_errors():
+            return count_leading(self.catalogue)
+
+    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
+        """See Vault.recentre."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            return recentre_step(self, repo, row.oid, cursor)
+
+    def check(self, progress: Progress | None = None) -> CheckResult:
+        """See Vault.check."""
+        with store_errors():
+            return check_vault(self.backend, self.catalogue, progress or Progress())
