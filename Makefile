@@ -5,7 +5,7 @@ PIP_FLAGS ?= --quiet --disable-pip-version-check
 # The clients of hubs that tests run, each in an environment of its own.
 HUB_CLIENTS = .venv-hf-0/ready .venv-hf-1/ready .venv-hf-2/ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/demo
 	.venv/bin/python -m weightvault.benchmarks.demo
@@ -18,6 +18,9 @@ lint: .venv/dev
 	.venv/bin/ruff check .
 	mkdir -p .venv/types && ln -sfn ../.. .venv/types/weightvault
 	.venv/bin/pyright
+
+bench:
+	@sed -n '/^[#|A-Z]/p' benchmarks/README.md
 
 clean:
 	rm -rf .venv .venv-s3 .venv-hf-* build dist *.egg-info

@@ -11,8 +11,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .servers import running_server, weightvault_command
-from .weights import disturb_bf16, find_minilm, read_f32, round_to_bf16, write_bf16
+from .support.servers import running_server, weightvault_command
+from .support.weights import disturb_bf16, find_minilm, read_f32, round_to_bf16, write_bf16
 
 # repo, base, what it is
 MODELS = (

@@ -4,7 +4,7 @@ A delta codes, for each element, how many units of the last place it is away fro
 the entropy of that number's bit length, and the bits below the leading one as they are. A frame
 without a base codes the high byte of floats by its entropy and the rest as it is. What remains,
 coders' contexts on the one side and tables and headers on the other, is fitted to real frames
-(`benchmarks/families.py --fit`), by the bytes of an element.
+(`benchmarks/families/families.py --fit`), by the bytes of an element.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from .sketch import Sketch, order_words, word_bytes
 # Factors, in bits an element, of: bits below the leading one and sign; entropy of the bit length;
 # share of equal elements; one. Then the bytes of tables and headers. By the bytes of an element
 # kept and the least raw bytes of the chunk. Fitted to the frames of the 629 pairs of tensors of the
-# corpora (`benchmarks/families.py --fit`); off by 2 points of the raw size on average, by 1.2
-# from 16 KiB on. There were no pairs of one-byte elements: theirs are those of two bytes.
+# corpora (`benchmarks/families/families.py --fit`); off by 2 points of the raw size on average, by
+# 1.2 from 16 KiB on. There were no pairs of one-byte elements: theirs are those of two bytes.
 _FACTORS: dict[int, tuple[tuple[int, tuple[float, ...]], ...]] = {
     2: (
         (16384, (0.58, 0.88, -2.04, 0.70, 2286)),

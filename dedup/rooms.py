@@ -3,8 +3,8 @@
 What is as large as a chunk is new memory every time, in C's library too: without this, encoding one
 of 32 MiB on two threads takes 11.1 ms instead of 7.6, decoding and hashing 8.2 instead of 5.4. It
 matters where there is little else to do: a server sends files that it keeps raw, or coded, at
-1.3 GB/s where it came to 0.7, or 1.1 (`benchmarks/hub.py`). Push, pull and scrub take as long as
-ever.
+1.3 GB/s where it came to 0.7, or 1.1 (`benchmarks/serving/hub.py`). Push, pull and scrub take as
+long as ever.
 
 Nothing is ever given back by hand: a view of a room, or of any part of it, in a cache or on its way
 to a socket, keeps it from being used again, and letting go of the last one frees it.

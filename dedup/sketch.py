@@ -3,10 +3,10 @@ tell how large a delta between them would be (FORMAT.md, "Sketch").
 
 A bit of a sketch says which of two elements at fixed pseudo-random places is the greater. Training
 hardly ever changes that: in families trained for real 0 to 18 bits of 256 differ, the median is 1,
-between unrelated tensors it is 128 +- 8 (`benchmarks/families.py`). Signs alone, one element a
-bit, do as well on weights, but are equal for all tensors of positive numbers: norms, unsigned
-integers, an optimiser's second moments. Rounding to another float type keeps the order, so casts
-of a tensor share its sketch.
+between unrelated tensors it is 128 +- 8 (`benchmarks/families/families.py`). Signs alone, one
+element a bit, do as well on weights, but are equal for all tensors of positive numbers: norms,
+unsigned integers, an optimiser's second moments. Rounding to another float type keeps the order, so
+casts of a tensor share its sketch.
 """
 
 from __future__ import annotations

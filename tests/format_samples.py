@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from weightvault.benchmarks import model_files
-from weightvault.benchmarks.model_files import (
+from weightvault.benchmarks.support import model_files
+from weightvault.benchmarks.support.model_files import (
     Arrays,
     flax_bytes,
     gguf_bytes,

@@ -2,7 +2,7 @@
 
 An object put or deleted fails before or after it was carried out, as does every statement of the
 catalogue and every end of a transaction. The same with real processes and SIGKILL is in
-benchmarks/kill_loop.py.
+benchmarks/proofs/kill_loop.py.
 """
 
 import shutil

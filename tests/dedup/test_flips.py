@@ -1,6 +1,6 @@
 """A flipped byte in every region of every object is found, named exactly, and mended from copies.
 
-Every byte: benchmarks/flip_bytes.py.
+Every byte: benchmarks/proofs/flip_bytes.py.
 """
 
 import random

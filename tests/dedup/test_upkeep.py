@@ -78,7 +78,7 @@ def build_many(vault: LocalVault, tmp_path: Path, count: int) -> None:
 
 
 def test_a_catalogue_built_anew_equals_the_old_one(local: LocalVault, tmp_path: Path):
-    """With 1,000 models: benchmarks/rebuild.py."""
+    """With 1,000 models: benchmarks/proofs/rebuild.py."""
     count = 21
     build_many(local, tmp_path, count)
     # Reporting records the day.

@@ -1,0 +1,1 @@
+"""Single tensors: size and speed of the codecs beside their peers."""

@@ -1,0 +1,1 @@
+"""How well bases are found, and how near plans come to the best."""

@@ -1,0 +1,1 @@
+"""What taking files apart is worth, and what it costs."""

@@ -1,0 +1,1 @@
+"""Nothing is lost: kills, power cuts, full disks, flipped bytes, many clients."""

@@ -1,0 +1,70 @@
+"""Makes catalogues those of older versions, for migrations to be done and cut off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, MetaData, Table
+
+from ...dedup.journal import read_sketch_rows
+from ...dedup.local_vault import LocalVault
+from ...store import migrate
+from ...store.catalogue import open_catalogue
+from ...store.pack import pack_key, read_index
+from ...store.schema import metadata
+
+_FOLDER = str(Path(migrate.__file__).parent / "migrations")
+VERSIONS = [script.revision for script in ScriptDirectory(_FOLDER).walk_revisions()][1:]
+
+
+def age_catalogue(url: str, version: str) -> None:
+    """Makes the catalogue at `url` what an older weightvault would have made of the same store: its
+    tables, and of their rows all that they can hold."""
+    engine = open_catalogue(url).engine
+    rows = {}
+    with engine.begin() as connection:
+        for table in metadata.sorted_tables:
+            found = connection.execute(table.select()).mappings()
+            rows[table.name] = [dict(row) for row in found]
+        for table in reversed(inspect_tables(connection)):
+            table.drop(connection)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", _FOLDER)
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+        for table in inspect_tables(connection):
+            kept = [{c: r[c] for c in r if c in table.c} for r in rows.get(table.name, [])]
+            if kept:
+                connection.execute(table.insert(), kept)
+                _advance_ids(connection, table)
+    engine.dispose()
+
+
+def relearn_sketches(vault: LocalVault) -> None:
+    """Puts back what a catalogue of the first version had no table for, from the objects: without
+    their sketches chunks would not be planned with others any more."""
+    for name in vault.catalogue.pack_names():
+        key = pack_key(name)
+        size = vault.backend.size(key)
+        entries = read_index(lambda start, stop, key=key: vault.backend.get(key, start, stop), size)
+        sketches = read_sketch_rows(vault.backend, name, entries)
+        vault.catalogue.add_pack(name, size, entries, sketches)
+
+
+def inspect_tables(connection: Connection) -> list[Table]:
+    """Returns the tables that are really there, those that others refer to first."""
+    there = MetaData()
+    there.reflect(connection)
+    return there.sorted_tables
+
+
+def _advance_ids(connection: Connection, table: Table) -> None:
+    """PostgreSQL counts up from where it was, not from what was inserted."""
+    if connection.dialect.name == "postgresql" and "id" in table.c:
+        sequence = f"pg_get_serial_sequence('{table.name}', 'id')"
+        text = f"SELECT setval({sequence}, (SELECT max(id) FROM {table.name}))"
+        connection.exec_driver_sql(text)

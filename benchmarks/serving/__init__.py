@@ -1,0 +1,1 @@
+"""Servers, clients and reports: speed and memory."""

@@ -1,0 +1,1 @@
+"""What several benchmarks share: servers, services, weights, synthetic models, CSV files."""
