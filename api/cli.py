@@ -37,21 +37,21 @@ from .signals import heed_signals
 
 _EPILOG = f"""\b
 Environment:
-  WEIGHTVAULT_URL        the vault, unless --vault names it
-  WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue does
+  WEIGHTVAULT_URL        the vault, unless --vault is given
+  WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue is given
   WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
-  WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
-  WEIGHTVAULT_TOKEN      what to show a server that wants a token
-  WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
-  WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
-  WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
+  WEIGHTVAULT_CACHE_BYTES  the largest size of that cache, 20 GiB by default
+  WEIGHTVAULT_TOKEN      token to send to a server
+  WEIGHTVAULT_ANONYMOUS_READS  what a server shows without a token: none, public or all
+  WEIGHTVAULT_INGEST     when a server encodes uploads of hub clients: background or inline
+  WEIGHTVAULT_PRICES     table of prices for reports, unless --prices is given
   WEIGHTVAULT_DEBUG      1: show tracebacks
 
 \b
 {exits.describe_statuses()}
 
-With --json, before or after the verb, stdout carries one JSON document; of a
-failure too: {{"error": {{"code", "message", "hint"}}}}.
+With --json, before or after the command, stdout carries one JSON document. A
+failure is one, too: {{"error": {{"code", "message", "hint"}}}}.
 """
 
 
@@ -76,7 +76,7 @@ class VaultGroup(click.Group):
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
             suggestion = f"did you mean `weightvault {near[0]}`?" if near else None
-            raise UnknownVerb(f"there is no verb {name!r}", suggestion)
+            raise UnknownVerb(f"there is no command {name!r}", suggestion)
         return super().resolve_command(ctx, args)
 
 
@@ -98,24 +98,25 @@ class UnknownVerb(click.UsageError):
 @click.option(
     "--catalogue",
     metavar="URL",
-    help="Database of a vault kept here: sqlite:///… or postgresql://…",
+    help="Database for the catalogue of a local vault: sqlite:///… or postgresql://…",
 )
 @json_option
 @click.version_option(__version__, prog_name="weightvault")
 @click.pass_obj
 def cli(session: Session, vault: str | None, catalogue: str | None) -> None:
-    """Stores AI model weights losslessly in a fraction of their size, and gives back the very
-    bytes it was given.
+    """Stores AI model weights losslessly in a fraction of their size, and returns exactly the bytes
+    that were stored.
 
-    The vault is a folder (by default one of your user data), an S3 bucket or a server; all verbs
-    work on all three, except those that keep it well and serve it: they run where it lies.
+    The vault is a folder (by default in your user data), an S3 bucket or a server. Most commands
+    work on all three. Maintenance commands run where the server runs, on the folder or bucket that
+    it serves.
     """
     session.vault, session.catalogue = vault, catalogue
 
 
 @verb("version")
 def version(session: Session) -> None:
-    """Tell the version of weightvault and of Python."""
+    """Show the versions of weightvault and Python."""
     document = {"version": __version__, "python": platform.python_version()}
     session.emit(document, f"weightvault {__version__} (Python {document['python']})")
 

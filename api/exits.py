@@ -25,11 +25,11 @@ _HINTS: dict[type[VaultError], str] = {
     VaultError: "WEIGHTVAULT_DEBUG=1 shows where this happened",
     kinds.Missing: "`weightvault ls` and `weightvault info REPO` tell what there is",
     kinds.InvalidInput: "correct it and run the command again; nothing was stored",
-    kinds.InvalidFile: "nothing was stored; get or save this file anew",
+    kinds.InvalidFile: "nothing was stored; download or save this file again",
     kinds.Unreachable: "try again later",
     kinds.StorageFull: "free some space and run the command again",
     kinds.Conflict: "look at what changed and run the command again",
-    kinds.Corrupt: "`weightvault scrub` names all that is damaged, `weightvault repair` mends it",
+    kinds.Corrupt: "`weightvault scrub` names all that is damaged, `weightvault repair` repairs it",
     kinds.AccessRefused: "check credentials and permissions",
 }
 

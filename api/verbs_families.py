@@ -23,10 +23,10 @@ _SUMMED = ("families", "changed", "chunks", "before", "after")
 
 @verb("families")
 @click.option(
-    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also draw a picture in FILE."
+    "--svg", type=click.Path(dir_okay=False, path_type=Path), help="Also write a picture to FILE."
 )
 def families(session: Session, svg: Path | None) -> None:
-    """Tell which models form families: their centre, sizes and distances.
+    """Show which models form families: their main base, sizes and distances.
 
     The distance is the share of sketch bits that differ from the bases'; 50 % is no relation.
     """
@@ -38,9 +38,11 @@ def families(session: Session, svg: Path | None) -> None:
 
 
 @verb("optimise")
-@click.option("--dry-run", is_flag=True, help="Only tell what would change, and predict bytes.")
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would change, with predicted bytes; change nothing."
+)
 def optimise(session: Session, dry_run: bool) -> None:
-    """Code stored models anew where better bases save bytes.
+    """Re-encode stored models where a better base saves bytes.
 
     Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. The frames it
     replaces are garbage until they are collected.

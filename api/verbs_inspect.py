@@ -23,7 +23,7 @@ _SHOWN_DIGITS = 16
 @verb("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect(session: Session, file: Path) -> None:
-    """Tell what FILE is made of: tensors, other bytes, their sizes and digests.
+    """Show what FILE consists of: tensors, other bytes, their sizes and digests.
 
     No vault is needed. Equal digests are stored once; tensors whose sketches are nearly equal are
     of one family.

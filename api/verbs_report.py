@@ -30,34 +30,36 @@ _CHARTED = ("repo", "format", "dtype", "codec")
     "--by",
     type=click.Choice(_DIMENSIONS),
     multiple=True,
-    help="What to break the bytes down by; may be given several times. By default repo.",
+    help="Break the bytes down by this; may be given several times. By default repo.",
 )
-@click.option("--top", type=click.IntRange(min=1), metavar="N", help="Only the N largest rows.")
-@click.option("--since", metavar="DATE", help="Show growth from that day (2026-12-31) on.")
+@click.option(
+    "--top", type=click.IntRange(min=1), metavar="N", help="Show only the N largest rows."
+)
+@click.option("--since", metavar="DATE", help="Show growth from this day (2026-12-31) on.")
 @click.option(
     "--class",
     "price_class",
     metavar="NAME",
-    help="Storage class to reckon with, of the table of prices; by default its default.",
+    help="Storage class of the price table to calculate with; by default the default of the table.",
 )
 @click.option(
     "--prices",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Table of prices (TOML) instead of the one that comes with weightvault.",
+    help="Price table (TOML) to use instead of the built-in one.",
 )
 @click.option(
     "--pulls",
     type=click.FloatRange(min=0),
     default=0.0,
     metavar="N",
-    help="Reckon with N pulls a month of every repo's newest commit.",
+    help="Assume that every repo's newest commit is pulled N times a month.",
 )
 @click.option(
     "--price",
     type=click.FloatRange(min=0),
     metavar="P",
-    help="Money per GiB and month, instead of a table.",
+    help="Price per GiB and month, instead of a table.",
 )
 @click.option(
     "--format",
@@ -72,19 +74,22 @@ _CHARTED = ("repo", "format", "dtype", "codec")
     "--png",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also draw what each stage saved in FILE; needs weightvault[charts].",
+    help="Also write a chart of what each step saved to FILE; needs weightvault[charts].",
 )
 @click.option(
     "--what-if",
     "change",
     type=click.Choice(verbs_whatif.CHANGES),
-    help="Say what would be freed: `rm REPO...`, `optimise`, or `storage-class NAME`.",
+    help="Predict what a decision would free: `rm REPO...`, `optimise`, or `storage-class NAME`.",
 )
-@click.option("--compare", is_flag=True, help="Measure what other ways of storing would take.")
+@click.option("--compare", is_flag=True, help="Measure what other storage methods would take.")
 @click.option(
-    "--sample", type=ShareType(), metavar="SHARE", help="Compare on so much of the files only: 5%."
+    "--sample",
+    type=ShareType(),
+    metavar="SHARE",
+    help="Compare on this share of the files only, such as 5%.",
 )
-@click.option("--seed", default=0, show_default=True, help="Draws the sample.")
+@click.option("--seed", default=0, show_default=True, help="Seed for drawing the sample.")
 @click.argument("words", nargs=-1, metavar="[REPO...]")
 def report(
     session: Session,
@@ -103,7 +108,7 @@ def report(
     seed: int,
     words: tuple[str, ...],
 ) -> None:
-    """Report where the bytes go: logical, unique and stored bytes, what each stage saved, whose
+    """Show where the bytes go: logical, unique and stored bytes, what each step saved, whose
     they are, how they grew, and what they cost.
 
     With --what-if it says what a decision would free, with --compare what other ways of storing
@@ -208,7 +213,7 @@ def check(session: Session) -> None:
     from .progress import make_progress
 
     def explain() -> tuple[str, str]:
-        return "interrupted; a check changes nothing", "run check again: it begins anew"
+        return "interrupted; a check changes nothing", "run check again: it starts over"
 
     with session.open() as vault, interruptible(explain):
         found = vault.check(make_progress())

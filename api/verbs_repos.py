@@ -27,7 +27,7 @@ def ls(session: Session) -> None:
 @verb("info")
 @click.argument("repo")
 def info(session: Session, repo: str) -> None:
-    """Tell the branches and files of REPO and what it costs."""
+    """Show the branches and files of REPO and what it costs."""
     with session.open() as vault:
         found = vault.describe_repo(repo)
     session.emit(asdict(found), _describe_repo(found))
@@ -35,7 +35,7 @@ def info(session: Session, repo: str) -> None:
 
 @verb("rm")
 @click.argument("repo")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def rm(session: Session, repo: str, yes: bool) -> None:
     """Delete REPO with all its commits."""
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("repo")
 @revision_option("The branch to push to.")
-@click.option("--base", metavar="REPO", help="The repo this model derives from.")
+@click.option("--base", metavar="REPO", help="The repo that this model derives from.")
 @click.option(
     "--level",
     type=click.Choice(["fast", "default", "max"]),
     default="default",
     show_default=True,
-    help="How hard to try to make it small.",
+    help="How much time to spend on a smaller result.",
 )
 def push(
     session: Session, path: Path, repo: str, revision: str, base: str | None, level: str
@@ -108,7 +108,7 @@ class CommitWatch:
 
 def _explain_push(watch: CommitWatch, repo: str) -> tuple[str, str]:
     if watch.made:
-        message = "interrupted after the commit was made, while relatives were coded anew"
+        message = "interrupted after the commit was made, while related models were re-encoded"
         return message, "`weightvault optimise` does the rest"
     if watch.asked:
         message = "interrupted while committing; the commit may have been made"
@@ -118,7 +118,7 @@ def _explain_push(watch: CommitWatch, repo: str) -> tuple[str, str]:
 
 def _describe_push(result: PushResult) -> str:
     rate = format_rate(result.logical, result.seconds)
-    saved = f"\n{format_bytes(result.saved)} saved by coding its relatives anew"
+    saved = f"\n{format_bytes(result.saved)} saved by re-encoding related models"
     chunks = f"{format_count(result.new_chunks, 'new chunk')}, {result.known_chunks} known"
     return (
         f"pushed {result.commit.repo} {result.commit.branch} {result.commit.id}\n"

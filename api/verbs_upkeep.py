@@ -46,21 +46,21 @@ class BytesType(click.ParamType):
     "--grace",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="How long nothing may have needed what is removed; by default 7 days. It must be longer "
-    "than the longest pause of a push.",
+    help="How long an object must be unused before it is deleted; by default 7 days. It must "
+    "be longer than the longest pause of a push.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option(
     "--dead",
     type=ShareType(),
     metavar="SHARE",
-    help="Rewrite packs of which at least this share is not needed; by default 50%.",
+    help="Rewrite packs of which at least this share is garbage; by default 50%.",
 )
 @click.option(
     "--base-copies",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Keep bases of at least N deltas twice, from now on; 0: no longer.",
+    help="From now on, keep a second copy of bases of at least N deltas; 0 switches this off.",
 )
 def gc(
     session: Session,
@@ -69,7 +69,7 @@ def gc(
     dead: float | None,
     base_copies: int | None,
 ) -> None:
-    """Collect garbage: remove what nothing has needed for a while.
+    """Collect garbage: delete what nothing has needed for the grace period.
 
     What is not needed now gets a tombstone, and is removed by the first gc after its grace. Safe
     beside pushes, pulls and servers.
@@ -100,7 +100,7 @@ def gc(
 @verb("undelete")
 @click.argument("repo")
 def undelete(session: Session, repo: str) -> None:
-    """Bring back REPO as it was when it was last deleted, until a gc has removed its files."""
+    """Restore REPO as it was when it was last deleted, unless gc has deleted its files."""
     from ..dedup.undelete import undelete as bring_back
 
     def explain() -> tuple[str, str]:
@@ -113,11 +113,16 @@ def undelete(session: Session, repo: str) -> None:
 
 @verb("scrub")
 @click.option(
-    "--sample", type=ShareType(), metavar="SHARE", help="Read only so much, longest unread first."
+    "--sample",
+    type=ShareType(),
+    metavar="SHARE",
+    help="Read only this share, longest unread first.",
 )
-@click.option("--rate", type=BytesType(), metavar="BYTES", help="Read so much a second at most.")
+@click.option(
+    "--rate", type=BytesType(), metavar="BYTES", help="Read at most so many bytes a second."
+)
 def scrub(session: Session, sample: float | None, rate: float | None) -> None:
-    """Read, decode and hash everything stored; record what is damaged.
+    """Read, decode and hash everything that is stored; record damage.
 
     Ends with status 1 if anything is. A scrub that was stopped goes on where it was.
     """
@@ -135,16 +140,16 @@ def scrub(session: Session, sample: float | None, rate: float | None) -> None:
 
 
 @verb("repair")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 def repair(session: Session, dry_run: bool) -> None:
-    """Mend what the last scrub found, from second copies; name what has none.
+    """Repair what the last scrub found, from redundant copies; name what has none.
 
     Ends with status 1 if files are lost.
     """
     from ..dedup.repair import Repairer, sentences
 
     def explain() -> tuple[str, str]:
-        return "interrupted; what was mended stays so", "run repair again to go on"
+        return "interrupted; what was repaired stays repaired", "run repair again to go on"
 
     with session.open_local(mend_marker=not dry_run) as vault, interruptible(explain):
         done = Repairer(vault, dry_run=dry_run, progress=make_progress()).run()
@@ -155,7 +160,7 @@ def repair(session: Session, dry_run: bool) -> None:
 
 @verb("rebuild-catalogue")
 def rebuild_catalogue(session: Session) -> None:
-    """Build the catalogue anew from the objects alone. Stop its servers first."""
+    """Rebuild the catalogue from the stored objects. Stop its servers first."""
     from ..dedup.renew import rebuild_catalogue as rebuild
 
     def explain() -> tuple[str, str]:
@@ -176,7 +181,7 @@ def rebuild_catalogue(session: Session) -> None:
 
 @verb("migrate")
 def migrate(session: Session) -> None:
-    """Bring the catalogue's tables up to date. Stop the servers that share it first."""
+    """Upgrade the tables of the catalogue. Stop the servers that share it first."""
     progress = make_progress()
     with ExitStack() as ending:
 
@@ -188,7 +193,7 @@ def migrate(session: Session) -> None:
                 ending.callback(progress.end)
 
         def explain() -> tuple[str, str]:
-            return "interrupted; the catalogue is as it was", "run migrate again: it begins anew"
+            return "interrupted; the catalogue is as it was", "run migrate again: it starts over"
 
         with interruptible(explain):
             parts = config.open_parts(

@@ -82,7 +82,7 @@ def _saved(found: Prediction, prices: StorageClass) -> float:
 def _describe(found: Prediction, saved: float, prices: StorageClass) -> str:
     about = "about " if not found.exact else ""
     done = (
-        f"deleting {', '.join(found.subjects)}" if found.change == "rm" else "coding families anew"
+        f"deleting {', '.join(found.subjects)}" if found.change == "rm" else "re-encoding families"
     )
     share = format_percent(found.freed, found.before)
     lines = [
