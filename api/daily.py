@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..dedup.errors import VaultError
 from ..dedup.local_vault import LocalVault
+from ..store.cancel import Cancelled
 
 _log = logging.getLogger("weightvault.api")
 
@@ -43,5 +44,7 @@ async def _record_for_ever(app: FastAPI) -> None:
 def _record(vault: LocalVault) -> None:
     try:
         vault.record_totals()
+    except Cancelled:
+        return
     except VaultError as error:
         _log.warning("the totals of today are not on record yet: %s", error.message)

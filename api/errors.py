@@ -41,6 +41,12 @@ class Busy(Unreachable):
     code = "busy"
 
 
+class Overloaded(Unreachable):
+    """The server has too much to check, or stops; it takes the same request again later."""
+
+    code = "overloaded"
+
+
 class RangeNotSatisfiable(InvalidInput):
     """A Range header that asks for bytes beyond the end; `size` is the length there is."""
 

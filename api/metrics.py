@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from anyio import CapacityLimiter
 from fastapi import APIRouter, Request, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -27,6 +26,7 @@ from ..dedup.coding import DECODING, ENCODING
 from ..dedup.errors import VaultError
 from ..dedup.translate import store_errors
 from ..store.accounting import count_waiting, last_day
+from .slots import Slots
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -141,12 +141,12 @@ class _State(Collector):
         length = GaugeMetricFamily(
             "weightvault_queue_length", "What waits for its turn", labels=["queue"]
         )
-        checking: CapacityLimiter = self._app.state.checking
-        length.add_metric(["checking"], checking.statistics().tasks_waiting)
+        checking: Slots = self._app.state.checking
+        length.add_metric(["checking"], checking.waiting)
         for name, count in count_waiting(vault.catalogue).items():
             length.add_metric([name], count)
         yield length
-        busy = checking.statistics().borrowed_tokens
+        busy = checking.busy
         yield GaugeMetricFamily("weightvault_checking_busy", "Packs being checked", value=busy)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request
 from fastapi import Query as Param
 
@@ -14,6 +14,7 @@ from ..dedup.reporting.model import Dimension, Query, to_json
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
 from .schemas import ErrorSchema
+from .slots import run_checked
 from .telling import TOLD, ProgressParam, TellingResponse
 
 router = APIRouter(
@@ -59,11 +60,10 @@ async def compare(
 ) -> Any:
     """Measures what plain files, whole-file deduplication, zstd, content-defined chunks and
     standalone coding take. Reads and encodes the files: as slow as that is."""
-    checking = request.app.state.checking
 
     def work(told: Progress | None = None) -> ComparisonSchema:
         return ComparisonSchema.model_validate(vault.compare(share, seed, told))
 
     if progress:
-        return TellingResponse(work, checking)
-    return await to_thread.run_sync(work, limiter=checking)
+        return TellingResponse(work, partial(run_checked, request))
+    return await run_checked(request, work)

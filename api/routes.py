@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
@@ -42,6 +41,7 @@ from .schemas import (
     SketchesSchema,
     TensorSchema,
 )
+from .slots import run_checked
 from .telling import TOLD, ProgressParam, TellingResponse
 from .uploads import received_bytes, received_file
 from .wire import MAX_JSON_BODY_BYTES, MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
@@ -150,8 +150,7 @@ async def add_pack(
 ) -> AddedSchema:
     """Takes in frames, as one pack. Every frame is decoded and hashed before this answers."""
     async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
-        checking = request.app.state.checking
-        added = await to_thread.run_sync(vault.add_pack, path, name, limiter=checking)
+        added = await run_checked(request, vault.add_pack, path, name)
     request.app.state.metrics.frames_added.inc(added)
     return AddedSchema(added=added)
 
@@ -193,7 +192,7 @@ async def commit(
         made = vault.commit(repo, branch, parse_manifest(body), base=base)
         return CommitSchema.model_validate(made)
 
-    return await to_thread.run_sync(parse_and_commit, limiter=request.app.state.checking)
+    return await run_checked(request, parse_and_commit)
 
 
 @router.get("/repos", tags=["repos"], summary="List all repos")
@@ -255,7 +254,7 @@ async def recentre(
             done = OptimiseStep(0, 0, 0, 0, 0, done.cursor)
         return OptimiseStepSchema.model_validate(done)
 
-    return await to_thread.run_sync(step, limiter=request.app.state.checking)
+    return await run_checked(request, step)
 
 
 @router.get("/families", tags=["vault"], summary="List the families of models")
@@ -285,7 +284,7 @@ async def optimise(
     def step() -> OptimiseStepSchema:
         return OptimiseStepSchema.model_validate(vault.optimise(cursor, dry_run=dry_run))
 
-    return await to_thread.run_sync(step, limiter=request.app.state.checking)
+    return await run_checked(request, step)
 
 
 @router.get(

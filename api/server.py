@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from anyio import CapacityLimiter
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -23,22 +22,30 @@ from .. import __version__
 from ..dedup.errors import VaultError
 from ..dedup.local_vault import LocalVault
 from ..dedup.uncoded import BackgroundCoder
+from ..store.cancel import CancelToken, cancelled_by
 from . import content, health, metrics, reports, routes
 from .access import CHALLENGE, Gate, guard
+from .cancelling import Cancelling
 from .daily import recording
-from .errors import HTTP_CODES, RangeNotSatisfiable, Unauthorized, error_body, http_status
+from .errors import (
+    HTTP_CODES,
+    Busy,
+    Overloaded,
+    RangeNotSatisfiable,
+    Unauthorized,
+    error_body,
+    http_status,
+)
 from .hub.router import hub_routes, unknown_route
 from .logs import RequestLog
 from .metrics import Metered, Metrics
 from .settings import ServerSettings
+from .slots import Slots
 from .uploads import sweep_uploads
 from .web.site import add_pages
 from .wire import VERSION_HEADER
 
 _log = logging.getLogger("weightvault.api")
-
-# Each takes up to 0.2 GiB while it decodes what was uploaded, on all cores; others wait their turn.
-_CHECKING_AT_ONCE = 4
 
 _DESCRIPTION = """\
 Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
@@ -60,7 +67,8 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.vault = vault
     app.state.settings = settings
     app.state.gate = Gate(settings.anonymous_reads)
-    app.state.checking = CapacityLimiter(_CHECKING_AT_ONCE)
+    app.state.checking = Slots()
+    app.state.work, app.state.upkeep = CancelToken(), CancelToken()
     app.state.metrics = Metrics(app)
     app.include_router(health.router)
     app.include_router(metrics.router, dependencies=[Depends(guard)])
@@ -70,6 +78,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.include_router(content.router, dependencies=[Depends(guard)])
     app.router.routes.append(unknown_route())
     add_pages(app)
+    app.add_middleware(Cancelling, within=app.state.work)
     app.add_middleware(VersionHeader)
     app.add_middleware(Metered, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
@@ -103,10 +112,14 @@ class VersionHeader:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
-    coder = BackgroundCoder(app.state.vault)
-    coder.start()
-    async with recording(app):
-        yield
+    upkeep: CancelToken = app.state.upkeep
+    with cancelled_by(upkeep):
+        coder = BackgroundCoder(app.state.vault, within=upkeep)
+        coder.start()
+        async with recording(app):
+            yield
+            app.state.work.cancel()
+            upkeep.cancel()
     await run_in_threadpool(coder.stop)
 
 
@@ -136,6 +149,8 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
     headers = None
     if isinstance(error, RangeNotSatisfiable):
         headers = {"Content-Range": f"bytes */{error.size}"}
+    if isinstance(error, Busy | Overloaded):
+        headers = {"Retry-After": "2"}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": CHALLENGE}
     return _error(status, error.code, error.message, error.hint, headers)

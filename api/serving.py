@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -18,9 +19,10 @@ from ..store.tokens import has_tokens
 from .logs import configure
 from .server import create_app
 from .settings import ServerSettings
+from .stopping import Stopping
 
-# Downloads under way get this long to finish once the server is told to stop.
-_GRACE_SECONDS = 10
+# When requests that did not end with their tokens (stopping.py) lose their connections.
+_GRACE_SECONDS = 6
 # Longer than clients keep an idle connection, so that they, who know, are the ones to close it.
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 512
@@ -56,8 +58,9 @@ def run(
     """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does. Logs
     are in one of logs.FORMATS."""
     url = _url_of(listener)
+    app = create_app(vault, settings)
     config = uvicorn.Config(
-        create_app(vault, settings),
+        app,
         log_config=configure(log_format),
         lifespan="on",
         ws="none",
@@ -65,18 +68,28 @@ def run(
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
-    server = AnnouncingServer(config, lambda: announce(url))
+    stopping = Stopping(app.state.work, app.state.upkeep)
+    server = AnnouncingServer(config, lambda: announce(url), stopping)
     _warn_if_open(vault, listener)
     with _stopping_well(server):
         server.run(sockets=[listener])
 
 
 class AnnouncingServer(uvicorn.Server):
-    """A uvicorn server that calls `announce` when it takes requests."""
+    """A uvicorn server that calls `announce` when it takes requests, and tells `stopping` of
+    signals."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], stopping: Stopping
+    ) -> None:
         super().__init__(config)
         self._announce = announce
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begins to stop, as uvicorn does, and within bounded time."""
+        self._stopping.begin()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Starts as uvicorn does, then announces."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-from anyio import CapacityLimiter, from_thread, to_thread
+from anyio import from_thread, to_thread
 from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -36,18 +36,20 @@ TOLD: dict[int | str, dict[str, Any]] = {
 
 
 class TellingResponse(StreamingResponse):
-    """Does `work` in a worker thread, one of `limiter` if given, and sends following.py's lines.
+    """Does `work` in a worker thread, by means of `run` if given, and sends following.py's lines.
 
     The work ends at its next sign of progress once nobody listens any more. When it fails
     unexpectedly the connection is broken: a body without a result is never taken for a whole one.
     """
 
     def __init__(
-        self, work: Callable[[Progress], BaseModel], limiter: CapacityLimiter | None = None
+        self,
+        work: Callable[[Progress], BaseModel],
+        run: Callable[..., Awaitable[BaseModel]] = to_thread.run_sync,
     ) -> None:
         super().__init__(iter(()), media_type=MEDIA_TYPE)
         self._work = work
-        self._limiter = limiter
+        self._run = run
 
     async def stream_response(self, send: Send) -> None:
         """Sends the header, what the work tells, and its result or error."""
@@ -60,7 +62,7 @@ class TellingResponse(StreamingResponse):
         await send({**head, "headers": self.raw_headers})
         telling = _Telling(lambda line: from_thread.run(write, line))
         try:
-            found = await to_thread.run_sync(self._work, telling, limiter=self._limiter)
+            found = await self._run(self._work, telling)
             last = {"result": found.model_dump(mode="json")}
         except VaultError as error:
             _log.error("%s: %s", error.code, error.message)
@@ -81,6 +83,7 @@ class _Telling(Progress):
 
     def advance(self, count: int) -> None:
         """See Progress.advance. Raises what cancels the request, if that is over."""
+        super().advance(count)
         from_thread.check_cancelled()
         self._done += count
         if self._done == self._total or time.monotonic() - self._told >= _LINE_SECONDS:

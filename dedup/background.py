@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from ..store.cancel import carry, check_cancelled
+
 # Whoever presses Ctrl-C waits no longer than this for what is nearly done.
 PATIENCE_SECONDS = 2.0
 # A signal that comes just before a thread falls asleep does not wake it: so nobody sleeps longer.
@@ -37,14 +39,15 @@ class Background:
             wait([self._latest], PATIENCE_SECONDS)
 
     def submit(self, work: Callable[..., _T], *args: Any) -> Future[_T]:
-        """Lets a thread call `work` with `args` when it comes to that."""
-        future = self._pool.submit(work, *args)
+        """Lets a thread call `work` with `args` when it comes to that, for the same token."""
+        future = self._pool.submit(carry(work), *args)
         self._latest = future
         return future
 
 
 def result_of(future: Future[_T]) -> _T:
-    """Waits for what `future` gives or raises, and notices a Ctrl-C within a moment."""
+    """Waits for what `future` gives or raises, and notices within a moment that a Ctrl-C came or
+    nobody waits for this any more."""
     while not wait([future], _NAP_SECONDS).done:
-        pass
+        check_cancelled()
     return future.result()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..store.cancel import check_cancelled
 from .readable import ReadableFile
 from .segments import MAX_LITERAL_BYTES, Literal, Opaque, Segment
 
@@ -58,6 +59,7 @@ def _chunk_sizes(file: ReadableFile, start: int, stop: int) -> Iterator[int]:
 
     sizes = (LEAST_BYTES, AVERAGE_BYTES, MOST_BYTES)
     while start < stop:
+        check_cancelled()
         file.seek(start)
         data = np.frombuffer(file.read(min(_BUFFER_BYTES, stop - start)), np.uint8)
         final = start + data.size >= stop

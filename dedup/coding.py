@@ -1,6 +1,7 @@
 """The codecs as everything here uses them, with a clock: servers tell how long they spend coding.
 
 The counters go on for as long as the process does; they slow nothing down (a lock for each frame).
+No frame is begun for somebody who has gone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from threading import Lock
 from typing import ParamSpec, TypeVar
 
 from ..codecs import pipeline
+from ..store.cancel import check_cancelled
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", bytes, memoryview)
@@ -44,6 +46,7 @@ def _timed(code: Callable[_P, _T], clock: Clock, raw_at: int | None = None) -> C
 
     @wraps(code)
     def run(*args: _P.args, **options: _P.kwargs) -> _T:
+        check_cancelled()
         start = time.perf_counter()
         made = code(*args, **options)
         raw = made if raw_at is None else args[raw_at]

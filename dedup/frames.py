@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import groupby
 
 from ..store.backend import Backend
+from ..store.cancel import carry, check_cancelled
 from ..store.catalogue import Catalogue
 from ..store.errors import NotFound
 from ..store.pack import pack_key
@@ -36,6 +36,7 @@ def read_frames(
     if absent:
         raise ChunksMissing(f"{len(absent)} chunks are not in this vault, as {absent[0].hex()}")
     for window in _windows([places[d] for d in digests]):
+        check_cancelled()
         with store_errors():
             frames = _read_moved(backend, catalogue, window)
         yield from (frames[place.digest] for place in window)
@@ -78,8 +79,8 @@ def _read_window(backend: Backend, window: list[Location]) -> dict[bytes, bytes]
     if len(runs) == 1:
         return dict(_read_run(backend, runs[0]))
     with ThreadPoolExecutor(min(len(runs), _READS_AT_ONCE), "read") as pool:
-        read = pool.map(partial(_read_run, backend), runs)
-        return {digest: frame for frames in read for digest, frame in frames}
+        read = [pool.submit(carry(_read_run), backend, run) for run in runs]
+        return {digest: frame for frames in read for digest, frame in frames.result()}
 
 
 def _read_run(backend: Backend, run: list[Location]) -> list[tuple[bytes, bytes]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from blake3 import blake3
 
+from ..store.cancel import check_cancelled
 from ..store.hashes import HashRow, hashes_of, record_hashes
 from .chunks import Buffer
 from .manifest import Manifest
@@ -25,6 +26,7 @@ def hash_file(pieces: Iterable[Buffer], size: int) -> HashRow:
     """Returns the three hashes of a file of `size` bytes that comes in pieces."""
     ours, sha256, git = blake3(max_threads=blake3.AUTO), hashlib.sha256(), git_hasher(size)
     for piece in pieces:
+        check_cancelled()
         ours.update(piece)
         sha256.update(piece)
         git.update(piece)

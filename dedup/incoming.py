@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ..store.cancel import carry, check_cancelled
 from ..store.errors import NotFound
 from ..store.hashes import HashRow, find_holders, hashes_of
 from ..store.loose import LooseRow, add_loose, find_loose
@@ -160,7 +161,7 @@ class IncomingFiles:
         Raises InvalidUpload, before anything is stored, if one has not the SHA-256 `expected`.
         """
         with ThreadPoolExecutor(1, "hash") as hasher:
-            hashing = [hasher.submit(_hash_file, path) for path in files.values()]
+            hashing = [hasher.submit(carry(_hash_file), path) for path in files.values()]
             sketches: Sketches = {}
             manifest = _scan(files, sketches)
             hashes = [one.result() for one in hashing]
@@ -277,6 +278,7 @@ def _spool(stream: Iterable[Buffer], path: Path, size: int | None) -> None:
     arrived = 0
     with path.open("wb") as file:
         for piece in stream:
+            check_cancelled()
             arrived += len(piece)
             if size is not None and arrived > size:
                 raise InvalidUpload(f"more than the {size} bytes announced arrived")
@@ -288,6 +290,7 @@ def _hash_file(path: Path) -> tuple[bytes, bytes]:
     sha256, git = hashlib.sha256(), git_hasher(path.stat().st_size)
     with path.open("rb") as file:
         for data in _pieces(file):
+            check_cancelled()
             sha256.update(data)
             git.update(data)
     return sha256.digest(), git.digest()

@@ -11,6 +11,7 @@ from blake3 import blake3
 from ..codecs.dtypes import BY_ID, find_dtype
 from ..codecs.errors import FrameError
 from ..codecs.frame import CODEC_IDS, FrameHeader, parse_header
+from ..store.cancel import check_cancelled
 from ..store.errors import StoreError
 from ..store.pack import PackEntry, check_start, read_index
 from ..store.rows import Location
@@ -66,6 +67,7 @@ def read_entries(path: Path) -> list[PackEntry]:
 def _hash_file(file: BinaryIO) -> str:
     hasher = blake3(max_threads=blake3.AUTO)
     while data := file.read(_READ_BYTES):
+        check_cancelled()
         hasher.update(data)
     return hasher.hexdigest()
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from ..store.backend import Backend
+from ..store.cancel import check_cancelled
 from ..store.catalogue import Catalogue
 from ..store.collection import (
     catalogue_id,
@@ -132,6 +133,7 @@ def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, A
     """Yields entries with their keys, several being fetched at a time."""
     with ThreadPoolExecutor(_READERS, "journal") as readers:
         for batch in batches(list(keys)):
+            check_cancelled()
             for key, data in zip(batch, readers.map(backend.get, batch), strict=True):
                 yield key, parse_entry(key, data)
 

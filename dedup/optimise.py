@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 
+from ..store.cancel import check_cancelled
 from ..store.catalogue import Catalogue
 from ..store.sketches import (
     FamilyRow,
@@ -107,6 +108,7 @@ def _step(
     stop = time.monotonic() + STEP_SECONDS
     with Recoding(vault) as recoding:
         for chunk in chunks:
+            check_cancelled()
             done = chunk.chunk_id
             tally.looked += 1
             family = find(vault.catalogue, chunk)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..store.cancel import check_cancelled
+
 
 class Progress:
     """Receives the progress of one operation, always in the calling thread; this one is silent."""
@@ -14,7 +16,9 @@ class Progress:
         where nobody knows. `task` is a verb in the -ing form, such as "hashing"."""
 
     def advance(self, count: int) -> None:
-        """So many more bytes or things of the current task are done."""
+        """So many more bytes or things of the current task are done. Raises Cancelled if nobody
+        wants the rest."""
+        check_cancelled()
 
     def end(self) -> None:
         """The current task is over, finished or not."""

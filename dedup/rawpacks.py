@@ -15,6 +15,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from ..codecs.frame import parse_header
+from ..store.cancel import carry
 from ..store.pack import PackWriter
 from .coding import encode_tensor
 from .errors import InvalidFile
@@ -43,7 +44,7 @@ def store_raw(
             if pack.size >= PACK_BYTES:
                 if pending:
                     pending.result()
-                pending, pack = storing.submit(pack.store, vault), _RawPack()
+                pending, pack = storing.submit(carry(pack.store), vault), _RawPack()
         if pending:
             pending.result()
         if pack.size:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..codecs.frame import parse_header
+from ..store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
 from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
 from ..store.rows import CommitRow, Location
@@ -30,6 +31,7 @@ from ..store.uncoded import (
     claim_chunks,
     first_commits,
     release_chunks,
+    return_chunks,
     waiting_among,
 )
 from .bases import CARD, Lineage, choose_bases, find_lineage
@@ -55,6 +57,7 @@ CLAIM_SECONDS = 900.0
 _THREADS = 1
 
 _IDLE_SECONDS = 2.0
+STOP_SECONDS = 3.0
 _FAILED_SECONDS = 60.0
 _LOWEST_PRIORITY = 19
 
@@ -68,18 +71,26 @@ def code_some(vault: Repository, level: str = "default") -> int:
     with store_errors():
         rows = claim_chunks(vault.catalogue, now, now + CLAIM_SECONDS, SHARE_CHUNKS, SHARE_BYTES)
         if rows:
-            _code(vault, rows, level)
-            release_chunks(vault.catalogue, [row.chunk_id for row in rows])
-            recentre_chunks(vault, {row.chunk_id for row in rows})
+            mine = [row.chunk_id for row in rows]
+            try:
+                _code(vault, rows, level)
+            except Cancelled:
+                return_chunks(vault.catalogue, mine)
+                raise
+            release_chunks(vault.catalogue, mine)
+            recentre_chunks(vault, set(mine))
     return len(rows)
 
 
 class BackgroundCoder:
     """A thread that codes what waits, until it is stopped; everything else goes before it."""
 
-    def __init__(self, vault: Repository, level: str = "default") -> None:
+    def __init__(
+        self, vault: Repository, level: str = "default", *, within: CancelToken | None = None
+    ) -> None:
         self._vault = vault
         self._level = level
+        self._token = CancelToken(within)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="coder", daemon=True)
 
@@ -88,18 +99,25 @@ class BackgroundCoder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the chunks in hand, which takes a few seconds."""
+        """Ends before the next frame; what is not done waits for the next coder. One that does not
+        end within `STOP_SECONDS` is left alone: whatever it is at may be cut off, as by a crash."""
+        self._token.cancel()
         self._stop.set()
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            _log.warning("coding did not end in time; what it had in hand is coded later")
 
     def _run(self) -> None:
         # Of this thread alone, on Linux; elsewhere it is as good as the others.
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         pause = 0.0
-        while not self._stop.wait(pause):
+        while not self._token.cancelled and not self._stop.wait(pause):
             try:
-                pause = 0.0 if code_some(self._vault, self._level) else _IDLE_SECONDS
+                with cancelled_by(self._token):
+                    pause = 0.0 if code_some(self._vault, self._level) else _IDLE_SECONDS
+            except Cancelled:
+                return
             except VaultError as error:
                 _log.error("could not code uploads (%s): %s", error.code, error.message)
                 pause = _FAILED_SECONDS
@@ -139,6 +157,7 @@ def _encode(
     for commit, mine in _by_commit(vault, rows).items():
         jobs = _plan(vault, commit, mine, alone)
         for row in mine:
+            check_cancelled()
             job = jobs[row.chunk_id]
             usable = [] if row.place.digest in needed else _usable(vault, job, alone)
             bases = _read_bases(reader, usable)

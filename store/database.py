@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Table, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
+from .cancel import check_cancelled
 from .engine import store_error
 from .rows import identity_of
 from .schema import journal
@@ -47,6 +48,7 @@ class Database:
             with self.engine.execution_options(**self._reading).begin() as connection:
                 yield connection
         except DBAPIError as error:
+            check_cancelled()
             raise store_error(error) from error
 
     @contextmanager

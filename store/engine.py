@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
+from .cancel import is_cancelled
 from .errors import (
     AccessDenied,
     CorruptObject,
@@ -19,6 +20,8 @@ from .migrate import OnStep, prepare_schema
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
+# Steps of SQLite between two looks: some 10 ms.
+_LOOK_STEPS = 200_000
 
 
 def open_engine(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Engine:
@@ -101,4 +104,7 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer that first reads would fail at its first write if another wrote in between:
     # writers take the lock at once and wait for it.
     reading = connection.get_execution_options().get("reading", False)
+    # A long question ends when nobody waits for its answer any more; what writes is short.
+    raw = connection.connection.dbapi_connection
+    raw.set_progress_handler(is_cancelled if reading else None, _LOOK_STEPS)  # pyright: ignore
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -98,6 +98,12 @@ def release_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
             connection.execute(delete(uncoded).where(uncoded.c.chunk_id.in_(batch)))
 
 
+def return_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
+    """Gives chunks that were claimed back to the queue, for anybody to take."""
+    with catalogue.writing() as connection:
+        _claim(connection, list(chunk_ids), 0.0)
+
+
 def waiting_among(catalogue: Catalogue, digests: Collection[bytes]) -> set[bytes]:
     """Returns those of `digests` that wait to be coded."""
     waits = exists().where(uncoded.c.chunk_id == chunks.c.id)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
 from ...dedup.history import StaleParent
-from ..errors import Busy, RangeNotSatisfiable, Unauthorized, http_status
+from ..errors import Busy, Overloaded, RangeNotSatisfiable, Unauthorized, http_status
 
 _log = logging.getLogger("weightvault.api")
 
@@ -71,7 +71,7 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
         # Clients look for exactly this text.
         text = error.message
         headers["WWW-Authenticate"] = 'Bearer realm="weightvault"'
-    if isinstance(error, Busy):
+    if isinstance(error, Busy | Overloaded):
         headers["Retry-After"] = "1"
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"

@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -25,8 +24,10 @@ from ...dedup.errors import EntryNotFound
 from ...dedup.incoming import StagedFile
 from ...dedup.translate import store_errors
 from ...store.backend import Backend
+from ...store.cancel import check_cancelled
 from ..access import require_read, require_write
 from ..content import ranged
+from ..slots import run_checked
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
 from .errors import HubError
@@ -142,7 +143,7 @@ async def put_object(request: Request) -> Response:
         def add() -> None:
             hub.incoming.add_file(path, repo, sha256=bytes.fromhex(oid), size=size)
 
-        await to_thread.run_sync(add, limiter=request.app.state.checking)
+        await run_checked(request, add, repo=repo)
     return Response(headers={"ETag": f'"{oid}"'})
 
 
@@ -172,7 +173,7 @@ async def complete(request: Request) -> Response:
     await received_bytes(request, _MOST_JSON_BYTES)
     hub = await run_in_threadpool(hub_of, request)
     claims = _claims(request, hub, _UPLOAD, 5)
-    return await to_thread.run_sync(_complete, hub, claims, limiter=request.app.state.checking)
+    return await run_checked(request, _complete, hub, claims, repo=claims[0])
 
 
 def _complete(hub: Hub, claims: list[Any]) -> Response:
@@ -197,6 +198,7 @@ def _read_parts(backend: Backend, keys: list[str]) -> Iterator[bytes]:
     for key in keys:
         size = backend.size(key)
         for start in range(0, size, _READ_BYTES):
+            check_cancelled()
             yield backend.get(key, start, min(size, start + _READ_BYTES))
 
 

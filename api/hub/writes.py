@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from anyio import to_thread
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,6 +29,7 @@ from ...dedup.incoming import StagedFile
 from ...dedup.names import check_path, check_repo
 from ...dedup.rename import rename_repo
 from ..access import caller_of, repos_seen, require_create, require_write
+from ..slots import run_checked
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
 from .errors import HubError
@@ -207,8 +207,7 @@ async def commit(request: Request) -> Response:
     """POST /api/models/{repo}/commit/{rev}: a JSON object a line."""
     hub, _ = await run_in_threadpool(_writable, request)
     async with received_file(request, hub.vault.scratch, _MOST_COMMIT_BYTES) as path:
-        limiter = request.app.state.checking
-        return await to_thread.run_sync(_commit, request, path, limiter=limiter)
+        return await run_checked(request, _commit, request, path)
 
 
 def _commit(request: Request, body: Path) -> Response:

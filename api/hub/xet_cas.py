@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from ...dedup.xet.hashes import parse_hash
 from ...dedup.xet.shard import MAX_SHARD_BYTES, Shard, pack_answer
 from ...dedup.xet.uploads import XetUploads
 from ...dedup.xet.xorb import MAX_SERIALISED_BYTES
+from ..slots import run_checked
 from ..uploads import drain, received_bytes, received_file
 from .errors import HubError
 from .state import hub_of
@@ -60,9 +61,9 @@ async def add_xorb(request: Request) -> Response:
     def add(path: Path) -> bool:
         return uploads.add_xorb(uploads.find_generation(grant.generation), digest, path)
 
-    state = request.app.state
-    async with received_file(request, state.vault.scratch, MAX_SERIALISED_BYTES) as path:
-        new = await to_thread.run_sync(add, path, limiter=state.checking)
+    scratch = request.app.state.vault.scratch
+    async with received_file(request, scratch, MAX_SERIALISED_BYTES) as path:
+        new = await run_checked(request, add, path, repo=grant.repo)
     return JSONResponse({"was_inserted": new})
 
 
@@ -99,7 +100,7 @@ async def add_shard(request: Request) -> Response:
     grant, uploads, state = check_write_token(request), uploads_of(request), request.app.state
     async with received_file(request, state.vault.scratch, MAX_SHARD_BYTES) as path:
         work = partial(_add_shard, uploads, grant, path, lambda: None)
-        await to_thread.run_sync(work, limiter=state.checking)
+        await run_checked(request, work, repo=grant.repo)
     return JSONResponse({"result": 1})
 
 
@@ -111,7 +112,8 @@ async def add_shard_telling(request: Request) -> Response:
         receiving = received_file(request, state.vault.scratch, MAX_SHARD_BYTES)
         path = await stack.enter_async_context(receiving)
         work = partial(_add_shard, uploads, grant, path)
-        lines = _tell(work, request, stack.pop_all())
+        running = partial(run_checked, request, work, repo=grant.repo)
+        lines = _tell(running, stack.pop_all())
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
@@ -137,14 +139,13 @@ def _add_shard(
 
 
 async def _tell(
-    work: Callable[[Callable[[], None]], None], request: Request, stack: AsyncExitStack
+    run: Callable[[Callable[[], None]], Awaitable[None]], stack: AsyncExitStack
 ) -> AsyncIterator[bytes]:
-    """Does `work` in a thread and yields lines about it; closes `stack` when it is done."""
+    """Does what `run` does and yields lines about it; closes `stack` when it is done. `run` calls
+    what it is given for each file."""
     done: list[None] = []
     async with stack:
-        limiter = request.app.state.checking
-        on_file = partial(done.append, None)
-        task = asyncio.ensure_future(to_thread.run_sync(work, on_file, limiter=limiter))
+        task = asyncio.ensure_future(run(partial(done.append, None)))
         try:
             while not (await asyncio.wait({task}, timeout=_HEARTBEAT_SECONDS))[0]:
                 yield _line(type="validating", verified=len(done), total=len(done) + 1)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from ...store.cancel import check_cancelled
 from ..chunking import split_opaque
 from ..errors import InvalidManifest
 from ..manifest import check_tensor_size
@@ -48,6 +49,7 @@ class Work:
 
     def spend(self, reads: int) -> None:
         """Counts reads; raises Unreadable once there were more than a file of a model takes."""
+        check_cancelled()
         self.left -= reads
         if self.left < 0:
             raise Unreadable("more parts than a file of this format has")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...store.accounting import FileSums, database_bytes, list_days, sum_files, sum_repo
 from ...store.backend import Backend
+from ...store.cancel import carry
 from ...store.catalogue import Catalogue
 from ...store.inventory import read_inventory
 from ...store.ledger import read_ledger
@@ -35,7 +36,7 @@ def report_vault(vault: Repository, query: Query) -> Report:
     at = time.time()
     copies = vault.base_copies() or None
     with ThreadPoolExecutor(1, "listing") as lister:
-        listing = lister.submit(_list_objects, vault.backend, at - _MONTH_SECONDS)
+        listing = lister.submit(carry(_list_objects), vault.backend, at - _MONTH_SECONDS)
         with vault.catalogue.reading() as connection:
             files = sum_files(connection)
             inventory = read_inventory(connection, copies)

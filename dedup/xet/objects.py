@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...store.backend import Backend
+from ...store.cancel import check_cancelled
 from ...store.catalogue import Catalogue
 from ...store.errors import CorruptObject, NotFound
 from ...store.repo_names import namespace_of
@@ -108,6 +109,7 @@ class XorbObjects:
         index = self.index(generation, row.hash)
         at = first
         while at < stop:
+            check_cancelled()
             before, damaged = at, set[bytes]()
             for source in self._sources(generation, row, index, at, stop, find):
                 for chunk in _verified(index, at, source.stop, source.pieces):
@@ -146,6 +148,7 @@ class XorbObjects:
         key = data_key(generation.name, index.hash)
         start, end = index.offset(first), index.offset(stop)
         for at in range(start, end, _READ_BYTES):
+            check_cancelled()
             yield self._backend.get(key, at, min(at + _READ_BYTES, end))
 
     def _read_index(self, generation: str, digest: bytes) -> XorbIndex:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ...store.cancel import check_cancelled
 from ...store.repo_names import namespace_of, namespace_prefixes
 from ...store.rows import batches
 from ...store.xorbs import (
@@ -198,6 +199,7 @@ class XetUploads:
         name = format_hash(file.hash)
         tree, size = TreeHasher(), 0
         for segment in file.segments():
+            check_cancelled()
             index = self._objects.index(generation, xorbs[segment.xorb].hash)
             first, stop = segment.first, segment.stop
             if not first < stop <= len(index):
@@ -244,6 +246,7 @@ def _unpack_xorb(path: Path, raw: Path, digest: bytes) -> XorbIndex:
     chunks: list[tuple[bytes, int]] = []
     with path.open("rb") as source, raw.open("wb") as target:
         for chunk in read_chunks(source):
+            check_cancelled()
             chunks.append((hash_chunk(chunk), len(chunk)))
             target.write(chunk)
     if hash_xorb(chunks) != digest:

@@ -31,6 +31,7 @@ STATUS = {
     "access_refused": 403,
     "unauthorized": 401,
     "busy": 429,
+    "overloaded": 503,
     "stale_parent": 409,
     "invalid_upload": 400,
     "corrupt": 500,
