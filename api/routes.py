@@ -204,9 +204,9 @@ def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
 
 
 @router.get("/repos/{namespace}/{name}", tags=["repos"], summary="Describe a repo")
-def describe_repo(vault: VaultParam, repo: RepoParam) -> RepoInfoSchema:
+def describe_repo(request: Request, vault: VaultParam, repo: RepoParam) -> RepoInfoSchema:
     """Tells a repo's branches, the files of its newest commit, and what it costs."""
-    return RepoInfoSchema.model_validate(vault.describe_repo(repo))
+    return RepoInfoSchema.model_validate(vault.describe_repo(repo, caller_of(request).scope))
 
 
 @router.delete(
@@ -244,15 +244,18 @@ async def recentre(
     """Does one step of what keeps the plan good between two runs of optimise; for whoever made
     the commit to ask for, or not.
 
-    Ask again with the cursor that it answers with until that is null.
+    Ask again with the cursor that it answers with until that is null. With a token that does not
+    read all repos it does nothing: the server does so in the background.
     """
 
     def step() -> OptimiseStepSchema:
-        done = vault.recentre(repo, revision, cursor)
         if not caller_of(request).reads_all:
-            # Families have members of others.
-            done = OptimiseStep(0, 0, 0, 0, 0, done.cursor)
-        return OptimiseStepSchema.model_validate(done)
+            # Families have members of others: how long a step takes, and whether there is another,
+            # tells of them. What such a caller pushed is encoded in the background, which
+            # re-centres, too (dedup/uncoded.py).
+            vault.resolve(repo, revision)
+            return OptimiseStepSchema.model_validate(OptimiseStep(0, 0, 0, 0, 0, None))
+        return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
 
     return await run_checked(request, step)
 

@@ -129,8 +129,13 @@ class RepoCostSchema(Schema):
     commits: int
     logical: ByteCount = Field(description="its files as plain files")
     unique: ByteCount = Field(description="its distinct chunks, raw")
-    exclusive: ByteCount = Field(description="stored bytes that deleting the repo would free")
-    shared: ByteCount = Field(description="stored bytes that other repos need too")
+    exclusive: ByteCount = Field(description="bytes that deleting the repo would free")
+    shared: ByteCount = Field(description="bytes that other repos need too")
+    counted: Literal["frames", "raw"] = Field(
+        "frames",
+        description="what exclusive and shared count: stored bytes, or, with a token that does not "
+        "read all repos, raw bytes of distinct chunks among those that it reads",
+    )
 
 
 class FileInfoSchema(Schema):

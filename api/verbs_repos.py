@@ -71,6 +71,7 @@ def _describe_list(repos: list[RepoSummary]) -> str:
 
 def _describe_repo(found: RepoInfo) -> str:
     cost = found.cost
+    kept = "stored" if cost.counted == "frames" else "of distinct content"
     facts = [
         ("repo", found.name),
         *((f"branch {name}", commit) for name, commit in found.branches.items()),
@@ -79,8 +80,8 @@ def _describe_repo(found: RepoInfo) -> str:
         ("commits", str(cost.commits)),
         ("logical", format_bytes(cost.logical)),
         ("unique", format_bytes(cost.unique)),
-        ("own", f"{format_bytes(cost.exclusive)} stored for this repo alone"),
-        ("shared", f"{format_bytes(cost.shared)} stored for others too"),
+        ("own", f"{format_bytes(cost.exclusive)} {kept} for this repo alone"),
+        ("shared", f"{format_bytes(cost.shared)} {kept} for others too"),
     ]
     files = [
         (f.path, str(f.tensors), format_bytes(f.size), f"  {f.blake3[:16]}") for f in found.files

@@ -1,4 +1,9 @@
-"""What the pages about one repo show: files and tensors with what they take, and how."""
+"""What the pages about one repo show: files and tensors with what they take, and how.
+
+How a chunk is stored depends on all repos: what others hold is coded against, or stored already. So
+`stored` and codecs are for those who may read every repo; with `frames` false they are left out,
+and all the rest comes from the manifest alone.
+"""
 
 from __future__ import annotations
 
@@ -17,27 +22,27 @@ from .vault import Snapshot
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A file, or a folder with all below it (`files` > 0): raw bytes, and frame bytes of its
-    chunks, each once."""
+    chunks, each once (None: not told)."""
 
     path: str
     size: int
-    stored: int
+    stored: int | None
     tensors: int
     files: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TensorLine:
-    """A tensor: raw bytes, and frame bytes of its chunks, each once, with the codecs that made
-    them and how many of them are deltas. Of a chunk that several small tensors share (`bundled`),
-    `stored` is the tensor's part by size."""
+    """A tensor: raw bytes, and frame bytes of its chunks, each once (None: not told), with the
+    codecs that made them and how many of them are deltas. Of a chunk that several small tensors
+    share (`bundled`), `stored` is the tensor's part by size."""
 
     name: str
     file: str
     dtype: str
     shape: tuple[int, ...]
     size: int
-    stored: int
+    stored: int | None
     chunks: int
     deltas: int
     bundled: bool
@@ -66,11 +71,11 @@ class DtypeShare:
 @dataclass(frozen=True, slots=True)
 class RevisionSums:
     """What a revision takes. `size`: its files. `unique`: its distinct chunks, raw. `stored`: their
-    frames. `bases`: frames of other revisions that its deltas need beside them."""
+    frames (None: not told). `bases`: frames of other revisions that its deltas need beside them."""
 
     size: int
     unique: int
-    stored: int
+    stored: int | None
     bases: int
     files: int
     tensors: int
@@ -78,17 +83,20 @@ class RevisionSums:
     dtypes: tuple[DtypeShare, ...]
 
 
-def sum_revision(catalogue: Catalogue, snapshot: Snapshot) -> RevisionSums:
+def sum_revision(catalogue: Catalogue, snapshot: Snapshot, *, frames: bool = True) -> RevisionSums:
     """Adds up a revision."""
     commit, manifest = snapshot.commit, snapshot.manifest
-    with store_errors():
-        codecs = [_codec_share(row) for row in codecs_of(catalogue, commit.repo, commit.id)]
-        bases = base_bytes(catalogue, commit.repo, commit.id)
+    codecs: list[CodecShare] = []
+    bases = 0
+    if frames:
+        with store_errors():
+            codecs = [_codec_share(row) for row in codecs_of(catalogue, commit.repo, commit.id)]
+            bases = base_bytes(catalogue, commit.repo, commit.id)
     dtypes = _sum_dtypes(manifest.files)
     return RevisionSums(
         size=manifest.size,
-        unique=sum(share.raw for share in codecs),
-        stored=sum(share.stored for share in codecs),
+        unique=sum(manifest.digests().values()),
+        stored=sum(share.stored for share in codecs) if frames else None,
         bases=bases,
         files=len(manifest.files),
         tensors=sum(share.tensors for share in dtypes),
@@ -97,7 +105,9 @@ def sum_revision(catalogue: Catalogue, snapshot: Snapshot) -> RevisionSums:
     )
 
 
-def list_folder(catalogue: Catalogue, snapshot: Snapshot, folder: str = "") -> list[Listed]:
+def list_folder(
+    catalogue: Catalogue, snapshot: Snapshot, folder: str = "", *, frames: bool = True
+) -> list[Listed]:
     """Returns what lies in `folder`, "" for the top: folders first, then files, by name."""
     prefix = f"{folder}/" if folder else ""
     inside: dict[str, list[FileEntry]] = {}
@@ -105,8 +115,9 @@ def list_folder(catalogue: Catalogue, snapshot: Snapshot, folder: str = "") -> l
         if entry.path.startswith(prefix):
             head, slash, _ = entry.path[len(prefix) :].partition("/")
             inside.setdefault(prefix + head + slash, []).append(entry)
-    frames = _frames(catalogue, [entry for entries in inside.values() for entry in entries])
-    listed = [_list(path, entries, frames) for path, entries in inside.items()]
+    entries = [entry for entries in inside.values() for entry in entries]
+    found = _frames(catalogue, entries) if frames else None
+    listed = [_list(path, entries, found) for path, entries in inside.items()]
     return sorted(listed, key=lambda item: (item.files == 0, item.path))
 
 
@@ -124,11 +135,15 @@ def list_tensors(
     ]
 
 
-def describe_tensors(catalogue: Catalogue, places: Sequence[TensorPlace]) -> list[TensorLine]:
+def describe_tensors(
+    catalogue: Catalogue, places: Sequence[TensorPlace], *, frames: bool = True
+) -> list[TensorLine]:
     """Returns what each tensor takes; best called with those of one page."""
+    if not frames:
+        return [_describe(place, None) for place in places]
     with store_errors():
-        frames = frames_of(catalogue, {d for place in places for d in place.chunks})
-    return [_describe(place, frames) for place in places]
+        found = frames_of(catalogue, {d for place in places for d in place.chunks})
+    return [_describe(place, found) for place in places]
 
 
 def split_bytes(entry: FileEntry) -> dict[str, int]:
@@ -144,23 +159,29 @@ def _frames(catalogue: Catalogue, entries: Iterable[FileEntry]) -> dict[bytes, F
         return frames_of(catalogue, digests)
 
 
-def _list(path: str, entries: Collection[FileEntry], frames: dict[bytes, FrameRow]) -> Listed:
+def _list(
+    path: str, entries: Collection[FileEntry], frames: dict[bytes, FrameRow] | None
+) -> Listed:
     digests = {d for entry in entries for s in entry.segments for d in getattr(s, "chunks", ())}
+    stored = None
+    if frames is not None:
+        stored = sum(frames[d].frame_bytes for d in digests if d in frames)
     return Listed(
         path=path.rstrip("/"),
         size=sum(entry.size for entry in entries),
-        stored=sum(frames[d].frame_bytes for d in digests if d in frames),
+        stored=stored,
         tensors=sum(1 for entry in entries for _ in entry.tensors),
         files=len(entries) if path.endswith("/") else 0,
     )
 
 
-def _describe(place: TensorPlace, frames: dict[bytes, FrameRow]) -> TensorLine:
+def _describe(place: TensorPlace, frames: dict[bytes, FrameRow] | None) -> TensorLine:
     tensor = place.tensor
-    found = [frames[d] for d in dict.fromkeys(place.chunks) if d in frames]
-    stored = sum(frame.frame_bytes for frame in found)
+    distinct = dict.fromkeys(place.chunks)
+    found = [frames[d] for d in distinct if d in frames] if frames is not None else []
+    stored = sum(frame.frame_bytes for frame in found) if frames is not None else None
     bundled = not tensor.chunks
-    if bundled:
+    if bundled and stored is not None:
         stored = round(stored * tensor.size / max(1, sum(frame.raw_bytes for frame in found)))
     return TensorLine(
         name=tensor.name,
@@ -169,7 +190,7 @@ def _describe(place: TensorPlace, frames: dict[bytes, FrameRow]) -> TensorLine:
         shape=tensor.shape,
         size=tensor.size,
         stored=stored,
-        chunks=len(found),
+        chunks=len(distinct),
         deltas=sum(frame.base is not None for frame in found),
         bundled=bundled,
         codecs=tuple(sorted({_codec_name(frame.codec) for frame in found})),

@@ -26,6 +26,7 @@ from ..store.collection import (
 )
 from ..store.loose import expire_loose
 from ..store.pack import pack_key
+from ..store.received import forget_received
 from ..store.rows import batches
 from ..store.scrubbing import list_findings
 from .compact import move_live_frames
@@ -163,6 +164,7 @@ class Collector:
         catch_up(self._backend, self._catalogue)
         learn_packs(self._backend, self._catalogue)
         expire_loose(self._catalogue, self._now())
+        forget_received(self._catalogue, self._now() - self._grace)
         self._id = catalogue_id(self._catalogue)
         self._objects = {info.key: info for info in self._backend.list()}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ..store.errors import StoreError
+from ..store.visibility import EVERYTHING, Scope
 from .check import check_vault
 from .families import find_families
 from .local import Repository
@@ -27,14 +28,14 @@ class LocalVault(Repository):
     Takes what Repository takes.
     """
 
-    def describe_repo(self, repo: str) -> RepoInfo:
-        """See Vault.describe_repo."""
+    def describe_repo(self, repo: str, seen: Scope = EVERYTHING) -> RepoInfo:
+        """See Vault.describe_repo; the cost is told to somebody who may read the repos `seen`."""
         self.require_repo(repo)
         with store_errors():
             branches = self.catalogue.branches(repo)
             newest = max(branches.values(), key=lambda row: row.created)
             manifest = self._load_manifest(newest.manifest)
-            cost = cost_of_repo(self.catalogue, repo)
+            cost = cost_of_repo(self.catalogue, repo, seen)
         files = tuple(
             FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
             for f in manifest.files

@@ -93,7 +93,8 @@ class OwnedVault:
         """Returns those of `digests` that the owner may not know to be here."""
         catalogue = self._vault.catalogue
         with store_errors():
-            mine = received_among(catalogue, self._namespace, digests)
+            since = time.time() - KEEP_SECONDS
+            mine = received_among(catalogue, self._namespace, digests, since)
             rest = set(digests) - mine
             return rest - readable_through(catalogue, rest, self._scope).keys()
 

@@ -22,12 +22,14 @@ from .schema import (
     tombstones,
     uncoded,
 )
+from .visibility import EVERYTHING, Scope
 
 
 @dataclass(frozen=True, slots=True)
 class RepoSums:
     """One repo: commits, logical bytes of all of them, raw bytes of its distinct chunks, and
-    frame bytes that it alone needs (`exclusive`) or that others need too (`shared`)."""
+    bytes that it alone needs (`exclusive`) or that others need too (`shared`): of frames, or raw
+    ones where not every repo is looked at."""
 
     commits: int
     logical: int
@@ -75,19 +77,26 @@ class DayRow:
     stored: int
 
 
-def sum_repo(catalogue: Catalogue, name: str) -> RepoSums:
-    """Adds up one repo, looking at nothing but what it needs."""
+def sum_repo(catalogue: Catalogue, name: str, seen: Scope = EVERYTHING) -> RepoSums:
+    """Adds up one repo of those `seen`, as if there were no others.
+
+    How a chunk is coded depends on all repos. So for a scope that is not everything the bytes are
+    raw ones, which depend on the repo alone."""
     mine = select(repos.c.id).where(repos.c.name == name).scalar_subquery()
     own = select(commits.c.id).where(commits.c.repo_id == mine)
     used = select(commit_chunks.c.chunk_id).where(commit_chunks.c.commit_id.in_(own)).distinct()
     size = select(func.sum(files.c.bytes)).where(files.c.commit_id.in_(own))
     raw = select(func.sum(chunks.c.raw_bytes)).where(chunks.c.id.in_(used))
     with catalogue.reading() as connection:
+        if seen.everything:
+            owned = _owned(connection, mine, used)
+        else:
+            owned = _owned_raw(connection, mine, used, seen)
         return RepoSums(
             _scalar(connection, select(func.count()).select_from(own.subquery())),
             _scalar(connection, size),
             _scalar(connection, raw),
-            *_owned(connection, mine, used),
+            *owned,
         )
 
 
@@ -178,6 +187,22 @@ def _owned(connection: Connection, repo: Any, used: Any) -> tuple[int, int]:
     shared = _others_need(repo)
     sums = (case((shared, 0), else_=chunks.c.frame_bytes), case((shared, chunks.c.frame_bytes)))
     query = select(*map(func.sum, sums)).where(chunks.c.id.in_(select(needed)))
+    exclusive, other = tuple(connection.execute(query).one())
+    return int(exclusive or 0), int(other or 0)
+
+
+def _owned_raw(connection: Connection, repo: Any, used: Any, seen: Scope) -> tuple[int, int]:
+    """Raw bytes of chunks that no other repo seen has, and of those that one has."""
+    elsewhere = (
+        select(commit_chunks.c.chunk_id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commit_chunks.c.chunk_id == chunks.c.id, repos.c.id != repo, seen.condition())
+        .correlate(chunks)
+        .exists()
+    )
+    sums = (case((elsewhere, 0), else_=chunks.c.raw_bytes), case((elsewhere, chunks.c.raw_bytes)))
+    query = select(*map(func.sum, sums)).where(chunks.c.id.in_(used))
     exclusive, other = tuple(connection.execute(query).one())
     return int(exclusive or 0), int(other or 0)
 

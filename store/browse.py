@@ -22,14 +22,15 @@ Order = Literal["updated", "name"]
 @dataclass(frozen=True, slots=True)
 class RepoLine:
     """One repo of a page: its newest commit's files, their bytes, and the bytes of the frames
-    that hold them, each once, without bases. `cursor` is its place in the order."""
+    that hold them, each once, without bases; None for whoever may not read all repos, on which
+    frames depend. `cursor` is its place in the order."""
 
     cursor: str
     name: str
     branches: int
     files: int
     bytes: int
-    frame_bytes: int
+    frame_bytes: int | None
     updated: float
 
 
@@ -65,7 +66,7 @@ def list_page(
 ) -> list[RepoLine]:
     """Returns up to `limit` repos `seen` whose name holds `search`, in `order`: those after
     `cursor`, or with `backwards` the last ones before it. Raises ValueError for a cursor of another
-    order."""
+    order, or of a commit that is gone."""
     descending = (order == "updated") != backwards
     key = newest_commit() if order == "updated" else repos.c.name
     query = select(repos.c.id, repos.c.name, newest_commit().label("commit_id")).where(
@@ -80,13 +81,13 @@ def list_page(
         )
         key = commits.c.id
     query = query.where(_found(search, seen))
-    if cursor is not None:
-        bound = _commit_id(cursor) if order == "updated" else cursor
-        query = query.where(key < bound if descending else key > bound)
     query = query.order_by(key.desc() if descending else key).limit(limit)
     with catalogue.reading() as connection:
+        if cursor is not None:
+            bound = _commit_id(connection, cursor, seen) if order == "updated" else cursor
+            query = query.where(key < bound if descending else key > bound)
         found = connection.execute(query).all()
-        lines = _lines(connection, found, order)
+        lines = _lines(connection, found, order, frames=seen.everything)
     return lines[::-1] if backwards else lines
 
 
@@ -153,11 +154,15 @@ def base_bytes(catalogue: Catalogue, repo: str, oid: str) -> int:
         return int(connection.scalar(query) or 0)
 
 
-def _commit_id(cursor: str) -> int:
-    number = int(cursor)
-    if not 0 <= number < 1 << 63:
+def _commit_id(connection: Connection, cursor: str, seen: Scope) -> int:
+    """Returns the id of the commit that a cursor names. The cursor does not hold it: it tells how
+    many commits others made."""
+    repo, _, oid = cursor.rpartition("@")
+    query = select(commits.c.id).join(repos).where(repos.c.name == repo, commits.c.oid == oid)
+    found = connection.scalar(query.where(seen.condition()))
+    if found is None:
         raise ValueError(f"{cursor} is no place in a list")
-    return number
+    return found
 
 
 def _found(search: str, seen: Scope) -> Any:
@@ -180,7 +185,9 @@ def _chunks_of(repo: str, oid: str) -> Any:
     )
 
 
-def _lines(connection: Connection, found: Collection[Any], order: Order) -> list[RepoLine]:
+def _lines(
+    connection: Connection, found: Collection[Any], order: Order, *, frames: bool
+) -> list[RepoLine]:
     """Adds to rows (repo id, name, commit id) what the page shows: a query for each column."""
     repo_ids, commit_ids = [row.id for row in found], [row.commit_id for row in found]
     branches = _pairs(
@@ -189,31 +196,30 @@ def _lines(connection: Connection, found: Collection[Any], order: Order) -> list
         .where(refs.c.repo_id.in_(repo_ids))
         .group_by(refs.c.repo_id),
     )
-    times = _pairs(
-        connection, select(commits.c.id, commits.c.created).where(commits.c.id.in_(commit_ids))
-    )
+    columns = (commits.c.id, commits.c.created, commits.c.oid)
+    made = _pairs(connection, select(*columns).where(commits.c.id.in_(commit_ids)))
     totals = _pairs(
         connection,
         select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
         .where(files.c.commit_id.in_(commit_ids))
         .group_by(files.c.commit_id),
     )
-    frames = _pairs(
+    stored = _pairs(
         connection,
         select(commit_chunks.c.commit_id, func.sum(chunks.c.frame_bytes))
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
-        .where(commit_chunks.c.commit_id.in_(commit_ids))
+        .where(commit_chunks.c.commit_id.in_(commit_ids if frames else ()))
         .group_by(commit_chunks.c.commit_id),
     )
     return [
         RepoLine(
-            cursor=str(row.commit_id) if order == "updated" else row.name,
+            cursor=f"{row.name}@{made[row.commit_id][1]}" if order == "updated" else row.name,
             name=row.name,
             branches=branches[row.id][0],
             files=totals.get(row.commit_id, (0, 0))[0],
             bytes=int(totals.get(row.commit_id, (0, 0))[1]),
-            frame_bytes=int(frames.get(row.commit_id, (0,))[0]),
-            updated=times[row.commit_id][0],
+            frame_bytes=int(stored.get(row.commit_id, (0,))[0]) if frames else None,
+            updated=made[row.commit_id][0],
         )
         for row in found
     ]

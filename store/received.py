@@ -55,12 +55,23 @@ def note_received(
         catalogue.add_once(connection, received, rows)
 
 
-def received_among(catalogue: Catalogue, namespace: str, digests: Collection[bytes]) -> set[bytes]:
-    """Returns those of `digests` that were sent for a namespace and are on record still."""
+def forget_received(catalogue: Catalogue, before: float) -> None:
+    """Strikes off what was sent before a moment (Unix seconds): a collection may have taken it. It
+    leaves what others have, too, and the record must not tell which that is."""
+    with catalogue.writing() as connection:
+        hold_store(connection)
+        connection.execute(delete(received).where(received.c.at < before))
+
+
+def received_among(
+    catalogue: Catalogue, namespace: str, digests: Collection[bytes], since: float
+) -> set[bytes]:
+    """Returns those of `digests` that were sent for a namespace from `since` (Unix seconds) on and
+    are on record still."""
     query = (
         select(chunks.c.digest)
         .join(received, received.c.chunk_id == chunks.c.id)
-        .where(received.c.namespace == namespace)
+        .where(received.c.namespace == namespace, received.c.at >= since)
     )
     with catalogue.reading() as connection:
         return {row.digest for row in by_digest(connection, query, digests)}

@@ -115,7 +115,7 @@ commits = Table(
     Column("branch", String(255), nullable=False),
     Column("parent", String(40), nullable=True),
     Column("manifest", String(64), nullable=False, index=True),
-    Column("base", String(200), nullable=True),
+    Column("base", String(200), nullable=True, index=True),
     Column("created", Float, nullable=False),
     Column("title", Text, nullable=True),
     Column("message", Text, nullable=True),
@@ -218,6 +218,23 @@ received = Table(
     Column("namespace", String(100), primary_key=True),
     Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, index=True),
     Column("at", Float, nullable=False, index=True),
+)
+
+# What a namespace may take and use at most (store/quotas.py); NULL: as much as it likes. `used_…`
+# are what its commits take now, NULL where that is to be added up anew.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("namespace", String(100), primary_key=True),
+    Column("stored", BigInteger, nullable=True),
+    Column("logical", BigInteger, nullable=True),
+    Column("repos", Integer, nullable=True),
+    Column("in_flight", BigInteger, nullable=True),
+    Column("requests_per_minute", Integer, nullable=True),
+    Column("cpu_seconds_per_minute", Integer, nullable=True),
+    Column("used_stored", BigInteger, nullable=True),
+    Column("used_logical", BigInteger, nullable=True),
+    Column("used_repos", Integer, nullable=True),
 )
 
 # Who may come in over HTTP: `hash` is the SHA-256 of the token itself, which is kept nowhere.

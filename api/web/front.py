@@ -59,6 +59,7 @@ def list_repos(
         search=search,
         order=order,
         lines=lines,
+        frames=caller.reads_all,
         total=total,
         newer=lines[0].cursor if lines and (after or (before and more)) else None,
         older=lines[-1].cursor if lines and (more or before) else None,

@@ -26,7 +26,7 @@ from ...dedup.vault import Snapshot
 from ...store.browse import list_history
 from ...store.refs import list_tags
 from ...store.rows import CommitRow
-from ..access import repos_seen
+from ..access import caller_of
 from ..routes import RepoParam, VaultParam
 from ..streams import BytesStream, start
 from .addresses import split_address
@@ -82,14 +82,14 @@ ViewParam = Annotated[RepoView, Depends(view_of)]
 @router.get("")
 def show_card(request: Request, view: ViewParam) -> Response:
     """The model card, and what the repo takes."""
-    snapshot = view.snapshot()
+    snapshot, frames = view.snapshot(), caller_of(request).reads_all
     return render(
         request,
         "repo_card.html",
         view=view,
         page="",
         commit=snapshot.commit,
-        sums=sum_revision(view.vault.catalogue, snapshot),
+        sums=sum_revision(view.vault.catalogue, snapshot, frames=frames),
         card=_card(view, snapshot),
     )
 
@@ -97,8 +97,8 @@ def show_card(request: Request, view: ViewParam) -> Response:
 @router.get("/tree/{rest:path}")
 def show_files(request: Request, view: ViewParam) -> Response:
     """The files of a folder, with what each takes."""
-    snapshot = view.snapshot()
-    listed = list_folder(view.vault.catalogue, snapshot, view.path)
+    snapshot, frames = view.snapshot(), caller_of(request).reads_all
+    listed = list_folder(view.vault.catalogue, snapshot, view.path, frames=frames)
     if not listed and view.path:
         raise EntryNotFound(f"{view.repo} at {view.revision} has no folder {view.path!r}")
     return render(
@@ -109,6 +109,7 @@ def show_files(request: Request, view: ViewParam) -> Response:
         commit=snapshot.commit,
         listed=listed,
         crumbs=list(_crumbs(view.path)),
+        frames=frames,
     )
 
 
@@ -117,7 +118,8 @@ def show_file(request: Request, view: ViewParam) -> Response:
     """One file: what it is made of, and its text if it is a short one."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
     folder = view.path.rpartition("/")[0]
-    listed = list_folder(view.vault.catalogue, snapshot, folder)
+    frames = caller_of(request).reads_all
+    listed = list_folder(view.vault.catalogue, snapshot, folder, frames=frames)
     return render(
         request,
         "repo_file.html",
@@ -143,7 +145,7 @@ def show_tensors(
     page: int = 1,
 ) -> Response:
     """The tensors of a revision, a page at a time."""
-    snapshot = view.snapshot()
+    snapshot, frames = view.snapshot(), caller_of(request).reads_all
     found = cut_page(list_tensors(snapshot, file or None, q.strip()), page, TENSORS_A_PAGE)
     return render(
         request,
@@ -155,7 +157,8 @@ def show_tensors(
         file=file or None,
         files=[entry.path for entry in snapshot.manifest.files if any(entry.tensors)],
         found=found,
-        tensors=describe_tensors(view.vault.catalogue, found.items),
+        tensors=describe_tensors(view.vault.catalogue, found.items, frames=frames),
+        frames=frames,
     )
 
 
@@ -163,7 +166,7 @@ def show_tensors(
 def show_family(request: Request, view: ViewParam) -> Response:
     """What the repo comes from and what comes from it."""
     with store_errors():
-        root = find_lineage(view.vault.catalogue, view.repo, repos_seen(request))
+        root = find_lineage(view.vault.catalogue, view.repo, caller_of(request).scope)
     return render(request, "repo_family.html", view=view, page="family", root=root)
 
 

@@ -173,6 +173,9 @@ class RepoCost:
     `logical`: its files as plain files. `unique`: its distinct chunks, raw. `exclusive`: frames
     that only this repo needs, garbage once it is deleted. `shared`: frames it needs and others
     need too, whole, bases of its deltas included.
+
+    Whoever may not read all repos is told of none but those: `counted` is then "raw", and
+    `exclusive` and `shared` are raw bytes of distinct chunks, as frames depend on all repos.
     """
 
     name: str
@@ -181,6 +184,7 @@ class RepoCost:
     unique: int
     exclusive: int
     shared: int
+    counted: Literal["frames", "raw"] = "frames"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from ...store.cancel import carry
 from ...store.catalogue import Catalogue
 from ...store.inventory import read_inventory
 from ...store.ledger import read_ledger
+from ...store.visibility import EVERYTHING, Scope
 from ..collect import DEFAULT_GRACE_SECONDS
 from ..errors import InvalidInput
 from ..local import Repository
@@ -52,10 +53,11 @@ def report_vault(vault: Repository, query: Query) -> Report:
     return replace(found, breakdowns=rows, growth=tuple(growth), traffic=traffic)
 
 
-def cost_of_repo(catalogue: Catalogue, repo: str) -> RepoCost:
-    """Returns what one repo takes."""
-    sums = sum_repo(catalogue, repo)
-    return RepoCost(repo, sums.commits, sums.logical, sums.unique, sums.exclusive, sums.shared)
+def cost_of_repo(catalogue: Catalogue, repo: str, seen: Scope = EVERYTHING) -> RepoCost:
+    """Returns what one repo takes, for somebody who may read the repos `seen`."""
+    sums = sum_repo(catalogue, repo, seen)
+    figures = (sums.commits, sums.logical, sums.unique, sums.exclusive, sums.shared)
+    return RepoCost(repo, *figures, counted="frames" if seen.everything else "raw")
 
 
 def check_query(query: Query) -> None:

@@ -10,6 +10,7 @@ from vaults import open_local
 from weightvault.dedup.lineage import Relative, find_lineage
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.push import push
+from weightvault.store.visibility import Scope
 
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(6)}
 
@@ -57,10 +58,27 @@ def test_a_stranger_stands_alone(family: LocalVault):
 
 
 def test_who_must_not_be_seen_is_left_out(family: LocalVault):
-    tree = find_lineage(family.catalogue, "a/tune", lambda repo: repo != "b/tune")
-    assert names(tree) == {"org/base": [{"a/tune": []}]}
-    tree = find_lineage(family.catalogue, "a/tune", lambda repo: repo != "org/base")
-    assert "org/base" not in str(names(tree))
+    assert names(find_lineage(family.catalogue, "a/tune", Scope(("a",)))) == {"a/tune": []}
+    assert names(find_lineage(family.catalogue, "a/tune", Scope(("a", "org")))) == {"a/tune": []}
+
+
+def test_in_a_scope_equal_tensors_and_declared_bases_make_a_family(
+    local: LocalVault, tmp_path: Path
+):
+    base = make_weights(1, SHAPES)
+    # One that keeps most tensors, one that says where it is from, one of somebody else's.
+    kept = base | dict(list(tune(base, 2).items())[:1])
+    for repo, values, declared in (
+        ("o/first", base, None),
+        ("o/kept", kept, None),
+        ("o/said", tune(base, 3), "o/first"),
+        ("x/kept", kept, "o/first"),
+    ):
+        push(local, write_model(tmp_path / repo, values), repo, base=declared)
+    tree = find_lineage(local.catalogue, "o/said", Scope(("o",)))
+    assert names(tree) == {"o/first": [{"o/said": []}, {"o/kept": []}]}
+    assert all(node.stored is None for node in (tree, *tree.children))
+    assert names(find_lineage(local.catalogue, "x/kept", Scope(("x",)))) == {"x/kept": []}
 
 
 def test_a_child_of_a_child_is_on_the_way(local: LocalVault, tmp_path: Path):

@@ -75,7 +75,7 @@ def test_a_chunk_that_the_other_takes_away(catalogue: Catalogue, queue: bool):
         hold_store(connection, alone=True)
         connection.execute(delete(chunks))
     done.result()
-    assert received_among(catalogue, "me", [digest("a")]) == set()
+    assert received_among(catalogue, "me", [digest("a")], 0.0) == set()
 
 
 def test_chunks_that_the_other_moves_in_another_order(catalogue: Catalogue):

@@ -70,10 +70,10 @@ def test_what_was_received_is_on_record_until_it_is_struck_off(catalogue: Catalo
     note_received(catalogue, "me", [chunk, others, b"?" * 32], 10.0, 0.0)
     note_received(catalogue, "me", [chunk], 11.0, 0.0)
     digests = list(CHUNKS.values())
-    assert received_among(catalogue, "me", digests) == {chunk, others}
-    assert received_among(catalogue, "ME", digests) == set()
+    assert received_among(catalogue, "me", digests, 0.0) == {chunk, others}
+    assert received_among(catalogue, "ME", digests, 0.0) == set()
     strike_received(catalogue, "you", digests)
     strike_received(catalogue, "me", [others])
-    assert received_among(catalogue, "me", digests) == {chunk}
+    assert received_among(catalogue, "me", digests, 0.0) == {chunk}
     note_received(catalogue, "you", [], 30.0, 20.0)
-    assert received_among(catalogue, "me", digests) == set()
+    assert received_among(catalogue, "me", digests, 0.0) == set()
