@@ -37,7 +37,6 @@ CHALLENGE = 'Basic realm="weightvault: a token as password", charset="UTF-8"'
 """How a browser is told to ask for a token."""
 
 _OPEN_NAME = "local"
-_ID_DIGITS = 12
 _LIST = "/v1/repos"
 # What a push asks and sends before its commit; the endpoints go by what the caller may read.
 _PUSH = ("/v1/missing", "/v1/bases", "/v1/packs/")
@@ -47,7 +46,7 @@ _PUSH = ("/v1/missing", "/v1/bases", "/v1/packs/")
 class Caller:
     """Who sent a request. `role` is that of the token, None without one; `namespace` what it is
     limited to; `reads` which repos are read besides: one of ANONYMOUS_READS. `token` is the name of
-    the token and `token_id` the beginning of its hash, for logs and for whose turn it is."""
+    the token and `token_id` its id, for logs and for whose turn it is."""
 
     name: str
     role: str | None
@@ -113,8 +112,8 @@ class Gate:
     def holder(self, row: TokenRow) -> Caller:
         """Returns who holds a token that is not revoked."""
         reads = "public" if self.anonymous_reads == "none" else self.anonymous_reads
-        known = (row.name, row.hash.hex()[:_ID_DIGITS])
-        return Caller(row.namespace or row.name, row.role, row.namespace, reads, *known)
+        name = row.namespace or row.name
+        return Caller(name, row.role, row.namespace, reads, row.name, row.id)
 
     def _is_open(self, vault: LocalVault) -> bool:
         # Once there is a token, there always is one, revoked or not.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -15,11 +16,13 @@ from ..dedup.chunks import Buffer
 from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
 from ..dedup.vault import Snapshot
 from .access import caller_of
+from .downloads import Read
+from .frames_body import FramesBody
 from .ranges import parse_range
 from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, ErrorSchema
-from .streams import BytesStream, start
-from .wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER, join_frames
+from .streams import BytesStream
+from .wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER
 
 _BYTES = {"content": {"application/octet-stream": {}}}
 _RANGED: dict[int | str, dict[str, Any]] = {
@@ -63,11 +66,9 @@ def read_frames(
     that revision, and bases of its deltas, are given; with a token that does not read all repos,
     no bases, and raw frames only. A failure on the way breaks the connection.
     """
-    if caller_of(request).reads_all:
-        frames = vault.read_frames(repo, revision, digests)
-    else:
-        frames = read_alone(vault, repo, revision, digests)
-    return BytesStream(start(join_frames(frames)))
+    fetch = vault.read_frames if caller_of(request).reads_all else partial(read_alone, vault)
+    body = FramesBody(partial(fetch, repo, revision), digests)
+    return BytesStream(body.read, 0, None)
 
 
 @router.get("/files/{path:path}", summary="Read a file", responses=_RANGED)
@@ -82,10 +83,7 @@ def read_file(
     snapshot, entry = vault.stat_file(repo, revision, path)
     headers = _file_headers(snapshot, entry)
 
-    def read(first: int, stop: int) -> Iterator[Buffer]:
-        # By commit id: the branch may have moved since the line above.
-        return vault.read_file(repo, snapshot.commit.id, path, first, stop)[2]
-
+    read = partial(vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
     return ranged(request.headers, entry.size, headers, read)
 
 
@@ -113,23 +111,21 @@ def read_tensor(
     X-Weightvault-Dtype is the dtype as the file calls it, X-Weightvault-Shape the shape, with
     commas between the numbers and empty for a scalar.
     """
-    snapshot, found, pieces = vault.read_tensor(repo, revision, tensor, file)
-    headers, size = _tensor_headers(snapshot, found), found.tensor.size
+    snapshot, found, _ = vault.read_tensor(repo, revision, tensor, file)
+    entry, chunk_bytes = snapshot.manifest.file(found.path), snapshot.manifest.chunk_bytes
+    assert entry is not None
 
     def read(first: int, stop: int) -> Iterator[Buffer]:
-        if (first, stop) == (0, size):
-            return pieces
-        commit, offset = snapshot.commit.id, found.offset
-        return vault.read_file(repo, commit, found.path, offset + first, offset + stop)[2]
+        return vault.serve_entry(entry, chunk_bytes, found.offset + first, found.offset + stop)
 
-    return ranged(request.headers, size, headers, read)
+    return ranged(request.headers, found.tensor.size, _tensor_headers(snapshot, found), read)
 
 
 def ranged(
     asked: Headers,
     size: int,
     headers: dict[str, str],
-    read: Callable[[int, int], Iterator[Buffer]],
+    read: Read,
 ) -> Response:
     """Answers with the whole of `size` bytes or the part of it that the request's headers `asked`
     want; `headers` have the ETag, `read` gives bytes from the first to before the last."""
@@ -138,13 +134,13 @@ def ranged(
         return Response(status_code=304, headers=headers)
     wanted = parse_range(asked.get("range"), size)
     if wanted is None or asked.get("if-range", etag) != etag:
-        return BytesStream(start(read(0, size)), 200, {**headers, "Content-Length": str(size)})
+        return BytesStream(read, 0, size, 200, {**headers, "Content-Length": str(size)})
     first, stop = wanted
     part = {
         "Content-Length": str(stop - first),
         "Content-Range": f"bytes {first}-{stop - 1}/{size}",
     }
-    return BytesStream(start(read(first, stop)), 206, {**headers, **part})
+    return BytesStream(read, first, stop, 206, {**headers, **part})
 
 
 def _file_headers(snapshot: Snapshot, entry: FileEntry) -> dict[str, str]:

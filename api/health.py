@@ -1,15 +1,53 @@
-"""The endpoint for load balancers and people who ask whether the server can do its work."""
+"""The endpoint for load balancers and people who ask whether the server can do its work.
+
+It answers at once whatever else the server does: it has a thread of its own, and all who ask while
+that is at work share one answer.
+"""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import asyncio
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Request, Response
 
 from .. import __version__
 from ..dedup.errors import VaultError
-from .routes import VaultParam
+from ..dedup.local_vault import LocalVault
 from .schemas import HealthSchema
 
+# A store that takes longer does not answer, as far as a load balancer is concerned.
+_ANSWER_SECONDS = 5.0
+
 router = APIRouter(tags=["vault"])
+
+
+@dataclass(slots=True)
+class HealthProbe:
+    """The question that store and catalogue are asked at this moment; for one event loop."""
+
+    _thread: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    _asking: asyncio.Task[str | None] | None = None
+    _asked: LocalVault | None = None
+
+    async def find_problem(self, vault: LocalVault) -> str | None:
+        """Returns what is wrong; None if nothing is."""
+        if self._asking is None or self._asking.done() or self._asked is not vault:
+            self._asked = vault
+            self._asking = asyncio.ensure_future(self._ask(vault))
+        try:
+            # Whoever stops waiting does not stop the others.
+            return await asyncio.wait_for(asyncio.shield(self._asking), _ANSWER_SECONDS)
+        except TimeoutError:
+            return f"the store and the catalogue did not answer within {_ANSWER_SECONDS:.0f} s"
+
+    async def _ask(self, vault: LocalVault) -> str | None:
+        try:
+            await to_thread.run_sync(vault.check_health, limiter=self._thread)
+        except VaultError as error:
+            return error.message
+        return None
 
 
 @router.get(
@@ -17,11 +55,11 @@ router = APIRouter(tags=["vault"])
     summary="Ask whether the server can do its work",
     responses={503: {"model": HealthSchema, "description": "Store or catalogue does not answer"}},
 )
-def health(vault: VaultParam, response: Response) -> HealthSchema:
+async def health(request: Request, response: Response) -> HealthSchema:
     """Asks object store and catalogue for something small; 503 if either does not answer."""
-    try:
-        vault.check_health()
-    except VaultError as error:
+    state = request.app.state
+    problem = await state.health.find_problem(state.vault)
+    if problem is not None:
         response.status_code = 503
-        return HealthSchema(status="failing", problem=error.message, version=__version__)
-    return HealthSchema(status="ok", problem=None, version=__version__)
+    status = "ok" if problem is None else "failing"
+    return HealthSchema(status=status, problem=problem, version=__version__)

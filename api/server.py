@@ -27,6 +27,7 @@ from . import content, health, metrics, reports, routes
 from .access import CHALLENGE, Gate, guard
 from .cancelling import Cancelling
 from .daily import recording
+from .downloads import Downloads
 from .errors import (
     HTTP_CODES,
     Busy,
@@ -69,6 +70,8 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.gate = Gate(settings.anonymous_reads)
     app.state.checking = Slots()
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
+    app.state.health = health.HealthProbe()
+    app.state.downloads = Downloads(settings.download_bytes)
     app.state.metrics = Metrics(app)
     app.include_router(health.router)
     app.include_router(metrics.router, dependencies=[Depends(guard)])

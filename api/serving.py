@@ -10,12 +10,15 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ..dedup.local_vault import LocalVault
 from ..store.tokens import has_tokens
+from .connections import Connections
 from .logs import configure
 from .server import create_app
 from .settings import ServerSettings
@@ -23,8 +26,6 @@ from .stopping import Stopping
 
 # When requests that did not end with their tokens (stopping.py) lose their connections.
 _GRACE_SECONDS = 6
-# Longer than clients keep an idle connection, so that they, who know, are the ones to close it.
-_KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 512
 
 _log = logging.getLogger("weightvault.api")
@@ -59,20 +60,33 @@ def run(
     are in one of logs.FORMATS."""
     url = _url_of(listener)
     app = create_app(vault, settings)
-    config = uvicorn.Config(
-        app,
-        log_config=configure(log_format),
-        lifespan="on",
-        ws="none",
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-    )
+    config = make_config(app, log_config=configure(log_format))
     stopping = Stopping(app.state.work, app.state.upkeep)
     server = AnnouncingServer(config, lambda: announce(url), stopping)
     _warn_if_open(vault, listener)
     with _stopping_well(server):
         server.run(sockets=[listener])
+
+
+def make_config(app: FastAPI, **options: Any) -> uvicorn.Config:
+    """Returns how uvicorn is to serve an application, by the limits in the application's settings;
+    `options` are further ones of uvicorn's."""
+    limits = app.state.settings.connections
+    app.state.connections = Connections(limits)
+    return uvicorn.Config(
+        app,
+        http=app.state.connections.protocol(),
+        lifespan="on",
+        ws="none",
+        server_header=False,
+        # Addresses that clients claim to have are believed of proxies that the operator named.
+        proxy_headers=bool(limits.trusted_proxies),
+        forwarded_allow_ips=list(limits.trusted_proxies),
+        # uvicorn's type is whole seconds; its timer takes any.
+        timeout_keep_alive=limits.idle_seconds,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        **options,
+    )
 
 
 class AnnouncingServer(uvicorn.Server):

@@ -1,87 +1,77 @@
-"""Sends bytes as they are made: in worker threads, piece by piece, broken off on failure."""
+"""Sends bytes as they are made, in worker threads, piece by piece; broken off on failure."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import chain
 
-from anyio import CancelScope
-from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Message, Receive, Scope, Send
 
-from ..dedup.chunks import Buffer
 from ..dedup.errors import VaultError
+from .callers import client_of
+from .downloads import Downloads, Read, Source
 
-_PART_BYTES = 1 << 20
+# What lies in memory for a client that reads nothing.
+_PART_BYTES = 256 << 10
+_NOTHING: Message = {"type": "http.response.body", "body": b"", "more_body": True}
 
 _log = logging.getLogger("weightvault.api")
 
 
-def start(pieces: Iterator[Buffer]) -> Iterator[Buffer]:
-    """Makes the first piece now, so that what fails at once still gets an error response."""
-    first = next(pieces, None)
-    return iter(()) if first is None else _Started(first, pieces)
-
-
-class _Started:
-    """An iterator with its first piece made; closing it closes the source."""
-
-    def __init__(self, first: Buffer, rest: Iterator[Buffer]) -> None:
-        self._rest = rest
-        self._all = chain((first,), rest)
-
-    def __iter__(self) -> Iterator[Buffer]:
-        return self
-
-    def __next__(self) -> Buffer:
-        return next(self._all)
-
-    def close(self) -> None:
-        _close(self._rest)
-
-
 class BytesStream(StreamingResponse):
-    """Streams an iterator of bytes with one piece in memory at a time.
+    """Streams the bytes [first, stop) that `read` yields; `stop` is None if `read` knows the end.
 
-    When the iterator fails after the header has gone out, the connection is broken instead of
-    being ended: the client sees fewer bytes than announced, never a body that looks complete.
+    Raises a VaultError of the first piece before anything is sent, for an error response to take
+    its place. When a later one fails the connection is broken instead of being ended: the client
+    sees fewer bytes than announced, never a body that looks complete.
     """
 
     media_type = "application/octet-stream"
 
     def __init__(
-        self, pieces: Iterator[Buffer], status: int = 200, headers: dict[str, str] | None = None
+        self,
+        read: Read,
+        first: int,
+        stop: int | None,
+        status: int = 200,
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(iterate_in_threadpool(_cut(pieces)), status, headers)
-        self._pieces = pieces
+        super().__init__(iter(()), status, headers)
+        self._source = Source(read, first, stop)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Makes the first piece, then sends header and pieces."""
+        self._downloads: Downloads = scope["app"].state.downloads
+        self._client = client_of(scope)
+        try:
+            if not self._source.done:
+                await self._downloads.advance(self._source, self._client)
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._downloads.end(self._source)
 
     async def stream_response(self, send: Send) -> None:
         """Sends header and pieces; returns without the closing message if the pieces fail.
 
         A server that gets no closing message drops the connection, as ASGI has it.
         """
+        head = {"type": "http.response.start", "status": self.status_code}
+        await send({**head, "headers": self.raw_headers})
         try:
-            await super().stream_response(send)
+            while not self._source.done:
+                await self._send_part(send)
         except VaultError as error:
             _log.error("broke off a download (%s): %s", error.code, error.message)
-        finally:
-            # Closing may wait for a read under way, so not in the event loop; and it has to
-            # happen though a disconnect has cancelled this task.
-            with CancelScope(shield=True):
-                await run_in_threadpool(_close, self._pieces)
+        else:
+            await send({**_NOTHING, "more_body": False})
 
-
-def _cut(pieces: Iterator[Buffer]) -> Iterator[memoryview]:
-    """Yields the same bytes in parts that a connection's buffer should hold."""
-    for piece in pieces:
-        view = memoryview(piece)
-        for first in range(0, len(view), _PART_BYTES):
-            yield view[first : first + _PART_BYTES]
-
-
-def _close(pieces: Iterator[Buffer]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
+    async def _send_part(self, send: Send) -> None:
+        if not self._source.ready:
+            await self._downloads.advance(self._source, self._client)
+        # Waits until the client has read what was sent, as any message does. But this one keeps
+        # nothing: the piece can be dropped meanwhile, where others need its memory.
+        await send(_NOTHING)
+        self._downloads.note_read(self._source)
+        part = self._source.take(_PART_BYTES)
+        if part:
+            await send({**_NOTHING, "body": part})

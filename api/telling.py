@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
-from anyio import from_thread, to_thread
+from anyio import Event, create_task_group, from_thread, to_thread
 from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
@@ -21,6 +22,7 @@ from .following import MEDIA_TYPE
 
 # Often enough for a bar that moves, seldom enough to cost nothing.
 _LINE_SECONDS = 0.25
+_LINES_KEPT = 100
 
 _log = logging.getLogger("weightvault.api")
 
@@ -53,28 +55,59 @@ class TellingResponse(StreamingResponse):
 
     async def stream_response(self, send: Send) -> None:
         """Sends the header, what the work tells, and its result or error."""
-
-        async def write(line: dict[str, Any], *, more: bool = True) -> None:
-            body = json.dumps(line).encode() + b"\n"
-            await send({"type": "http.response.body", "body": body, "more_body": more})
-
         head = {"type": "http.response.start", "status": self.status_code}
         await send({**head, "headers": self.raw_headers})
-        telling = _Telling(lambda line: from_thread.run(write, line))
+        lines = _Lines()
+        async with create_task_group() as group:
+            group.start_soon(self._do_work, lines)
+            async for line in lines:
+                body = json.dumps(line).encode() + b"\n"
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _do_work(self, lines: _Lines) -> None:
         try:
-            found = await self._run(self._work, telling)
-            last = {"result": found.model_dump(mode="json")}
+            found = await self._run(self._work, _Telling(lines))
+            lines.put({"result": found.model_dump(mode="json")})
         except VaultError as error:
             _log.error("%s: %s", error.code, error.message)
-            last = error_body(error.code, error.message, error.hint)
-        await write(last, more=False)
+            lines.put(error_body(error.code, error.message, error.hint))
+        lines.close()
+
+
+class _Lines:
+    """Lines on their way to a client. The work never waits for it: where it reads too slowly, it
+    misses the oldest. Used in the event loop alone."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_LINES_KEPT)
+        self._news = Event()
+        self._closed = False
+
+    def put(self, line: dict[str, Any]) -> None:
+        """Takes in the newest line."""
+        self._waiting.append(line)
+        self._news.set()
+
+    def close(self) -> None:
+        """Ends the lines, once those that wait are sent."""
+        self._closed = True
+        self._news.set()
+
+    async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        while self._waiting or not self._closed:
+            if not self._waiting:
+                self._news = Event()
+                await self._news.wait()
+            while self._waiting:
+                yield self._waiting.popleft()
 
 
 class _Telling(Progress):
     """Has a line written at the beginning and the end of each task, and now and then between."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
-        self._write = write
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
 
     def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         """See Progress.begin."""
@@ -92,4 +125,4 @@ class _Telling(Progress):
     def _tell(self) -> None:
         self._told = time.monotonic()
         counts = {"done": self._done, "total": self._total, "unit": self._unit}
-        self._write({"progress": {"task": self._task, **counts}})
+        from_thread.run_sync(self._lines.put, {"progress": {"task": self._task, **counts}})

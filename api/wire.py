@@ -42,11 +42,9 @@ BROKEN_OFF_HINT = "run the command again: what is complete is kept"
 _LENGTH = struct.Struct("<Q")
 
 
-def join_frames(frames: Iterator[bytes]) -> Iterator[bytes]:
-    """Yields the pieces of a frames body: each frame's length, then the frame."""
-    for frame in frames:
-        yield _LENGTH.pack(len(frame))
-        yield frame
+def pack_length(frame: bytes) -> bytes:
+    """Returns what goes before a frame in a frames body."""
+    return _LENGTH.pack(len(frame))
 
 
 def split_frames(pieces: Iterator[bytes], count: int) -> Iterator[bytes]:

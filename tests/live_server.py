@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from weightvault.api.serving import listen
+from weightvault.api.serving import listen, make_config
 
 _START_SECONDS = 30.0
 
@@ -18,7 +18,7 @@ _START_SECONDS = 30.0
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """A running server; gives its URL."""
-    running = uvicorn.Server(uvicorn.Config(app, log_level="critical", ws="none", lifespan="on"))
+    running = uvicorn.Server(make_config(app, log_level="critical"))
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -60,9 +60,10 @@ class HubRoute(BaseRoute):
             if scope["method"] not in self.methods:
                 raise HubError(405, f"{scope['method']} is not for this address")
             response = await self._call(request)
+            # What is streamed raises the error of its first piece before anything is sent.
+            await response(scope, receive, send)
         except (VaultError, HubError) as error:
-            response = error_response(request, error)
-        await response(scope, receive, send)
+            await error_response(request, error)(scope, receive, send)
 
     async def _call(self, request: Request) -> Response:
         if inspect.iscoroutinefunction(self._endpoint):

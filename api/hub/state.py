@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 from starlette.requests import Request
 
@@ -14,7 +13,6 @@ from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
 from ...dedup.vault import Snapshot
 from ..access import require_read
-from ..readers import Readers
 from ..settings import ServerSettings
 from .signing import Signer, open_signer
 
@@ -29,13 +27,11 @@ class Hub:
         self.settings = settings
         self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
         self.history = History(vault, self.incoming)
-        self.readers = Readers()
         self.signer: Signer = open_signer(vault.catalogue)
 
     def read(self, file: FileEntry, chunk_bytes: int, first: int, stop: int) -> Iterator[Buffer]:
         """Yields the bytes [first, stop) of a file whose segments are cut at `chunk_bytes`."""
-        serve = partial(self.vault.serve_entry, file, chunk_bytes, first, stop)
-        return self.readers.read(stop - first, serve)
+        return self.vault.serve_entry(file, chunk_bytes, first, stop)
 
 
 def hub_of(request: Request) -> Hub:

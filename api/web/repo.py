@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
@@ -28,7 +29,7 @@ from ...store.refs import list_tags
 from ...store.rows import CommitRow
 from ..access import caller_of
 from ..routes import RepoParam, VaultParam
-from ..streams import BytesStream, start
+from ..streams import BytesStream
 from .addresses import split_address
 from .card import CARD, IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
 from .paging import PageRoute, cut_page
@@ -192,26 +193,26 @@ def show_commits(request: Request, view: ViewParam, start: str | None = None) ->
 def download(view: ViewParam) -> Response:
     """A file, to be saved."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
-    pieces = view.vault.read_file(view.repo, snapshot.commit.id, view.path)[2]
     name = quote(view.path.rpartition("/")[2], safe="")
     headers = {
         **HEADERS,
         "Content-Length": str(entry.size),
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
     }
-    return BytesStream(start(pieces), 200, headers)
+    read = partial(view.vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
+    return BytesStream(read, 0, entry.size, 200, headers)
 
 
 @router.get("/image/{rest:path}")
 def show_image(view: ViewParam) -> Response:
     """A raster image of the repo, for its card."""
     media_type = IMAGE_TYPES.get(view.path.rpartition(".")[2].lower())
-    _, entry = view.vault.stat_file(view.repo, view.revision, view.path)
+    snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
     if media_type is None or entry.size > _MAX_IMAGE_BYTES:
         raise EntryNotFound(f"{view.path!r} is no image that cards can show")
-    _, _, pieces = view.vault.read_file(view.repo, view.revision, view.path)
     headers = {**HEADERS, "Content-Length": str(entry.size), "Content-Type": media_type}
-    return BytesStream(start(pieces), 200, headers)
+    read = partial(view.vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
+    return BytesStream(read, 0, entry.size, 200, headers)
 
 
 def _card(view: RepoView, snapshot: Snapshot) -> Card | None:

@@ -116,17 +116,11 @@ def test_tensor_that_several_files_have(
 def test_a_failure_on_the_way_breaks_the_connection(
     live: str, local: LocalVault, served: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = local.read_file
-
-    def failing(*args):
-        snapshot, entry, _ = whole(*args)
-        return snapshot, entry, damaged()
-
-    def damaged():
+    def damaged(*_args):
         yield served[:100]
         raise Corrupt("the rest is damaged")
 
-    monkeypatch.setattr(local, "read_file", failing)
+    monkeypatch.setattr(local, "serve_entry", damaged)
     with httpx.Client(trust_env=False) as client:
         with pytest.raises(httpx.RemoteProtocolError, match="peer closed"):
             client.get(f"{live}{FILES}/model.safetensors")
@@ -137,20 +131,15 @@ def test_a_client_that_goes_away_ends_the_reading(
     live: str, local: LocalVault, served: bytes, monkeypatch: pytest.MonkeyPatch, wait_until
 ) -> None:
     closed: list[bool] = []
-    whole = local.read_file
 
-    def endless(*args):
-        snapshot, entry, _ = whole(*args)
-        return snapshot, entry, pieces()
-
-    def pieces():
+    def endless(*_args):
         try:
             while True:
-                yield b"x" * 1000
+                yield b"x"
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(local, "read_file", endless)
+    monkeypatch.setattr(local, "serve_entry", endless)
     with (
         httpx.Client(trust_env=False) as client,
         client.stream("GET", f"{live}{FILES}/model.safetensors") as response,

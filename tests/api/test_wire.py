@@ -3,16 +3,47 @@
 import pytest
 
 from weightvault.api.errors import RangeNotSatisfiable
+from weightvault.api.frames_body import FramesBody
 from weightvault.api.ranges import parse_range
-from weightvault.api.wire import MAX_FRAME_BYTES, join_frames, split_frames
-from weightvault.dedup.errors import Unreachable
+from weightvault.api.wire import MAX_FRAME_BYTES, split_frames
+from weightvault.dedup.errors import Conflict, Unreachable
 
 FRAMES = [b"first", b"", b"x" * 1000]
-BODY = b"".join(join_frames(iter(FRAMES)))
+
+
+def frames_body(frames: list[bytes]) -> FramesBody:
+    """A body of frames whose digests are their numbers."""
+    digests = [bytes([number]) for number in range(len(frames))]
+    return FramesBody(lambda wanted: (frames[digest[0]] for digest in wanted), digests)
+
+
+BODY = b"".join(map(bytes, frames_body(FRAMES).read(0, 0)))
 
 
 def test_lengths_are_little_endian() -> None:
-    assert b"".join(join_frames(iter([b"ab"]))) == b"\2\0\0\0\0\0\0\0ab"
+    assert b"".join(map(bytes, frames_body([b"ab"]).read(0, 0))) == b"\2\0\0\0\0\0\0\0ab"
+
+
+def test_a_body_goes_on_from_any_place_that_was_reached() -> None:
+    for at in range(len(BODY) + 1):
+        body = frames_body(FRAMES)
+        sent = b""
+        for piece in body.read(0, 0):
+            sent += piece
+            if len(sent) >= at:
+                break
+        assert sent[:at] + b"".join(map(bytes, body.read(at, 0))) == BODY
+
+
+def test_the_rest_of_another_frame_is_not_sent_for_the_rest_of_one() -> None:
+    frames = [b"first frame", b"second"]
+    body = frames_body(frames)
+    pieces = body.read(0, 0)
+    next(pieces), next(pieces)
+    frames[0] = b"FIRST FRAME"
+    with pytest.raises(Conflict, match="re-encoded"):
+        list(body.read(10, 0))
+    assert b"".join(map(bytes, body.read(19, 0)))[8:] == b"second"
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 7, 8, 100, len(BODY)])

@@ -16,8 +16,6 @@ from hub_clients import Hub
 from models import bf16_file, make_weights
 from vaults import open_local
 
-from weightvault.api.errors import Busy
-from weightvault.api.readers import Readers
 from weightvault.api.server import create_app
 from weightvault.api.settings import ServerSettings
 from weightvault.store.pack import pack_key
@@ -363,15 +361,3 @@ def test_a_flipped_byte_is_never_served(hub: Hub, tmp_path: Path):
         except httpx.RemoteProtocolError:
             # It had begun: the connection breaks before the announced length.
             pass
-
-
-def test_more_downloads_than_it_can_do_are_told_to_wait():
-    content = [b"x" * (8 << 20)]
-    readers = Readers(at_once=1, wait_seconds=0.05)
-    first = readers.read(8 << 20, lambda: iter(content))
-    next(first)
-    with pytest.raises(Busy):
-        next(readers.read(8 << 20, lambda: iter(content)))
-    assert next(readers.read(100, lambda: iter([b"short"])))
-    first.close()  # type: ignore[attr-defined]
-    assert next(readers.read(8 << 20, lambda: iter(content)))
