@@ -44,6 +44,8 @@ Environment:
   WEIGHTVAULT_TOKEN      token to send to a server
   WEIGHTVAULT_ANONYMOUS_READS  what a server shows without a token: none, public or all
   WEIGHTVAULT_INGEST     when a server encodes uploads of hub clients: background or inline
+  WEIGHTVAULT_MAX_CONNECTIONS, WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT, WEIGHTVAULT_TRUSTED_PROXIES
+                         as the options of serve that are called so
   WEIGHTVAULT_PRICES     table of prices for reports, unless --prices is given
   WEIGHTVAULT_DEBUG      1: show tracebacks
 

@@ -9,6 +9,9 @@ The only module that reads the environment:
     WEIGHTVAULT_TOKEN      what to show a server that wants a token
     WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
     WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
+    WEIGHTVAULT_MAX_CONNECTIONS  how many a server has open at most
+    WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
+    WEIGHTVAULT_TRUSTED_PROXIES  addresses, with commas between, whose X-Forwarded-For is believed
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
 """
@@ -16,8 +19,9 @@ The only module that reads the environment:
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
     from ..store.backend import Backend
     from ..store.catalogue import Catalogue
     from ..store.migrate import OnStep
-    from .settings import ServerSettings
+    from .settings import ConnectionLimits, ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
@@ -74,14 +78,51 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
     return open_local_vault(url, catalogue, create=create)
 
 
-def server_settings(anonymous_reads: str | None = None) -> ServerSettings:
-    """Returns how a server is to behave; `anonymous_reads` comes before the environment. Raises
+def server_settings(
+    anonymous_reads: str | None = None, connections: ConnectionLimits | None = None
+) -> ServerSettings:
+    """Returns how a server is to behave; what is given comes before the environment. Raises
     InvalidInput for a value that is none."""
     from .access import ANONYMOUS_READS
     from .settings import INGEST, ServerSettings
 
     reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
-    return ServerSettings(anonymous_reads=reads, ingest=_choose("WEIGHTVAULT_INGEST", INGEST))
+    ingest = _choose("WEIGHTVAULT_INGEST", INGEST)
+    limits = connections or connection_limits()
+    return ServerSettings(anonymous_reads=reads, ingest=ingest, connections=limits)
+
+
+def connection_limits(
+    most: int | None = None, most_per_client: int | None = None, proxies: Sequence[str] = ()
+) -> ConnectionLimits:
+    """Returns how many connections a server may have open; what is given comes before the
+    environment. Raises InvalidInput for a value that is none."""
+    from .settings import ConnectionLimits
+
+    usual = ConnectionLimits()
+    named = proxies or os.environ.get("WEIGHTVAULT_TRUSTED_PROXIES", "").split(",")
+    return ConnectionLimits(
+        most or _count("WEIGHTVAULT_MAX_CONNECTIONS", usual.most),
+        most_per_client or _count("WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT", usual.most_per_client),
+        tuple(_network(each.strip()) for each in named if each.strip()),
+    )
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError as error:
+        raise InvalidInput(
+            f"{text!r} is no address of a proxy", "write 10.0.0.1 or 10.0.0.0/8"
+        ) from error
+
+
+def _count(name: str, usual: int) -> int:
+    """Returns the number from 1 on that the environment says, `usual` if nothing."""
+    text = os.environ.get(name) or str(usual)
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 1 << 20):
+        raise InvalidInput(f"{name} is {text!r}", "write a number from 1 on")
+    return int(text)
 
 
 def _choose(name: str, values: tuple[str, ...]) -> str:

@@ -179,6 +179,8 @@ class Connections:
         # The host alone: it is an address that the kernel told.
         host = connection.client[0] if connection.client else "?"
         _log.info("closed a connection of %s: %s", host, why)
+        # At once: the transport tells of its end only later.
+        self.leave(connection)
         connection.drop()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ def make_config(app: FastAPI, **options: Any) -> uvicorn.Config:
     `options` are further ones of uvicorn's."""
     limits = app.state.settings.connections
     app.state.connections = Connections(limits)
+    _raise_file_limit(2 * limits.most)
     return uvicorn.Config(
         app,
         http=app.state.connections.protocol(),
@@ -87,6 +89,21 @@ def make_config(app: FastAPI, **options: Any) -> uvicorn.Config:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         **options,
     )
+
+
+def _raise_file_limit(wanted: int) -> None:
+    """Lets this process open as many files, if it may: a connection is one, as is what it reads."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        _log.warning(
+            "the system allows %d open files, too few for all connections: raise `ulimit -n`, or "
+            "lower --max-connections",
+            allowed,
+        )
 
 
 class AnnouncingServer(uvicorn.Server):

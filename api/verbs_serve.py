@@ -33,8 +33,32 @@ from .options import verb
     type=click.Choice(("plain", "json")),
     help="JSON lines with request ids, or plain text: by default plain on a terminal only.",
 )
+@click.option(
+    "--max-connections",
+    type=click.IntRange(1),
+    help="The most connections at a time.  [default: 2000]",
+)
+@click.option(
+    "--max-connections-per-client",
+    type=click.IntRange(1),
+    help="The most connections from one address; idle ones make room for new ones.  [default: 512]",
+)
+@click.option(
+    "--trusted-proxy",
+    multiple=True,
+    metavar="ADDRESS",
+    help="A reverse proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Proto are "
+    "believed; may be given several times.  [default: none]",
+)
 def serve(
-    session: Session, host: str, port: int, anonymous_reads: str | None, log_format: str | None
+    session: Session,
+    host: str,
+    port: int,
+    anonymous_reads: str | None,
+    log_format: str | None,
+    max_connections: int | None,
+    max_connections_per_client: int | None,
+    trusted_proxy: tuple[str, ...],
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
     clients of Hugging Face (HF_ENDPOINT) and git-lfs, and for browsers.
@@ -51,7 +75,8 @@ def serve(
         line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"
         click.echo(line)
 
-    settings = config.server_settings(anonymous_reads)
+    limits = config.connection_limits(max_connections, max_connections_per_client, trusted_proxy)
+    settings = config.server_settings(anonymous_reads, limits)
     listener = serving.listen(host, port)
     vault = config.open_local_vault(session.url, session.catalogue)
     try:
