@@ -1,6 +1,6 @@
-"""What downloads hold of the server: turns to decode, and memory, while their clients read.
+"""What downloads hold of the server: slots to decode in, and memory, while their clients read.
 
-A piece is decoded in a worker thread, within a turn; then it waits for its client without either.
+A piece is decoded in a worker thread, within a slot; then it waits for its client without either.
 What waits is only kept while there is room for it. The download whose client has read nothing for
 longest gives its memory up first, and decodes again from where it stands when its client reads on:
 so clients that read slowly make only themselves slower, and nobody is refused.
@@ -9,6 +9,8 @@ so clients that read slowly make only themselves slower, and nobody is refused.
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
@@ -17,7 +19,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from ..dedup.chunks import Buffer
 from ..dedup.errors import Corrupt
 from ..dedup.segments import CHUNK_BYTES
-from .turns import Turns
+from .slots import Slots
 
 AT_ONCE = 16
 """Pieces that are decoded at once; where the store is far, most of them wait for it."""
@@ -101,7 +103,9 @@ class Downloads:
 
     def __init__(self, limit_bytes: int, at_once: int = AT_ONCE) -> None:
         self._limit = limit_bytes
-        self._turns = Turns(at_once)
+        self._slots = Slots(
+            at_once, waiting=sys.maxsize, waiting_each=sys.maxsize, wait_seconds=math.inf
+        )
         self._threads = CapacityLimiter(at_once)
         # By the time that their clients read something: those who did longest ago come first.
         self._held: OrderedDict[Source, int] = OrderedDict()
@@ -113,8 +117,8 @@ class Downloads:
         return sum(self._held.values())
 
     async def advance(self, source: Source, client: str) -> None:
-        """Makes the next piece of a download when it is its client's turn."""
-        async with self._turns.turn(client):
+        """Makes the next piece of a download once its client is given a slot."""
+        async with self._slots.taken(client):
             if source.exhausted:
                 self._let_go(source)
             window = self._reserve(source)

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from ..store.cancel import check_cancelled
 from ..store.repo_names import namespace_of
 from .access import caller_of
+from .connections import client_key
 from .errors import Overloaded
 
 _T = TypeVar("_T")
@@ -44,7 +45,7 @@ class Slots:
     caller never keeps others waiting for ever. To be used in one event loop.
 
     A free slot goes to the caller who holds fewest, among those to the one who came first. Waiting
-    takes no thread.
+    takes no thread. Without a bound on who waits, nobody is ever refused.
     """
 
     def __init__(
@@ -76,13 +77,14 @@ class Slots:
     async def run(self, caller: str, work: Callable[..., _T], *args: object) -> _T:
         """Calls `work` with `args` in a thread, once `caller` is given a slot. Raises Overloaded
         where too many wait, or it waits too long; Cancelled when its client is gone."""
-        async with self._taken(caller):
+        async with self.taken(caller):
             # Threads of their own: the common ones answer small questions.
             self._threads = self._threads or CapacityLimiter(self.at_once)
             return await to_thread.run_sync(work, *args, limiter=self._threads)
 
     @asynccontextmanager
-    async def _taken(self, caller: str) -> AsyncIterator[None]:
+    async def taken(self, caller: str) -> AsyncIterator[None]:
+        """Holds a slot within, once `caller` is given one. Raises as `run`."""
         if self.busy < self.at_once and self._held[caller] < self._each:
             self._held[caller] += 1
         else:
@@ -154,4 +156,9 @@ def caller_key(request: Request) -> str:
         return f"namespace {caller.namespace}"
     if caller.token_id is not None:
         return f"token {caller.token_id}"
-    return f"address {request.client.host if request.client else ''}"
+    return address_key(request)
+
+
+def address_key(request: Request) -> str:
+    """Returns what tells those apart who show no token."""
+    return f"address {client_key(request.client.host if request.client else '')}"

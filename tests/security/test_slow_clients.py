@@ -9,6 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -23,7 +24,6 @@ from weightvault.api.downloads import Downloads, Source
 from weightvault.api.server import create_app
 from weightvault.api.settings import ConnectionLimits, ServerSettings
 from weightvault.api.telling import TellingResponse
-from weightvault.api.turns import Turns
 from weightvault.dedup.progress import Progress
 from weightvault.dedup.push import push
 
@@ -162,7 +162,7 @@ def test_idle_connections_make_room(start: Callable[..., Started]) -> None:
 
 @pytest.mark.parametrize("limits", [{"most_per_client": 4}, {"most": 4}])
 def test_too_many_are_told_so_and_health_answers(
-    start: Callable[..., Started], limits: dict[str, int]
+    start: Callable[..., Started], limits: dict[str, Any]
 ) -> None:
     server = start(connections=ConnectionLimits(**limits))
     with sockets(server.url, 4, ask("/v1/packs/" + "0" * 64, "Expect: 100-continue", *_LONG)):
@@ -184,43 +184,25 @@ _LONG = ("Content-Length: 100000",)
 def test_a_client_with_many_waits_for_one_with_few() -> None:
     order: list[str] = []
 
-    async def work(turns: Turns, client: str) -> None:
-        async with turns.turn(client):
-            order.append(client)
-            await asyncio.sleep(0)
-
     async def run() -> None:
-        turns = Turns(1)
+        downloads = Downloads(1 << 30, at_once=2)
         async with asyncio.TaskGroup() as group:
             for _ in range(50):
-                group.create_task(work(turns, "many"))
+                group.create_task(take(downloads, "many"))
             await asyncio.sleep(0)
             for _ in range(3):
-                group.create_task(work(turns, "few"))
+                group.create_task(take(downloads, "few"))
+
+    async def take(downloads: Downloads, client: str) -> None:
+        source = Source(lambda a, b: iter([bytes(b - a)]), 0, 1000)
+        await downloads.advance(source, client)
+        order.append(client)
+        await downloads.end(source)
 
     asyncio.run(run())
     assert len(order) == 53
-    assert max(i for i, client in enumerate(order) if client == "few") <= 7
-
-
-def test_a_turn_that_nobody_waits_for_any_more_is_passed_on() -> None:
-    async def run() -> None:
-        turns = Turns(1)
-        async with turns.turn("a"):
-            waiting = [asyncio.create_task(_take(turns)) for _ in range(3)]
-            await asyncio.sleep(0)
-            waiting[1].cancel()
-        # One is told in the very moment in which it gives up.
-        waiting[0].cancel()
-        await asyncio.wait_for(waiting[2], 10)
-        async with turns.turn("c"):
-            pass
-
-    async def _take(turns: Turns) -> None:
-        async with turns.turn("b"):
-            await asyncio.sleep(0)
-
-    asyncio.run(run())
+    # Half of the slots is left for others, however many one client asks for.
+    assert max(i for i, client in enumerate(order) if client == "few") < 20
 
 
 def test_memory_is_counted_until_a_download_ends() -> None:
