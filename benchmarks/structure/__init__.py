@@ -1,0 +1,1 @@
+"""How the code hangs together: what one push touches."""
