@@ -7,7 +7,6 @@ beyond that, it imports when it runs.
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import platform
 import sys
@@ -30,7 +29,7 @@ from . import (
     verbs_transfer,
     verbs_upkeep,
 )
-from .console import Interrupted, Session, print_failure
+from .console import Interrupted, Session, print_failure, print_json, print_text
 from .errors import error_body, from_os_error
 from .options import json_option, verb
 from .signals import heed_signals
@@ -169,11 +168,11 @@ def _leave_at_once() -> NoReturn:
 def _report_failure(error: BaseException, session: Session) -> int:
     """Says on stderr (and with --json on stdout) what failed; returns the exit status."""
     if config.debug():
-        traceback.print_exception(error)
+        print_text("".join(traceback.format_exception(error)), err=True)
     code, status, message, hint = _classify(error)
     print_failure(message, hint)
     if session.json:
-        click.echo(json.dumps(error_body(code, message, hint), ensure_ascii=False))
+        print_json(error_body(code, message, hint))
     return status
 
 

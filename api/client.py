@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import httpx
 from blake3 import blake3
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ..dedup.errors import Unreachable
 from ..dedup.manifest import Manifest, pack_manifest, parse_manifest
@@ -45,17 +45,50 @@ _Item = TypeVar("_Item")
 
 # Frames of one request: few enough that a broken connection repeats little.
 _FRAMES_PER_REQUEST = 1000
+# Five hundred sketches with a few candidates each, their names at full length.
+MAX_JSON_ANSWER_BYTES = 1 << 24
+
+
+_Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
 class _Named:
     """A candidate as JSON has it."""
 
-    digest: str
+    digest: _Digest
     size: int
     predicted: int
     repo: str
     revision: str
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """Digests that are not stored."""
+
+    missing: list[_Digest]
+
+
+@dataclass(frozen=True)
+class _Bases:
+    """Candidates for each sketch that was sent."""
+
+    bases: list[list[_Named]]
+
+
+@dataclass(frozen=True)
+class _Added:
+    """How many chunks of a pack were new."""
+
+    added: int
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """How many chunks there are to look at."""
+
+    chunks: int
 
 
 class HttpVault:
@@ -82,8 +115,8 @@ class HttpVault:
         missing: set[bytes] = set()
         for part in _parts(list(digests), MAX_DIGESTS):
             answer = self._transport.request("POST", "/v1/missing", json=_digests_json(part))
-            found = self._parse(dict[str, list[str]], answer)
-            missing.update(bytes.fromhex(digest) for digest in found["missing"])
+            found = self._parse(_Missing, answer)
+            missing.update(bytes.fromhex(digest) for digest in found.missing)
         return missing & set(digests)
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
@@ -91,8 +124,12 @@ class HttpVault:
         found: list[tuple[Candidate, ...]] = []
         for part in _parts(sketches, MAX_SKETCHES):
             body = {"sketches": [_sketch_json(sketch) for sketch in part]}
-            answer = self._transport.request("POST", "/v1/bases", json=body)
-            named = self._parse(dict[str, list[list[_Named]]], answer)["bases"]
+            answer = self._transport.request(
+                "POST", "/v1/bases", json=body, most_bytes=MAX_JSON_ANSWER_BYTES
+            )
+            named = self._parse(_Bases, answer).bases
+            if len(named) != len(part):
+                raise Unreachable(f"{self.url} answered for {len(named)} of {len(part)} sketches")
             found.extend(tuple(map(_candidate, each)) for each in named)
         return found
 
@@ -104,7 +141,7 @@ class HttpVault:
         """See Vault.add_pack."""
         _check_size("pack", path.stat().st_size, MAX_PACK_BYTES)
         answer = self._transport.request("PUT", f"/v1/packs/{name}", file=path, slow=True)
-        return self._parse(dict[str, int], answer)["added"]
+        return self._parse(_Added, answer).added
 
     def commit(
         self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
@@ -128,7 +165,12 @@ class HttpVault:
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """See Vault.resolve."""
         params = {"revision": check_revision(revision)}
-        answer = self._transport.request("GET", f"{_repo_path(repo)}/manifest", params=params)
+        answer = self._transport.request(
+            "GET",
+            f"{_repo_path(repo)}/manifest",
+            params=params,
+            most_bytes=MAX_MANIFEST_BODY_BYTES,
+        )
         body = answer.body
         # The manifest names all other bytes of a pull, so it is the one thing to verify itself.
         if answer.headers.get("etag") != f'"{blake3(body).hexdigest()}"':
@@ -149,23 +191,32 @@ class HttpVault:
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
-        return self._parse(list[RepoSummary], self._transport.request("GET", "/v1/repos"))
+        return self._parse(
+            list[RepoSummary],
+            self._transport.request("GET", "/v1/repos", most_bytes=MAX_ANSWER_BYTES),
+        )
 
     def describe_repo(self, repo: str) -> RepoInfo:
         """See Vault.describe_repo."""
-        return self._parse(RepoInfo, self._transport.request("GET", _repo_path(repo)))
+        return self._parse(
+            RepoInfo, self._transport.request("GET", _repo_path(repo), most_bytes=MAX_ANSWER_BYTES)
+        )
 
     def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report."""
         optional = {"top": query.top, "since": query.since}
         params = {"by": list(query.by)} | {k: v for k, v in optional.items() if v is not None}
-        answer = self._transport.request("GET", "/v1/report", params=params, slow=True)
+        answer = self._transport.request(
+            "GET", "/v1/report", params=params, slow=True, most_bytes=MAX_ANSWER_BYTES
+        )
         return self._parse(Report, answer)
 
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""
         params = {"repo": list(repos)}
-        answer = self._transport.request("GET", "/v1/what-if/rm", params=params, slow=True)
+        answer = self._transport.request(
+            "GET", "/v1/what-if/rm", params=params, slow=True, most_bytes=MAX_ANSWER_BYTES
+        )
         return self._parse(Prediction, answer)
 
     def compare(
@@ -177,7 +228,9 @@ class HttpVault:
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
-        answer = self._transport.request("GET", "/v1/families", slow=True)
+        answer = self._transport.request(
+            "GET", "/v1/families", slow=True, most_bytes=MAX_ANSWER_BYTES
+        )
         return self._parse(list[Family], answer)
 
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
@@ -189,7 +242,7 @@ class HttpVault:
     def count_centres(self) -> int:
         """See Vault.count_centres."""
         answer = self._transport.request("GET", "/v1/optimise", slow=True)
-        return self._parse(dict[str, int], answer)["chunks"]
+        return self._parse(_Chunks, answer).chunks
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
@@ -209,7 +262,10 @@ class HttpVault:
         asked = {**params, "progress": True}
         with self._transport.stream("GET", path, params=asked, slow=True) as pieces:
             line = follow(pieces, progress or Progress(), MAX_ANSWER_BYTES)
-        return self._parse(dict[str, kind], Answer(httpx.Headers(), line))["result"]
+        found = self._parse(dict[str, kind], Answer(httpx.Headers(), line))
+        if "result" not in found:
+            raise Unreachable(f"the server at {self.url} ended without a result", "try again")
+        return found["result"]
 
     def _parse(self, kind: type[_T], answer: Answer, text: str | None = None) -> _T:
         """Reads JSON, the answer's own unless `text` is given, as a value of type `kind`."""

@@ -12,6 +12,7 @@ import click
 
 from ..dedup.errors import InvalidInput
 from . import config
+from .terminal import show, show_json, show_lines
 
 if TYPE_CHECKING:
     from ..dedup.local_vault import LocalVault
@@ -76,7 +77,10 @@ class Session:
 
     def emit(self, document: Any, text: str) -> None:
         """Prints a result: `document` as JSON if that was asked for, else `text`."""
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False) if self.json else text)
+        if self.json:
+            print_json(document, indent=2)
+        else:
+            print_text(text)
 
 
 @contextmanager
@@ -88,11 +92,27 @@ def interruptible(explain: Callable[[], tuple[str, str]]) -> Iterator[None]:
         raise Interrupted(*explain()) from interrupt
 
 
+def print_text(text: str, *, err: bool = False) -> None:
+    """Prints lines, whoever wrote them: nothing in them commands a terminal."""
+    click.echo(show_lines(text), err=err)
+
+
+def print_json(document: Any, indent: int | None = None) -> None:
+    """Prints a JSON document, readable and without anything that commands a terminal."""
+    click.echo(show_json(json.dumps(document, indent=indent, ensure_ascii=False)))
+
+
 def print_failure(message: str, hint: str | None) -> None:
     """Prints on stderr what failed and, after an empty line, what to do."""
-    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    print_remark("error:", "red", message)
     if hint:
-        click.echo(f"\n{click.style('hint:', fg='cyan', bold=True)} {hint}", err=True)
+        click.echo("", err=True)
+        print_remark("hint:", "cyan", hint)
+
+
+def print_remark(label: str, colour: str, text: str) -> None:
+    """Prints on stderr a text behind a label in colour."""
+    click.echo(f"{click.style(label, fg=colour, bold=True)} {show_lines(text)}", err=True)
 
 
 def format_bytes(count: float) -> str:
@@ -133,6 +153,7 @@ def format_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
 
     Nothing is cut to the terminal's width: the output may go to a pipe.
     """
+    rows = [tuple(map(show, row)) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:

@@ -84,6 +84,9 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.Corrupt: 500,
 }
 
+# Longer than any of ours, which name ten files at most.
+_MOST_MESSAGE_CHARS = 16_384
+
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -108,9 +111,15 @@ def parse_error(body: Any, status: int) -> VaultError | None:
         code, message, hint = (body["error"][key] for key in ("code", "message", "hint"))
     except (KeyError, TypeError):
         return None
-    known = error_classes().get(code)
+    known = error_classes().get(str(code))
     kind = known or (InvalidInput if status < 500 else VaultError)
-    return kind(str(message), hint)
+    return kind(_one_line(message), None if hint is None else _one_line(hint))
+
+
+def _one_line(text: Any) -> str:
+    """Returns what a server says of a failure as a paragraph of bounded length: it is shown as
+    ours is, and must not pass for more than a message."""
+    return " ".join(str(text)[:_MOST_MESSAGE_CHARS].splitlines())
 
 
 def from_os_error(error: OSError, doing: str) -> VaultError:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from ..dedup.errors import InvalidInput, Unreachable
 from ..dedup.progress import Progress
@@ -27,8 +28,8 @@ class _State:
     """How far a task is; `unit` as Progress.begin has it."""
 
     task: str
-    done: int
-    total: int | None
+    done: Annotated[int, Field(ge=0, lt=1 << 63)]
+    total: Annotated[int, Field(ge=0, lt=1 << 63)] | None
     unit: str | None
 
 
@@ -81,7 +82,7 @@ class _Shown:
 def _error_in(line: bytes) -> Exception | None:
     try:
         return parse_error(json.loads(line), 500)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

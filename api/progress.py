@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ..dedup.progress import Progress
 from .console import format_bytes, format_percent, format_rate
+from .terminal import show
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBar
@@ -32,7 +33,8 @@ class LineProgress(Progress):
 
     def begin(self, task: str, total: int | None, unit: str | None = None) -> None:
         """See Progress.begin."""
-        self._task, self._total, self._unit, self._done = task, total, unit, 0
+        self._task, self._total, self._done = show(task), total, 0
+        self._unit = None if unit is None else show(unit)
         self._started = self._shown = time.monotonic()
 
     def advance(self, count: int) -> None:
@@ -74,7 +76,7 @@ class BarProgress(Progress):
         """See Progress.begin."""
         self._bar = _make_bar(self._stream, total, unit)
         self._bar.start()
-        self._task = self._bar.add_task(task, total=total)
+        self._task = self._bar.add_task(show(task), total=total, unit=show(unit or ""))
 
     def advance(self, count: int) -> None:
         """See Progress.advance."""
@@ -113,9 +115,14 @@ def _make_bar(stream: TextIO, total: int | None, unit: str | None) -> RichBar:
     elif unit is None:
         counts = (DownloadColumn(binary_units=True), RateColumn(), TimeRemainingColumn())
     else:
-        counts = (MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+        counts = (
+            MofNCompleteColumn(),
+            # Neither a template nor markup: a server may have said it.
+            TextColumn("{task.fields[unit]}", markup=False),
+            TimeRemainingColumn(),
+        )
     return Bar(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         *counts,
         console=Console(file=stream),

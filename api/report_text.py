@@ -18,6 +18,7 @@ from ..dedup.reporting.prices import (
     usage_of,
 )
 from .console import format_bytes, format_count, format_money, format_percent, format_table
+from .terminal import show
 
 # Longer tables than this are for files.
 TABLE_ROWS = 20
@@ -175,7 +176,7 @@ def _describe_partners(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows[:TABLE_ROWS]:
         if row.partners:
             named = ", ".join(f"{p.name} ({format_bytes(p.bytes)})" for p in row.partners[:3])
-            yield f"{row.name} shares with {named}"
+            yield show(f"{row.name} shares with {named}")
 
 
 def _describe_growth(found: Report) -> str:
@@ -226,5 +227,5 @@ def comparison_table(found: Comparison) -> str:
         f"{found.files} of {format_count(found.of_files, 'distinct file')} read ({part}, seed "
         f"{found.seed}): {format_bytes(found.logical)} of {format_bytes(found.of_logical)}"
     )
-    notes = [f"{method.name}: {method.note}" for method in found.methods]
+    notes = [show(f"{method.name}: {method.note}") for method in found.methods]
     return "\n".join([format_table(rows), "", read, "", *notes])

@@ -30,6 +30,9 @@ _SLOW = httpx.Timeout(SLOW_SECONDS, connect=_CONNECT_SECONDS)
 # No document of the API comes near this; a stream of frames is not held in memory.
 MAX_ANSWER_BYTES = 1 << 28
 
+# An error body, or the answer to a request for a few facts.
+MAX_SMALL_BYTES = 1 << 20
+
 _RETRY_DELAYS_SECONDS = (0.2, 0.5, 1.0)
 _PASSING_STATUS = {502, 503, 504}
 
@@ -70,6 +73,8 @@ class Transport:
             headers=headers,
             # A proxy set in the environment cannot reach a server on this machine.
             trust_env=not _is_loopback(address.host),
+            # The token is for this server alone; an answer that leads elsewhere is an error.
+            follow_redirects=False,
         )
 
     def close(self) -> None:
@@ -84,9 +89,10 @@ class Transport:
         file: Path | None = None,
         repeatable: bool = True,
         slow: bool = False,
+        most_bytes: int = MAX_SMALL_BYTES,
         **options: Any,
     ) -> Answer:
-        """Returns the answer to a request with the options of httpx.
+        """Returns the answer to a request with the options of httpx, of `most_bytes` at most.
 
         `file` is streamed as the body. `repeatable` requests are sent again when they may have
         failed in passing, others only when no connection was made. `slow` ones may take an hour
@@ -100,7 +106,7 @@ class Transport:
                 if file is not None:
                     options["content"] = stack.enter_context(file.open("rb"))
                 response = stack.enter_context(self._opened(method, path, options))
-                return Answer(response.headers, self._read(response))
+                return Answer(response.headers, self._read(response, most_bytes))
 
         return self._with_retries(send, repeatable)
 
@@ -137,12 +143,13 @@ class Transport:
                 BROKEN_OFF_HINT,
             ) from error
 
-    def _read(self, response: httpx.Response) -> bytes:
+    def _read(self, response: httpx.Response, most_bytes: int) -> bytes:
+        most_bytes = min(most_bytes, MAX_ANSWER_BYTES)
         body = bytearray()
         for piece in self._pieces(response):
             body += piece
-            if len(body) > MAX_ANSWER_BYTES:
-                raise InvalidInput(f"the answer from {self.url} exceeds {MAX_ANSWER_BYTES} bytes")
+            if len(body) > most_bytes:
+                raise InvalidInput(f"the answer from {self.url} exceeds {most_bytes} bytes")
         return bytes(body)
 
     def _with_retries(self, send: Callable[[], _T], repeatable: bool) -> _T:
@@ -175,7 +182,11 @@ class Transport:
         ours = VERSION_HEADER in response.headers
         if ours and response.is_success:
             return None
-        error = _parse_body(self._read(response), response.status_code) if ours else None
+        error = (
+            _parse_body(self._read(response, MAX_SMALL_BYTES), response.status_code)
+            if ours
+            else None
+        )
         if error is not None:
             return error
         status = response.status_code
@@ -197,7 +208,7 @@ def _may_repeat(error: httpx.HTTPError | Unreachable, repeatable: bool) -> bool:
 def _parse_body(body: bytes, status: int) -> VaultError | None:
     try:
         return parse_error(json.loads(body), status)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -12,6 +12,7 @@ import click
 from .console import Session, format_bytes, format_count, format_percent, interruptible
 from .errors import from_os_error
 from .options import verb
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.progress import Progress
@@ -113,14 +114,14 @@ def _describe_families(found: list[Family]) -> str:
 def _describe_family(family: Family) -> Iterator[str]:
     centre, *others = family.members
     yield (
-        f"{family.centre}: {format_count(len(family.members), 'model')}, "
+        f"{show(family.centre)}: {format_count(len(family.members), 'model')}, "
         f"{format_bytes(family.raw)} raw, {format_bytes(family.stored)} stored "
         f"({format_percent(family.stored, family.raw)})"
     )
     yield f"    {_describe_member(centre)}"
     for i, member in enumerate(others):
         branch = "└── " if i == len(others) - 1 else "├── "
-        yield f"{branch}{member.repo}: {_describe_member(member)}"
+        yield f"{branch}{show(member.repo)}: {_describe_member(member)}"
 
 
 def _describe_member(member: FamilyMember) -> str:

@@ -12,6 +12,7 @@ from . import config, exits, verbs_whatif
 from .console import Session, format_count, interruptible
 from .errors import from_os_error
 from .options import ShareType, verb
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.reporting.model import Report
@@ -234,4 +235,4 @@ def _describe_check(found: CheckResult) -> str:
         )
     )
     verdict = f"{format_count(len(found.problems), 'problem')}:" if found.problems else "all well"
-    return "\n".join((f"{seen}: {verdict}", *found.problems))
+    return "\n".join((f"{seen}: {verdict}", *map(show, found.problems)))

@@ -11,6 +11,7 @@ import click
 
 from .console import Interrupted, Session, format_bytes, format_count, format_table, interruptible
 from .options import verb
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.vault import RepoInfo, RepoSummary
@@ -55,7 +56,7 @@ def _confirm(found: RepoInfo) -> bool:
         raise click.UsageError("rm asks before it deletes, and nobody is there: add --yes")
     freed = format_bytes(found.cost.exclusive)
     commits = format_count(found.cost.commits, "commit")
-    return click.confirm(f"delete {found.name}, {commits}, {freed} of its own?", err=True)
+    return click.confirm(f"delete {show(found.name)}, {commits}, {freed} of its own?", err=True)
 
 
 def _describe_list(repos: list[RepoSummary]) -> str:

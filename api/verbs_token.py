@@ -10,6 +10,7 @@ import click
 from . import config
 from .console import Session, format_table
 from .options import verb
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..store.tokens import TokenRow
@@ -64,7 +65,7 @@ def revoke(session: Session, token: str) -> None:
 
     with session.open_local() as vault:
         gone = revoke_token(vault, token)
-    text = "\n".join(f"revoked {row.id} ({row.name})" for row in gone)
+    text = "\n".join(f"revoked {row.id} ({show(row.name)})" for row in gone)
     session.emit({"revoked": [row.id for row in gone]}, text)
 
 

@@ -10,6 +10,7 @@ import click
 
 from .console import Session, format_bytes, format_count, format_rate, interruptible
 from .options import revision_option, verb
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.manifest import Manifest
@@ -64,11 +65,13 @@ def push(
 @click.argument("repo")
 @click.argument("dest", type=click.Path(path_type=Path))
 @revision_option("A branch or commit id.")
-def pull(session: Session, repo: str, dest: Path, revision: str) -> None:
+@click.option("--skip-refused", is_flag=True, help="Leave out files that pull does not write.")
+def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: bool) -> None:
     """Write the files of REPO below the folder DEST.
 
     Every file is verified before it appears under its name. Files that are there already, byte
-    for byte, are left alone; others of the same name are replaced.
+    for byte, are left alone; others of the same name are replaced. No link below DEST is followed.
+    Files that tools would execute or read settings from, such as .git/config, are refused.
     """
     from ..dedup.pull import pull as run_pull
     from .progress import make_progress
@@ -77,7 +80,9 @@ def pull(session: Session, repo: str, dest: Path, revision: str) -> None:
         return f"interrupted; the files in {dest} that are there are whole", "pull again to resume"
 
     with session.open() as vault, interruptible(explain):
-        result = run_pull(vault, repo, dest, revision, progress=make_progress())
+        result = run_pull(
+            vault, repo, dest, revision, skip_refused=skip_refused, progress=make_progress()
+        )
     session.emit(asdict(result), _describe_pull(result, dest))
 
 
@@ -130,9 +135,11 @@ def _describe_push(result: PushResult) -> str:
 
 def _describe_pull(result: PullResult, dest: Path) -> str:
     rate = format_rate(result.logical, result.seconds)
+    commit = result.commit
+    refused = "".join(f"\nrefused {each.path!a}: {each.reason}" for each in result.refused)
     return (
-        f"pulled {result.commit.repo} {result.commit.branch} {result.commit.id} into {dest}\n"
+        f"pulled {show(commit.repo)} {show(commit.branch)} {commit.id} into {show(str(dest))}\n"
         f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}, "
         f"{result.unchanged} unchanged; "
-        f"{format_bytes(result.received)} received in {result.seconds:.1f} s ({rate})"
+        f"{format_bytes(result.received)} received in {result.seconds:.1f} s ({rate}){refused}"
     )

@@ -17,6 +17,7 @@ from . import config, exits
 from .console import Session, format_bytes, format_count, interruptible
 from .options import ShareType, verb
 from .progress import make_progress
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.collect import Collected
@@ -153,7 +154,7 @@ def repair(session: Session, dry_run: bool) -> None:
 
     with session.open_local(mend_marker=not dry_run) as vault, interruptible(explain):
         done = Repairer(vault, dry_run=dry_run, progress=make_progress()).run()
-    session.emit(asdict(done), "\n".join(sentences(done)) or "nothing to repair")
+    session.emit(asdict(done), "\n".join(map(show, sentences(done))) or "nothing to repair")
     if done.lost:
         click.get_current_context().exit(exits.FAILED)
 
@@ -185,7 +186,7 @@ def migrate(session: Session) -> None:
     progress = make_progress()
     with ExitStack() as ending:
 
-        def show(done: int, total: int) -> None:
+        def tell(done: int, total: int) -> None:
             if done:
                 progress.advance(1)
             else:
@@ -197,7 +198,7 @@ def migrate(session: Session) -> None:
 
         with interruptible(explain):
             parts = config.open_parts(
-                session.local_url(alone=True), session.catalogue, migrate=True, on_step=show
+                session.local_url(alone=True), session.catalogue, migrate=True, on_step=tell
             )
     parts.close()
     session.emit({"catalogue": parts.catalogue.url}, f"{parts.catalogue.url} is up to date")
@@ -232,4 +233,4 @@ def _describe_scrubbed(found: Scrubbed) -> str:
         f"read{went_on}"
     )
     verdict = f"{format_count(len(found.problems), 'problem')}:" if found.problems else "all well"
-    return "\n".join((f"{seen}: {verdict}", *found.problems))
+    return "\n".join((f"{seen}: {verdict}", *map(show, found.problems)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .console import format_bytes, format_count, format_money, format_percent
+from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.reporting.model import Prediction
@@ -82,7 +83,9 @@ def _saved(found: Prediction, prices: StorageClass) -> float:
 def _describe(found: Prediction, saved: float, prices: StorageClass) -> str:
     about = "about " if not found.exact else ""
     done = (
-        f"deleting {', '.join(found.subjects)}" if found.change == "rm" else "re-encoding families"
+        f"deleting {', '.join(map(show, found.subjects))}"
+        if found.change == "rm"
+        else "re-encoding families"
     )
     share = format_percent(found.freed, found.before)
     lines = [
@@ -95,7 +98,8 @@ def _describe(found: Prediction, saved: float, prices: StorageClass) -> str:
     if found.written:
         lines.append(f"  {_size(found.written)} of it in new packs, for what is live in old ones")
     lines += [
-        f"  {_size(reason.bytes)} stay: {reason.why}{_names(reason.names)}" for reason in found.kept
+        f"  {_size(reason.bytes)} stay: {show(reason.why)}{_names(reason.names)}"
+        for reason in found.kept
     ]
     lines.append("the journal, which notes all of this, grows by some hundred bytes")
     return "\n".join(lines)
@@ -106,4 +110,4 @@ def _size(count: int) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    return f" ({', '.join(names)})" if names else ""
+    return f" ({', '.join(map(show, names))})" if names else ""

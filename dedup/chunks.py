@@ -118,6 +118,9 @@ class ChunkReader:
         frames: Frames = {}
         for (digest, size), frame in zip(sizes.items(), self._fetch(list(sizes)), strict=True):
             self.received += len(frame)
+            # Before it is kept: a batch in memory is as large as its chunks, whoever sent it.
+            if len(frame) > _most_frame_bytes(CHUNK_BYTES if size is None else size):
+                raise Corrupt(f"frame of chunk {digest.hex()} takes more than the chunk itself")
             frames[digest] = (_checked_header(frame, digest, size), frame)
         return frames
 
@@ -199,6 +202,11 @@ def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
     """The bases of the deltas among `frames`, with their sizes; None where a base may have any."""
     headers = (header for header, _ in frames.values())
     return {h.base_digest: h.base_bytes for h in headers if h.base_digest is not None}
+
+
+def _most_frame_bytes(raw_bytes: int) -> int:
+    """Returns more than any frame of so many raw bytes takes."""
+    return raw_bytes + raw_bytes // 16 + (1 << 16)
 
 
 def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:

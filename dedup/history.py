@@ -21,6 +21,7 @@ from .incoming import IncomingFiles, StagedFile
 from .local import Repository
 from .manifest import FileEntry, Manifest, check_paths, manifest_name, pack_manifest
 from .names import check_branch, check_path, check_repo
+from .paths import check_new_path
 from .reading import make_commit
 from .segments import CHUNK_BYTES, Literal, cut_bytes
 from .translate import store_errors
@@ -260,6 +261,7 @@ class History:
         for change in changes:
             path = check_path(change.path.rstrip("/"))
             if isinstance(change, AddFile):
+                check_new_path(path)
                 entry = self._cut(change.file.entry, change.file.chunk_bytes)
                 files[path] = replace(entry, path=path)
                 continue

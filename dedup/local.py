@@ -28,6 +28,7 @@ from .journal import apply_entry, catch_up, follow, write_entry
 from .manifest import Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
+from .paths import check_new_paths
 from .reading import VaultReader, make_commit
 from .securing import reclaim_pack, secure
 from .sketch import Sketch
@@ -104,6 +105,7 @@ class Repository(VaultReader):
         check_branch(branch)
         if base is not None:
             check_repo(base)
+        check_new_paths(file.path for file in manifest.files)
         data = pack_manifest(manifest)
         name = manifest_name(data)
         with store_errors():

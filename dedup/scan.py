@@ -16,14 +16,17 @@ from .formats.companions import Places, find_companions, segment_companion
 from .formats.registry import segment_file
 from .fused import cut_fused
 from .manifest import FileEntry, Manifest
-from .names import check_path
+from .paths import TEMPORARY_FOLDER, check_new_path
 from .progress import Progress
 from .segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
 from .sketch import make_query
 from .sketchfile import Sketches
 
 # Folders that tools keep beside a model and that no hub takes in.
-_IGNORED_FOLDERS = {".git", ".cache", "__pycache__"}
+_IGNORED_FOLDERS = {
+    *(".git", ".hg", ".svn", ".cache", "__pycache__", ".vscode", ".idea"),
+    TEMPORARY_FOLDER,
+}
 
 # Below this, waking other threads takes longer (0.1 ms) than hashing alone.
 _HASH_THREADS_BYTES = 1 << 20
@@ -33,13 +36,13 @@ def find_files(path: Path) -> dict[str, Path]:
     """Returns the files to push by their path in the repo, sorted: one file, or a whole folder.
 
     Links to files are followed, links to folders are not. Raises InvalidFile when there is
-    nothing to push, InvalidName for a file name that no vault can give back.
+    nothing to push, InvalidName for a file name that no vault takes in.
     """
     if path.is_file():
-        return {check_path(path.name): path}
+        return {check_new_path(path.name): path}
     if not path.is_dir():
         raise InvalidFile(f"{path} is neither a file nor a folder", "name what to push")
-    found = {check_path(p.relative_to(path).as_posix()): p for p in _walk(path)}
+    found = {check_new_path(p.relative_to(path).as_posix()): p for p in _walk(path)}
     if not found:
         raise InvalidFile(f"{path} holds no files", "name a folder with a model in it")
     return dict(sorted(found.items()))

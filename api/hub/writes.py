@@ -27,6 +27,7 @@ from ...dedup.history import (
 )
 from ...dedup.incoming import StagedFile
 from ...dedup.names import check_path, check_repo
+from ...dedup.paths import check_new_paths
 from ...dedup.rename import rename_repo
 from ..access import caller_of, repos_seen, require_create, require_write
 from ..slots import run_checked
@@ -177,6 +178,8 @@ def _preupload(request: Request, asked: dict[str, Any]) -> Response:
         wanted = [(str(file["path"]), int(file["size"])) for file in asked["files"]]
     except (KeyError, TypeError, ValueError) as error:
         raise HubError(400, f"not a list of files: {error}") from error
+    # Before anything is sent.
+    check_new_paths(path for path, _ in wanted)
     asked_for = {path for path, _ in wanted}
     entries = tuple(e for e in snapshot.manifest.files if e.path in asked_for)
     part = type(snapshot.manifest)(entries, snapshot.manifest.chunk_bytes)
