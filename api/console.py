@@ -111,8 +111,10 @@ def print_failure(message: str, hint: str | None) -> None:
 
 
 def print_remark(label: str, colour: str, text: str) -> None:
-    """Prints on stderr a text behind a label in colour."""
-    click.echo(f"{click.style(label, fg=colour, bold=True)} {show_lines(text)}", err=True)
+    """Prints on stderr a text behind a label in colour; further lines of it are indented, so that
+    none passes for a label."""
+    lines = show_lines(text).replace("\n", "\n  ")
+    click.echo(f"{click.style(label, fg=colour, bold=True)} {lines}", err=True)
 
 
 def format_bytes(count: float) -> str:

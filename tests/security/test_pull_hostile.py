@@ -1,0 +1,553 @@
+"""A hostile server, or whoever filled a repo, harms nobody who pulls."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import click.testing
+import pytest
+from fastapi.testclient import TestClient
+from hostile_server import Liar, json_answer, lying, rename_files
+from models import make_weights, read_folder, write_model
+from vaults import Wrapper, open_anew, open_local
+
+from weightvault.api.cli import cli
+from weightvault.api.client import HttpVault
+from weightvault.api.server import create_app
+from weightvault.dedup.entries import commit_row
+from weightvault.dedup.errors import InvalidInput, InvalidName, VaultError
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.manifest import Manifest, manifest_name, pack_manifest
+from weightvault.dedup.names import check_path
+from weightvault.dedup.paths import check_new_path
+from weightvault.dedup.pull import pull
+from weightvault.dedup.push import push
+
+CARD = "# A model\n"
+
+OBEYED = [
+    ".git/config",
+    ".git/hooks/post-checkout",
+    "deep/down/.git/config",
+    ".GIT/config",
+    ".gIt/config",
+    ".git./config",
+    ".git . ./config",
+    ".git::$INDEX_ALLOCATION/config",
+    ".git:stream/config",
+    "git~1/config",
+    "GIT~1/config",
+    ".g\u200cit/config",
+    "\ufeff.git/config",
+    ".git\ufe0f/config",
+    "\uff0egit/config",
+    ".ſsh/authorized_keys",
+    ".hg/hgrc",
+    ".svn/entries",
+    ".jj/config",
+    ".ssh/authorized_keys",
+    ".SSH/config",
+    ".gnupg/gpg.conf",
+    ".aws/credentials",
+    ".kube/config",
+    ".docker/config.json",
+    ".config/autostart/x.desktop",
+    ".cache/huggingface/token",
+    ".local/bin/ls",
+    ".bashrc",
+    ".profile",
+    ".zshenv",
+    ".envrc",
+    ".netrc",
+    ".pypirc",
+    ".npmrc",
+    ".gitconfig",
+    ".gitmodules",
+    ".vscode/tasks.json",
+    ".idea/workspace.xml",
+    ".husky/pre-commit",
+    ".devcontainer/devcontainer.json",
+    ".weightvault/0123456789abcdef",
+]
+DECEIVING = [
+    "model\u202esrotasnetefas.exe",
+    "a\u2066b\u2069.txt",
+    "a\u200bb.txt",
+    "a\u00adb.txt",
+    "a\u2028b.txt",
+    "a\x85b.txt",
+    "a\x9b31mb.txt",
+    "a\u3164b.txt",
+    "a\U000e0041b.txt",
+    "x" * 256,
+    "ü" * 128,
+    "folder/" + "y" * 300 + "/file",
+]
+FINE = [
+    ".gitattributes",
+    ".gitignore",
+    "sub/.gitkeep",
+    ".eval_results/x.yaml",
+    ".github/workflows/ci.yml",
+    ".hydra/config.yaml",
+    "git/config",
+    "a.git/b",
+    "x" * 255,
+    "ü" * 127,
+    "Grüße 模型 🤗❤️.txt",
+    "a b/c~1.txt",
+]
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "vault")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model", make_weights(1), CARD)
+
+
+def run(*args: str | Path) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
+
+
+def store_copies(vault: LocalVault, model: Path, paths: list[str]) -> Manifest:
+    """Lets a repo have the card under many paths, as a vault of an older version may."""
+    made = push(vault, model, "org/m")
+    old = vault.resolve("org/m", made.commit.id).manifest
+    card = old.file("README.md")
+    assert card is not None
+    files = [*old.files, *(replace(card, path=path) for path in paths)]
+    manifest = replace(old, files=tuple(sorted(files, key=lambda file: file.path)))
+    data = pack_manifest(manifest)
+    row = commit_row("org/m", "main", manifest_name(data), made.commit.id, None)
+    vault.record_commit(row, manifest, data)
+    return manifest
+
+
+def test_refused_paths_are_not_written(vault: LocalVault, model: Path, tmp_path: Path):
+    paths = [*OBEYED, *DECEIVING]
+    store_copies(vault, model, paths)
+    dest = tmp_path / "dest"
+    with pytest.raises(VaultError, match="does not write") as caught:
+        pull(vault, "org/m", dest)
+    assert ascii(min(paths)) in caught.value.message
+    assert f"{len(paths) - 10} more" in caught.value.message
+    assert "--skip-refused" in (caught.value.hint or "")
+    assert not dest.exists()
+    result = pull(vault, "org/m", dest, skip_refused=True)
+    assert sorted(each.path for each in result.refused) == sorted(paths)
+    assert read_folder(dest) == read_folder(model)
+
+
+@pytest.mark.parametrize("path", [*OBEYED, ".git", *DECEIVING])
+def test_refused_paths_may_not_be_added(path: str):
+    check_path(path)
+    with pytest.raises(InvalidName, match="not allowed") as caught:
+        check_new_path(path)
+    assert caught.value.message.isprintable()
+
+
+def test_other_paths_are_written(vault: LocalVault, model: Path, tmp_path: Path):
+    for path in FINE:
+        (model / path).parent.mkdir(parents=True, exist_ok=True)
+        (model / path).write_text(path)
+    push(vault, model, "org/m")
+    result = pull(vault, "org/m", tmp_path / "dest")
+    assert result.refused == ()
+    assert read_folder(tmp_path / "dest") == read_folder(model)
+
+
+def test_a_hostile_server_through_the_command(vault: LocalVault, model: Path, tmp_path: Path):
+    made = push(vault, model, "org/m")
+    old = vault.resolve("org/m").manifest
+    manifest = rename_files(old, {"README.md": ".git/hooks/post-checkout"})
+    with lying(Liar(vault, manifest, made.commit)) as url:
+        done = run("--vault", url, "pull", "org/m", tmp_path / "dest")
+        assert done.exit_code == 4
+        assert ".git/hooks/post-checkout" in done.stderr
+        assert not (tmp_path / "dest").exists()
+        done = run("--vault", url, "pull", "org/m", tmp_path / "dest", "--skip-refused", "--json")
+    assert done.exit_code == 0
+    assert [each["path"] for each in json.loads(done.stdout)["refused"]] == [
+        ".git/hooks/post-checkout"
+    ]
+    assert not (tmp_path / "dest/.git").exists()
+
+
+def test_old_stores_stay_readable(vault: LocalVault, model: Path, tmp_path: Path):
+    manifest = store_copies(vault, model, [".git/config"])
+    assert not vault.check().problems
+    vault.close()
+    rebuilt = open_anew(tmp_path / "vault")
+    assert rebuilt.resolve("org/m").manifest == manifest
+    assert not rebuilt.check().problems
+    rebuilt.close()
+
+
+# Refused where a file enters
+
+
+@pytest.mark.parametrize("path", [".git/config", ".ssh/authorized_keys", "x" * 256, "a\u202eb"])
+def test_a_commit_over_http_refuses(path: str, vault: LocalVault, model: Path):
+    push(vault, model, "org/m")
+    bad = rename_files(vault.resolve("org/m").manifest, {"README.md": path})
+    with TestClient(create_app(vault)) as web:
+        address = "/v1/repos/org/m/commits?branch=main"
+        answer = web.post(address, content=pack_manifest(bad))
+        assert answer.status_code == 400
+        assert answer.json()["error"]["code"] == "invalid_name"
+    assert vault.resolve("org/m").manifest.file(path) is None
+
+
+@pytest.mark.parametrize("path", [".bashrc", ".config/x", "sub/.npmrc", "a\u202eb"])
+def test_a_push_refuses(path: str, vault: LocalVault, model: Path):
+    (model / path).parent.mkdir(parents=True, exist_ok=True)
+    (model / path).write_text("x")
+    with pytest.raises(InvalidName, match="not allowed"):
+        push(vault, model, "org/m")
+
+
+def test_a_push_leaves_out_what_tools_keep(vault: LocalVault, model: Path, tmp_path: Path):
+    honest = read_folder(model)
+    for folder in (".git", ".hg", ".vscode", ".idea", ".cache", ".weightvault"):
+        (model / folder).mkdir()
+        (model / folder / "config").write_text("x")
+    push(vault, model, "org/m")
+    pull(vault, "org/m", tmp_path / "dest")
+    assert read_folder(tmp_path / "dest") == honest
+
+
+@pytest.mark.parametrize("path", [".git/config", ".GIT/config", "git~1/x", ".ssh/x", "x" * 256])
+@pytest.mark.parametrize("kind", ["file", "lfsFile"])
+def test_a_hub_commit_refuses(path: str, kind: str, vault: LocalVault):
+    content = b"[core]\n\tfsmonitor = touch /tmp/owned\n"
+    oid = hashlib.sha256(content).hexdigest()
+    values = {
+        "file": {"path": path, "encoding": "base64", "content": base64.b64encode(content).decode()},
+        "lfsFile": {"path": path, "algo": "sha256", "oid": oid, "size": len(content)},
+    }
+    with TestClient(create_app(vault), base_url="http://hub") as web:
+        web.post("/api/repos/create", json={"name": "m", "organization": "me"})
+        batch = {"operation": "upload", "objects": [{"oid": oid, "size": len(content)}]}
+        (item,) = web.post("/me/m.git/info/lfs/objects/batch", json=batch).json()["objects"]
+        upload = item["actions"]["upload"]
+        sent = web.put(upload["href"], content=content, headers=upload.get("header", {}))
+        assert sent.is_success
+        asked = [{"key": "header", "value": {"summary": "x"}}, {"key": kind, "value": values[kind]}]
+        body = b"".join(json.dumps(line).encode() + b"\n" for line in asked)
+        answer = web.post("/api/models/me/m/commit/main", content=body)
+        assert answer.status_code == 400
+        assert "not allowed" in answer.json()["error"]
+        wanted = {"files": [{"path": path, "size": len(content), "sample": ""}]}
+        assert web.post("/api/models/me/m/preupload/main", json=wanted).status_code == 400
+    assert vault.resolve("me/m").manifest.file(path) is None
+
+
+# What lies in the destination
+
+
+def hold_model(vault: LocalVault, model: Path) -> None:
+    (model / "sub/deep").mkdir(parents=True)
+    (model / "sub/deep/notes.txt").write_text("theirs")
+    push(vault, model, "org/m")
+
+
+@pytest.mark.parametrize("where", ["sub", "sub/deep"])
+def test_a_link_to_a_folder_is_not_followed(
+    where: str, vault: LocalVault, model: Path, tmp_path: Path
+):
+    hold_model(vault, model)
+    outside = tmp_path / "outside"
+    (outside / "deep").mkdir(parents=True)
+    dest = tmp_path / "dest"
+    (dest / where).parent.mkdir(parents=True)
+    (dest / where).symlink_to(outside, target_is_directory=True)
+    with pytest.raises(VaultError, match="is a link") as caught:
+        pull(vault, "org/m", dest)
+    assert str(dest / where) in caught.value.message
+    assert read_folder(outside) == {}
+
+
+def test_a_link_to_a_file_is_replaced(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    right = tmp_path / "right.txt"
+    right.write_text(CARD)
+    dest = tmp_path / "dest"
+    (dest / "sub/deep").mkdir(parents=True)
+    (dest / "sub/deep/notes.txt").symlink_to(mine)
+    # Even one to the right bytes: they are somebody else's to change.
+    (dest / "README.md").symlink_to(right)
+    (dest / "config.json").symlink_to(tmp_path / "absent")
+    pull(vault, "org/m", dest)
+    assert mine.read_text() == "mine"
+    assert not any(path.is_symlink() for path in dest.rglob("*"))
+    assert not (tmp_path / "absent").exists()
+    assert read_folder(dest) == read_folder(model)
+
+
+def test_a_hard_link_is_not_written_through(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    mine, dest = tmp_path / "mine.txt", tmp_path / "dest"
+    mine.write_text("mine")
+    dest.mkdir()
+    os.link(mine, dest / "README.md")
+    pull(vault, "org/m", dest)
+    assert mine.read_text() == "mine"
+    assert read_folder(dest) == read_folder(model)
+
+
+def test_a_pipe_stops_nothing(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    os.mkfifo(dest / "README.md")
+    pull(vault, "org/m", dest)
+    assert read_folder(dest) == read_folder(model)
+
+
+def test_the_destination_may_be_a_link(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "dest").symlink_to(tmp_path / "there", target_is_directory=True)
+    pull(vault, "org/m", tmp_path / "dest")
+    assert read_folder(tmp_path / "there") == read_folder(model)
+
+
+def old_temporary(vault: LocalVault, path: str) -> str:
+    """The name that could be foreseen once."""
+    entry = vault.resolve("org/m").manifest.file(path)
+    assert entry is not None
+    return f".weightvault-{entry.digest.hex()[:16]}.part"
+
+
+def test_no_temporary_name_can_be_foreseen(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    mine, dest = tmp_path / "mine.txt", tmp_path / "dest"
+    mine.write_text("mine")
+    dest.mkdir()
+    planted = dest / old_temporary(vault, "README.md")
+    planted.symlink_to(mine)
+    pull(vault, "org/m", dest)
+    assert mine.read_text() == "mine"
+    assert planted.is_symlink()
+    planted.unlink()
+    assert read_folder(dest) == read_folder(model)
+
+
+def test_a_file_of_the_repo_called_as_a_temporary_is_kept(
+    vault: LocalVault, model: Path, tmp_path: Path
+):
+    hold_model(vault, model)
+    (model / old_temporary(vault, "model.safetensors")).write_text("a file like any other")
+    push(vault, model, "org/m")
+    pull(vault, "org/m", tmp_path / "dest")
+    assert read_folder(tmp_path / "dest") == read_folder(model)
+
+
+def test_a_link_for_the_folder_of_temporaries(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    outside, dest = tmp_path / "outside", tmp_path / "dest"
+    outside.mkdir()
+    dest.mkdir()
+    (dest / ".weightvault").symlink_to(outside, target_is_directory=True)
+    with pytest.raises(VaultError, match="is a link"):
+        pull(vault, "org/m", dest)
+    assert read_folder(outside) == {}
+
+
+def test_leftovers_go_and_other_things_stay(vault: LocalVault, model: Path, tmp_path: Path):
+    hold_model(vault, model)
+    kept = tmp_path / "dest/.weightvault"
+    kept.mkdir(parents=True)
+    (kept / ("0" * 32)).write_text("of a pull that was killed")
+    (kept / "mine.txt").write_text("mine")
+    pull(vault, "org/m", tmp_path / "dest")
+    assert read_folder(kept) == {"mine.txt": b"mine"}
+    (kept / "mine.txt").unlink()
+    (tmp_path / "dest/README.md").unlink()
+    pull(vault, "org/m", tmp_path / "dest")
+    assert not kept.exists()
+
+
+def test_pulls_into_one_folder_leave_each_other_alone(
+    vault: LocalVault, model: Path, tmp_path: Path
+):
+    hold_model(vault, model)
+    dest = tmp_path / "dest"
+    folder = dest / ".weightvault"
+    folder.mkdir(parents=True)
+    other = folder / ("a" * 32)
+    other.write_text("of a pull that goes on")
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    try:
+        pull(vault, "org/m", dest)
+    finally:
+        os.close(handle)
+    assert other.exists()
+    failures: list[BaseException] = []
+
+    def repeat() -> None:
+        try:
+            for _ in range(10):
+                (dest / "README.md").unlink(missing_ok=True)
+                pull(vault, "org/m", dest)
+        except BaseException as error:
+            # One may remove the file that the other has just counted.
+            if "not there as they were written" not in str(error):
+                failures.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    pull(vault, "org/m", dest)
+    assert read_folder(dest) == read_folder(model)
+
+
+class Meddling(Wrapper):
+    """Does something before a pack is read."""
+
+    def __init__(self, inner) -> None:
+        super().__init__(inner)
+        self.act: Callable[[], object] = lambda: None
+
+    def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        if key.startswith("packs/"):
+            self.act()
+        return self.inner.get(key, start, stop)
+
+
+def test_a_file_that_disappears_meanwhile_is_told(model: Path, tmp_path: Path):
+    meddling: list[Meddling] = []
+
+    def wrap(inner):
+        meddling.append(Meddling(inner))
+        return meddling[0]
+
+    vault = open_local(tmp_path / "meddled", wrap)
+    push(vault, model, "org/m")
+    dest = tmp_path / "dest"
+    pull(vault, "org/m", dest)
+    (dest / "model.safetensors").unlink()
+    meddling[0].act = lambda: (dest / "README.md").unlink(missing_ok=True)
+    with pytest.raises(VaultError, match="not there as they were written") as caught:
+        pull(vault, "org/m", dest)
+    assert "README.md" in caught.value.message
+    vault.close()
+
+
+# Servers that lie otherwise
+
+
+@pytest.fixture
+def liar(vault: LocalVault, model: Path) -> Liar:
+    made = push(vault, model, "org/m")
+    return Liar(vault, vault.resolve("org/m").manifest, made.commit)
+
+
+def endless() -> Iterator[bytes]:
+    while True:
+        yield bytes(1 << 20)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_bodies_without_end(status: int, liar: Liar, tmp_path: Path):
+    sent = 0
+
+    def count() -> Iterator[bytes]:
+        nonlocal sent
+        for piece in endless():
+            sent += len(piece)
+            yield piece
+
+    liar.answers["GET", "/manifest"] = lambda: (status, {}, count())
+    with lying(liar) as url, pytest.raises(InvalidInput, match="exceeds"):
+        HttpVault(url).resolve("org/m")
+    assert sent < 100 << 20
+
+
+def test_frames_larger_than_their_chunks_are_not_kept(
+    liar: Liar, vault: LocalVault, tmp_path: Path
+):
+    digests = list(liar.manifest.digests())
+    frames = list(vault.read_frames("org/m", "main", digests))
+
+    def bloat() -> Iterator[bytes]:
+        for frame in frames:
+            padded = frame + bytes(8 << 20)
+            yield len(padded).to_bytes(8, "little") + padded
+
+    liar.answers["POST", "/frames"] = lambda: (200, {}, bloat())
+    with lying(liar) as url, pytest.raises(VaultError, match="more than the chunk"):
+        pull(HttpVault(url), "org/m", tmp_path / "dest")
+    assert read_folder(tmp_path / "dest") == {}
+
+
+def test_the_token_goes_to_no_other_server(liar: Liar, vault: LocalVault, monkeypatch, tmp_path):
+    other = Liar(vault, liar.manifest, liar.commit)
+    monkeypatch.setenv("WEIGHTVAULT_TOKEN", "wv_secret")
+    with ExitStack() as stack:
+        there = stack.enter_context(lying(other))
+        for status in (301, 302, 303, 307, 308):
+            liar.answers["GET", "/manifest"] = lambda status=status: (
+                status,
+                {"Location": f"{there}/v1/repos/org/m/manifest"},
+                iter(()),
+            )
+            here = stack.enter_context(lying(liar))
+            done = run("--vault", here, "pull", "org/m", tmp_path / "dest")
+            assert done.exit_code != 0
+        assert "wv_secret" in str(liar.seen)
+        assert other.seen == []
+        assert "wv_secret" not in done.output + done.stderr
+
+
+MISSHAPEN = {
+    "missing": ("POST", "/v1/missing", lambda v: v.find_missing({bytes(32)})),
+    "pack": ("PUT", "/packs/" + "0" * 64, lambda v: v.add_pack(Path(__file__), "0" * 64)),
+    "count": ("GET", "/v1/optimise", lambda v: v.count_centres()),
+    "check": ("GET", "/v1/check", lambda v: v.check()),
+    "repos": ("GET", "/v1/repos", lambda v: v.list_repos()),
+}
+
+
+DOCUMENTS = [
+    {},
+    {"missing": ["x"]},
+    {"missing": None},
+    {"result": 1},
+    {"error": {"code": ["x"], "message": 1, "hint": {}}},
+    {"progress": {"task": "x", "done": -1, "total": 10**30, "unit": None}},
+    [1],
+    "x",
+]
+
+
+@pytest.mark.parametrize("case", MISSHAPEN)
+def test_answers_of_another_shape_are_errors_of_ours(case: str, liar: Liar):
+    method, path, ask = MISSHAPEN[case]
+    with lying(liar) as url:
+        for status, document in itertools.product((200, 400), DOCUMENTS):
+            liar.answers[method, path] = lambda s=status, d=document: json_answer(d, s)
+            with pytest.raises(VaultError):
+                ask(HttpVault(url))
