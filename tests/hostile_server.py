@@ -12,7 +12,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from weightvault.api.wire import COMMIT_HEADER, VERSION_HEADER, join_frames
+from weightvault.api.wire import COMMIT_HEADER, VERSION_HEADER
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.manifest import Manifest, pack_manifest
 from weightvault.dedup.vault import Commit
@@ -48,7 +48,7 @@ class Liar:
         if path.partition("?")[0].endswith("/frames"):
             wanted = [bytes.fromhex(digest) for digest in json.loads(body)["digests"]]
             frames = self.honest.read_frames(self.commit.repo, self.commit.id, wanted)
-            return 200, {}, join_frames(frames)
+            return 200, {}, (len(frame).to_bytes(8, "little") + frame for frame in frames)
         return json_answer({"error": {"code": "x", "message": path, "hint": None}}, 404)
 
 
