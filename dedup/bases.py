@@ -14,8 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from .cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from .edits import match_edits
 from .errors import Corrupt, InvalidName, Missing
 from .manifest import ChunkUse, FileEntry, Manifest
@@ -23,10 +22,6 @@ from .names import check_repo
 from .segments import Bundle, Tensor
 from .sketchfile import Sketches
 from .vault import BaseFinder, Candidate, RevisionReader, Snapshot
-
-CARD = "README.md"
-# Real cards hold a few KiB of metadata; the rest of the file is prose.
-_MAX_CARD_BYTES = 1024 * 1024
 
 # Sketches of one question: 600 KB of JSON to a server, and a second of its catalogue's work.
 _ASK_SKETCHES = 500
@@ -184,15 +179,8 @@ def card_bases(files: dict[str, Path]) -> list[str]:
     if path is None:
         return []
     with path.open("rb") as file:
-        text = file.read(_MAX_CARD_BYTES).decode(errors="replace")
-    if not text.startswith("---"):
-        return []
-    front_matter = text[3:].partition("\n---")[0]
-    try:
-        card = yaml.safe_load(front_matter)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return []
-    named = card.get("base_model") if isinstance(card, dict) else None
+        card = read_front_matter(file.read(MAX_CARD_HEAD_BYTES))
+    named = card.get("base_model")
     listed = named if isinstance(named, list) else [named]
     return [name for name in listed if isinstance(name, str) and _is_repo(name)]
 

@@ -34,7 +34,7 @@ from ..store.uncoded import (
     return_chunks,
     waiting_among,
 )
-from .bases import CARD, Lineage, choose_bases, find_lineage
+from .bases import Lineage, choose_bases, find_lineage
 from .chunks import Buffer, ChunkReader
 from .entries import Moves
 from .errors import Corrupt, Missing, VaultError

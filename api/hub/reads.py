@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, quote, urlencode
 
-import yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ...dedup.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ...dedup.errors import EntryNotFound
 from ...dedup.history import History
 from ...dedup.local_vault import LocalVault
@@ -35,8 +34,6 @@ _EXPANDED_PAGE = 50
 _COMMITS_PAGE = 50
 _REPOS_PAGE = 100
 _MOST_PATHS_BYTES = 1 << 22
-_CARD = "README.md"
-_MAX_CARD_BYTES = 1 << 20
 _PUSH_TITLE = "Push with weightvault"
 
 
@@ -271,29 +268,12 @@ def _commit_header(snapshot: Snapshot) -> dict[str, str]:
 
 def _read_card(vault: LocalVault, snapshot: Snapshot) -> dict[str, Any]:
     """Returns the front matter of a repo's README.md: free text of unknown origin."""
-    entry = snapshot.manifest.file(_CARD)
+    entry = snapshot.manifest.file(CARD)
     if entry is None:
         return {}
-    stop = min(entry.size, _MAX_CARD_BYTES)
+    stop = min(entry.size, MAX_CARD_HEAD_BYTES)
     pieces = vault.read_entry(entry, snapshot.manifest.chunk_bytes, 0, stop)
-    text = b"".join(map(bytes, pieces)).decode(errors="replace")
-    if not text.startswith("---"):
-        return {}
-    try:
-        card = yaml.safe_load(text[3:].partition("\n---")[0])
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return {str(k): v for k, v in card.items() if _is_json(v)} if isinstance(card, dict) else {}
-
-
-def _is_json(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(isinstance(k, str) and _is_json(v) for k, v in value.items())
-    if isinstance(value, list):
-        return all(map(_is_json, value))
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return value is None or isinstance(value, str | bool | int)
+    return read_front_matter(b"".join(map(bytes, pieces)))
 
 
 def _texts(value: Any) -> list[str]:

@@ -9,22 +9,27 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape, unescape
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import nh3
-import yaml
+from linkify_it import LinkifyIt
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
+from ...dedup.cards import read_front_matter, split_card
 from .addresses import repo_url
 
-CARD = "README.md"
-MAX_CARD_BYTES = 256 * 1024
-"""What is rendered of a card; the longest that people write are a tenth of it."""
+MAX_CARD_BYTES = 512 * 1024
+"""What is read of a card: its front matter and what is shown of its text."""
+MAX_RENDERED_CHARACTERS = 48 * 1024
+"""What is rendered of a card as Markdown; the longest that people write are half of it. The
+renderer takes a second for this much of the worst text. The rest is shown as it is written."""
 IMAGE_TYPES = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -34,9 +39,10 @@ IMAGE_TYPES = {
 }
 """Images of a repo that its card may show. SVG is not among them: it can hold scripts."""
 
-_MAX_FACTS_BYTES = 32 * 1024
 _MAX_VALUES = 24
 _MAX_VALUE_CHARACTERS = 80
+# What is longer is no name of anything.
+_MAX_FACT_CHARACTERS = 1000
 _FACTS = (
     "license",
     "pipeline_tag",
@@ -62,7 +68,38 @@ _DROPPED = {"iframe", "math", "noscript", "object", "script", "style", "svg", "t
 _SCHEMES = {"http", "https", "mailto"}
 _FRAME = '<div class="scroll" role="group" aria-label="Table" tabindex="0">'
 
-_markdown = MarkdownIt("gfm-like")
+# Of addresses, in all links and images of a card: a definition of one may be used many times.
+_MAX_ADDRESS_CHARACTERS = 1 << 20
+_MAX_SHOWN_CHARACTERS = 256 * 1024
+
+
+class _ShortLinks(LinkifyIt):
+    """Finds addresses in text, in time that is linear in the text.
+
+    linkify-it looks through all that follows each place where one might begin: lines that are
+    longer than this are left alone.
+    """
+
+    _MOST = 2048
+
+    def pretest(self, text: str) -> bool:
+        """Says that there might be an address: `test` sees to each line of a paragraph."""
+        return True
+
+    def test(self, text: str) -> bool:
+        """Says whether there is an address; not in text that is too long."""
+        return len(text) <= self._MOST and super().test(text)
+
+
+def _make_renderer() -> MarkdownIt:
+    markdown = MarkdownIt("gfm-like")
+    markdown.linkify = _ShortLinks()
+    # It searches all text before each "://"; the rule of the same name for whole texts does not.
+    markdown.inline.ruler.disable("linkify")
+    return markdown
+
+
+_markdown = _make_renderer()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +116,50 @@ def render_card(text: bytes, repo: str, revision: str) -> Card:
     return _render(text[:MAX_CARD_BYTES], len(text) > MAX_CARD_BYTES, repo, revision)
 
 
-@lru_cache(64)
+@lru_cache(32)
 def _render(text: bytes, cut: bool, repo: str, revision: str) -> Card:
-    body = text.decode(errors="replace").removeprefix("\ufeff").replace("\r\n", "\n")
-    facts: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    if body.startswith("---\n"):
-        matter, end, rest = body[4:].partition("\n---")
-        if end:
-            facts, body = _read_facts(matter), rest.partition("\n")[2]
-    return Card(facts, _sanitise(_markdown.render(body), repo, revision), cut)
+    _, body = split_card(text.decode(errors="replace"))
+    rendered, rest = _cut_lines(body, MAX_RENDERED_CHARACTERS)
+    html = _render_markdown(rendered)
+    shown, left = rest[:_MAX_SHOWN_CHARACTERS], rest[_MAX_SHOWN_CHARACTERS:]
+    if html is None:
+        html, shown = "", body[:_MAX_SHOWN_CHARACTERS]
+    clean = _sanitise(html, repo, revision) + _show_plain(shown)
+    return Card(_read_facts(text), clean, cut or bool(left))
 
 
-def _read_facts(matter: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _cut_lines(text: str, most: int) -> tuple[str, str]:
+    """Returns whole lines of up to `most` characters, and the rest."""
+    if len(text) <= most:
+        return text, ""
+    end = text.rfind("\n", 0, most) + 1 or most
+    return text[:end], text[end:]
+
+
+def _render_markdown(text: str) -> str | None:
+    """Returns the HTML of Markdown, None where its links would make it many times as long."""
+    env: dict[str, Any] = {}
+    tokens = _markdown.parse(text, env)
+    if _address_characters(tokens) > _MAX_ADDRESS_CHARACTERS:
+        return None
+    return _markdown.renderer.render(tokens, _markdown.options, env)
+
+
+def _address_characters(tokens: Iterable[Token]) -> int:
+    return sum(
+        sum(len(str(value)) for value in token.attrs.values())
+        + _address_characters(token.children or ())
+        for token in tokens
+    )
+
+
+def _show_plain(text: str) -> str:
+    return f'<pre tabindex="0">{escape(text, quote=False)}</pre>' if text.strip() else ""
+
+
+def _read_facts(text: bytes) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What people look for in the front matter, as plain texts; whatever else it is, nothing."""
-    if len(matter) > _MAX_FACTS_BYTES:
-        return ()
-    try:
-        found = yaml.safe_load(matter)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return ()
-    if not isinstance(found, dict):
-        return ()
+    found = read_front_matter(text)
     facts = ((name, _texts(found.get(name))) for name in _FACTS)
     return tuple((name, values) for name, values in facts if values)
 
@@ -108,7 +168,8 @@ def _texts(value: Any) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
     # A flag is no text, though Python counts it among the numbers.
     plain = (v for v in listed if isinstance(v, str | int | float) and not isinstance(v, bool))
-    return tuple(str(v)[:_MAX_VALUE_CHARACTERS] for v in plain)[:_MAX_VALUES]
+    texts = (text for value in islice(plain, _MAX_VALUES) if (text := str(value)))
+    return tuple(t[:_MAX_VALUE_CHARACTERS] for t in texts if len(t) <= _MAX_FACT_CHARACTERS)
 
 
 def _sanitise(html: str, repo: str, revision: str) -> str:

@@ -31,7 +31,7 @@ from ..access import caller_of
 from ..routes import RepoParam, VaultParam
 from ..streams import BytesStream
 from .addresses import split_address
-from .card import CARD, IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
+from .card import IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
 from .paging import PageRoute, cut_page
 from .rendering import HEADERS, render
 
