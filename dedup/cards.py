@@ -25,7 +25,7 @@ MAX_CARD_HEAD_BYTES = MAX_FRONT_MATTER_BYTES + 64
 MAX_NODES = 50_000
 MAX_DEPTH = 32
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 _FENCE = re.compile(r"---[ \t]*\n")
 _DECIMAL = re.compile(r"[-+]?[0-9]{1,19}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from ..store.refs import commits_of, is_public, list_tags
 from .entries import RefChange, Visibility
 from .errors import Conflict, EntryNotFound, RevisionNotFound
+from .file_tree import FileTree
 from .incoming import IncomingFiles, StagedFile
 from .local import Repository
 from .manifest import FileEntry, Manifest, check_paths, manifest_name, pack_manifest
@@ -257,22 +258,19 @@ class History:
         return self._vault.commit_staged(repo, branch, manifest, parent, known, *told)
 
     def _apply(self, before: Manifest, changes: Sequence[Change]) -> Manifest:
-        files = {e.path: self._cut(e, before.chunk_bytes) for e in before.files}
+        files = FileTree()
+        for entry in before.files:
+            files.add(entry.path, self._cut(entry, before.chunk_bytes))
         for change in changes:
             path = check_path(change.path.rstrip("/"))
             if isinstance(change, AddFile):
                 check_new_path(path)
                 entry = self._cut(change.file.entry, change.file.chunk_bytes)
-                files[path] = replace(entry, path=path)
-                continue
-            whole = isinstance(change, DeleteFolder)
-            gone = [p for p in files if (p.startswith(f"{path}/") if whole else p == path)]
-            if not gone:
-                kind = "folder" if whole else "file"
+                files.add(path, replace(entry, path=path))
+            elif not files.remove(path, folder=isinstance(change, DeleteFolder)):
+                kind = "folder" if isinstance(change, DeleteFolder) else "file"
                 raise EntryNotFound(f"A {kind} with this name doesn't exist: {path}")
-            for name in gone:
-                del files[name]
-        listed = tuple(files[path] for path in sorted(files))
+        listed = tuple(entry for _, entry in sorted(files.items()))
         check_paths(entry.path for entry in listed)
         return Manifest(listed, CHUNK_BYTES)
 

@@ -11,6 +11,7 @@ import struct
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import zstandard
@@ -300,14 +301,13 @@ def check_tensor_size(tensor: Tensor) -> None:
 def check_paths(paths: Iterable[str]) -> None:
     """Raises InvalidManifest unless paths are distinct, sorted, and none is another's folder."""
     seen = list(paths)
-    files = set(seen)
-    if seen != sorted(files):
+    if seen != sorted(set(seen)):
         raise InvalidManifest("files of a manifest must be sorted by path and distinct")
-    for path in seen:
-        parts = path.split("/")
-        for depth in range(1, len(parts)):
-            if "/".join(parts[:depth]) in files:
-                raise InvalidManifest(f"{'/'.join(parts[:depth])!r} is both a file and a folder")
+    # With slashes before all other characters, what lies in a folder follows its name at once.
+    nested = sorted(seen, key=lambda path: path.replace("/", "\0"))
+    for path, below in pairwise(nested):
+        if below.startswith(f"{path}/"):
+            raise InvalidManifest(f"{path!r} is both a file and a folder")
 
 
 def _natural(value: Any) -> int:

@@ -35,6 +35,7 @@ from ..store.uncoded import (
     waiting_among,
 )
 from .bases import Lineage, choose_bases, find_lineage
+from .cards import CARD, MAX_CARD_HEAD_BYTES
 from .chunks import Buffer, ChunkReader
 from .entries import Moves
 from .errors import Corrupt, Missing, VaultError
@@ -233,7 +234,8 @@ def _lineage_of(vault: Repository, commit: CommitRow, manifest: Manifest) -> Lin
         if card is not None:
             files[CARD] = Path(folder, CARD)
             with files[CARD].open("wb") as file:
-                file.writelines(vault.read_entry(card, manifest.chunk_bytes, 0, card.size))
+                stop = min(card.size, MAX_CARD_HEAD_BYTES)
+                file.writelines(vault.read_entry(card, manifest.chunk_bytes, 0, stop))
         return find_lineage(vault, files, commit.repo, commit.parent)
 
 

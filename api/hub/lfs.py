@@ -71,6 +71,8 @@ def _batch(request: Request, asked: dict[str, Any]) -> Response:
         raise HubError(422, f"a batch is a list of up to {_MOST_OBJECTS} objects")
     wanted = [_object(item) for item in listed]
     offered = asked.get("transfers") or ["basic"]
+    if not isinstance(offered, list):
+        raise HubError(422, "transfers are a list of names")
     in_parts = uploads and "multipart" in offered and _any_long(hub, wanted)
     make = _upload_line if uploads else _download_line
     lines = [make(request, hub, repo, item, in_parts) for item in wanted]

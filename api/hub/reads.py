@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, quote, urlencode
+from urllib.parse import quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -22,6 +21,7 @@ from ...dedup.vault import Commit, RepoSummary, Snapshot
 from ..access import repos_seen, require_read
 from ..content import ranged
 from ..uploads import received_bytes
+from .bodies import parse_form, parse_object
 from .errors import COMMIT_HEADER, HubError
 from .files import HubFile, hub_file, hub_files, list_tree
 from .state import Hub, base_url, hub_of, open_revision, public_name
@@ -34,6 +34,7 @@ _EXPANDED_PAGE = 50
 _COMMITS_PAGE = 50
 _REPOS_PAGE = 100
 _MOST_PATHS_BYTES = 1 << 22
+_MOST_PATHS = 10_000
 _PUSH_TITLE = "Push with weightvault"
 
 
@@ -83,14 +84,14 @@ async def get_paths(request: Request) -> Response:
     """POST /api/models/{repo}/paths-info/{rev}: form-encoded or JSON."""
     body = await received_bytes(request, _MOST_PATHS_BYTES)
     if "json" in request.headers.get("content-type", ""):
-        try:
-            asked = json.loads(body)
-            paths, expand = [str(p) for p in asked["paths"]], bool(asked.get("expand"))
-        except (ValueError, TypeError, KeyError) as error:
-            raise HubError(400, f"not a list of paths: {error}") from error
+        asked = parse_object(body)
+        listed, expand = asked.get("paths"), bool(asked.get("expand"))
+        paths = listed if isinstance(listed, list) else [listed]
     else:
-        form = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
+        form = parse_form(body)
         paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() == "true"
+    if len(paths) > _MOST_PATHS or not all(isinstance(path, str) for path in paths):
+        raise HubError(400, f"paths are a list of up to {_MOST_PATHS} texts")
     return await run_in_threadpool(_answer_paths, request, paths, expand)
 
 
@@ -99,7 +100,9 @@ def _answer_paths(request: Request, paths: list[str], expand: bool) -> Response:
     snapshot = open_revision(request)
     files = hub_files(hub.vault, snapshot.manifest)
     lines = {line["path"]: line for line in list_tree(files.values(), "", recursive=True)}
-    found = [lines[path.strip("/")] for path in paths if path.strip("/") in lines]
+    # Each once, however often it is asked for.
+    asked = dict.fromkeys(path.strip("/") for path in paths)
+    found = [lines[path] for path in asked if path in lines]
     if expand:
         found = _with_commits(hub, snapshot, found)
     return JSONResponse(found, headers=_commit_header(snapshot))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import yaml
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from ...dedup.cards import InvalidCard, parse_front_matter, split_card
 from ..access import caller_of
 from ..errors import Unauthorized
 from ..uploads import received_bytes
+from .bodies import parse_object
 from .errors import HubError
 
 _MOST_CARD_BYTES = 4 << 20
@@ -45,15 +45,13 @@ async def validate_card(request: Request) -> Response:
 def _validate_card(body: bytes) -> Response:
     errors: list[dict[str, Any]] = []
     try:
-        content = json.loads(body)["content"]
-        if content.startswith("---"):
-            card = yaml.safe_load(content[3:].partition("\n---")[0])
-            if card is not None and not isinstance(card, dict):
-                errors.append({"message": "the front matter is no mapping"})
-    except yaml.YAMLError as error:
-        errors.append({"message": f"the front matter is not YAML: {error}"})
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        errors.append({"message": "the body has no content"})
+        content = parse_object(body).get("content")
+        if not isinstance(content, str):
+            raise HubError(400, "the body has no content")
+        matter, _ = split_card(content)
+        parse_front_matter(matter or "")
+    except (InvalidCard, HubError) as error:
+        errors.append({"message": error.message})
     return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
 
 

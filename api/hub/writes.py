@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...dedup.errors import Conflict
+from ...dedup.errors import Conflict, InvalidInput
 from ...dedup.history import (
     DEFAULT_BRANCH,
     AddFile,
@@ -29,6 +27,7 @@ from ...dedup.incoming import StagedFile
 from ...dedup.names import check_path, check_repo
 from ...dedup.paths import check_new_paths
 from ...dedup.rename import rename_repo
+from ...dedup.strict_json import parse_json_object
 from ..access import caller_of, repos_seen, require_create, require_write
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
@@ -40,14 +39,18 @@ from .state import Hub, branch_of, hub_of, public_name, repo_url
 _MOST_JSON_BYTES = 1 << 20
 # 256 files with samples of 512 bytes take 200 KB.
 _MOST_PREUPLOAD_BYTES = 1 << 23
-# Files that travel in commits are shorter than files.LFS_BYTES, but for clients that will have it
-# otherwise; one line is read into memory.
+# Files that travel in commits are shorter than files.LFS_BYTES, of which JSON and Base64 make up to
+# six times as much; one line is read into memory, and takes five times its length there.
 _MOST_COMMIT_BYTES = 4 << 30
-_MOST_LINE_BYTES = 256 << 20
+_MOST_LINE_BYTES = 8 << 20
+_MOST_LINE_VALUES = 100
+_MOST_OPERATIONS = 100_000
+_MOST_TITLE, _MOST_TEXT = 500, 65_536
 
 _FIRST_TITLE = "initial commit"
 _KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 async def create_repo(request: Request) -> Response:
@@ -150,7 +153,7 @@ async def create_tag(request: Request) -> Response:
         hub, repo = _writable(request)
         revision = branch_of(request.path_params["rev"])
         message = asked.get("message")
-        text = message if isinstance(message, str) else None
+        text = _message_text(message, _MOST_TEXT) if isinstance(message, str) else None
         hub.history.create_tag(repo, str(asked.get("tag")), revision, text)
         return JSONResponse({})
 
@@ -180,6 +183,8 @@ def _preupload(request: Request, asked: dict[str, Any]) -> Response:
         raise HubError(400, f"not a list of files: {error}") from error
     # Before anything is sent.
     check_new_paths(path for path, _ in wanted)
+    if any(size >= 1 << 63 for _, size in wanted):
+        raise HubError(400, "no file is that long")
     asked_for = {path for path, _ in wanted}
     entries = tuple(e for e in snapshot.manifest.files if e.path in asked_for)
     part = type(snapshot.manifest)(entries, snapshot.manifest.chunk_bytes)
@@ -197,12 +202,22 @@ def _mode(path: str, size: int, present: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """What a line of a commit does with a path; `oid` and `size` are those of a file of git-lfs."""
+
+    kind: str
+    path: str
+    oid: str = ""
+    size: int | None = None
+
+
 @dataclass(slots=True)
 class _Commit:
     """A commit request as it was sent; files that travelled in it lie in files of ours."""
 
     header: dict[str, Any] = field(default_factory=dict)
-    operations: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    operations: list[_Operation] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
 
 
@@ -226,8 +241,8 @@ def _commit(request: Request, body: Path) -> Response:
     if request.query_params.get("create_pr") in ("1", "true", "True"):
         number = hub.history.open_pull_request(repo, str(parent or branch))
         branch = f"refs/pr/{number}"
-    title = str(asked.header.get("summary") or "")[:500]
-    text = str(asked.header.get("description") or "")[:65_536] or None
+    title = _message_text(asked.header.get("summary"), _MOST_TITLE)
+    text = _message_text(asked.header.get("description"), _MOST_TEXT) or None
     message = Message(title, text, caller_of(request).name)
     made = hub.history.commit(repo, branch, changes, message, parent=parent)
     url = repo_url(request, repo)
@@ -248,23 +263,35 @@ def _read_commit(body: Path, folder: Path) -> _Commit:
     with body.open("rb") as lines:
         for number, line in enumerate(_lines(lines)):
             try:
-                item = json.loads(line)
-                key, value = item["key"], item["value"]
-                if key == "header":
-                    found.header = dict(value)
-                    continue
-                path = check_path(str(value["path"]).rstrip("/"))
-                if key == "file":
-                    found.files[path] = folder / str(number)
-                    found.files[path].write_bytes(_decode(value))
-                found.operations.append((key, dict(value) | {"path": path, "content": None}))
-            except (ValueError, KeyError, TypeError, binascii.Error) as error:
+                _read_line(found, line, folder / str(number))
+            except (ValueError, KeyError, TypeError, InvalidInput) as error:
                 where = f"line {number + 1} of the commit"
                 raise HubError(400, f"{where} is malformed: {error}") from error
     return found
 
 
-def _lines(file: Any) -> Iterator[bytes]:
+def _read_line(found: _Commit, line: bytes, target: Path) -> None:
+    """Adds what a line says to a commit; a file's bytes go to `target`."""
+    item = parse_json_object(line, most_values=_MOST_LINE_VALUES)
+    key, value = str(item["key"]), item["value"]
+    if not isinstance(value, dict):
+        raise TypeError("its value is no object")
+    if key == "header":
+        found.header = value
+        return
+    path = check_path(str(value["path"]).rstrip("/"))
+    if key == "file":
+        target.write_bytes(_decode(value))
+        found.files[path] = target
+    size = value.get("size")
+    if size is not None and type(size) is not int:
+        raise TypeError("its size is no number of bytes")
+    found.operations.append(_Operation(key, path, str(value.get("oid", ""))[:64], size))
+    if len(found.operations) > _MOST_OPERATIONS:
+        raise ValueError(f"a commit changes at most {_MOST_OPERATIONS} files")
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(_MOST_LINE_BYTES + 1):
         if len(line) > _MOST_LINE_BYTES:
             raise HubError(413, "a file is too long to travel in a commit: upload it with git-lfs")
@@ -273,42 +300,43 @@ def _lines(file: Any) -> Iterator[bytes]:
 
 
 def _decode(value: dict[str, Any]) -> bytes:
+    content = value["content"]
+    if not isinstance(content, str):
+        raise TypeError("its content is no text")
     if value.get("encoding", "utf-8") == "base64":
-        return base64.b64decode(value["content"], validate=True)
-    return str(value["content"]).encode()
+        return base64.b64decode(content, validate=True)
+    return content.encode()
 
 
 def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:
     # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
     named = dict(sorted(asked.files.items()))
     staged = dict(zip(named, hub.incoming.stage(named), strict=True)) if named else {}
-    for key, value in asked.operations:
-        path = value["path"]
-        if key == "file":
+    for asked_for in asked.operations:
+        kind, path = asked_for.kind, asked_for.path
+        if kind == "file":
             yield AddFile(path, staged[path])
-        elif key == "lfsFile":
-            yield AddFile(path, _find_upload(request, hub, repo, path, value))
-        elif key == "deletedFile":
+        elif kind == "lfsFile":
+            yield AddFile(path, _find_upload(request, hub, repo, asked_for))
+        elif kind == "deletedFile":
             yield DeleteFile(path)
-        elif key == "deletedFolder":
+        elif kind == "deletedFolder":
             yield DeleteFolder(path)
         else:
-            raise HubError(400, f"a commit has no {key!r}")
+            raise HubError(400, f"a commit has no {kind[:40]!r}")
 
 
-def _find_upload(
-    request: Request, hub: Hub, repo: str, path: str, value: dict[str, Any]
-) -> StagedFile:
+def _find_upload(request: Request, hub: Hub, repo: str, asked: _Operation) -> StagedFile:
     """Returns the file that was uploaded, or is copied from where the caller may read it."""
-    try:
-        sha256 = bytes.fromhex(str(value["oid"]))
-    except (KeyError, ValueError) as error:
-        raise HubError(400, f"{path}: no SHA-256") from error
+    path = asked.path
+    if not _SHA256.fullmatch(asked.oid):
+        raise HubError(400, f"{path}: no SHA-256")
+    sha256 = bytes.fromhex(asked.oid)
     found = hub.incoming.get(sha256, repo) or hub.incoming.find(sha256, repos_seen(request))
     if found is None:
         raise HubError(400, f"{path}: the content {sha256.hex()} was never uploaded: upload again")
-    if value.get("size") not in (None, found.size):
-        raise HubError(400, f"{path} has {found.size} bytes, not {value['size']}")
+    if asked.size not in (None, found.size):
+        raise HubError(400, f"{path} has {found.size} bytes, not {asked.size}")
     return found
 
 
@@ -330,9 +358,14 @@ def _asked_repo(request: Request, asked: dict[str, Any]) -> str:
         namespace, _, name = name.partition("/")
     kind = _KINDS.get(str(asked.get("type") or "model"))
     if kind is None:
-        raise HubError(400, f"there are no repos of type {asked.get('type')!r}")
+        raise HubError(400, f"there are no repos of type {str(asked.get('type'))[:40]!r}")
     found = f"{namespace or caller_of(request).name}/{name}"
     return check_repo(found if kind == "models" else f"{kind}/{found}")
+
+
+def _message_text(value: Any, most: int) -> str:
+    """What a commit or tag says, as far as it is kept; no database keeps NUL in a text."""
+    return str(value or "")[:most].replace("\0", "")
 
 
 async def _json_body(request: Request, *, empty: bool = False) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ...dedup.browse import (
     split_bytes,
     sum_revision,
 )
+from ...dedup.cards import CARD
 from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
 from ...dedup.lineage import find_lineage
 from ...dedup.local_vault import LocalVault
