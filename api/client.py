@@ -176,7 +176,7 @@ class HttpVault:
         if answer.headers.get("etag") != f'"{blake3(body).hexdigest()}"':
             raise Unreachable(f"the manifest from {self.url} was damaged on its way", "try again")
         commit = self._parse(Commit, answer, answer.headers.get(COMMIT_HEADER, ""))
-        return Snapshot(commit, parse_manifest(body))
+        return Snapshot(commit, parse_manifest(body, stored=True))
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""

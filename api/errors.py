@@ -86,6 +86,8 @@ _STATUS: dict[type[VaultError], int] = {
 
 # Longer than any of ours, which name ten files at most.
 _MOST_MESSAGE_CHARS = 16_384
+# Names and paths are shorter; what else is repeated of a request may be all of it.
+_MAX_MESSAGE = 2000
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -97,8 +99,13 @@ def http_status(kind: type[VaultError]) -> int:
 
 
 def error_body(code: str, message: str, hint: str | None = None) -> dict[str, Any]:
-    """Returns the error body as a JSON-able value."""
-    return {"error": {"code": code, "message": message, "hint": hint}}
+    """Returns the error body as a JSON-able value; what is long is cut, as it repeats input."""
+    return {"error": {"code": code, "message": cut_message(message), "hint": hint}}
+
+
+def cut_message(message: str) -> str:
+    """Returns the part of a message that is sent to clients."""
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]} …"
 
 
 def parse_error(body: Any, status: int) -> VaultError | None:

@@ -251,7 +251,7 @@ def load_manifest(backend: Backend, name: str) -> Manifest:
     data = backend.get(manifest_key(name))
     if manifest_name(data) != name:
         raise Corrupt(f"manifest {name} is damaged")
-    return parse_manifest(data)
+    return parse_manifest(data, stored=True)
 
 
 def learn_packs(

@@ -158,7 +158,7 @@ def judge_object(vault: Repository, key: str) -> str | None:
         if key.startswith("manifests/"):
             if manifest_name(data) != name:
                 return f"manifest {key} is damaged; {_files_of_manifest(vault, name)}"
-            parse_manifest(data)
+            parse_manifest(data, stored=True)
         elif folder == "journal":
             parse_entry(key, data)
         elif key.startswith("sketches/"):

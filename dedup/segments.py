@@ -9,9 +9,8 @@ is cut into slices of CHUNK_BYTES, so that memory is bounded by a setting and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
 
 # 32 MiB: a push or pull holds a handful of chunks per thread, so this keeps both sides well under
 # 1 GiB, while a frame's header stays under one part in 10^5. A multiple of every element size.
@@ -154,7 +153,22 @@ def coding_facts(segment: Opaque | Tensor | Bundle) -> tuple[str, int | None]:
 def tensor_bytes(dtype: str, shape: tuple[int, ...]) -> int | None:
     """Returns the bytes that a tensor takes, None where the dtype is not known."""
     elements, group_bytes = GROUPS.get(dtype) or (1, ITEM_BYTES.get(dtype))
-    return None if group_bytes is None else prod(shape) * group_bytes // elements
+    return None if group_bytes is None else count_elements(shape) * group_bytes // elements
+
+
+def count_elements(shape: Sequence[int]) -> int:
+    """Returns the elements of a shape; of one that no file can hold, any number from 2^63 on.
+
+    The product of thousands of dimensions would take seconds, and more digits than Python prints.
+    """
+    if 0 in shape:
+        return 0
+    product = 1
+    for dimension in shape:
+        product *= dimension
+        if product >> 63:
+            break
+    return product
 
 
 def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:

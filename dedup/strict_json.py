@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from .errors import InvalidInput
@@ -19,8 +19,11 @@ from .errors import InvalidInput
 MAX_VALUES = 100_000
 MAX_DEPTH = 32
 
-# Each begins at a quote and always matches, to the end if need be: so the whole is linear.
-_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+# A string matches from its quote on, to the end of the text if need be: so all of this is linear.
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_STRING = re.compile(_TEXT, re.DOTALL)
+# Looked at together: a part of the text that ends outside of strings.
+_WINDOW = re.compile(rb'(?:[^"]{1,65536}+|' + _TEXT + rb"){1,1024}+", re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_DIGITS = 19
@@ -77,20 +80,22 @@ def parse_json_object(data: bytes, **bounds: Any) -> dict[str, Any]:
 
 def check_structure(data: bytes, most_values: int, most_depth: int) -> None:
     """Raises InvalidJson where text has more values or levels than allowed; builds nothing."""
-    outline = _STRING.sub(b"", data)
-    values = 1 + sum(map(outline.count, (b",", b"[", b"{", b":")))
-    if values > most_values:
-        raise InvalidJson(f"this JSON has more than {most_values} values")
-    if outline.count(b"[") + outline.count(b"{") > most_depth:
-        _check_depth(_BRACKET.findall(outline), most_depth)
+    values, depth = 1, 0
+    for window in _WINDOW.finditer(data):
+        outline = _STRING.sub(b"", window[0])
+        values += sum(map(outline.count, (b",", b"[", b"{", b":")))
+        if values > most_values:
+            raise InvalidJson(f"this JSON has more than {most_values} values")
+        depth = _depth_after(outline, depth, most_depth)
 
 
-def _check_depth(brackets: Iterable[bytes], most_depth: int) -> None:
-    depth = 0
-    for bracket in brackets:
+def _depth_after(outline: bytes, depth: int, most_depth: int) -> int:
+    """Returns the depth after some text without strings. Raises InvalidJson if it is exceeded."""
+    for bracket in _BRACKET.findall(outline):
         depth += 1 if bracket in b"[{" else -1
         if depth > most_depth:
             raise InvalidJson(f"this JSON has more than {most_depth} levels")
+    return depth
 
 
 def _integer(text: str) -> int:

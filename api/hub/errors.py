@@ -13,7 +13,7 @@ from starlette.responses import Response
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
 from ...dedup.history import StaleParent
-from ..errors import Busy, Overloaded, RangeNotSatisfiable, Unauthorized, http_status
+from ..errors import Busy, Overloaded, RangeNotSatisfiable, Unauthorized, cut_message, http_status
 
 _log = logging.getLogger("weightvault.api")
 
@@ -50,12 +50,12 @@ def error_response(request: Request, error: VaultError | HubError) -> Response:
     """Returns the answer that stands for an error."""
     if isinstance(error, VaultError):
         error = _hub_error(request, error)
-    headers = dict(error.headers)
+    headers, message = dict(error.headers), cut_message(error.message)
     # Headers take no more than Latin-1, and no line breaks; the body has all of it.
-    headers["X-Error-Message"] = " ".join(error.message.split()).encode("ascii", "replace").decode()
+    headers["X-Error-Message"] = " ".join(message.split()).encode("ascii", "replace").decode()
     if error.code:
         headers["X-Error-Code"] = error.code
-    return JSONResponse({"error": error.message, **error.body}, error.status, headers)
+    return JSONResponse({"error": message, **error.body}, error.status, headers)
 
 
 def _hub_error(request: Request, error: VaultError) -> HubError:

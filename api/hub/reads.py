@@ -86,7 +86,7 @@ async def get_paths(request: Request) -> Response:
     if "json" in request.headers.get("content-type", ""):
         asked = parse_object(body)
         listed, expand = asked.get("paths"), bool(asked.get("expand"))
-        paths = listed if isinstance(listed, list) else [listed]
+        paths: list[Any] = listed if isinstance(listed, list) else [listed]
     else:
         form = parse_form(body)
         paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() == "true"

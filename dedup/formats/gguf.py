@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from math import prod
 
-from ..segments import GROUPS, ITEM_BYTES, Opaque, Segment
+from ..segments import GROUPS, ITEM_BYTES, Opaque, Segment, count_elements
 from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
 
 _MAGIC = b"GGUF"
@@ -190,4 +189,4 @@ def _read_info(cursor: Cursor) -> tuple[int, Segment | None]:
     elements, group_bytes = GROUPS.get(dtype) or (1, ITEM_BYTES[dtype])
     if not shape or shape[-1] % elements:
         return offset, None
-    return offset, make_tensor(name, dtype, shape, prod(shape) // elements * group_bytes)
+    return offset, make_tensor(name, dtype, shape, count_elements(shape) // elements * group_bytes)

@@ -11,9 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 
-from ..segments import ITEM_BYTES, Segment
+from ..segments import ITEM_BYTES, Segment, count_elements
 from .hdf5_headers import Message, read_messages
 from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
 
@@ -188,7 +187,7 @@ def _read_dataset(
     shape = _read_shape(cursor, found[_DATASPACE])
     start = _read_start(cursor, found[_LAYOUT])
     if dtype is not None and shape is not None and start is not None:
-        yield start, [make_tensor(name, dtype, shape, prod(shape) * ITEM_BYTES[dtype])]
+        yield start, [make_tensor(name, dtype, shape, count_elements(shape) * ITEM_BYTES[dtype])]
 
 
 def _read_shape(cursor: Cursor, message: Message) -> list[int] | None:

@@ -7,9 +7,8 @@ Layout: magic, version, header length, and a header that spells a Python diction
 from __future__ import annotations
 
 import re
-from math import prod
 
-from ..segments import Segment
+from ..segments import Segment, count_elements
 from .source import ReadableFile, Unreadable, cover, make_tensor, read_at
 
 _MAGIC = b"\x93NUMPY"
@@ -63,7 +62,7 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     shape = [int(n[:_MAX_DIGITS]) for n in re.findall(r"\d+", dimensions)]
     if fortran == "True":
         shape.reverse()
-    count = prod(shape) * int(width or 1)
+    count = count_elements(shape) * int(width or 1)
     if count > size - data_start:
         raise Unreadable("the array is longer than the file")
     known = DTYPES.get(kind + width) if order != ">" else None

@@ -10,9 +10,9 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
+from ..segments import count_elements
 from .opcodes import Global, Machine, Node
 from .source import MAX_NAME_CHARACTERS, Unreadable, Work
 
@@ -69,7 +69,7 @@ class View:
     @property
     def count(self) -> int:
         """How many elements it has."""
-        return prod(self.shape)
+        return count_elements(self.shape)
 
 
 def read_value(file: io.BytesIO, work: Work) -> Any:

@@ -11,9 +11,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from math import prod
 
-from ..segments import ITEM_BYTES, Tensor
+from ..segments import ITEM_BYTES, Tensor, count_elements
 from .protobuf import BYTES, VARINT, read_key, read_varint
 from .source import Cursor, ReadableFile, Unreadable, make_tensor
 
@@ -76,7 +75,7 @@ def list_external(name: str, file: ReadableFile, size: int) -> Iterator[tuple[st
                 raise Unreadable("not the index of a checkpoint in little-endian order")
         elif dtype is not None and not entry.sliced and shards:
             shard, offset = (entry.numbers.get(number, 0) for number in (_SHARD, _OFFSET))
-            length = prod(entry.shape) * ITEM_BYTES[dtype]
+            length = count_elements(entry.shape) * ITEM_BYTES[dtype]
             if length != entry.numbers.get(_SIZE, 0):
                 raise Unreadable("a tensor without the size of its shape")
             tensor = make_tensor(key.decode("utf-8", "replace"), dtype, entry.shape, length)

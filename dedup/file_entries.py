@@ -1,0 +1,100 @@
+"""A file of a revision: its path, its segments, and where tensors and chunks lie in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from blake3 import blake3
+
+from .segments import (
+    CHUNK_BYTES,
+    Bundle,
+    Literal,
+    Opaque,
+    Segment,
+    Tensor,
+    chunk_sizes,
+    coding_facts,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of a revision: path, size in bytes, BLAKE3-256 of its bytes, its segments."""
+
+    path: str
+    size: int
+    digest: bytes
+    segments: tuple[Segment, ...]
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """The file's tensors, in file order."""
+        return (place.tensor for place in self.places())
+
+    def places(self) -> Iterator[TensorPlace]:
+        """Yields each tensor with its place in the file, in file order."""
+        offset = 0
+        for segment in self.segments:
+            if isinstance(segment, Tensor):
+                yield TensorPlace(segment, self.path, offset, segment.chunks, 0)
+            elif isinstance(segment, Bundle):
+                start = 0
+                for tensor in segment.tensors:
+                    yield TensorPlace(tensor, self.path, offset + start, segment.chunks, start)
+                    start += tensor.size
+            offset += segment.size
+
+    def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[ChunkUse]:
+        """Yields each chunk with its place in the file, in file order."""
+        offset = 0
+        for segment in self.segments:
+            if not isinstance(segment, Literal):
+                yield from _uses(segment, offset, chunk_bytes)
+            offset += segment.size
+
+    def recipe(self) -> bytes:
+        """BLAKE3-256 over the file's segments: equal recipes rebuild equal bytes."""
+        outline = json.dumps([_segment_key(s) for s in self.segments], separators=(",", ":"))
+        return blake3(outline.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlace:
+    """A tensor, the file it is in, its first byte there, the chunks that hold it, and its first
+    byte in these."""
+
+    tensor: Tensor
+    path: str
+    offset: int
+    chunks: tuple[bytes, ...]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkUse:
+    """A chunk at a place in a file: digest, first byte in the file, bytes, dtype to code it as,
+    and how many elements a row of its tensor has, where it has rows."""
+
+    digest: bytes
+    offset: int
+    size: int
+    dtype: str
+    columns: int | None = None
+
+
+def _uses(segment: Opaque | Tensor | Bundle, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
+    dtype, columns = coding_facts(segment)
+    sizes = chunk_sizes(segment, chunk_bytes)
+    for digest, size in zip(segment.chunks, sizes, strict=True):
+        yield ChunkUse(digest, offset, size, dtype, columns)
+        offset += size
+
+
+def _segment_key(segment: Segment) -> list[Any]:
+    if isinstance(segment, Literal):
+        return [segment.data.hex()]
+    return [segment.size, *(d.hex() for d in segment.chunks)]
