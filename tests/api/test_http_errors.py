@@ -34,6 +34,8 @@ STATUS = {
     "overloaded": 503,
     "stale_parent": 409,
     "invalid_upload": 400,
+    "invalid_card": 400,
+    "invalid_json": 400,
     "corrupt": 500,
 }
 
