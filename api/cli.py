@@ -22,6 +22,7 @@ from . import (
     exits,
     verbs_families,
     verbs_inspect,
+    verbs_quota,
     verbs_report,
     verbs_repos,
     verbs_serve,
@@ -125,6 +126,7 @@ def version(session: Session) -> None:
 for command in (
     verbs_serve.serve,
     verbs_token.token,
+    verbs_quota.quota,
     verbs_transfer.push,
     verbs_transfer.pull,
     verbs_repos.ls,

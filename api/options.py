@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from .console import Session
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 class ShareType(click.ParamType):
@@ -27,6 +30,22 @@ class ShareType(click.ParamType):
         if not 0 < share <= 1:
             self.fail(f"{text!r} is no share such as 5% or 0.05", param, ctx)
         return share
+
+
+class BytesType(click.ParamType):
+    """A number of bytes, as `50000000`, `50M` or `1.5G`."""
+
+    name = "bytes"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns it as a number above 0."""
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?", str(value))
+        count = float(found[1]) * _UNITS[found[2]] if found else 0.0
+        if count <= 0:
+            self.fail(f"{value!r} is no number of bytes such as 500K, 50M or 1.5G", param, ctx)
+        return count
 
 
 def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -6,7 +6,6 @@ to do them refuses and says where to run them.
 
 from __future__ import annotations
 
-import re
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -15,31 +14,13 @@ import click
 
 from . import config, exits
 from .console import Session, format_bytes, format_count, interruptible
-from .options import ShareType, verb
+from .options import BytesType, ShareType, verb
 from .progress import make_progress
 from .terminal import show
 
 if TYPE_CHECKING:
     from ..dedup.collect import Collected
     from ..dedup.scrub import Scrubbed
-
-_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-class BytesType(click.ParamType):
-    """A number of bytes, as `50000000`, `50M` or `1.5G`."""
-
-    name = "bytes"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Returns it as a number above 0."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?", str(value))
-        count = float(found[1]) * _UNITS[found[2]] if found else 0.0
-        if count <= 0:
-            self.fail(f"{value!r} is no number of bytes such as 500K, 50M or 1.5G", param, ctx)
-        return count
 
 
 @verb("gc")

@@ -12,10 +12,11 @@ from blake3 import blake3
 from ..store.backend import check_key
 from ..store.hashes import HashRow
 from ..store.pack import pack_key
+from ..store.quotas import LIMIT_NAMES, Limits
 from ..store.rows import CommitRow
 from ..store.tokens import TokenRow
 from .errors import Corrupt, VaultError
-from .names import check_branch, check_repo, is_commit_id
+from .names import check_branch, check_namespace, check_repo, is_commit_id
 
 VERSION = 1
 PREFIX = "journal/"
@@ -63,6 +64,15 @@ class TokenChange:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaChange:
+    """A namespace was given limits, in place of those it had; none at all takes them away."""
+
+    namespace: str
+    limits: Limits
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
 class Moves:
     """The frames of a pack took the place of those that these chunks had before."""
 
@@ -101,7 +111,7 @@ class Loose:
         return self.created + self.keep_seconds
 
 
-AnyEntry = Entry | Moves | Tombs | Loose | RefChange | Visibility | TokenChange
+AnyEntry = Entry | Moves | Tombs | Loose | RefChange | Visibility | TokenChange | QuotaChange
 STAGES = ("retire", "restore", "remove")
 
 
@@ -164,6 +174,10 @@ def _pack_outline(entry: AnyEntry) -> bytes:
     elif isinstance(entry, TokenChange):
         token = asdict(entry.row) | {"hash": entry.row.hash.hex()}
         outline = {"version": VERSION, "created": entry.created, "token": token}
+    elif isinstance(entry, QuotaChange):
+        limits = {name: most for name, most in asdict(entry.limits).items() if most is not None}
+        quota = {"namespace": entry.namespace, **limits}
+        outline = {"version": VERSION, "created": entry.created, "quota": quota}
     elif isinstance(entry, Tombs):
         outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
         outline["by"] = entry.by
@@ -203,6 +217,8 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     if "token" in outline:
         token = dict(outline["token"])
         return TokenChange(TokenRow(hash=bytes.fromhex(token.pop("hash")), **token), created)
+    if "quota" in outline:
+        return _parse_quota(outline["quota"], created)
     repo = check_repo(outline["repo"])
     if "public" in outline:
         return Visibility(repo, bool(outline["public"]), created)
@@ -214,6 +230,13 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     hashes = outline.get("hashes", {}).items()
     rows = (HashRow(bytes.fromhex(d), *map(bytes.fromhex, others)) for d, others in hashes)
     return Entry(repo, created, commit, tuple(rows))
+
+
+def _parse_quota(quota: dict[str, Any], created: float) -> QuotaChange:
+    limits = {name: quota[name] for name in LIMIT_NAMES if quota.get(name) is not None}
+    if any(type(most) is not int or most < 0 for most in limits.values()):
+        raise ValueError("a limit of a quota is a whole number")
+    return QuotaChange(check_namespace(quota["namespace"]), Limits(**limits), created)
 
 
 def _check_commit(key: str, commit: CommitRow) -> None:

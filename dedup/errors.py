@@ -13,6 +13,7 @@
     ├── Conflict           somebody else changed the same thing meanwhile: look, then retry
     ├── Unreachable        the server or the object store does not answer: retry later
     ├── StorageFull        no room where the vault or a temporary file lives
+    │   └── QuotaExceeded      the namespace has as much as it may
     ├── AccessRefused      credentials or permissions
     └── Corrupt            what is stored is not what was written: scrub and repair
 
@@ -122,6 +123,12 @@ class StorageFull(VaultError):
     """No room left where the vault, or a temporary file, lives."""
 
     code = "storage_full"
+
+
+class QuotaExceeded(StorageFull):
+    """A namespace would have more than it may (store/quotas.py)."""
+
+    code = "quota_exceeded"
 
 
 class AccessRefused(VaultError):

@@ -27,6 +27,7 @@ from ..store.hashes import HashRow, record_hashes
 from ..store.loose import LooseRow, add_loose
 from ..store.moves import replay_moves, settle_chunks
 from ..store.pack import PackEntry, pack_key, read_index
+from ..store.quotas import put_limits
 from ..store.refs import change_ref, set_public
 from ..store.rows import CommitRow, SketchRow, batches
 from ..store.tokens import put_token
@@ -37,6 +38,7 @@ from .entries import (
     Entry,
     Loose,
     Moves,
+    QuotaChange,
     RefChange,
     TokenChange,
     Tombs,
@@ -161,6 +163,8 @@ def apply_entry(
         _apply_loose(backend, catalogue, key, entry)
     elif isinstance(entry, TokenChange):
         put_token(catalogue, entry.row, key)
+    elif isinstance(entry, QuotaChange):
+        put_limits(catalogue, entry.namespace, entry.limits, key)
     elif isinstance(entry, RefChange | Visibility):
         if younger.decide(entry, key) or younger.delete(entry.repo, key):
             catalogue.pass_entry(key)

@@ -10,11 +10,12 @@ from ..codecs.dtypes import BY_ID
 from ..store.errors import NotFound
 from ..store.hashes import HashRow, hashes_of
 from ..store.pack import pack_key, read_index
+from ..store.quotas import Limits, list_limits
 from ..store.rows import CommitRow
 from ..store.tokens import list_tokens
 from ..store.xorbs import end_generation, find_generation
 from .chunks import ChunkReader
-from .entries import AnyEntry, Entry, TokenChange, pack_entry, parse_entry
+from .entries import AnyEntry, Entry, QuotaChange, TokenChange, pack_entry, parse_entry
 from .errors import VaultError
 from .frames import read_frames
 from .journal import follow, list_keys, load_manifest
@@ -115,6 +116,11 @@ def _complete_journal(vault: Repository) -> None:
     for token in list_tokens(vault.catalogue):
         if told.tokens.get(token.id) != token:
             _put(vault, TokenChange(token, 0.0))
+    limits = list_limits(vault.catalogue)
+    for namespace in sorted(limits.keys() | told.limits.keys()):
+        wanted = limits.get(namespace, Limits())
+        if told.limits.get(namespace, Limits()) != wanted:
+            _put(vault, QuotaChange(namespace, wanted, 0.0))
 
 
 def _hashes_of(vault: Repository, row: CommitRow) -> tuple[HashRow, ...]:

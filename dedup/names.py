@@ -32,6 +32,16 @@ def check_repo(repo: str) -> str:
     return repo
 
 
+def check_namespace(namespace: str) -> str:
+    """Returns `namespace` if repos may be in one of that name; raises InvalidName otherwise."""
+    if namespace in KINDS or ".." in namespace or not _PART.fullmatch(namespace):
+        raise InvalidName(
+            f"namespace {namespace!r} is not allowed",
+            "letters, digits, '.', '_' and '-', starting and ending with a letter or digit",
+        )
+    return namespace
+
+
 def check_branch(name: str) -> str:
     """Returns `name` if a branch may be called so; raises InvalidName otherwise."""
     check_revision(name)

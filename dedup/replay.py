@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..store.catalogue import Catalogue
+from ..store.quotas import Limits
 from ..store.refs import commits_of, is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
 from ..store.tokens import TokenRow
-from .entries import AnyEntry, Entry, RefChange, TokenChange, Visibility
+from .entries import AnyEntry, Entry, QuotaChange, RefChange, TokenChange, Visibility
 
 # A ref by its kind, "branch" or "tag", and its name.
 Ref = tuple[str, str]
@@ -33,11 +34,14 @@ class Replay:
     repos: dict[str, RepoState] = field(default_factory=dict)
     deleted: dict[str, tuple[float, RepoState]] = field(default_factory=dict)
     tokens: dict[str, TokenRow] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
 
     def take(self, entry: AnyEntry) -> None:
         """Takes in one more entry."""
         if isinstance(entry, TokenChange):
             self.tokens[entry.row.id] = entry.row
+        elif isinstance(entry, QuotaChange):
+            self.limits[entry.namespace] = entry.limits
         elif isinstance(entry, Entry) and entry.commit is None:
             state = self.repos.pop(entry.repo, None)
             if state is not None and state.commits:

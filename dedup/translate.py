@@ -8,9 +8,22 @@ from contextlib import contextmanager
 
 from ..codecs.errors import FrameError, UnsupportedFrame
 from ..store import errors as store
-from .errors import AccessRefused, Conflict, Corrupt, StorageFull, Unreachable, VaultError
+from .errors import (
+    AccessRefused,
+    Conflict,
+    Corrupt,
+    QuotaExceeded,
+    StorageFull,
+    Unreachable,
+    VaultError,
+)
 
 _KINDS: tuple[tuple[type[store.StoreError], type[VaultError], str | None], ...] = (
+    (
+        store.QuotaExceeded,
+        QuotaExceeded,
+        "delete repos that are not needed, or ask the operator for more",
+    ),
     (store.StorageFull, StorageFull, "free some space and run the same command again"),
     (store.Unavailable, Unreachable, "try again later"),
     (store.AccessDenied, AccessRefused, "check the credentials and permissions"),

@@ -21,6 +21,7 @@ from .listing import file_totals, repo_rows
 from .migrate import OnStep
 from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
+from .quotas import charge_commit, forget_usage
 from .refs import check_head, hold_repo, move_branch, tagged_commit
 from .rows import (
     CommitRow,
@@ -152,18 +153,21 @@ class Catalogue(Database):
         it stores is relied on by nobody else before, and never stored for what does not happen.
         `hashes` are those of files. Raises NotFound when a chunk, or a base of one, is gone, unless
         it may be `partial`, and with `exact` Superseded unless the branch is where the commit's
-        parent says.
+        parent says; QuotaExceeded for an entry still to be written that takes more than is left.
         """
         with self.writing() as connection:
             hold_store(connection)
             if isinstance(key, str) and not self.take_entry(connection, key):
                 return
-            self.add_once(connection, repos, [{"name": row.repo}])
+            made = self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = hold_repo(connection, row.repo)
             publish = self.make_entry(connection, key)
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
+            # What the journal says has happened, whatever it takes.
+            enforce = not isinstance(key, str)
+            charge_commit(connection, row.repo, entries, uses, new_repo=bool(made), enforce=enforce)
             commit_id = insert_commit(connection, repo_id, row, entries, uses, partial=partial)
             if moves:
                 move_branch(connection, repo_id, row.branch, commit_id)
@@ -198,6 +202,7 @@ class Catalogue(Database):
                 others = commits.c.repo_id.in_(mine) & commits.c.oid.not_in(keep)
                 gone = delete(commits).where(others)
             connection.execute(gone)
+            forget_usage(connection, repo)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
             publish()
 

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select
 from .database import Database
 from .errors import NotFound
 from .needs import hold_bases, hold_store
+from .quotas import forget_usage
 from .rows import CommitRow, FileRow, batches
 from .schema import chunks, commit_chunks, commits, files, repos
 
@@ -68,6 +69,7 @@ def complete_commit(
         commit_id = connection.scalar(mine.with_for_update(of=commits))
         if commit_id is None:
             raise NotFound("the commit was deleted meanwhile")
+        forget_usage(connection, row.repo)
         left_files, left_uses = _left_out(connection, commit_id, entries, uses) or ([], {})
         _add_files(connection, commit_id, left_files)
         _add_uses(connection, commit_id, left_uses)

@@ -12,6 +12,7 @@ class StoreError(Exception):
         ├── NotFound           name the missing object; asking again does not help
         ├── Unavailable        try again later: the network, an overloaded server, a timeout
         ├── StorageFull        free space, then try again
+        │   └── QuotaExceeded      take something away, or ask for more
         ├── AccessDenied       change credentials or permissions, then try again
         ├── NoSuchStore        make the bucket or folder, or correct the address
         ├── CorruptObject      repair: what is stored is not what was written
@@ -36,6 +37,10 @@ class Unavailable(StoreError):
 
 class StorageFull(StoreError):
     """No space, quota used up, or a file larger than the place allows."""
+
+
+class QuotaExceeded(StorageFull):
+    """A namespace would have more than it may. The message says of what."""
 
 
 class AccessDenied(StoreError):

@@ -221,7 +221,8 @@ received = Table(
 )
 
 # What a namespace may take and use at most (store/quotas.py); NULL: as much as it likes. `used_…`
-# are what its commits take now, NULL where that is to be added up anew.
+# are what its commits take now, NULL where that is to be added up anew. `entry` is the key of the
+# journal entry that set the limits; where they were taken away, all are NULL.
 quotas = Table(
     "quotas",
     metadata,
@@ -232,6 +233,7 @@ quotas = Table(
     Column("in_flight", BigInteger, nullable=True),
     Column("requests_per_minute", Integer, nullable=True),
     Column("cpu_seconds_per_minute", Integer, nullable=True),
+    Column("entry", String(120), nullable=False),
     Column("used_stored", BigInteger, nullable=True),
     Column("used_logical", BigInteger, nullable=True),
     Column("used_repos", Integer, nullable=True),

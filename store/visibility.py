@@ -34,13 +34,17 @@ class Scope:
         if self.everything:
             return true()
         public = [repos.c.public] if self.public else []
-        return or_(false(), *self._own(), *public)
+        return or_(self.owns(repos.c.name), *public)
 
-    def _own(self) -> Iterator[Any]:
+    def owns(self, name: Any) -> Any:
+        """Returns the condition that a column holds the name of a repo of the namespaces."""
+        return or_(false(), *self._own(name))
+
+    def _own(self, name: Any) -> Iterator[Any]:
         for namespace in self.namespaces:
             for prefix in namespace_prefixes(namespace):
                 # Not LIKE, which takes upper case for lower in SQLite.
-                yield func.substr(repos.c.name, 1, len(prefix)) == prefix
+                yield func.substr(name, 1, len(prefix)) == prefix
 
 
 EVERYTHING = Scope(everything=True)

@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("in_flight", sa.BigInteger(), nullable=True),
         sa.Column("requests_per_minute", sa.Integer(), nullable=True),
         sa.Column("cpu_seconds_per_minute", sa.Integer(), nullable=True),
+        sa.Column("entry", sa.String(length=120), nullable=False),
         sa.Column("used_stored", sa.BigInteger(), nullable=True),
         sa.Column("used_logical", sa.BigInteger(), nullable=True),
         sa.Column("used_repos", sa.Integer(), nullable=True),
