@@ -23,6 +23,7 @@ from ..store.repo_names import namespace_of
 from ..store.tokens import has_tokens
 from ..store.visibility import Scope
 from .errors import Unauthorized
+from .quotas import Quotas
 from .tokens import recognise
 
 if TYPE_CHECKING:
@@ -132,7 +133,31 @@ def caller_of(request: HTTPConnection) -> Caller:
     if found is None:
         state = request.app.state
         found = request.state.caller = state.gate.caller(state.vault, request.headers)
+        if found.role is not None and found.namespace is not None:
+            quotas_of(request).count_request(found.namespace)
     return found
+
+
+def quotas_of(request: HTTPConnection) -> Quotas:
+    """Returns what holds callers to the quotas of the application's vault."""
+    state = request.app.state
+    quotas: Quotas | None = getattr(state, "quotas", None)
+    if quotas is None or quotas.vault is not state.vault:
+        quotas = state.quotas = Quotas(state.vault, state.settings.reserve_bytes)
+    return quotas
+
+
+def upload_namespace(request: HTTPConnection, repo: str | None = None) -> str | None:
+    """Returns the namespace that a body is counted for: that of the `repo` it is for, else of the
+    caller's token; None where there is neither."""
+    repo = repo or request.path_params.get("repo")
+    if repo is None:
+        return caller_of(request).namespace
+    namespace = namespace_of(repo)
+    if getattr(request.state, "caller", None) is None:
+        # The address was signed for the repo: there is no token whose requests are counted.
+        quotas_of(request).count_request(namespace)
+    return namespace
 
 
 def require_read(request: HTTPConnection, repo: str) -> Caller:

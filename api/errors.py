@@ -11,6 +11,7 @@ people read the message.
 from __future__ import annotations
 
 import errno
+import math
 from typing import Any
 
 from ..dedup import errors as kinds
@@ -47,6 +48,16 @@ class Overloaded(Unreachable):
     code = "overloaded"
 
 
+class RateExceeded(Busy):
+    """A namespace asks for more than its quota allows; `retry_seconds` until it may again."""
+
+    code = "rate_exceeded"
+
+    def __init__(self, message: str, retry_seconds: float = 1.0) -> None:
+        super().__init__(message, "try again later, or ask the operator for more")
+        self.retry_seconds = retry_seconds
+
+
 class RangeNotSatisfiable(InvalidInput):
     """A Range header that asks for bytes beyond the end; `size` is the length there is."""
 
@@ -78,6 +89,8 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.Conflict: 409,
     kinds.Unreachable: 503,
     kinds.StorageFull: 507,
+    # The same request fails until something is deleted: clients try 5xx again for minutes.
+    kinds.QuotaExceeded: 413,
     kinds.AccessRefused: 403,
     Unauthorized: 401,
     Busy: 429,
@@ -91,6 +104,11 @@ _MAX_MESSAGE = 2000
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def retry_seconds(error: VaultError) -> int:
+    """Returns after how many seconds a request that met this error is worth sending again."""
+    return math.ceil(getattr(error, "retry_seconds", 1.0))
 
 
 def http_status(kind: type[VaultError]) -> int:

@@ -36,6 +36,7 @@ from .errors import (
     Unauthorized,
     error_body,
     http_status,
+    retry_seconds,
 )
 from .hub.router import hub_routes, unknown_route
 from .logs import RequestLog
@@ -153,7 +154,7 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
     if isinstance(error, RangeNotSatisfiable):
         headers = {"Content-Range": f"bytes */{error.size}"}
     if isinstance(error, Busy | Overloaded):
-        headers = {"Retry-After": "2"}
+        headers = {"Retry-After": str(retry_seconds(error))}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": CHALLENGE}
     return _error(status, error.code, error.message, error.hint, headers)

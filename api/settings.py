@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 INGEST = ("background", "inline")
 """When uploads of foreign clients are coded: behind their back, or before they are answered."""
 
+# The catalogue's database and its log go on growing when uploads are refused.
+RESERVE_BYTES = 256 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -34,7 +37,8 @@ class ConnectionLimits:
 class ServerSettings:
     """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
     longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
-    `download_bytes` of memory together."""
+    `download_bytes` of memory together. Nothing is taken in that would leave less than
+    `reserve_bytes` of free disk."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
@@ -42,3 +46,4 @@ class ServerSettings:
     part_bytes: int = 128 << 20
     download_bytes: int = 1 << 30
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    reserve_bytes: int = RESERVE_BYTES

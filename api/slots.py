@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from ..store.cancel import check_cancelled
 from ..store.repo_names import namespace_of
-from .access import caller_of
+from .access import caller_of, quotas_of
 from .connections import client_key
 from .errors import Overloaded
 
@@ -146,7 +146,13 @@ async def run_checked(
     namespace, a token, or an address. `repo`: where the request was signed for that and has no
     token. Raises as Slots.run."""
     caller = f"namespace {namespace_of(repo)}" if repo else caller_key(request)
-    return await slots_of(request).run(caller, work, *args)
+    namespace = namespace_of(repo) if repo else caller_of(request).namespace
+
+    def count_and_work() -> _T:
+        with quotas_of(request).checking(namespace) if namespace else nullcontext():
+            return work(*args)
+
+    return await slots_of(request).run(caller, count_and_work)
 
 
 def caller_key(request: Request) -> str:

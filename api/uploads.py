@@ -16,7 +16,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ..dedup.errors import VaultError
+from .access import quotas_of, upload_namespace
 from .errors import TooLarge, from_os_error
+from .quotas import Body
 
 _PREFIX = "upload-"
 
@@ -31,17 +33,24 @@ _log = logging.getLogger("weightvault.api")
 
 
 @asynccontextmanager
-async def received_file(request: Request, folder: Path, limit: int) -> AsyncIterator[Path]:
+async def received_file(
+    request: Request, folder: Path, limit: int, *, repo: str | None = None
+) -> AsyncIterator[Path]:
     """Gives the request's body as a temporary file in `folder`, removed on every way out.
 
-    Raises TooLarge beyond `limit` bytes, StorageFull when the disk is, ClientDisconnect when the
-    client goes away.
+    `repo`: what it is for, where neither the path nor the caller's token says. Raises TooLarge
+    beyond `limit` bytes, StorageFull when the disk is, QuotaExceeded when the namespace has enough
+    on its way, ClientDisconnect when the client goes away.
     """
     check_announced(request, limit)
     path = await run_in_threadpool(_new_file, folder)
+    body: Body | None = None
     try:
         try:
-            await _write_body(request, path, limit)
+            namespace = await run_in_threadpool(upload_namespace, request, repo)
+            begin = quotas_of(request).begin_body
+            body = await run_in_threadpool(begin, namespace, _announced_bytes(request) or 0)
+            await _write_body(request, path, limit, body)
         except VaultError:
             await drain(request, limit)
             raise
@@ -49,6 +58,8 @@ async def received_file(request: Request, folder: Path, limit: int) -> AsyncIter
     finally:
         # Not awaited: a cancelled request could not wait for it, and unlink is quick.
         path.unlink(missing_ok=True)
+        if body is not None:
+            body.end()
 
 
 async def received_bytes(request: Request, limit: int) -> bytes:
@@ -63,9 +74,14 @@ async def received_bytes(request: Request, limit: int) -> bytes:
 
 def check_announced(request: Request, limit: int) -> None:
     """Raises TooLarge, before anything is read, if the body is announced to exceed `limit`."""
+    announced = _announced_bytes(request)
+    if announced is not None:
+        _check_size(announced, limit)
+
+
+def _announced_bytes(request: Request) -> int | None:
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal():
-        _check_size(int(announced), limit)
+    return int(announced) if announced.isascii() and announced.isdecimal() else None
 
 
 async def drain(request: Request, limit: int) -> None:
@@ -105,12 +121,13 @@ def _new_file(folder: Path) -> Path:
     return Path(name)
 
 
-async def _write_body(request: Request, path: Path, limit: int) -> None:
+async def _write_body(request: Request, path: Path, limit: int, body: Body) -> None:
     size = 0
     with path.open("wb", buffering=0) as file:
         async for data in _gathered(request):
             size += len(data)
             _check_size(size, limit)
+            await run_in_threadpool(body.count, size)
             await run_in_threadpool(_write_all, file, data)
 
 

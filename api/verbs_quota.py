@@ -14,7 +14,8 @@ from .options import BytesType, verb
 if TYPE_CHECKING:
     from ..dedup.quotas import Quota
 
-_NONE = "none"
+# How an option says that there shall be no limit.
+_NONE, _NO_LIMIT = "none", -1
 # As store.quotas.Limits has them, which takes a catalogue to import.
 _BYTES = ("stored", "logical", "in_flight")
 _COUNTS = ("repos", "requests_per_minute", "cpu_seconds_per_minute")
@@ -37,10 +38,10 @@ class LimitType(click.ParamType):
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> object:
-        """Returns it as a whole number, or as `none`."""
+    ) -> int:
+        """Returns it as a whole number, negative for none."""
         if value == _NONE:
-            return _NONE
+            return _NO_LIMIT
         return int(self._kind.convert(value, param, ctx))
 
 
@@ -66,7 +67,7 @@ def quota() -> None:
 @verb("set")
 @click.argument("namespace")
 @_limit_options
-def set_quota(session: Session, namespace: str, **limits: int | str | None) -> None:
+def set_quota(session: Session, namespace: str, **limits: int | None) -> None:
     """Set limits of NAMESPACE: those that are given; `none` takes one away."""
     from ..dedup.quotas import describe_quota, find_limits, set_limits
     from ..store.quotas import Limits
@@ -75,7 +76,7 @@ def set_quota(session: Session, namespace: str, **limits: int | str | None) -> N
     if not given:
         raise click.UsageError("give at least one limit, such as --stored 10G")
     with session.open_local() as vault:
-        changed = {name: None if limit == _NONE else limit for name, limit in given.items()}
+        changed = {n: None if limit == _NO_LIMIT else limit for n, limit in given.items()}
         wanted = Limits(**(asdict(find_limits(vault, namespace)) | changed))
         set_limits(vault, namespace, wanted)
         found = describe_quota(vault, namespace)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 import click
 
 from ..dedup.errors import InvalidInput
 from . import config
 from .console import Session
-from .options import verb
+from .options import BytesType, verb
 
 
 @verb("serve")
@@ -27,6 +28,12 @@ from .options import verb
     "--anonymous-reads",
     type=click.Choice(("none", "public", "all")),
     help="What those without a token may read, once there are tokens.  [default: none]",
+)
+@click.option(
+    "--reserve",
+    type=BytesType(),
+    metavar="BYTES",
+    help="Free disk that uploads must leave, so that the server can go on.  [default: 256M]",
 )
 @click.option(
     "--log-format",
@@ -55,6 +62,7 @@ def serve(
     host: str,
     port: int,
     anonymous_reads: str | None,
+    reserve: float | None,
     log_format: str | None,
     max_connections: int | None,
     max_connections_per_client: int | None,
@@ -77,6 +85,8 @@ def serve(
 
     limits = config.connection_limits(max_connections, max_connections_per_client, trusted_proxy)
     settings = config.server_settings(anonymous_reads, limits)
+    if reserve is not None:
+        settings = replace(settings, reserve_bytes=int(reserve))
     listener = serving.listen(host, port)
     vault = config.open_local_vault(session.url, session.catalogue)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from ..store import quotas
 from ..store.quotas import LIMIT_NAMES, Limits, Usage, list_limits, read_usage, sum_in_flight
 from .entries import QuotaChange
 from .errors import InvalidInput
@@ -38,7 +39,7 @@ def set_limits(vault: Repository, namespace: str, limits: Limits) -> None:
 def find_limits(vault: Repository, namespace: str) -> Limits:
     """Returns the limits of a namespace; one without a quota has none."""
     with store_errors():
-        return list_limits(vault.catalogue).get(namespace, Limits())
+        return quotas.find_limits(vault.catalogue, namespace)
 
 
 def describe_quota(vault: Repository, namespace: str) -> Quota:

@@ -101,6 +101,10 @@ class Backend(ABC):
     def delete(self, key: str) -> None:
         """Removes an object; does nothing where there is none."""
 
+    def free_bytes(self) -> int | None:
+        """Returns how many bytes there is room for; None where that is nobody's concern."""
+        return None
+
     def uncached(self) -> "Backend":
         """Returns what reads from where the objects really are: this, unless it is a cache."""
         return self

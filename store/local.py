@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -72,6 +73,9 @@ class LocalBackend(Backend):
             data = file.read(stop - start)
         resolve_range(key, start + len(data), start, stop)
         return data
+
+    def free_bytes(self) -> int | None:
+        return shutil.disk_usage(self.root if self.root.exists() else self.root.parent).free
 
     def size(self, key: str) -> int:
         with self._reading(key) as path:

@@ -65,6 +65,7 @@ class Usage:
     repos: int
 
 
+_LIMITS = [quotas.c[name] for name in LIMIT_NAMES]
 _USED = {name: quotas.c[f"used_{name}"] for name in ("stored", "logical", "repos")}
 _UNITS = {"stored": "bytes of distinct content", "logical": "bytes of files", "repos": "repos"}
 
@@ -84,11 +85,18 @@ def put_limits(catalogue: Database, namespace: str, limits: Limits, key: str) ->
         connection.execute(insert(quotas).values(values))
 
 
+def find_limits(catalogue: Database, namespace: str) -> Limits:
+    """Returns the limits of a namespace; one without a quota has none."""
+    query = select(*_LIMITS).where(quotas.c.namespace == namespace)
+    with catalogue.reading() as connection:
+        row = connection.execute(query).first()
+    return Limits(*row) if row else Limits()
+
+
 def list_limits(catalogue: Database) -> dict[str, Limits]:
     """Returns the limits of all namespaces that have any, by name."""
-    columns = [quotas.c[name] for name in LIMIT_NAMES]
     with catalogue.reading() as connection:
-        rows = connection.execute(select(quotas.c.namespace, *columns)).all()
+        rows = connection.execute(select(quotas.c.namespace, *_LIMITS)).all()
     found = {namespace: Limits(*limits) for namespace, *limits in sorted(map(tuple, rows))}
     return {namespace: limits for namespace, limits in found.items() if limits.any()}
 
@@ -153,7 +161,7 @@ def charge_commit(
         summed = _sum_usage(connection, namespace)
         now = Usage(summed.stored, summed.logical, summed.repos - grown.repos)
     if enforce:
-        _check(namespace, asdict(now), asdict(grown), row._mapping)
+        _check(namespace, asdict(now), asdict(grown), {name: row._mapping[name] for name in _USED})
     total = {name: asdict(now)[name] + asdict(grown)[name] for name in _USED}
     values = {_USED[name].name: size for name, size in total.items()}
     connection.execute(update(quotas).where(mine).values(values))
@@ -167,7 +175,10 @@ def forget_usage(connection: Connection, repo: str) -> None:
 
 
 def _check(
-    namespace: str, used: Mapping[str, int], grown: Mapping[str, int], limits: Mapping[str, Any]
+    namespace: str,
+    used: Mapping[str, int],
+    grown: Mapping[str, int],
+    limits: Mapping[str, int | None],
 ) -> None:
     for name, unit in _UNITS.items():
         most = limits[name]

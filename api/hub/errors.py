@@ -13,7 +13,16 @@ from starlette.responses import Response
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
 from ...dedup.history import StaleParent
-from ..errors import Busy, Overloaded, RangeNotSatisfiable, Unauthorized, cut_message, http_status
+from ..errors import (
+    Busy,
+    Overloaded,
+    RangeNotSatisfiable,
+    RateExceeded,
+    Unauthorized,
+    cut_message,
+    http_status,
+    retry_seconds,
+)
 
 _log = logging.getLogger("weightvault.api")
 
@@ -21,6 +30,8 @@ _CODES: dict[type[VaultError], str] = {
     kinds.RepoNotFound: "RepoNotFound",
     kinds.RevisionNotFound: "RevisionNotFound",
     kinds.EntryNotFound: "EntryNotFound",
+    kinds.QuotaExceeded: "QuotaExceeded",
+    RateExceeded: "RateExceeded",
 }
 COMMIT_HEADER = "X-Repo-Commit"
 
@@ -72,7 +83,7 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
         text = error.message
         headers["WWW-Authenticate"] = 'Bearer realm="weightvault"'
     if isinstance(error, Busy | Overloaded):
-        headers["Retry-After"] = "1"
+        headers["Retry-After"] = str(retry_seconds(error))
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size}"
     if isinstance(error, kinds.ChunksMissing):

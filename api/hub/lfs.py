@@ -20,12 +20,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...dedup.collect import UPLOADS
-from ...dedup.errors import EntryNotFound
+from ...dedup.errors import EntryNotFound, QuotaExceeded
 from ...dedup.incoming import StagedFile
 from ...dedup.translate import store_errors
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
-from ..access import require_read, require_write
+from ...store.repo_names import namespace_of
+from ..access import quotas_of, require_read, require_write
 from ..content import ranged
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
@@ -94,6 +95,10 @@ def _upload_line(
         if found.size != item.size:
             return line | _line_error(422, f"{item.oid} has {found.size} bytes, not {item.size}")
         return line
+    try:
+        _require_quota(request, hub, repo, item)
+    except QuotaExceeded as error:
+        return line | _line_error(507, error.message)
     actions: dict[str, Any] = {"verify": {"href": f"{_lfs_url(request)}/verify"}}
     # Long ones in parts; where one of a batch is, the others are, too, as the answer is for all.
     parts = in_parts and item.size > hub.settings.multipart_bytes
@@ -103,6 +108,15 @@ def _upload_line(
     if authorization := request.headers.get("authorization"):
         actions["verify"]["header"] = {"Authorization": authorization}
     return line | {"authenticated": True, "actions": actions}
+
+
+def _require_quota(request: Request, hub: Hub, repo: str, item: _Object) -> None:
+    """Raises QuotaExceeded for a file that the repo's namespace has no room for."""
+    namespace = namespace_of(repo)
+    if quotas_of(request).limits_of(namespace).any() and not hub.incoming.find(
+        item.sha256, lambda name: namespace_of(name) == namespace
+    ):
+        quotas_of(request).require_file(namespace, item.size)
 
 
 def _put_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[str, Any]:
@@ -152,7 +166,7 @@ async def put_object(request: Request) -> Response:
 async def put_part(request: Request) -> Response:
     """PUT /{git}/info/lfs/parts/{oid}/{number}: a part of a long file."""
     hub = await run_in_threadpool(hub_of, request)
-    _, _, size, upload, part = _claims(request, hub, _UPLOAD, 5)
+    repo, _, size, upload, part = _claims(request, hub, _UPLOAD, 5)
     number = request.path_params["number"]
     if not re.fullmatch(r"[1-9][0-9]{0,4}", number) or int(number) > -(-size // part):
         raise HubError(404, f"there is no part {number[:20]}")
@@ -165,6 +179,9 @@ async def put_part(request: Request) -> Response:
         def keep() -> None:
             with store_errors():
                 hub.vault.backend.put_file(_part_key(upload, int(number)), path)
+            # Until the last one is there nothing else knows of it.
+            quotas = quotas_of(request)
+            quotas.keep_part(namespace_of(repo), upload, int(number), expected)
 
         await run_in_threadpool(keep)
     return Response(headers={"ETag": f'"{upload}-{number}"'})
@@ -175,7 +192,9 @@ async def complete(request: Request) -> Response:
     await received_bytes(request, _MOST_JSON_BYTES)
     hub = await run_in_threadpool(hub_of, request)
     claims = _claims(request, hub, _UPLOAD, 5)
-    return await run_checked(request, _complete, hub, claims, repo=claims[0])
+    answer = await run_checked(request, _complete, hub, claims, repo=claims[0])
+    quotas_of(request).drop_parts(namespace_of(claims[0]), claims[3])
+    return answer
 
 
 def _complete(hub: Hub, claims: list[Any]) -> Response:

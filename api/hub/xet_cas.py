@@ -62,7 +62,7 @@ async def add_xorb(request: Request) -> Response:
         return uploads.add_xorb(uploads.find_generation(grant.generation), digest, path)
 
     scratch = request.app.state.vault.scratch
-    async with received_file(request, scratch, MAX_SERIALISED_BYTES) as path:
+    async with received_file(request, scratch, MAX_SERIALISED_BYTES, repo=grant.repo) as path:
         new = await run_checked(request, add, path, repo=grant.repo)
     return JSONResponse({"was_inserted": new})
 
@@ -98,7 +98,9 @@ def find_chunk(request: Request) -> Response:
 async def add_shard(request: Request) -> Response:
     """POST v1/shards: puts the files of a shard together, and answers when they are durable."""
     grant, uploads, state = check_write_token(request), uploads_of(request), request.app.state
-    async with received_file(request, state.vault.scratch, MAX_SHARD_BYTES) as path:
+    async with received_file(
+        request, state.vault.scratch, MAX_SHARD_BYTES, repo=grant.repo
+    ) as path:
         work = partial(_add_shard, uploads, grant, path, lambda: None)
         await run_checked(request, work, repo=grant.repo)
     return JSONResponse({"result": 1})
@@ -109,7 +111,7 @@ async def add_shard_telling(request: Request) -> Response:
     dead. The last line has the outcome."""
     grant, uploads, state = check_write_token(request), uploads_of(request), request.app.state
     async with AsyncExitStack() as stack:
-        receiving = received_file(request, state.vault.scratch, MAX_SHARD_BYTES)
+        receiving = received_file(request, state.vault.scratch, MAX_SHARD_BYTES, repo=grant.repo)
         path = await stack.enter_async_context(receiving)
         work = partial(_add_shard, uploads, grant, path)
         running = partial(run_checked, request, work, repo=grant.repo)
