@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from ..dedup.alone import read_alone
 from ..dedup.chunks import Buffer
+from ..dedup.errors import InvalidInput
 from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
 from ..dedup.vault import Snapshot
 from .access import caller_of
@@ -66,6 +67,9 @@ def read_frames(
     that revision, and bases of its deltas, are given; with a token that does not read all repos,
     no bases, and raw frames only. A failure on the way breaks the connection.
     """
+    if len(set(digests)) != len(digests):
+        # Each may be 32 MiB long, and its digest takes 67 bytes to ask for.
+        raise InvalidInput("a chunk is asked for twice", "ask for each once")
     fetch = vault.read_frames if caller_of(request).reads_all else partial(read_alone, vault)
     body = FramesBody(partial(fetch, repo, revision), digests)
     return BytesStream(body.read, 0, None)

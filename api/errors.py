@@ -82,6 +82,7 @@ _STATUS: dict[type[VaultError], int] = {
     VaultError: 500,
     kinds.InvalidInput: 400,
     TooLarge: 413,
+    kinds.TooExpensive: 413,
     RangeNotSatisfiable: 416,
     kinds.Missing: 404,
     # The commit would succeed after another upload: the request clashes with the present state.

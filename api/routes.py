@@ -6,6 +6,7 @@ slashes. Plain functions run in worker threads, so that a slow disk holds up nob
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -150,7 +151,7 @@ async def add_pack(
 ) -> AddedSchema:
     """Takes in frames, as one pack. Every frame is decoded and hashed before this answers."""
     async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
-        added = await run_checked(request, vault.add_pack, path, name)
+        added = await run_checked(request, partial(vault.add_pack, bounded=True), path, name)
     request.app.state.metrics.frames_added.inc(added)
     return AddedSchema(added=added)
 
@@ -189,7 +190,7 @@ async def commit(
     def parse_and_commit() -> CommitSchema:
         if base is not None:
             require_read(request, check_repo(base))
-        made = vault.commit(repo, branch, parse_manifest(body), base=base)
+        made = vault.commit(repo, branch, parse_manifest(body), base=base, bounded=True)
         return CommitSchema.model_validate(made)
 
     return await run_checked(request, parse_and_commit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from threading import Lock
 
 from ..codecs.errors import FrameError
 from ..codecs.frame import FrameHeader, parse_header
+from ..store.cancel import check_cancelled
 from .background import Background, result_of
 from .coding import decode_range, decode_tensor
 from .errors import ChunksMissing, Corrupt
@@ -42,6 +43,11 @@ class Slice:
     use: ChunkUse
     start: int
     stop: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the chunk."""
+        return self.start == 0 and self.stop == self.use.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +142,22 @@ class ChunkReader:
 
     def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
         batch, bases = self._with_bases(fetched)
+        # What a file repeats is decoded once, and let go of after its last use.
+        left = Counter(part.use.digest for part in batch.slices if part.is_whole)
+        held: dict[bytes, Buffer] = {}
         for part in batch.slices:
-            header, frame = batch.frames[part.use.digest]
-            base = bases[header.base_digest] if header.base_digest is not None else None
-            yield _decode_slice(frame, header, base, part)
+            check_cancelled()
+            digest = part.use.digest
+            raw = held.pop(digest, None) if part.is_whole else None
+            if raw is None:
+                header, frame = batch.frames[digest]
+                base = bases[header.base_digest] if header.base_digest is not None else None
+                raw = _decode_slice(frame, header, base, part)
+            if part.is_whole:
+                left[digest] -= 1
+                if left[digest]:
+                    held[digest] = raw
+            yield raw
 
     def _load_bases(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
         """Returns the raw bytes of bases by digest, fetching those that are not cached."""
@@ -186,14 +204,19 @@ class BaseCache:
 
 
 def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:
+    """Cuts slices into batches of distinct chunks of so many bytes: one that comes again at once is
+    fetched once."""
     batch: list[Slice] = []
+    sizes: dict[bytes, int] = {}
     total = 0
     for part in slices:
-        if batch and (total + part.use.size > batch_bytes or len(batch) >= BATCH_CHUNKS):
+        more = 0 if part.use.digest in sizes else part.use.size
+        if batch and (total + more > batch_bytes or len(batch) >= BATCH_CHUNKS):
             yield batch
-            batch, total = [], 0
+            batch, sizes, total, more = [], {}, 0, part.use.size
         batch.append(part)
-        total += part.use.size
+        sizes[part.use.digest] = part.use.size
+        total += more
     if batch:
         yield batch
 

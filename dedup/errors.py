@@ -6,7 +6,8 @@
     │   ├── InvalidName        a repo, revision or path that is not allowed
     │   ├── InvalidManifest    a manifest that does not add up
     │   ├── InvalidFrame       a frame that does not decode to its digest
-    │   └── InvalidUpload      what a client of another protocol sent does not add up
+    │   ├── InvalidUpload      what a client of another protocol sent does not add up
+    │   └── TooExpensive       out of proportion to the bytes that came with it: send these
     ├── Missing            what was asked for is not here
     │   ├── RepoNotFound, RevisionNotFound, EntryNotFound, TensorNotFound
     │   └── ChunksMissing      a commit names chunks that were never uploaded: push again
@@ -69,6 +70,12 @@ class InvalidUpload(InvalidInput):
     """Bytes of another protocol that are malformed or do not hash to what they are said to."""
 
     code = "invalid_upload"
+
+
+class TooExpensive(InvalidInput):
+    """What is asked for is out of proportion to the bytes that were sent for it."""
+
+    code = "too_expensive"
 
 
 class Missing(VaultError):

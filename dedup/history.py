@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..store.cancel import check_cancelled
 from ..store.refs import commits_of, is_public, list_tags
 from .entries import RefChange, Visibility
 from .errors import Conflict, EntryNotFound, RevisionNotFound
@@ -75,6 +76,10 @@ class StaleParent(Conflict):
     """The commit that a client built on is not the newest of the branch."""
 
     code = "stale_parent"
+
+
+# Files that were stored anew for one commit, however often it is tried.
+_Cuts = dict[tuple[bytes, int], FileEntry]
 
 
 class History:
@@ -190,9 +195,11 @@ class History:
         Changes that change nothing, and those that the newest commit has just made because the same
         client asked before, return that commit.
         """
+        cuts: _Cuts = {}
         for _ in range(_ATTEMPTS):
+            check_cancelled()
             head = self._head(repo, branch)
-            if self._was_made(head, changes, message, parent):
+            if self._was_made(head, changes, message, parent, cuts):
                 return head
             if parent not in (None, head.id):
                 raise StaleParent(
@@ -200,7 +207,7 @@ class History:
                     "look at what changed, then commit on top of it",
                 )
             before = self._vault.load_manifest(head.manifest)
-            after = self._apply(before, changes)
+            after = self._apply(before, changes, cuts)
             if after == before:
                 return head
             try:
@@ -220,7 +227,12 @@ class History:
         return make_commit(row)
 
     def _was_made(
-        self, head: Commit, changes: Sequence[Change], message: Message, parent: str | None
+        self,
+        head: Commit,
+        changes: Sequence[Change],
+        message: Message,
+        parent: str | None,
+        cuts: _Cuts,
     ) -> bool:
         """Says whether the branch's newest commit is what a client that got no answer asks again.
 
@@ -239,7 +251,7 @@ class History:
             self._vault.resolve(head.repo, head.parent).commit.manifest
         )
         try:
-            after = self._apply(before, changes)
+            after = self._apply(before, changes, cuts)
         except EntryNotFound:
             return False
         return manifest_name(pack_manifest(after)) == head.manifest
@@ -257,34 +269,42 @@ class History:
         known = sorted(hashes, key=lambda row: row.digest)
         return self._vault.commit_staged(repo, branch, manifest, parent, known, *told)
 
-    def _apply(self, before: Manifest, changes: Sequence[Change]) -> Manifest:
+    def _apply(self, before: Manifest, changes: Sequence[Change], cuts: _Cuts) -> Manifest:
         files = FileTree()
+        # What the chunks of each are cut at.
+        lengths = {entry.path: before.chunk_bytes for entry in before.files}
         for entry in before.files:
-            files.add(entry.path, self._cut(entry, before.chunk_bytes))
+            files.add(entry.path, entry)
         for change in changes:
             path = check_path(change.path.rstrip("/"))
             if isinstance(change, AddFile):
                 check_new_path(path)
-                entry = self._cut(change.file.entry, change.file.chunk_bytes)
-                files.add(path, replace(entry, path=path))
+                files.add(path, replace(change.file.entry, path=path))
+                lengths[path] = change.file.chunk_bytes
             elif not files.remove(path, folder=isinstance(change, DeleteFolder)):
                 kind = "folder" if isinstance(change, DeleteFolder) else "file"
                 raise EntryNotFound(f"A {kind} with this name doesn't exist: {path}")
-        listed = tuple(entry for _, entry in sorted(files.items()))
-        check_paths(entry.path for entry in listed)
+        found = sorted(files.items())
+        check_paths(path for path, _ in found)
+        # Last, as it may write a file anew.
+        listed = tuple(self._cut(entry, lengths[path], cuts) for path, entry in found)
         return Manifest(listed, CHUNK_BYTES)
 
-    def _cut(self, entry: FileEntry, chunk_bytes: int) -> FileEntry:
-        """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks."""
+    def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts) -> FileEntry:
+        """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks, unless
+        `cuts` has it."""
         runs = (s for s in entry.segments if not isinstance(s, Literal))
         if chunk_bytes == CHUNK_BYTES or all(s.size <= cut_bytes(s, chunk_bytes) for s in runs):
             return entry
-        with tempfile.TemporaryDirectory(prefix="cut-", dir=self._vault.scratch) as folder:
-            path = Path(folder, "file")
-            with path.open("wb") as file:
-                file.writelines(self._vault.read_entry(entry, chunk_bytes, 0, entry.size))
-            (staged,) = self._incoming.stage({entry.path: path})
-        return staged.entry
+        key = (entry.digest, chunk_bytes)
+        if key not in cuts:
+            with tempfile.TemporaryDirectory(prefix="cut-", dir=self._vault.scratch) as folder:
+                path = Path(folder, "file")
+                with path.open("wb") as file:
+                    file.writelines(self._vault.read_entry(entry, chunk_bytes, 0, entry.size))
+                (staged,) = self._incoming.stage({entry.path: path})
+            cuts[key] = staged.entry
+        return replace(cuts[key], path=entry.path)
 
     def _change_ref(
         self, repo: str, kind: str, name: str, target: str | None, message: str | None = None

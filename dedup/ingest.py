@@ -18,6 +18,7 @@ from ..store.rows import Location
 from .chunks import Buffer, ChunkReader
 from .coding import decode_tensor
 from .errors import InvalidFrame
+from .expansion import Locate, check_frames
 from .manifest import ChunkUse
 from .rooms import ROOMS
 from .segments import CHUNK_BYTES
@@ -28,12 +29,17 @@ from .sketchfile import Sketches
 _MAX_FRAME_BYTES = CHUNK_BYTES + 4096
 _READ_BYTES = 4 * 1024 * 1024
 
-Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
 StandAlone = Callable[[Collection[bytes]], set[bytes]]
 
 
 def check_pack(
-    path: Path, name: str, locate: Locate, stand_alone: StandAlone, reader: ChunkReader
+    path: Path,
+    name: str,
+    locate: Locate,
+    stand_alone: StandAlone,
+    reader: ChunkReader,
+    *,
+    bounded: bool = False,
 ) -> tuple[list[PackEntry], Sketches]:
     """Returns the entries of the pack in the file `path`, everything about them verified, and the
     sketches of what they decode to.
@@ -41,15 +47,22 @@ def check_pack(
     The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and base its entry
     states; a base is in the vault and has a frame of its own, there or in this pack. `locate`
     finds chunks of the vault, `stand_alone` says which have frames of their own, `reader` reads
-    them. Raises InvalidFrame naming what is wrong.
+    them. Raises InvalidFrame naming what is wrong; with `bounded`, TooExpensive before anything is
+    decoded.
     """
     sketches: Sketches = {}
     with path.open("rb") as file:
         if _hash_file(file) != name:
             raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
-        entries = _read_entries(file, path.stat().st_size)
+        size = path.stat().st_size
+        entries = _read_entries(file, size)
+        _check_entries(entries)
+        places = _find_bases(entries, locate, stand_alone)
+        if bounded:
+            check_frames(entries, size, places)
         # In the order of the deltas, so that the reader can fetch ahead, many at a time.
-        bases = reader.read(_base_uses(entries, locate, stand_alone))
+        deltas = (e.base_digest for e in entries if e.base_digest is not None)
+        bases = reader.read(ChunkUse(d, 0, places[d].raw_bytes, "U8") for d in deltas)
         for entry in entries:
             base = None if entry.base_digest is None else next(bases)
             raw = _check_frame(file, entry, base)
@@ -85,23 +98,35 @@ def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
         raise InvalidFrame(f"pack is not well-formed: {error}") from error
 
 
-def _base_uses(entries: list[PackEntry], locate: Locate, stand_alone: StandAlone) -> list[ChunkUse]:
-    """Returns the base of each delta; raises InvalidFrame unless it is here and may be one."""
-    bases = [e.base_digest for e in entries if e.base_digest is not None]
-    places = locate(set(bases)) if bases else {}
+def _check_entries(entries: list[PackEntry]) -> None:
+    """Raises InvalidFrame for chunks that are too long, and for one that comes twice."""
+    seen: set[bytes] = set()
+    for entry in entries:
+        if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
+            raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
+        if entry.digest in seen:
+            raise InvalidFrame(f"pack holds chunk {entry.digest.hex()} twice")
+        seen.add(entry.digest)
+
+
+def _find_bases(
+    entries: list[PackEntry], locate: Locate, stand_alone: StandAlone
+) -> dict[bytes, Location]:
+    """Returns where the bases of deltas are; raises InvalidFrame unless each is here and may be
+    one."""
+    bases = {e.base_digest for e in entries if e.base_digest is not None}
+    places = locate(bases) if bases else {}
     alone = {e.digest for e in entries if e.base_digest is None}
-    alone |= stand_alone(set(bases) - alone) if bases else set()
+    alone |= stand_alone(bases - alone) if bases else set()
     for base in bases:
         if base not in places:
             raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
         if base not in alone:
             raise InvalidFrame(f"the base {base.hex()} is a delta itself; deltas are one deep")
-    return [ChunkUse(base, 0, places[base].raw_bytes, "U8") for base in bases]
+    return places
 
 
 def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> memoryview:
-    if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
-        raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
     file.seek(entry.offset)
     frame = file.read(entry.frame_bytes)
     try:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..store.backend import Backend
+from ..store.cancel import check_cancelled
 from ..store.catalogue import Catalogue
 from ..store.commits import complete_commit
 from ..store.errors import NotFound
@@ -22,10 +23,11 @@ from .candidates import find_candidates, sketch_row
 from .chunks import ChunkReader
 from .entries import AnyEntry, Entry, commit_row, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidManifest
+from .expansion import check_files
 from .hashing import hash_file
 from .ingest import check_pack
 from .journal import apply_entry, catch_up, follow, write_entry
-from .manifest import Manifest, manifest_key, manifest_name, pack_manifest
+from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
 from .paths import check_new_paths
@@ -80,12 +82,13 @@ class Repository(VaultReader):
         with store_errors():
             return find_candidates(self.catalogue, sketches)
 
-    def add_pack(self, path: Path, name: str) -> int:
-        """See Vault.add_pack."""
+    def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
+        """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
         reader = ChunkReader(self._fetch_any)
         alone = partial(can_stand_alone, self.catalogue)
         with store_errors():
-            entries, sketches = check_pack(path, name, self.catalogue.locate, alone, reader)
+            locate = self.catalogue.locate
+            entries, sketches = check_pack(path, name, locate, alone, reader, bounded=bounded)
             put = partial(self.backend.put_file, pack_key(name), path)
             return self._add_pack(name, path.stat().st_size, entries, sketches, put)
 
@@ -98,9 +101,15 @@ class Repository(VaultReader):
             return self._add_pack(name, len(data), entries, sketches, put)
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        bounded: bool = False,
     ) -> Commit:
-        """See Vault.commit."""
+        """See Vault.commit. With `bounded` raises TooExpensive as expansion.py has it."""
         check_repo(repo)
         check_branch(branch)
         if base is not None:
@@ -116,7 +125,7 @@ class Repository(VaultReader):
                 return make_commit(head)
             self._check_chunks(manifest)
             try:
-                hashes = self._check_files(manifest)
+                hashes = self._check_files(manifest, bounded=bounded)
             except Corrupt:
                 # A collection may have come in between, which says what to do better.
                 self._check_chunks(manifest)
@@ -282,16 +291,26 @@ class Repository(VaultReader):
         if wrong:
             raise InvalidManifest(f"chunk {wrong[0].hex()} has another size than stated")
 
-    def _check_files(self, manifest: Manifest) -> list[HashRow]:
-        """Rebuilds and hashes every file that was not before: nobody's word is taken for it.
-        Returns what else they hash to."""
-        found: list[HashRow] = []
+    def _check_files(self, manifest: Manifest, *, bounded: bool) -> list[HashRow]:
+        """Rebuilds and hashes every file that was not before, each once: nobody's word is taken for
+        it. Returns what else they hash to."""
+        new: dict[bytes, FileEntry] = {}
         for entry in manifest.files:
-            known = (entry.digest, entry.recipe())
-            if self.catalogue.knows_file(*known) or knows_loose(self.catalogue, *known):
+            check_cancelled()
+            recipe = entry.recipe()
+            same = new.get(recipe)
+            if same is not None and same.digest != entry.digest:
+                raise InvalidManifest(f"{same.path!r} and {entry.path!r} cannot differ")
+            known = (entry.digest, recipe)
+            if same or self.catalogue.knows_file(*known) or knows_loose(self.catalogue, *known):
                 continue
-            hashes = hash_file(self._read(entry, manifest, 0, entry.size), entry.size)
-            if hashes.digest != entry.digest:
-                raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
-            found.append(hashes)
-        return found
+            new[recipe] = entry
+        if bounded:
+            check_files(new.values(), manifest.chunk_bytes, self.catalogue.locate)
+        return [self._hash_new(entry, manifest) for entry in new.values()]
+
+    def _hash_new(self, entry: FileEntry, manifest: Manifest) -> HashRow:
+        hashes = hash_file(self._read(entry, manifest, 0, entry.size), entry.size)
+        if hashes.digest != entry.digest:
+            raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
+        return hashes

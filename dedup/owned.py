@@ -58,14 +58,14 @@ class OwnedVault:
             places = readable_through(self._vault.catalogue, digests, self._scope)
         return [tuple(_through(places, candidates)) for candidates in found]
 
-    def add_pack(self, path: Path, name: str) -> int:
+    def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""
         entries = read_entries(path)
         bases = {e.base_digest for e in entries if e.base_digest is not None}
         for base in self._unknown(bases):
             # As of one that is not there.
             raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
-        self._vault.add_pack(path, name)
+        self._vault.add_pack(path, name, bounded=bounded)
         now, catalogue = time.time(), self._vault.catalogue
         alone = [e.digest for e in entries if e.base_digest is None]
         with store_errors():
@@ -75,7 +75,13 @@ class OwnedVault:
         return len(entries)
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        bounded: bool = False,
     ) -> Commit:
         """See Vault.commit."""
         digests = manifest.digests().keys()
@@ -84,7 +90,7 @@ class OwnedVault:
             raise ChunksMissing(
                 f"{len(unknown)} of {len(digests)} chunks were never uploaded", "push again"
             )
-        made = self._vault.commit(repo, branch, manifest, base=base)
+        made = self._vault.commit(repo, branch, manifest, base=base, bounded=bounded)
         with store_errors():
             strike_received(self._vault.catalogue, self._namespace, digests)
         return made

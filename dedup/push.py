@@ -19,6 +19,7 @@ from .bases import Lineage, choose_bases, find_base
 from .chunks import Buffer, ChunkReader
 from .coding import encode_into
 from .errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
+from .expansion import FREE_PACK_BYTES, USE_BYTES
 from .manifest import ChunkUse, Manifest
 from .names import check_branch, check_repo
 from .packing import add_frame
@@ -217,7 +218,8 @@ def _send(
             _PackSender(vault, Path(folder)) as sender,
         ):
             for job, raw, bases in _load(vault, jobs):
-                sender.add(encode_best(job.use, raw, bases, level))
+                work = len(raw) + max(map(len, bases.values()), default=0)
+                sender.add(encode_best(job.use, raw, bases, level), work)
                 progress.advance(job.use.size)
             return sender.finish()
     finally:
@@ -305,7 +307,7 @@ class _PackSender:
         self._worker = Background("send")
         self._pending: Future[None] | None = None
         self._writer: PackWriter | None = None
-        self._sent = 0
+        self._sent = self._work = 0
         self._count = 0
 
     def __enter__(self) -> _PackSender:
@@ -316,13 +318,19 @@ class _PackSender:
         if self._writer is not None:
             self._writer.abort()
 
-    def add(self, frame: Buffer) -> None:
-        """Adds a frame; sends the pack it fills up."""
+    def add(self, frame: Buffer, work: int) -> None:
+        """Adds a frame that decoding takes so many bytes of, its base's included; sends the pack it
+        fills up, and one that a server would find too expensive with it."""
+        work += USE_BYTES
+        if self._writer is not None and self._work + work > FREE_PACK_BYTES:
+            self._submit()
         if self._writer is None:
+            self._work = 0
             self._count += 1
             self._path = self._folder / f"{self._count}.pack"
             self._writer = PackWriter(self._path)
         add_frame(self._writer, frame)
+        self._work += work
         if self._writer.size >= PACK_BYTES:
             self._submit()
 

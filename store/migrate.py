@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert
 from . import schema
 from .errors import StoreError, UnsupportedFormat
 
-HEAD = "0009"
+HEAD = "0013"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452
@@ -59,7 +59,15 @@ def read_version(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection, found: str, may_migrate: bool, on_step: OnStep) -> None:
-    if found > HEAD:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    # Versions are made by several at once: their numbers tell no order.
+    if found not in {script.revision for script in scripts.walk_revisions()}:
         raise UnsupportedFormat(
             f"the catalogue has tables of version {found}; this weightvault knows {HEAD}"
         )
@@ -68,14 +76,8 @@ def _migrate(connection: Connection, found: str, may_migrate: bool, on_step: OnS
             f"the catalogue has tables of version {found}, not {HEAD}: stop all servers that use "
             "it and run `weightvault migrate`"
         )
-    from alembic import command
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    total = len([*ScriptDirectory.from_config(config).iterate_revisions(HEAD, found)])
+    total = len([*scripts.iterate_revisions(HEAD, found)])
     on_step(0, total)
     done = count(1)
     config.attributes["on_version"] = lambda **_: on_step(next(done), total)

@@ -274,6 +274,8 @@ xet_xorbs = Table(
     Column("chunks", Integer, nullable=False),
     Column("kept", Boolean, nullable=False),
     Column("used", Float, nullable=False),
+    # Of its serialised form; not known of those from before version 0013.
+    Column("sent", BigInteger),
     UniqueConstraint("generation_id", "hash"),
 )
 

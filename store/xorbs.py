@@ -41,13 +41,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class XorbRow:
-    """A xorb: its hash, raw bytes, number of chunks, and whether it is an object of its own."""
+    """A xorb: its hash, raw bytes, number of chunks, whether it is an object of its own, and the
+    bytes that it was sent as."""
 
     id: int
     hash: bytes
     bytes: int
     chunks: int
     kept: bool
+    sent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,16 @@ def find_xorbs(
 
 
 def add_xorb(
-    catalogue: Catalogue, generation: Generation, digest: bytes, size: int, count: int, now: float
+    catalogue: Catalogue,
+    generation: Generation,
+    digest: bytes,
+    size: int,
+    count: int,
+    sent: int,
+    now: float,
 ) -> None:
-    """Records a xorb whose chunks have just been stored."""
+    """Records a xorb whose `count` chunks, of `size` bytes that came as `sent`, have just been
+    stored."""
     same = (xet_xorbs.c.generation_id == generation.id) & (xet_xorbs.c.hash == digest)
     values = {
         "generation_id": generation.id,
@@ -138,6 +147,7 @@ def add_xorb(
         "chunks": count,
         "kept": True,
         "used": now,
+        "sent": sent,
     }
     with catalogue.writing() as connection:
         catalogue.add_once(connection, xet_xorbs, [values])
@@ -310,7 +320,8 @@ def _generation(catalogue: Catalogue, condition: Any) -> Generation | None:
 
 
 def _xorbs() -> Any:
-    return select(*(xet_xorbs.c[name] for name in XorbRow.__slots__))
+    *columns, sent = (xet_xorbs.c[name] for name in XorbRow.__slots__)
+    return select(*columns, func.coalesce(sent, xet_xorbs.c.bytes).label("sent"))
 
 
 def _touch(connection: Connection, ids: Collection[int], now: float) -> None:

@@ -39,6 +39,13 @@ _MEDIA_TYPE = "application/vnd.git-lfs+json"
 _SECONDS = 24 * 3600
 _MOST_JSON_BYTES = 1 << 20
 _MOST_OBJECTS = 1000
+# Addresses of parts in one answer, and of one file: each takes some 400 bytes. Parts of files that
+# would take more are longer.
+_MOST_PARTS = 10_000
+_MOST_PARTS_EACH = 1000
+_PART_STEP_BYTES = 1 << 20
+# Many times the longest file of a model; what is stated costs nothing.
+_MOST_BYTES = 1 << 44
 _READ_BYTES = 8 << 20
 _OID = re.compile(r"[0-9a-f]{64}")
 _UPLOAD, _DOWNLOAD = "lfs upload", "lfs download"
@@ -74,22 +81,22 @@ def _batch(request: Request, asked: dict[str, Any]) -> Response:
     offered = asked.get("transfers") or ["basic"]
     if not isinstance(offered, list):
         raise HubError(422, "transfers are a list of names")
-    in_parts = uploads and "multipart" in offered and _any_long(hub, wanted)
+    long = sum(item.size > hub.settings.multipart_bytes for item in wanted)
+    in_parts = uploads and "multipart" in offered and long > 0
     make = _upload_line if uploads else _download_line
-    lines = [make(request, hub, repo, item, in_parts) for item in wanted]
+    # Of each, where it is sent in parts.
+    most_parts = min(_MOST_PARTS_EACH, _MOST_PARTS // long) if in_parts else 0
+    lines = [make(request, hub, repo, item, most_parts) for item in wanted]
     transfer = "multipart" if in_parts else "basic"
     body = {"transfer": transfer, "objects": lines, "hash_algo": "sha256"}
     return JSONResponse(body, media_type=_MEDIA_TYPE)
 
 
-def _any_long(hub: Hub, wanted: list[_Object]) -> bool:
-    return any(item.size > hub.settings.multipart_bytes for item in wanted)
-
-
 def _upload_line(
-    request: Request, hub: Hub, repo: str, item: _Object, in_parts: bool
+    request: Request, hub: Hub, repo: str, item: _Object, most_parts: int
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"oid": item.oid, "size": item.size}
+    check_cancelled()
     found = hub.incoming.get(item.sha256, repo)
     if found is not None:
         if found.size != item.size:
@@ -101,10 +108,10 @@ def _upload_line(
         return line | _line_error(507, error.message)
     actions: dict[str, Any] = {"verify": {"href": f"{_lfs_url(request)}/verify"}}
     # Long ones in parts; where one of a batch is, the others are, too, as the answer is for all.
-    parts = in_parts and item.size > hub.settings.multipart_bytes
-    actions["upload"] = (
-        _parts_action(request, hub, repo, item) if parts else _put_action(request, hub, repo, item)
-    )
+    if most_parts and item.size > hub.settings.multipart_bytes:
+        actions["upload"] = _parts_action(request, hub, repo, item, most_parts)
+    else:
+        actions["upload"] = _put_action(request, hub, repo, item)
     if authorization := request.headers.get("authorization"):
         actions["verify"]["header"] = {"Authorization": authorization}
     return line | {"authenticated": True, "actions": actions}
@@ -124,8 +131,11 @@ def _put_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[st
     return {"href": f"{_lfs_url(request)}/objects/{item.oid}?token={token}", "expires_in": _SECONDS}
 
 
-def _parts_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[str, Any]:
-    part = hub.settings.part_bytes
+def _parts_action(
+    request: Request, hub: Hub, repo: str, item: _Object, most_parts: int
+) -> dict[str, Any]:
+    least = -(-item.size // most_parts)
+    part = max(hub.settings.part_bytes, -(-least // _PART_STEP_BYTES) * _PART_STEP_BYTES)
     token = _sign(hub, _UPLOAD, [repo, item.oid, item.size, uuid4().hex, part])
     url = f"{_lfs_url(request)}/parts/{item.oid}"
     count = -(-item.size // part)
@@ -138,9 +148,10 @@ def _parts_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[
 
 
 def _download_line(
-    request: Request, hub: Hub, repo: str, item: _Object, _in_parts: bool
+    request: Request, hub: Hub, repo: str, item: _Object, _most_parts: int
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"oid": item.oid, "size": item.size}
+    check_cancelled()
     found = hub.incoming.get(item.sha256, repo)
     if found is None:
         return line | _line_error(404, f"{repo} has no file {item.oid}")
@@ -296,8 +307,8 @@ def _object(item: Any) -> _Object:
         oid, size = str(item["oid"]), item["size"]
     except (KeyError, TypeError) as error:
         raise HubError(422, "an object has an oid and a size") from error
-    if not _OID.fullmatch(oid) or type(size) is not int or not 0 <= size < 1 << 50:
-        raise HubError(422, "an oid is a SHA-256, a size a number of bytes")
+    if not _OID.fullmatch(oid) or type(size) is not int or not 0 <= size <= _MOST_BYTES:
+        raise HubError(422, f"an oid is a SHA-256, a size a number of bytes up to {_MOST_BYTES}")
     return _Object(oid, size)
 
 

@@ -38,6 +38,7 @@ from ...store.xorbs import (
 )
 from ..chunks import Buffer
 from ..errors import ChunksMissing, Conflict, InvalidUpload
+from ..expansion import check_references
 from ..incoming import IncomingFiles
 from ..local import Repository
 from ..scrub import scrub_chunks
@@ -120,7 +121,8 @@ class XetUploads:
                 return False
             self._objects.put(generation, index, raw)
             now = self._now()
-            add_xorb(self._catalogue, generation, digest, index.size, len(index), now)
+            sizes = (index.size, len(index), path.stat().st_size)
+            add_xorb(self._catalogue, generation, digest, *sizes, now)
             marks = [chunk for chunk, _ in index.chunks() if _is_mark(chunk)]
             row = find_xorbs(self._catalogue, generation, [digest])[digest]
             add_marks(self._catalogue, row.id, marks)
@@ -147,13 +149,15 @@ class XetUploads:
         """Puts together the files of a shard and keeps them as loose files of `repo`; calls
         `on_file` after each.
 
-        Raises InvalidUpload where the shard lies; Conflict where it names chunks that are not
-        to be had, which ends the generation: only then do clients send them again.
+        Raises InvalidUpload where the shard lies; TooExpensive where its files repeat what was sent
+        too often; Conflict where it names chunks that are not to be had, which ends the generation:
+        only then do clients send them again.
         """
         assert namespace_of(repo) == generation.owner
         try:
             with store_errors():
                 self._require({xorb.hash for xorb in shard.xorbs()}, generation)
+                self._weigh(generation, shard)
                 for file in shard.files():
                     self._add_file(generation, repo, file)
                     on_file()
@@ -173,6 +177,20 @@ class XetUploads:
             if absent:
                 raise XorbLost(f"xorb {format_hash(absent[0])} is not here")
         return found
+
+    def _weigh(self, generation: Generation, shard: Shard) -> None:
+        """Raises TooExpensive unless the files of a shard are in proportion to the xorbs they are
+        made of. Sizes are taken as stated: each is looked at before anything is done for it."""
+        logical = chunks = 0
+        wanted: set[bytes] = set()
+        for file in shard.files():
+            check_cancelled()
+            for segment in file.segments():
+                logical += segment.size
+                chunks += max(0, segment.stop - segment.first)
+                wanted.add(segment.xorb)
+        sent = sum(row.sent for row in self._require(wanted, generation).values())
+        check_references(logical, chunks, sent)
 
     def _add_file(self, generation: Generation, repo: str, file: ShardFile) -> None:
         xorbs = self._require({segment.xorb for segment in file.segments()}, generation)

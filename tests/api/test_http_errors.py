@@ -18,6 +18,7 @@ STATUS = {
     "invalid_manifest": 400,
     "invalid_frame": 400,
     "too_large": 413,
+    "too_expensive": 413,
     "range_not_satisfiable": 416,
     "not_found": 404,
     "repo_not_found": 404,
