@@ -1,168 +1,66 @@
-"""Who asks, and what they may do: by the token of a request (tokens.py).
+"""Which rights a request needs: declared on each route, never found in its address.
 
-While no token was ever made, the server is open: whoever reaches it may do everything. From the
-first token on, a request needs one, and sees only repos that it allows; other repos are not there.
-Those without one see nothing, or public repos, or all of them, as the server is told.
+A *right* is a function of the request that raises unless its caller may do what the route is for.
+Every route names one, where it is declared; an application with a route that names none is not
+made (`require_rights`). So that no route can forget it, rights also refuse what the page of
+another site makes a browser send (origins.py).
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
-from fastapi import Request
-from starlette.datastructures import Headers
+from fastapi import Depends, FastAPI, Request
 from starlette.requests import HTTPConnection
 
 from ..dedup.errors import AccessRefused, RepoNotFound
+from ..dedup.incoming import Sees
 from ..dedup.translate import store_errors
 from ..store.refs import is_public, public_repos
-from ..store.repo_names import namespace_of
-from ..store.tokens import has_tokens
-from ..store.visibility import Scope
+from .callers import INVALID_CREDENTIALS, Caller, caller_of
 from .errors import Unauthorized
-from .quotas import Quotas
-from .tokens import recognise
+from .origins import refuse_foreign_pages
 
-if TYPE_CHECKING:
-    from ..dedup.incoming import Sees
-    from ..dedup.local_vault import LocalVault
-    from ..store.tokens import TokenRow
+Right = Callable[[Request], Any]
 
-ANONYMOUS_READS = ("none", "public", "all")
-"""What those without a token may read."""
-
-CHALLENGE = 'Basic realm="weightvault: a token as password", charset="UTF-8"'
-"""How a browser is told to ask for a token."""
-
-_OPEN_NAME = "local"
-_LIST = "/v1/repos"
-# What a push asks and sends before its commit; the endpoints go by what the caller may read.
-_PUSH = ("/v1/missing", "/v1/bases", "/v1/packs/")
+_HINT = "`weightvault token create` makes one"
+_RIGHTS: set[Any] = set()
+_DECLARED = "weightvault_right"
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sent a request. `role` is that of the token, None without one; `namespace` what it is
-    limited to; `reads` which repos are read besides: one of ANONYMOUS_READS. `token` is the name of
-    the token and `token_id` its id, for logs and for whose turn it is."""
+def right(check: Callable[[Request], object]) -> Right:
+    """Makes a right of a function that raises where it does not hold."""
 
-    name: str
-    role: str | None
-    namespace: str | None = None
-    reads: str = "none"
-    token: str | None = None
-    token_id: str | None = None
+    def declared(request: Request) -> None:
+        refuse_foreign_pages(request)
+        check(request)
 
-    @property
-    def scope(self) -> Scope:
-        """The repos that may be read."""
-        own = () if self.role is None or self.namespace is None else (self.namespace,)
-        return Scope(own, self.reads == "public", self.reads_all)
-
-    @property
-    def reads_all(self) -> bool:
-        """Whether every repo may be read."""
-        return self.reads == "all" or (self.role is not None and self.namespace is None)
-
-    def may_read(self, repo: str, public: bool | None) -> bool:
-        """Says whether a repo, public or not, may be read."""
-        return self.reads_all or self._owns(repo) or (bool(public) and self.reads == "public")
-
-    def may_write(self, repo: str) -> bool:
-        """Says whether a repo may be changed, made or deleted."""
-        return self.role in ("write", "admin") and (self.namespace is None or self._owns(repo))
-
-    def may_write_in(self, own: bool) -> bool:
-        """Whether anything may be changed: in the whole vault, or with `own` in a namespace."""
-        return self.role in ("write", "admin") and (own or self.namespace is None)
-
-    @property
-    def may_administer(self) -> bool:
-        """Whether what concerns the whole vault may be done."""
-        return self.role == "admin" and self.namespace is None
-
-    def _owns(self, repo: str) -> bool:
-        return self.role is not None and namespace_of(repo) == self.namespace
+    declared.__name__, declared.__doc__ = check.__name__, check.__doc__
+    _RIGHTS.add(declared)
+    return declared
 
 
-class Gate:
-    """Tells callers apart. `anonymous_reads` is one of ANONYMOUS_READS."""
-
-    def __init__(self, anonymous_reads: str = "none") -> None:
-        self.anonymous_reads = anonymous_reads
-        self._closed: set[int] = set()
-
-    def caller(self, vault: LocalVault, headers: Headers) -> Caller:
-        """Returns who sent these headers. Raises Unauthorized for a token that is none."""
-        if self._is_open(vault):
-            return Caller(_OPEN_NAME, "admin")
-        secret = _secret(headers.get("authorization", ""))
-        if secret is None:
-            return Caller("anonymous", None, reads=self.anonymous_reads)
-        row = recognise(vault, secret)
-        if row is None:
-            raise Unauthorized(
-                "Invalid credentials in Authorization header",
-                "`weightvault token create` makes a token",
-            )
-        return self.holder(row)
-
-    def holder(self, row: TokenRow) -> Caller:
-        """Returns who holds a token that is not revoked."""
-        reads = "public" if self.anonymous_reads == "none" else self.anonymous_reads
-        name = row.namespace or row.name
-        return Caller(name, row.role, row.namespace, reads, row.name, row.id)
-
-    def _is_open(self, vault: LocalVault) -> bool:
-        # Once there is a token, there always is one, revoked or not.
-        if id(vault.catalogue) in self._closed:
-            return False
-        with store_errors():
-            if not has_tokens(vault.catalogue):
-                return True
-        self._closed.add(id(vault.catalogue))
-        return False
+# What rights look at: the repo that a path names, or that an endpoint read from a body
 
 
-def caller_of(request: HTTPConnection) -> Caller:
-    """Returns who sent a request. Raises Unauthorized."""
-    found = getattr(request.state, "caller", None)
-    if found is None:
-        state = request.app.state
-        found = request.state.caller = state.gate.caller(state.vault, request.headers)
-        if found.role is not None and found.namespace is not None:
-            quotas_of(request).count_request(found.namespace)
-    return found
-
-
-def quotas_of(request: HTTPConnection) -> Quotas:
-    """Returns what holds callers to the quotas of the application's vault."""
-    state = request.app.state
-    quotas: Quotas | None = getattr(state, "quotas", None)
-    if quotas is None or quotas.vault is not state.vault:
-        quotas = state.quotas = Quotas(state.vault, state.settings.reserve_bytes)
-    return quotas
-
-
-def upload_namespace(request: HTTPConnection, repo: str | None = None) -> str | None:
-    """Returns the namespace that a body is counted for: that of the `repo` it is for, else of the
-    caller's token; None where there is neither."""
-    repo = repo or request.path_params.get("repo")
-    if repo is None:
-        return caller_of(request).namespace
-    namespace = namespace_of(repo)
-    if getattr(request.state, "caller", None) is None:
-        # The address was signed for the repo: there is no token whose requests are counted.
-        quotas_of(request).count_request(namespace)
-    return namespace
+def repo_in_path(request: HTTPConnection) -> str:
+    """Returns the repo that a request's path names."""
+    params = request.path_params
+    if "repo" in params:
+        return params["repo"]
+    parts = (params.get("kind"), params["namespace"], params["name"])
+    return "/".join(part for part in parts if part)
 
 
 def require_read(request: HTTPConnection, repo: str) -> Caller:
     """Returns the caller if they may read a repo. Raises RepoNotFound, as if there were none."""
     caller = caller_of(request)
+    return require_read_as(request, caller, repo)
+
+
+def require_read_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
+    """As `require_read`, of a caller that a grant stands for."""
     if not caller.reads_all:
         with store_errors():
             public = is_public(request.app.state.vault.catalogue, repo)
@@ -174,15 +72,19 @@ def require_read(request: HTTPConnection, repo: str) -> Caller:
 def require_write(request: HTTPConnection, repo: str) -> Caller:
     """Returns the caller if they may change a repo. Raises RepoNotFound where they may not even
     read it, Unauthorized without a token, else AccessRefused."""
-    caller = caller_of(request)
+    return require_write_as(request, caller_of(request), repo)
+
+
+def require_write_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
+    """As `require_write`, of a caller that a grant stands for."""
     if caller.may_write(repo):
         return caller
     if caller.role is None:
-        raise Unauthorized(f"changing {repo} needs a token", "`weightvault token create` makes one")
-    if caller.namespace in (None, namespace_of(repo)):
+        raise Unauthorized(f"changing {repo} needs a token", _HINT)
+    if caller.knows(repo):
         raise AccessRefused(f"this token may read {repo}, not change it", "use one that may write")
-    require_read(request, repo)
-    raise AccessRefused(f"this token may write in {caller.namespace}, not to {repo}")
+    require_read_as(request, caller, repo)
+    raise AccessRefused(f"this token is for repos of {_named(caller)}, not for {repo}")
 
 
 def require_create(request: HTTPConnection, repo: str) -> Caller:
@@ -198,38 +100,18 @@ def require_commit(request: HTTPConnection, repo: str) -> Caller:
     """Returns the caller if they may commit to a repo of that name, whether it is there or not, of
     which a refusal says nothing. Raises Unauthorized, AccessRefused."""
     caller = caller_of(request)
-    if caller.role in ("write", "admin") and not caller.may_write(repo):
-        raise AccessRefused(
-            f"this token is for repos of {caller.namespace}, not for {repo}",
-            f"push to {caller.namespace}/{repo.split('/')[-1]}, or with another token",
-        )
     if not caller.may_write(repo):
-        _refuse(caller, f"pushing to {repo}")
+        _refuse_commit(caller, repo)
     return caller
 
 
-def guard(request: Request) -> None:
-    """Lets a request of our own API, or for a page, through if its caller may do what it asks."""
-    caller, params, path = caller_of(request), request.path_params, request.url.path
-    reads = request.method in ("GET", "HEAD") or path.endswith("/frames")
-    if "namespace" in params and "name" in params:
-        repo = f"{params['namespace']}/{params['name']}"
-        if not reads and path.endswith(("/commits", "/commits/check")):
-            require_commit(request, repo)
-        else:
-            require_read(request, repo) if reads else require_write(request, repo)
-    elif reads and not (caller.reads_all or path == _LIST):
-        _refuse(caller, "this tells of all repos")
-    elif not reads and not caller.may_write_in(path.startswith(_PUSH)):
-        _refuse(caller, "changing the vault")
-
-
-def _refuse(caller: Caller, what: str) -> NoReturn:
-    if caller.role is None:
-        raise Unauthorized(f"{what} needs a token", "`weightvault token create` makes one")
-    raise AccessRefused(
-        f"{what}: this token is not for that", "use one of a higher role, or of that namespace"
-    )
+def _refuse_commit(caller: Caller, repo: str) -> NoReturn:
+    if caller.writes_somewhere and not caller.knows(repo):
+        raise AccessRefused(
+            f"this token is for repos of {_named(caller)}, not for {repo}",
+            f"push to {caller.namespaces[0]}/{repo.split('/')[-1]}, or with another token",
+        )
+    _refuse(caller, f"pushing to {repo}")
 
 
 def repos_seen(request: HTTPConnection) -> Sees:
@@ -242,15 +124,122 @@ def repos_seen(request: HTTPConnection) -> Sees:
     return lambda repo: caller.may_read(repo, repo in public)
 
 
-def _secret(authorization: str) -> str | None:
-    """Returns the token of an Authorization header: Bearer, or the password of Basic, which is
-    what git and browsers send."""
-    scheme, _, value = authorization.strip().partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() != "basic":
-        return None
-    try:
-        return base64.b64decode(value).decode().partition(":")[2]
-    except (binascii.Error, ValueError):
-        return ""
+# The rights
+
+
+async def public_endpoint(request: Request) -> None:
+    """Anybody may, whatever they show: nothing depends on who asks. Holds up no thread."""
+    refuse_foreign_pages(request)
+
+
+_RIGHTS.add(public_endpoint)
+
+
+@right
+def sees_own(request: Request) -> None:
+    """Anybody may whose token, if there is one, is valid; the answer holds what they may read."""
+    caller_of(request)
+
+
+@right
+def has_token(request: Request) -> None:
+    """Whoever holds a token may."""
+    if caller_of(request).role is None:
+        raise Unauthorized(INVALID_CREDENTIALS, _HINT)
+
+
+@right
+def may_read_repo(request: Request) -> None:
+    """Who may read the repo of the path."""
+    require_read(request, repo_in_path(request))
+
+
+@right
+def may_write_repo(request: Request) -> None:
+    """Who may change the repo of the path."""
+    require_write(request, repo_in_path(request))
+
+
+@right
+def may_commit(request: Request) -> None:
+    """Who may commit to the repo of the path, which need not be there."""
+    require_commit(request, repo_in_path(request))
+
+
+@right
+def pushes(request: Request) -> None:
+    """Who may write in some namespace. Which repo it is for, if any, stands in the body: the
+    endpoint asks `require_write` or `require_create`."""
+    caller = caller_of(request)
+    if not caller.writes_somewhere:
+        _refuse(caller, "changing the vault")
+
+
+@right
+def reads_everything(request: Request) -> None:
+    """Who may read every repo: the answer tells of all."""
+    caller = caller_of(request)
+    if not caller.reads_all:
+        _refuse(caller, "this tells of all repos")
+
+
+@right
+def writes_everything(request: Request) -> None:
+    """Who may change every repo."""
+    caller = caller_of(request)
+    if not caller.writes_all:
+        _refuse(caller, "changing the vault")
+
+
+def _refuse(caller: Caller, what: str) -> NoReturn:
+    if caller.role is None:
+        raise Unauthorized(f"{what} needs a token", _HINT)
+    raise AccessRefused(
+        f"{what}: this token is not for that", "use one of a higher role, or of that namespace"
+    )
+
+
+def _named(caller: Caller) -> str:
+    return " and ".join(caller.namespaces)
+
+
+# Declaring them
+
+
+def needs(declared: Right) -> list[Any]:
+    """Returns a route's or a router's `dependencies` with a right."""
+    return [Depends(declared)]
+
+
+def declare_public(route: Any) -> None:
+    """Says that a route that takes no dependencies, such as a folder of static files, is for
+    anybody."""
+    setattr(route, _DECLARED, public_endpoint)
+
+
+def rights_of(route: Any) -> list[Right]:
+    """Returns the rights that a route declares."""
+    named = [dependency.dependency for dependency in getattr(route, "dependencies", ())]
+    declared = [getattr(route, _DECLARED, None), *named]
+    return [found for found in declared if found is not None and found in _RIGHTS]
+
+
+def routes_of(app: FastAPI) -> Iterator[Any]:
+    """Yields every route of an application, those of routers that were included, too."""
+    yield from _flatten(app.routes)
+
+
+def _flatten(routes: Any) -> Iterator[Any]:
+    for route in routes:
+        included = getattr(route, "original_router", None)
+        if included is None:
+            yield route
+        else:
+            yield from _flatten(included.routes)
+
+
+def require_rights(app: FastAPI) -> None:
+    """Raises RuntimeError where a route declares no right: it would be open to everybody."""
+    bare = [route for route in routes_of(app) if not rights_of(route)]
+    if bare:
+        raise RuntimeError(f"no right is declared on {bare}")

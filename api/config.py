@@ -83,7 +83,7 @@ def server_settings(
 ) -> ServerSettings:
     """Returns how a server is to behave; what is given comes before the environment. Raises
     InvalidInput for a value that is none."""
-    from .access import ANONYMOUS_READS
+    from .callers import ANONYMOUS_READS
     from .settings import INGEST, ServerSettings
 
     reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from blake3 import blake3
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from starlette.datastructures import Headers
 
 from ..dedup.alone import read_alone
@@ -16,10 +16,12 @@ from ..dedup.chunks import Buffer
 from ..dedup.errors import InvalidInput
 from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
 from ..dedup.vault import Snapshot
-from .access import caller_of
+from .access import may_read_repo, needs
+from .callers import caller_of
 from .downloads import Read
 from .frames_body import FramesBody
 from .ranges import parse_range
+from .repo_routes import RepoRoutes
 from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, ErrorSchema
 from .streams import BytesStream
@@ -33,15 +35,16 @@ _RANGED: dict[int | str, dict[str, Any]] = {
     416: {"model": ErrorSchema, "description": "Not one byte of the range exists"},
 }
 
-router = APIRouter(
-    prefix="/v1/repos/{namespace}/{name}",
+of_repo = RepoRoutes(
+    "/v1/repos",
     tags=["content"],
     default_response_class=Response,
     responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+    dependencies=needs(may_read_repo),
 )
 
 
-@router.get("/manifest", summary="Read a manifest", responses={200: _BYTES})
+@of_repo.get("/manifest", summary="Read a manifest", responses={200: _BYTES})
 def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = "main") -> Response:
     """Gives a revision's manifest as bytes (FORMAT.md), its commit as JSON in X-Weightvault-Commit.
 
@@ -53,7 +56,7 @@ def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = 
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-@router.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=DIGESTS_BODY)
+@of_repo.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=DIGESTS_BODY)
 def read_frames(
     request: Request,
     vault: VaultParam,
@@ -75,7 +78,7 @@ def read_frames(
     return BytesStream(body.read, 0, None)
 
 
-@router.get("/files/{path:path}", summary="Read a file", responses=_RANGED)
+@of_repo.get("/files/{path:path}", summary="Read a file", responses=_RANGED)
 def read_file(
     request: Request,
     vault: VaultParam,
@@ -91,7 +94,7 @@ def read_file(
     return ranged(request.headers, entry.size, headers, read)
 
 
-@router.head("/files/{path:path}", summary="Look up a file", responses={200: _BYTES})
+@of_repo.head("/files/{path:path}", summary="Look up a file", responses={200: _BYTES})
 def stat_file(
     vault: VaultParam, repo: RepoParam, path: str, revision: RevisionParam = "main"
 ) -> Response:
@@ -101,7 +104,7 @@ def stat_file(
     return Response(media_type="application/octet-stream", headers=headers)
 
 
-@router.get("/tensors/{tensor:path}", summary="Read a tensor", responses=_RANGED)
+@of_repo.get("/tensors/{tensor:path}", summary="Read a tensor", responses=_RANGED)
 def read_tensor(
     request: Request,
     vault: VaultParam,

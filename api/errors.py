@@ -58,6 +58,12 @@ class RateExceeded(Busy):
         self.retry_seconds = retry_seconds
 
 
+class UnsupportedType(InvalidInput):
+    """A request body of a type that its endpoint does not take."""
+
+    code = "unsupported_type"
+
+
 class RangeNotSatisfiable(InvalidInput):
     """A Range header that asks for bytes beyond the end; `size` is the length there is."""
 
@@ -83,6 +89,7 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.InvalidInput: 400,
     TooLarge: 413,
     kinds.TooExpensive: 413,
+    UnsupportedType: 415,
     RangeNotSatisfiable: 416,
     kinds.Missing: 404,
     # The commit would succeed after another upload: the request clashes with the present state.

@@ -15,12 +15,13 @@ from fastapi import APIRouter, Request, Response
 from .. import __version__
 from ..dedup.errors import VaultError
 from ..dedup.local_vault import LocalVault
+from .access import needs, public_endpoint
 from .schemas import HealthSchema
 
 # A store that takes longer does not answer, as far as a load balancer is concerned.
 _ANSWER_SECONDS = 5.0
 
-router = APIRouter(tags=["vault"])
+router = APIRouter(tags=["vault"], dependencies=needs(public_endpoint))
 
 
 @dataclass(slots=True)

@@ -26,6 +26,7 @@ from ..dedup.coding import DECODING, ENCODING
 from ..dedup.errors import VaultError
 from ..dedup.translate import store_errors
 from ..store.accounting import count_waiting, last_day
+from .access import needs, reads_everything
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 _OTHER = "other"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 
-router = APIRouter(tags=["vault"])
+router = APIRouter(tags=["vault"], dependencies=needs(reads_everything))
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
@@ -111,7 +112,7 @@ class Metered:
                 await self._app(scope, receive_counted, send_counted)
         finally:
             # Only now is it known which route took it.
-            labels = _method(scope), getattr(scope.get("route"), "path", _OTHER)
+            labels = _method(scope), getattr(scope.get("route"), "path_format", _OTHER)
             self._metrics.requests.labels(*labels, status).inc()
             self._metrics.received.labels(*labels).inc(received)
             self._metrics.sent.labels(*labels).inc(sent)

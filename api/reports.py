@@ -11,6 +11,7 @@ from fastapi import Query as Param
 
 from ..dedup.progress import Progress
 from ..dedup.reporting.model import Dimension, Query, to_json
+from .access import needs, reads_everything
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
 from .schemas import ErrorSchema
@@ -21,6 +22,7 @@ router = APIRouter(
     prefix="/v1",
     tags=["reports"],
     responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+    dependencies=needs(reads_everything),
 )
 
 

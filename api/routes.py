@@ -1,7 +1,8 @@
 """The endpoints that write, list and account. Those that hand out content are in content.py.
 
-A repo is always two path parts; a revision is a query parameter, because branches may contain
-slashes. Plain functions run in worker threads, so that a slow disk holds up nobody else.
+A repo is two path parts, three with its kind in front; a revision is a query parameter, because
+branches may contain slashes. Plain functions run in worker threads, so that a slow disk holds up
+nobody else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,21 @@ from ..dedup.progress import Progress
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
 from ..dedup.sketch import Sketch, check_sketch
 from ..dedup.vault import Candidate, OptimiseStep, Snapshot
-from .access import caller_of, repos_seen, require_read
+from .access import (
+    may_commit,
+    may_read_repo,
+    may_write_repo,
+    needs,
+    pushes,
+    reads_everything,
+    repo_in_path,
+    repos_seen,
+    require_read,
+    sees_own,
+    writes_everything,
+)
+from .callers import caller_of
+from .repo_routes import RepoRoutes
 from .schemas import (
     AddedSchema,
     BasesSchema,
@@ -61,17 +76,16 @@ def vault_of(request: Request) -> LocalVault:
 def way_in(request: Request) -> LocalVault | OwnedVault:
     """Returns the vault as the caller may push to it."""
     caller, vault = caller_of(request), vault_of(request)
-    if caller.namespace is None:
-        return vault
-    return OwnedVault(vault, caller.namespace, caller.scope)
+    return vault if caller.writes_all else OwnedVault(vault, caller.principal, caller.scope)
 
 
 def repo_of(
+    request: Request,
     namespace: Annotated[str, Path(description="first part of the repo's name")],
     name: Annotated[str, Path(description="second part of the repo's name")],
 ) -> str:
     """Returns the repo that the path names; the vault checks the name."""
-    return f"{namespace}/{name}"
+    return repo_in_path(request)
 
 
 async def digests_of(request: Request) -> list[bytes]:
@@ -108,14 +122,20 @@ BINARY_BODY = _describe_body("application/octet-stream", {"type": "string", "for
 DIGESTS_BODY = _describe_body("application/json", DigestsSchema.model_json_schema())
 SKETCHES_BODY = _describe_body("application/json", SketchesSchema.model_json_schema())
 
-router = APIRouter(
-    prefix="/v1",
-    responses={"default": {"model": ErrorSchema, "description": "What failed"}},
-)
+FAILED: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorSchema, "description": "What failed"}
+}
+
+router = APIRouter(prefix="/v1", responses=FAILED)
+of_repo = RepoRoutes("/v1/repos", responses=FAILED)
 
 
 @router.post(
-    "/missing", tags=["push"], summary="Ask which chunks are missing", openapi_extra=DIGESTS_BODY
+    "/missing",
+    tags=["push"],
+    summary="Ask which chunks are missing",
+    openapi_extra=DIGESTS_BODY,
+    dependencies=needs(pushes),
 )
 def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> MissingSchema:
     """Says which of the chunks the vault holds no frame of, in the order asked.
@@ -130,7 +150,11 @@ def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> 
 
 
 @router.post(
-    "/bases", tags=["push"], summary="Ask what to code against", openapi_extra=SKETCHES_BODY
+    "/bases",
+    tags=["push"],
+    summary="Ask what to code against",
+    openapi_extra=SKETCHES_BODY,
+    dependencies=needs(pushes),
 )
 def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
     """Names, for each sketch, stored chunks with related content, best first.
@@ -141,7 +165,13 @@ def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
     return BasesSchema(bases=[[_candidate_schema(c) for c in each] for each in found])
 
 
-@router.put("/packs/{name}", tags=["push"], summary="Upload a pack", openapi_extra=BINARY_BODY)
+@router.put(
+    "/packs/{name}",
+    tags=["push"],
+    summary="Upload a pack",
+    openapi_extra=BINARY_BODY,
+    dependencies=needs(pushes),
+)
 async def add_pack(
     request: Request,
     vault: WayInParam,
@@ -156,22 +186,24 @@ async def add_pack(
     return AddedSchema(added=added)
 
 
-@router.post(
-    "/repos/{namespace}/{name}/commits/check",
+@of_repo.post(
+    "/commits/check",
     tags=["push"],
     status_code=204,
     summary="Ask whether a commit would be let in",
+    dependencies=needs(may_commit),
 )
 def check_commit() -> Response:
     """Answers 204 where the caller may commit to a repo of that name, there or not."""
     return Response(status_code=204)
 
 
-@router.post(
-    "/repos/{namespace}/{name}/commits",
+@of_repo.post(
+    "/commits",
     tags=["push"],
     summary="Commit a revision",
     openapi_extra=BINARY_BODY,
+    dependencies=needs(may_commit),
 )
 async def commit(
     request: Request,
@@ -196,7 +228,12 @@ async def commit(
     return await run_checked(request, parse_and_commit)
 
 
-@router.get("/repos", tags=["repos"], summary="List all repos")
+@router.get(
+    "/repos",
+    tags=["repos"],
+    summary="List all repos",
+    dependencies=needs(sees_own),
+)
 def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
     """Lists, by name, the repos that the caller may read."""
     sees = repos_seen(request)
@@ -204,14 +241,23 @@ def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
     return [RepoSummarySchema.model_validate(repo) for repo in found]
 
 
-@router.get("/repos/{namespace}/{name}", tags=["repos"], summary="Describe a repo")
+@of_repo.get(
+    "",
+    tags=["repos"],
+    summary="Describe a repo",
+    dependencies=needs(may_read_repo),
+)
 def describe_repo(request: Request, vault: VaultParam, repo: RepoParam) -> RepoInfoSchema:
     """Tells a repo's branches, the files of its newest commit, and what it costs."""
     return RepoInfoSchema.model_validate(vault.describe_repo(repo, caller_of(request).scope))
 
 
-@router.delete(
-    "/repos/{namespace}/{name}", tags=["repos"], status_code=204, summary="Delete a repo"
+@of_repo.delete(
+    "",
+    tags=["repos"],
+    status_code=204,
+    summary="Delete a repo",
+    dependencies=needs(may_write_repo),
 )
 def delete_repo(vault: VaultParam, repo: RepoParam) -> Response:
     """Deletes a repo with all its commits."""
@@ -219,7 +265,12 @@ def delete_repo(vault: VaultParam, repo: RepoParam) -> Response:
     return Response(status_code=204)
 
 
-@router.get("/repos/{namespace}/{name}/revision", tags=["repos"], summary="Resolve a revision")
+@of_repo.get(
+    "/revision",
+    tags=["repos"],
+    summary="Resolve a revision",
+    dependencies=needs(may_read_repo),
+)
 def resolve(
     vault: VaultParam,
     repo: RepoParam,
@@ -230,10 +281,11 @@ def resolve(
     return _revision_schema(vault.resolve(repo, revision), tensors)
 
 
-@router.post(
-    "/repos/{namespace}/{name}/recentre",
+@of_repo.post(
+    "/recentre",
     tags=["repos"],
     summary="Code families anew that a commit has made twice as large",
+    dependencies=needs(may_write_repo),
 )
 async def recentre(
     request: Request,
@@ -261,19 +313,34 @@ async def recentre(
     return await run_checked(request, step)
 
 
-@router.get("/families", tags=["vault"], summary="List the families of models")
+@router.get(
+    "/families",
+    tags=["vault"],
+    summary="List the families of models",
+    dependencies=needs(reads_everything),
+)
 def list_families(vault: VaultParam) -> list[FamilySchema]:
     """Lists which repos share bases, largest family first."""
     return [FamilySchema.model_validate(family) for family in vault.list_families()]
 
 
-@router.get("/optimise", tags=["vault"], summary="Ask how much there is to optimise")
+@router.get(
+    "/optimise",
+    tags=["vault"],
+    summary="Ask how much there is to optimise",
+    dependencies=needs(reads_everything),
+)
 def count_centres(vault: VaultParam) -> CentresSchema:
     """Counts the chunks that families may be around, which the steps of optimising look at."""
     return CentresSchema(chunks=vault.count_centres())
 
 
-@router.post("/optimise", tags=["vault"], summary="Code some families anew")
+@router.post(
+    "/optimise",
+    tags=["vault"],
+    summary="Code some families anew",
+    dependencies=needs(writes_everything),
+)
 async def optimise(
     request: Request,
     vault: VaultParam,
@@ -297,6 +364,7 @@ async def optimise(
     summary="Check the vault",
     response_model=CheckSchema,
     responses=TOLD,
+    dependencies=needs(reads_everything),
 )
 def check(vault: VaultParam, progress: ProgressParam = False) -> Any:
     """Checks that everything referred to is there; reads no weights and writes nothing."""

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
@@ -24,7 +24,8 @@ from ..dedup.local_vault import LocalVault
 from ..dedup.uncoded import BackgroundCoder
 from ..store.cancel import CancelToken, cancelled_by
 from . import content, health, metrics, reports, routes
-from .access import CHALLENGE, Gate, guard
+from .access import declare_public, require_rights
+from .callers import Gate
 from .cancelling import Cancelling
 from .daily import recording
 from .downloads import Downloads
@@ -49,6 +50,10 @@ from .wire import VERSION_HEADER
 
 _log = logging.getLogger("weightvault.api")
 
+# Never Basic: browsers would ask for a password, and send it along with what any page makes them
+# send.
+_CHALLENGE = 'Bearer realm="weightvault"'
+
 _DESCRIPTION = """\
 Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
 
@@ -66,6 +71,9 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         description=_DESCRIPTION,
         lifespan=_lifespan,
     )
+    for route in app.routes:
+        # The description of the API, which tells of no vault.
+        declare_public(route)
     app.state.vault = vault
     app.state.settings = settings
     app.state.gate = Gate(settings.anonymous_reads)
@@ -75,11 +83,12 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.downloads = Downloads(settings.download_bytes)
     app.state.metrics = Metrics(app)
     app.include_router(health.router)
-    app.include_router(metrics.router, dependencies=[Depends(guard)])
+    app.include_router(metrics.router)
     app.router.routes.extend(hub_routes())
-    app.include_router(routes.router, dependencies=[Depends(guard)])
-    app.include_router(reports.router, dependencies=[Depends(guard)])
-    app.include_router(content.router, dependencies=[Depends(guard)])
+    app.include_router(routes.router)
+    app.include_router(reports.router)
+    for router in (*routes.of_repo.routers, *content.of_repo.routers):
+        app.include_router(router)
     app.router.routes.append(unknown_route())
     add_pages(app)
     app.add_middleware(Cancelling, within=app.state.work)
@@ -87,6 +96,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.add_middleware(Metered, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
     _install_error_handlers(app)
+    require_rights(app)
     return app
 
 
@@ -156,7 +166,7 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Busy | Overloaded):
         headers = {"Retry-After": str(retry_seconds(error))}
     if isinstance(error, Unauthorized):
-        headers = {"WWW-Authenticate": CHALLENGE}
+        headers = {"WWW-Authenticate": _CHALLENGE}
     return _error(status, error.code, error.message, error.hint, headers)
 
 

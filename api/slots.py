@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from ..store.cancel import check_cancelled
 from ..store.repo_names import namespace_of
-from .access import caller_of, quotas_of
+from .callers import caller_of, quotas_of
 from .connections import client_key
 from .errors import Overloaded
 
@@ -146,7 +146,7 @@ async def run_checked(
     namespace, a token, or an address. `repo`: where the request was signed for that and has no
     token. Raises as Slots.run."""
     caller = f"namespace {namespace_of(repo)}" if repo else caller_key(request)
-    namespace = namespace_of(repo) if repo else caller_of(request).namespace
+    namespace = namespace_of(repo) if repo else caller_of(request).home
 
     def count_and_work() -> _T:
         with quotas_of(request).checking(namespace) if namespace else nullcontext():
@@ -158,8 +158,8 @@ async def run_checked(
 def caller_key(request: Request) -> str:
     """Returns what tells callers apart: the namespace or name of a token, or an address."""
     caller = caller_of(request)
-    if caller.namespace is not None:
-        return f"namespace {caller.namespace}"
+    if caller.namespaces:
+        return f"namespace {'+'.join(sorted(caller.namespaces))}"
     if caller.token_id is not None:
         return f"token {caller.token_id}"
     return address_key(request)

@@ -19,6 +19,9 @@ ROLES = ("read", "write", "admin")
 """What a token may do: read; also push, commit and delete repos; also what concerns the whole
 vault. Each in one namespace, if the token has one."""
 
+EVERYWHERE = "*"
+"""Stands for all namespaces; no namespace is called so."""
+
 _PREFIX = "wv_"
 
 

@@ -60,7 +60,10 @@ class Transport:
         token: str | None = None,
     ) -> None:
         address = _checked_url(url)
-        # For messages: without user and password.
+        # A token may stand in the address as the password, which messages must not show, and which
+        # servers do not take as Basic credentials.
+        token = token or address.password or None
+        address = address.copy_with(username=None, password=None)
         self.url = f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
         self._delays = retry_delays
         # Frames do not shrink any further, and the lengths announced are those of the bytes.

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from ..dedup.errors import VaultError
-from .access import quotas_of, upload_namespace
+from .callers import quotas_of, upload_namespace
 from .errors import TooLarge, from_os_error
 from .quotas import Body
 

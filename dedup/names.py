@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from ..store.repo_names import KINDS
 from .errors import InvalidName
+
+MODELS = "models"
+"""The kind of repos whose names begin with their namespace."""
 
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REVISION = 255
 _MAX_PATH_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RepoName:
+    """The name of a repo in its parts. `kind` is "models", or one of KINDS, which then comes first
+    in the name: `str` gives that."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> RepoName:
+        """Takes a name apart; raises InvalidName where it is none."""
+        *kind, namespace, name = check_repo(text).split("/")
+        return cls(kind[0] if kind else MODELS, namespace, name)
+
+    @property
+    def id(self) -> str:
+        """What clients of hubs call it, whatever its kind: `namespace/name`."""
+        return f"{self.namespace}/{self.name}"
+
+    def __str__(self) -> str:
+        return self.id if self.kind == MODELS else f"{self.kind}/{self.id}"
 
 
 def check_repo(repo: str) -> str:

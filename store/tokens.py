@@ -39,6 +39,13 @@ def find_token(catalogue: Database, digest: bytes) -> TokenRow | None:
         return TokenRow(*row) if row else None
 
 
+def find_token_by_id(catalogue: Database, token: str) -> TokenRow | None:
+    """Returns the token of that id, revoked or not."""
+    with catalogue.reading() as connection:
+        row = connection.execute(select(tokens).where(tokens.c.id == token)).first()
+        return TokenRow(*row) if row else None
+
+
 def list_tokens(catalogue: Database) -> list[TokenRow]:
     """Returns all tokens there ever were, oldest first."""
     with catalogue.reading() as connection:

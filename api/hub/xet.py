@@ -8,7 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...store.repo_names import namespace_of
-from ..access import require_read, require_write
+from ..access import may_read_repo, may_write_repo, public_endpoint
+from ..callers import caller_of
 from .state import base_url, hub_of
 from .xet_cas import (
     PREFIX,
@@ -20,18 +21,16 @@ from .xet_cas import (
     take_telemetry,
     uploads_of,
 )
-from .xet_grants import TOKEN_SECONDS, XetGrant, issue_token
+from .xet_grants import TOKEN_SECONDS, XetGrant, holds_write_token, issue_token
 
 
 def write_token(request: Request) -> Response:
     """GET /api/models/{repo}/xet-write-token/{rev}."""
-    require_write(request, request.path_params["repo"])
     return _answer_token(request, write=True)
 
 
 def read_token(request: Request) -> Response:
     """GET /api/models/{repo}/xet-read-token/{rev}."""
-    require_read(request, request.path_params["repo"])
     return _answer_token(request, write=False)
 
 
@@ -44,7 +43,8 @@ def _answer_token(request: Request, *, write: bool) -> Response:
     hub_of(request).vault.require_repo(repo)
     generation = uploads_of(request).open_generation(namespace_of(repo))
     expires = int(time.time()) + TOKEN_SECONDS
-    token = issue_token(hub_of(request).signer, XetGrant(repo, generation.name, write), expires)
+    grant = XetGrant(repo, generation.name, write, caller_of(request).token_id)
+    token = issue_token(hub_of(request).signer, grant, expires)
     address = f"{base_url(request)}{PREFIX}/{generation.name}"
     headers = {
         "X-Xet-Cas-Url": address,
@@ -57,12 +57,12 @@ def _answer_token(request: Request, *, write: bool) -> Response:
 _CAS = f"{PREFIX}/{{generation}}"
 
 ROUTES = (
-    ("GET", "/api/{kind}/{repo}/xet-write-token/{rev}", write_token),
-    ("GET", "/api/{kind}/{repo}/xet-read-token/{rev}", read_token),
-    ("POST", f"{_CAS}/v1/xorbs/{{prefix}}/{{hash}}", add_xorb),
-    ("POST", f"{_CAS}/v1/xorb-grants/{{prefix}}/{{hash}}", grant_xorb),
-    ("GET", f"{_CAS}/v1/chunks/{{prefix}}/{{hash}}", find_chunk),
-    ("POST", f"{_CAS}/v1/shards", add_shard),
-    ("POST", f"{_CAS}/v2/shards", add_shard_telling),
-    ("POST", "/v1/telemetry", take_telemetry),
+    ("GET", "/api/{kind}/{repo}/xet-write-token/{rev}", write_token, may_write_repo),
+    ("GET", "/api/{kind}/{repo}/xet-read-token/{rev}", read_token, may_read_repo),
+    ("POST", f"{_CAS}/v1/xorbs/{{prefix}}/{{hash}}", add_xorb, holds_write_token),
+    ("POST", f"{_CAS}/v1/xorb-grants/{{prefix}}/{{hash}}", grant_xorb, holds_write_token),
+    ("GET", f"{_CAS}/v1/chunks/{{prefix}}/{{hash}}", find_chunk, holds_write_token),
+    ("POST", f"{_CAS}/v1/shards", add_shard, holds_write_token),
+    ("POST", f"{_CAS}/v2/shards", add_shard_telling, holds_write_token),
+    ("POST", "/v1/telemetry", take_telemetry, public_endpoint),
 )

@@ -30,7 +30,7 @@ from ..slots import run_checked
 from ..uploads import drain, received_bytes, received_file
 from .errors import HubError
 from .state import hub_of
-from .xet_grants import XetGrant, check_write_token
+from .xet_grants import XetGrant, granted
 
 PREFIX = "/-/xet"
 """Where the addresses of generations begin. No namespace of repos is called "-"."""
@@ -56,7 +56,7 @@ def uploads_of(request: Request) -> XetUploads:
 
 async def add_xorb(request: Request) -> Response:
     """POST v1/xorbs: takes in a xorb. Every chunk of it is hashed before this answers."""
-    grant, digest, uploads = check_write_token(request), _hash(request), uploads_of(request)
+    grant, digest, uploads = granted(request), _hash(request), uploads_of(request)
 
     def add(path: Path) -> bool:
         return uploads.add_xorb(uploads.find_generation(grant.generation), digest, path)
@@ -72,7 +72,7 @@ async def grant_xorb(request: Request) -> Response:
 
     Otherwise they would be told another place to send it to, and we have none.
     """
-    grant, digest, uploads = check_write_token(request), _hash(request), uploads_of(request)
+    grant, digest, uploads = granted(request), _hash(request), uploads_of(request)
     await received_bytes(request, _MAX_NOTE_BYTES)
 
     def knows() -> bool:
@@ -86,7 +86,7 @@ async def grant_xorb(request: Request) -> Response:
 def find_chunk(request: Request) -> Response:
     """GET v1/chunks: answers a client that remembers nothing with the chunks of a xorb that has
     this one."""
-    grant, digest, uploads = check_write_token(request), _hash(request), uploads_of(request)
+    grant, digest, uploads = granted(request), _hash(request), uploads_of(request)
     index = uploads.find_marked(uploads.find_generation(grant.generation), digest)
     if index is None:
         raise HubError(404, "no xorb is known by this chunk")
@@ -97,7 +97,7 @@ def find_chunk(request: Request) -> Response:
 
 async def add_shard(request: Request) -> Response:
     """POST v1/shards: puts the files of a shard together, and answers when they are durable."""
-    grant, uploads, state = check_write_token(request), uploads_of(request), request.app.state
+    grant, uploads, state = granted(request), uploads_of(request), request.app.state
     async with received_file(
         request, state.vault.scratch, MAX_SHARD_BYTES, repo=grant.repo
     ) as path:
@@ -109,7 +109,7 @@ async def add_shard(request: Request) -> Response:
 async def add_shard_telling(request: Request) -> Response:
     """POST v2/shards: as `add_shard`, with a line of JSON now and then, so that nobody takes it for
     dead. The last line has the outcome."""
-    grant, uploads, state = check_write_token(request), uploads_of(request), request.app.state
+    grant, uploads, state = granted(request), uploads_of(request), request.app.state
     async with AsyncExitStack() as stack:
         receiving = received_file(request, state.vault.scratch, MAX_SHARD_BYTES, repo=grant.repo)
         path = await stack.enter_async_context(receiving)

@@ -1,9 +1,9 @@
 """The addresses of the pages, and how they are read.
 
-Pages of a repo lie where hubs have them: `/{namespace}/{name}`, then `tree`, `blob`, `tensors`,
-`commits` or `family`. A revision is one part of the address, its slashes written %2F, so routes
-look at the address as it was sent: the decoded one no longer tells. All other pages are below
-`/-/`, which no namespace can be called.
+Pages of a repo lie where hubs have them: `/{namespace}/{name}`, or
+`/datasets/{namespace}/{name}`, then `tree`, `blob`, `tensors`, `commits` or `family`. A revision is
+one part of the address, its slashes written %2F, so routes look at the address as it was sent: the
+decoded one no longer tells. All other pages are below `/-/`, which no namespace can be called.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 
 from ... import __version__
+from ...store.repo_names import KINDS
 
 # What else this server has at the top: no page of a repo is there, so that what is asked of an API
 # in vain is told so by the API.
-RESERVED = ("api", "docs", "health", "metrics", "openapi.json", "redoc", "v1")
+RESERVED = ("api", "docs", "health", "metrics", "openapi.json", "redoc", "v1", *KINDS)
 
 
 SIGN_IN = "/-/sign-in"
@@ -40,9 +41,11 @@ register_url_convertor("namespace", _Namespace())
 
 
 def split_address(request: Request) -> tuple[str, str]:
-    """Returns revision and path of `/{namespace}/{name}/{page}/{revision}[/{path}]`."""
+    """Returns revision and path of `/{namespace}/{name}/{page}/{revision}[/{path}]`, which may have
+    a kind in front."""
     sent: bytes = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
-    parts = sent.decode("ascii", errors="replace").partition("?")[0].split("/")[4:]
+    parts = sent.decode("ascii", errors="replace").partition("?")[0].split("/")
+    del parts[: 5 if "kind" in request.path_params else 4]
     return unquote(parts[0]) if parts else "", "/".join(unquote(p) for p in parts[1:]).rstrip("/")
 
 

@@ -11,13 +11,14 @@ from ...dedup.reporting.prices import load_prices
 from ...dedup.translate import store_errors
 from ...store.browse import Order, count_repos, list_page
 from .. import config
+from ..access import needs, reads_everything, sees_own
+from ..callers import caller_of
 from ..report_text import price_report
 from ..routes import VaultParam
 from .figures import draw_all
 from .paging import PageRoute
 from .recent import recent_report
 from .rendering import render
-from .session import CallerParam, require_all
 
 PAGE = 30
 _MAX_SEARCH = 200
@@ -25,17 +26,17 @@ _MAX_SEARCH = 200
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 
-@router.get("/")
+@router.get("/", dependencies=needs(sees_own))
 def list_repos(
     request: Request,
     vault: VaultParam,
-    caller: CallerParam,
     q: Annotated[str, Query(max_length=_MAX_SEARCH)] = "",
     order: Order = "updated",
     after: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
     before: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
 ) -> Response:
     """The front page: repos, searched, in an order, a page at a time."""
+    caller = caller_of(request)
     search, cursor, seen = q.strip(), before or after, caller.scope
     with store_errors():
         total = count_repos(vault.catalogue, search, seen)
@@ -66,10 +67,9 @@ def list_repos(
     )
 
 
-@router.get("/-/storage")
-def show_storage(request: Request, caller: CallerParam) -> Response:
+@router.get("/-/storage", dependencies=needs(reads_everything))
+def show_storage(request: Request) -> Response:
     """The dashboard: what everything takes, by what, and how that grew."""
-    require_all(caller, "the storage report")
     report = recent_report(request)
     priced = price_report(report, load_prices(config.prices_path()).find(), 0)
     figures = draw_all(report)

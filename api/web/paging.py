@@ -1,4 +1,4 @@
-"""What all pages share: errors become pages, lists are cut into pages."""
+"""What all pages share: who signed in is known, errors become pages, lists are cut into pages."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any, Generic, TypeVar
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
 
 from ...dedup.errors import InvalidInput, VaultError
 from .rendering import render_error
+from .session import admit
 
 T = TypeVar("T")
 
 
 class PageRoute(APIRoute):
-    """A route whose failures are pages, for people, not JSON."""
+    """A route that knows sessions, and whose failures are pages, for people, not JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Returns the handler, its errors caught."""
@@ -25,6 +27,7 @@ class PageRoute(APIRoute):
 
         async def handle_page(request: Request) -> Response:
             try:
+                await run_in_threadpool(admit, request)
                 return await handle(request)
             except VaultError as error:
                 return render_error(request, error)

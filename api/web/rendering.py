@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ... import __version__
 from ...dedup.errors import VaultError
+from ...dedup.names import RepoName
 from ..console import format_bytes, format_count, format_money, format_percent
 from ..errors import http_status
 from .addresses import page_url, repo_url, sign_in_url, static_url
@@ -67,6 +68,7 @@ def templates() -> Environment:
     )
     made.filters |= {
         "bytes": format_bytes,
+        "repo_name": RepoName.parse,
         "money": format_money,
         "number": format_number,
         "ratio": format_ratio,

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 
 from ...dedup.browse import (
     describe_tensors,
@@ -22,13 +22,15 @@ from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
 from ...dedup.lineage import find_lineage
 from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
-from ...dedup.names import check_repo
+from ...dedup.names import RepoName, check_repo
 from ...dedup.translate import store_errors
 from ...dedup.vault import Snapshot
 from ...store.browse import list_history
 from ...store.refs import list_tags
 from ...store.rows import CommitRow
-from ..access import caller_of
+from ..access import may_read_repo, needs
+from ..callers import caller_of
+from ..repo_routes import RepoRoutes
 from ..routes import RepoParam, VaultParam
 from ..streams import BytesStream
 from .addresses import split_address
@@ -43,8 +45,12 @@ _MAIN = "main"
 _MAX_TEXT_BYTES = 64 * 1024
 _MAX_IMAGE_BYTES = 8 << 20
 
-router = APIRouter(
-    prefix="/{namespace:namespace}/{name}", include_in_schema=False, route_class=PageRoute
+of_repo = RepoRoutes(
+    "",
+    "{namespace:namespace}",
+    include_in_schema=False,
+    route_class=PageRoute,
+    dependencies=needs(may_read_repo),
 )
 
 
@@ -59,6 +65,11 @@ class RepoView:
     revision: str
     path: str
     vault: LocalVault
+
+    @property
+    def named(self) -> RepoName:
+        """The repo's name in its parts."""
+        return RepoName.parse(self.repo)
 
     def snapshot(self) -> Snapshot:
         """The commit and files of the revision."""
@@ -81,7 +92,7 @@ def view_of(request: Request, vault: VaultParam, repo: RepoParam) -> RepoView:
 ViewParam = Annotated[RepoView, Depends(view_of)]
 
 
-@router.get("")
+@of_repo.get("")
 def show_card(request: Request, view: ViewParam) -> Response:
     """The model card, and what the repo takes."""
     snapshot, frames = view.snapshot(), caller_of(request).reads_all
@@ -96,7 +107,7 @@ def show_card(request: Request, view: ViewParam) -> Response:
     )
 
 
-@router.get("/tree/{rest:path}")
+@of_repo.get("/tree/{rest:path}")
 def show_files(request: Request, view: ViewParam) -> Response:
     """The files of a folder, with what each takes."""
     snapshot, frames = view.snapshot(), caller_of(request).reads_all
@@ -115,7 +126,7 @@ def show_files(request: Request, view: ViewParam) -> Response:
     )
 
 
-@router.get("/blob/{rest:path}")
+@of_repo.get("/blob/{rest:path}")
 def show_file(request: Request, view: ViewParam) -> Response:
     """One file: what it is made of, and its text if it is a short one."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
@@ -137,8 +148,8 @@ def show_file(request: Request, view: ViewParam) -> Response:
     )
 
 
-@router.get("/tensors/{rest:path}")
-@router.get("/tensors")
+@of_repo.get("/tensors/{rest:path}")
+@of_repo.get("/tensors")
 def show_tensors(
     request: Request,
     view: ViewParam,
@@ -164,7 +175,7 @@ def show_tensors(
     )
 
 
-@router.get("/family")
+@of_repo.get("/family")
 def show_family(request: Request, view: ViewParam) -> Response:
     """What the repo comes from and what comes from it."""
     with store_errors():
@@ -172,8 +183,8 @@ def show_family(request: Request, view: ViewParam) -> Response:
     return render(request, "repo_family.html", view=view, page="family", root=root)
 
 
-@router.get("/commits/{rest:path}")
-@router.get("/commits")
+@of_repo.get("/commits/{rest:path}")
+@of_repo.get("/commits")
 def show_commits(request: Request, view: ViewParam, start: str | None = None) -> Response:
     """The commits of a branch, newest first; `start` is the id to begin with."""
     with store_errors():
@@ -190,7 +201,7 @@ def show_commits(request: Request, view: ViewParam, start: str | None = None) ->
     )
 
 
-@router.get("/download/{rest:path}")
+@of_repo.get("/download/{rest:path}")
 def download(view: ViewParam) -> Response:
     """A file, to be saved."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
@@ -204,7 +215,7 @@ def download(view: ViewParam) -> Response:
     return BytesStream(read, 0, entry.size, 200, headers)
 
 
-@router.get("/image/{rest:path}")
+@of_repo.get("/image/{rest:path}")
 def show_image(view: ViewParam) -> Response:
     """A raster image of the repo, for its card."""
     media_type = IMAGE_TYPES.get(view.path.rpartition(".")[2].lower())

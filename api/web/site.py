@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
-from . import front, repo, session
+from ..access import declare_public
+from . import front, repo, sign_in
 
 STATIC = Path(__file__).parent / "static"
 
@@ -15,8 +16,8 @@ STATIC = Path(__file__).parent / "static"
 def add_pages(app: FastAPI) -> None:
     """Adds the pages; what the application answers already, it goes on answering."""
     app.mount("/-/static", StaticFiles(directory=STATIC), name="static")
-    pages = APIRouter(dependencies=[Depends(session.admit)])
-    pages.include_router(front.router)
-    pages.include_router(repo.router)
-    app.include_router(session.router)
-    app.include_router(pages)
+    declare_public(app.routes[-1])
+    app.include_router(sign_in.router)
+    app.include_router(front.router)
+    for router in repo.of_repo.routers:
+        app.include_router(router)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ...codecs.dtypes import BY_ID
 from ...codecs.frame import CODEC_IDS
 from ...store.ledger import CommitLine, Ledger
+from ...store.repo_names import namespace_of
 from ..uses import FORMATS
 from .attribution import (
     Integers,
@@ -160,7 +161,7 @@ def sum_rows(rows: Sequence[Row], name: str) -> Row:
 
 def _owner(commit: CommitLine, by: Dimension) -> str:
     if by == "namespace":
-        return commit.repo.partition("/")[0]
+        return namespace_of(commit.repo)
     return commit.repo if by == "repo" else f"{commit.repo}@{commit.oid[:12]}"
 
 

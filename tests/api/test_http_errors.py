@@ -33,6 +33,7 @@ STATUS = {
     "unauthorized": 401,
     "busy": 429,
     "overloaded": 503,
+    "unsupported_type": 415,
     "stale_parent": 409,
     "invalid_upload": 400,
     "invalid_card": 400,

@@ -109,7 +109,13 @@ def test_what_tokens_read(vault: LocalVault, role: str, namespace: str | None):
         expected = {MINE, PUBLIC} if namespace else {MINE, OTHERS, PUBLIC}
         assert seen(web, bearer(token)) == expected
         password = base64.b64encode(f"anyone:{token}".encode()).decode()
-        assert seen(web, {"Authorization": f"Basic {password}"}) == expected
+        basic = {"Authorization": f"Basic {password}"}
+        batch = {"operation": "download", "objects": []}
+        for repo in (MINE, OTHERS, PUBLIC):
+            answer = web.post(f"/{repo}.git/info/lfs/objects/batch", json=batch, headers=basic)
+            assert answer.status_code == (200 if repo in expected else 404)
+            for path in (f"/api/models/{repo}", f"/v1/repos/{repo}", f"/{repo}"):
+                assert web.get(path, headers=basic).status_code == 401
         who = web.get("/api/whoami-v2", headers=bearer(token)).json()
         assert who["name"] == (namespace or "name")
         assert who["auth"]["accessToken"]["role"] == role
@@ -176,7 +182,7 @@ def test_pages_show_a_stranger_nothing(vault: LocalVault):
         front = web.get("/").text
         assert not [repo for repo in (MINE, OTHERS, PUBLIC) if repo in front]
         assert web.get(f"/{MINE}").status_code in (401, 404)
-        assert web.get("/v1/report").headers["www-authenticate"].startswith("Basic ")
+        assert web.get("/v1/report").headers["www-authenticate"].startswith("Bearer ")
 
 
 def test_health_needs_no_token(vault: LocalVault):
