@@ -12,6 +12,7 @@ The only module that reads the environment:
     WEIGHTVAULT_MAX_CONNECTIONS  how many a server has open at most
     WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
     WEIGHTVAULT_TRUSTED_PROXIES  addresses, with commas between, whose X-Forwarded-For is believed
+    WEIGHTVAULT_UMASK      permissions that new files of a vault lack: 077 unless given
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
 """
@@ -21,6 +22,8 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
+import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +32,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..dedup.errors import InvalidInput, Missing
+from ..store.private import PRIVATE_UMASK, find_exposed, make_folder
 from .errors import from_os_error
 
 if TYPE_CHECKING:
@@ -89,7 +93,38 @@ def server_settings(
     reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
     ingest = _choose("WEIGHTVAULT_INGEST", INGEST)
     limits = connections or connection_limits()
-    return ServerSettings(anonymous_reads=reads, ingest=ingest, connections=limits)
+    return ServerSettings(
+        anonymous_reads=reads, ingest=ingest, umask=file_umask(), connections=limits
+    )
+
+
+def file_umask() -> int:
+    """Returns the permissions that new files and folders of a vault lack: those of the group and of
+    others, unless WEIGHTVAULT_UMASK says otherwise."""
+    text = os.environ.get("WEIGHTVAULT_UMASK") or f"{PRIVATE_UMASK:o}"
+    if not re.fullmatch("0*[0-7]{1,2}", text):
+        raise InvalidInput(
+            f"WEIGHTVAULT_UMASK is {text!r}", "write it as umask does: 077, or 007 for a group"
+        )
+    return int(text, 8)
+
+
+def find_exposure(vault: LocalVault) -> tuple[str, str] | None:
+    """Returns what of a vault others on this machine can read, and the fix, as message and hint;
+    None where all of it is private."""
+    from ..store.local import LocalBackend
+    from .hub.key_file import key_path
+
+    file, umask = vault.catalogue.file, file_umask()
+    paths = [vault.scratch, *([file, key_path(file)] if file else [])]
+    if isinstance(vault.backend, LocalBackend):
+        paths.append(vault.backend.root)
+    found = find_exposed(paths, umask)
+    if not found:
+        return None
+    who = ("g" if umask & 0o070 else "") + "o"
+    named = " ".join(shlex.quote(str(path)) for path in found)
+    return f"others on this machine can read {named}", f"chmod -R {who}-rwx {named}"
 
 
 def connection_limits(
@@ -145,7 +180,7 @@ def open_local_vault(
 
     parts = _open_parts(url, catalogue, create)
     with _os_errors(f"cannot make {parts.scratch}"):
-        parts.scratch.mkdir(parents=True, exist_ok=True)
+        make_folder(parts.scratch, file_umask())
     return LocalVault(
         parts.backend, parts.catalogue, scratch=parts.scratch, mend_marker=mend_marker
     )
@@ -210,10 +245,10 @@ def _make_folder(folder: Path, create: bool) -> str:
     with _os_errors(f"cannot open the vault in {folder}"):
         _check_folder(folder, create)
         # The catalogue lists what people keep here: as private as their other data.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, file_umask())
         # Made before anything else is: by it a later run knows the folder for a vault.
         objects = folder / "objects"
-        objects.mkdir(exist_ok=True)
+        make_folder(objects, file_umask())
     return objects.absolute().as_uri()
 
 
@@ -236,7 +271,7 @@ def _check_folder(folder: Path, create: bool) -> None:
 def _make_remote_folder(url: str) -> Path:
     folder = _user_data() / "remote" / _short_name(url)
     with _os_errors(f"cannot keep local data of {url} in {folder}"):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, file_umask())
     return folder
 
 
@@ -249,8 +284,10 @@ def _connect(
 
     with store_errors():
         try:
-            backend = _with_cache(open_backend(objects), objects)
-            return backend, open_catalogue(database, migrate=migrate, on_step=on_step)
+            umask = file_umask()
+            backend = _with_cache(open_backend(objects, umask=umask), objects)
+            index = open_catalogue(database, migrate=migrate, on_step=on_step, umask=umask)
+            return backend, index
         except ValueError as error:
             raise InvalidInput(str(error), _FORMS) from error
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -47,6 +47,8 @@ class Session:
     def open(self, *, create: bool = False) -> Iterator[Vault]:
         """Gives the vault, closed on the way out; makes a new one only with `create`."""
         vault = config.open_vault(self.url, self.catalogue, create=create)
+        if not config.is_server(self.url):
+            _warn_of_exposure(cast("LocalVault", vault))
         try:
             yield vault
         finally:
@@ -70,6 +72,7 @@ class Session:
         vault = config.open_local_vault(
             self.local_url(), self.catalogue, create=False, mend_marker=mend_marker
         )
+        _warn_of_exposure(vault)
         try:
             yield vault
         finally:
@@ -81,6 +84,14 @@ class Session:
             print_json(document, indent=2)
         else:
             print_text(text)
+
+
+def _warn_of_exposure(vault: LocalVault) -> None:
+    exposed = config.find_exposure(vault)
+    if exposed is not None:
+        message, hint = exposed
+        print_remark("warning:", "yellow", message)
+        print_remark("hint:", "cyan", hint)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -56,15 +56,18 @@ def run(
     announce: Callable[[str], None],
     settings: ServerSettings | None = None,
     log_format: str = "plain",
+    warnings: Sequence[str] = (),
 ) -> None:
     """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does. Logs
-    are in one of logs.FORMATS."""
+    are in one of logs.FORMATS, and begin with `warnings`."""
     url = _url_of(listener)
     app = create_app(vault, settings)
     config = make_config(app, log_config=configure(log_format))
     stopping = Stopping(app.state.work, app.state.upkeep)
     server = AnnouncingServer(config, lambda: announce(url), stopping)
     _warn_if_open(vault, listener)
+    for warning in warnings:
+        _log.warning("%s", warning)
     with _stopping_well(server):
         server.run(sockets=[listener])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..store.private import PRIVATE_UMASK
+
 INGEST = ("background", "inline")
 """When uploads of foreign clients are coded: behind their back, or before they are answered."""
 
@@ -37,13 +39,14 @@ class ConnectionLimits:
 class ServerSettings:
     """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
     longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
-    `download_bytes` of memory together. Nothing is taken in that would leave less than
-    `reserve_bytes` of free disk."""
+    `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
+    Nothing is taken in that would leave less than `reserve_bytes` of free disk."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
     multipart_bytes: int = 2 << 30
     part_bytes: int = 128 << 20
     download_bytes: int = 1 << 30
+    umask: int = PRIVATE_UMASK
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     reserve_bytes: int = RESERVE_BYTES

@@ -91,6 +91,8 @@ def serve(
     vault = config.open_local_vault(session.url, session.catalogue)
     try:
         form = log_format or ("plain" if sys.stderr.isatty() else "json")
-        serving.run(vault, listener, announce, settings, form)
+        exposed = config.find_exposure(vault)
+        warnings = [": ".join(exposed)] if exposed else []
+        serving.run(vault, listener, announce, settings, form, warnings)
     finally:
         vault.close()

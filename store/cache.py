@@ -18,6 +18,7 @@ from uuid import uuid4
 import xxhash
 
 from .backend import Backend, BytesLike, ObjectInfo, resolve_range
+from .private import PRIVATE_UMASK, opener
 
 # Reading this much takes S3 hardly longer than reading a byte of it, and most frames are no longer.
 BLOCK_BYTES = 1 << 20
@@ -130,7 +131,9 @@ class CachedBackend(Backend):
         with self._lock:
             self._make_room(len(stored))
         try:
-            temp.write_bytes(stored)
+            # For this user alone, also where the folder was made for more.
+            with open(temp, "xb", opener=opener(PRIVATE_UMASK)) as file:
+                file.write(stored)
             os.replace(temp, self._folder / name)
         except OSError:
             with suppress(OSError):

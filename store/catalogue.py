@@ -21,6 +21,7 @@ from .listing import file_totals, repo_rows
 from .migrate import OnStep
 from .needs import hold_store, lift_pack, replace_unusable
 from .pack import PackEntry
+from .private import PRIVATE_UMASK
 from .quotas import charge_commit, forget_usage
 from .refs import check_head, hold_repo, move_branch, tagged_commit
 from .rows import (
@@ -320,13 +321,19 @@ class Catalogue(Database):
             return connection.scalar(select(func.max(journal.c.key)))
 
 
-def open_catalogue(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Catalogue:
+def open_catalogue(
+    url: str,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+    umask: int = PRIVATE_UMASK,
+) -> Catalogue:
     """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
 
-    `migrate` and `on_step` as in engine.open_engine. Raises ValueError for a URL that is none,
-    StoreError when it cannot be opened.
+    `migrate`, `on_step` and `umask` as in engine.open_engine. Raises ValueError for a URL that is
+    none, StoreError when it cannot be opened.
     """
-    return Catalogue(open_engine(url, migrate=migrate, on_step=on_step))
+    return Catalogue(open_engine(url, migrate=migrate, on_step=on_step, umask=umask))
 
 
 def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:

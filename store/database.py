@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, func, select
@@ -11,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from .cancel import check_cancelled
-from .engine import store_error
+from .engine import sqlite_file, store_error
 from .rows import identity_of
 from .schema import journal
 
@@ -40,6 +41,11 @@ class Database:
     def url(self) -> str:
         """The database's address, without its password."""
         return self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The file that holds the database, None where it is in memory or on a server."""
+        return sqlite_file(self.engine.url)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

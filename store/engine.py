@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -17,6 +18,7 @@ from .errors import (
     Unavailable,
 )
 from .migrate import OnStep, prepare_schema
+from .private import PRIVATE_UMASK, make_empty_file
 
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -24,13 +26,20 @@ BUSY_TIMEOUT_SECONDS = 30.0
 _LOOK_STEPS = 200_000
 
 
-def open_engine(url: str, *, migrate: bool = False, on_step: OnStep | None = None) -> Engine:
+def open_engine(
+    url: str,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+    umask: int = PRIVATE_UMASK,
+) -> Engine:
     """Returns an engine for `url`, its tables made if the database is new.
 
     Tables of an older version are brought up to date in SQLite, which one machine uses, and with
     `migrate` in PostgreSQL, where other servers may be at work with the old ones; `on_step` is told
-    how far that is. Raises ValueError for a URL that names no supported database, StoreError when
-    the database cannot be opened, was made by a newer weightvault or wants migrating.
+    how far that is. `umask`: the permissions that a new file of SQLite lacks. Raises ValueError for
+    a URL that names no supported database, StoreError when the database cannot be opened, was made
+    by a newer weightvault or wants migrating.
     """
     try:
         address = make_url(url)
@@ -39,7 +48,7 @@ def open_engine(url: str, *, migrate: bool = False, on_step: OnStep | None = Non
     backend = address.get_backend_name()
     if backend not in ("sqlite", "postgresql"):
         raise ValueError(f"catalogue URL {url!r} names neither SQLite nor PostgreSQL")
-    engine = _sqlite_engine(address) if backend == "sqlite" else _postgresql_engine(address)
+    engine = _sqlite_engine(address, umask) if backend == "sqlite" else _postgresql_engine(address)
     try:
         with engine.begin() as connection:
             may_migrate = migrate or backend == "sqlite"
@@ -86,7 +95,19 @@ def _configure_postgresql(connection: Any, _record: Any) -> None:
     connection.prepare_threshold = None
 
 
-def _sqlite_engine(url: URL) -> Engine:
+def sqlite_file(url: URL) -> Path | None:
+    """Returns the file that holds a database, None where it is in memory or on a server."""
+    name = url.database
+    if url.get_backend_name() != "sqlite" or not name or name.startswith((":", "file:")):
+        return None
+    return Path(name)
+
+
+def _sqlite_engine(url: URL, umask: int) -> Engine:
+    file = sqlite_file(url)
+    if file is not None:
+        # SQLite gives its log and index the mode of the database.
+        make_empty_file(file, umask)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -23,6 +23,7 @@ from .backend import (
     resolve_range,
 )
 from .errors import InvalidKey, NoSuchStore, NotFound, StoreError, from_os_error
+from .private import PRIVATE_UMASK, folder_mode, opener
 
 # Large enough that system calls cost nothing beside the copying, small enough to stay in cache.
 COPY_BYTES = 1 << 20
@@ -33,12 +34,21 @@ STALE_SECONDS = 24 * 3600
 class LocalBackend(Backend):
     """A folder. It is made by the first put, so reading from a mistyped path leaves no trace.
 
-    `fsync=False` gives up durability (not atomicity), for tests and throw-away stores.
+    `fsync=False` gives up durability (not atomicity), for tests and throw-away stores. `umask`:
+    the permissions that new files and folders lack, as in store/private.py.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, fsync: bool = True) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        fsync: bool = True,
+        umask: int = PRIVATE_UMASK,
+    ) -> None:
         self.root = Path(root).absolute()
         self._fsync = fsync
+        self._folder_mode = folder_mode(umask)
+        self._opener = opener(umask)
         self._temp = self.root / RESERVED_SEGMENT
         self._known_folders: set[Path] = set()
         if self.root.exists() and not self.root.is_dir():
@@ -128,7 +138,7 @@ class LocalBackend(Backend):
         try:
             with _os_errors(f"cannot write {target}"):
                 self._make_temp()
-                with open(temp, "xb") as file:
+                with open(temp, "xb", opener=self._opener) as file:
                     file.writelines(chunks)
                     file.flush()
                     if os.fstat(file.fileno()).st_size != size:
@@ -159,7 +169,7 @@ class LocalBackend(Backend):
             return
         if self.root in folder.parents or not folder.exists():
             self._make_folder(folder.parent)
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(self._folder_mode, exist_ok=True)
             self._sync_folder(folder.parent)
         self._known_folders.add(folder)
 

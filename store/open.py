@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from .backend import Backend
 from .local import LocalBackend
 from .memory import MemoryBackend
+from .private import PRIVATE_UMASK
 
 _S3_OPTIONS = {
     "endpoint": "endpoint_url",
@@ -17,7 +18,7 @@ _S3_OPTIONS = {
 _FORMS = "a folder, file:///folder, s3://bucket/prefix or memory://"
 
 
-def open_backend(url: str) -> Backend:
+def open_backend(url: str, *, umask: int = PRIVATE_UMASK) -> Backend:
     """Opens the backend that `url` names; nothing is read or written yet.
 
     - a path (with "~" for the home folder) or ``file:///path``: a folder
@@ -26,26 +27,27 @@ def open_backend(url: str) -> Backend:
       configuration (environment, files, roles).
     - ``memory://``: a new, empty store in this process
 
-    Raises ValueError for anything else, NoSuchStore where a file is in the folder's place.
+    `umask`: the permissions that new files of a folder lack. Raises ValueError for anything else,
+    NoSuchStore where a file is in the folder's place.
     """
     scheme, separator, _ = url.partition(":")
     if not url or (separator and scheme in _OPENERS and not url.startswith(f"{scheme}://")):
         raise ValueError(f"not the address of a store: {url!r}, expected {_FORMS}")
     if "://" not in url:
-        return LocalBackend(Path(url).expanduser())
+        return LocalBackend(Path(url).expanduser(), umask=umask)
     parts = urlsplit(url)
     if parts.scheme not in _OPENERS:
         raise ValueError(f"no store is kept at {parts.scheme}:// addresses, expected {_FORMS}")
-    return _OPENERS[parts.scheme](parts)
+    return _OPENERS[parts.scheme](parts, umask)
 
 
-def _open_file(parts: SplitResult) -> Backend:
+def _open_file(parts: SplitResult, umask: int) -> Backend:
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise ValueError(f"not a file address: {parts.geturl()!r}, expected file:///folder")
-    return LocalBackend(unquote(parts.path))
+    return LocalBackend(unquote(parts.path), umask=umask)
 
 
-def _open_s3(parts: SplitResult) -> Backend:
+def _open_s3(parts: SplitResult, _umask: int) -> Backend:
     # boto3 takes 0.15 s to import, which other stores need not pay.
     from .s3 import S3Backend
 
@@ -63,7 +65,7 @@ def _open_s3(parts: SplitResult) -> Backend:
     return S3Backend(parts.netloc, parts.path.strip("/"), **options)
 
 
-def _open_memory(parts: SplitResult) -> Backend:
+def _open_memory(parts: SplitResult, _umask: int) -> Backend:
     if parts.netloc or parts.path.strip("/"):
         raise ValueError("memory:// takes no name: every opening is a new, empty store")
     return MemoryBackend()

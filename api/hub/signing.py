@@ -1,8 +1,9 @@
 """Signed texts: what a server hands out and gets back unchanged, it or another of the same vault.
 
 `body.signature`, both in URL-safe base64: the body is JSON of a purpose, what is claimed, and until
-when it holds; the signature HMAC-SHA256 of it. The key is drawn once for a catalogue and kept
-there, so every server on it knows it; a catalogue built anew gives old signatures up.
+when it holds; the signature HMAC-SHA256 of it. The key is drawn once for a catalogue, and every
+server on it knows it: it lies in a file beside the catalogue (key_file.py), or in the catalogue
+where that is a database on a server, which no file of one machine can stand beside.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from typing import Any
 
 from ...dedup.translate import store_errors
 from ...store.catalogue import Catalogue
-from ...store.scrubbing import default_setting
+from ...store.private import PRIVATE_UMASK
+from ...store.scrubbing import default_setting, get_setting, set_setting
+from .key_file import KEY_BYTES, key_path, load_key
 
 _SETTING = "signing_key"
-_KEY_BYTES = 32
 # Claims are a few names; nothing longer is decoded.
 _MAX_CHARS = 4096
 
@@ -63,11 +65,16 @@ class Signer:
         return hmac.digest(self._key, body, hashlib.sha256)
 
 
-def open_signer(catalogue: Catalogue) -> Signer:
-    """Returns the signer of all servers that share a catalogue."""
+def open_signer(catalogue: Catalogue, umask: int = PRIVATE_UMASK) -> Signer:
+    """Returns the signer of all servers that share a catalogue. `umask` as in store/private.py."""
     with store_errors():
-        key = default_setting(catalogue, _SETTING, secrets.token_hex(_KEY_BYTES))
-    return Signer(bytes.fromhex(key))
+        if catalogue.file is None:
+            key = default_setting(catalogue, _SETTING, secrets.token_hex(KEY_BYTES))
+            return Signer(bytes.fromhex(key))
+        if get_setting(catalogue, _SETTING) is not None:
+            # Older versions kept it where whoever read the catalogue could read it, too.
+            set_setting(catalogue, _SETTING, None)
+    return Signer(load_key(key_path(catalogue.file), umask))
 
 
 def _encode(data: bytes) -> str:

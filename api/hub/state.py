@@ -26,7 +26,7 @@ class Hub:
         self.settings = settings
         self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
         self.history = History(vault, self.incoming)
-        self.signer: Signer = open_signer(vault.catalogue)
+        self.signer: Signer = open_signer(vault.catalogue, settings.umask)
 
     def read(self, file: FileEntry, chunk_bytes: int, first: int, stop: int) -> Iterator[Buffer]:
         """Yields the bytes [first, stop) of a file whose segments are cut at `chunk_bytes`."""
