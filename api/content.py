@@ -15,11 +15,13 @@ from ..dedup.alone import read_alone
 from ..dedup.chunks import Buffer
 from ..dedup.errors import InvalidInput
 from ..dedup.manifest import FileEntry, TensorPlace, pack_manifest
+from ..dedup.names import is_commit_id
 from ..dedup.vault import Snapshot
 from .access import may_read_repo, needs
 from .callers import caller_of
 from .downloads import Read
 from .frames_body import FramesBody
+from .headers import attachment, file_headers
 from .ranges import parse_range
 from .repo_routes import RepoRoutes
 from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
@@ -45,14 +47,19 @@ of_repo = RepoRoutes(
 
 
 @of_repo.get("/manifest", summary="Read a manifest", responses={200: _BYTES})
-def read_manifest(vault: VaultParam, repo: RepoParam, revision: RevisionParam = "main") -> Response:
+def read_manifest(
+    request: Request, vault: VaultParam, repo: RepoParam, revision: RevisionParam = "main"
+) -> Response:
     """Gives a revision's manifest as bytes (FORMAT.md), its commit as JSON in X-Weightvault-Commit.
 
     The ETag is the BLAKE3-256 of the bytes.
     """
     snapshot = vault.resolve(repo, revision)
     body = pack_manifest(snapshot.manifest)
-    headers = {"ETag": f'"{blake3(body).hexdigest()}"', COMMIT_HEADER: _commit_json(snapshot)}
+    headers = file_headers(
+        request.headers, blake3(body).hexdigest(), "manifest", pinned=is_commit_id(revision)
+    )
+    headers |= {COMMIT_HEADER: _commit_json(snapshot), "Accept-Ranges": "none"}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
@@ -75,7 +82,7 @@ def read_frames(
         raise InvalidInput("a chunk is asked for twice", "ask for each once")
     fetch = vault.read_frames if caller_of(request).reads_all else partial(read_alone, vault)
     body = FramesBody(partial(fetch, repo, revision), digests)
-    return BytesStream(body.read, 0, None)
+    return BytesStream(body.read, 0, None, headers={"Content-Disposition": attachment("frames")})
 
 
 @of_repo.get("/files/{path:path}", summary="Read a file", responses=_RANGED)
@@ -88,7 +95,7 @@ def read_file(
 ) -> Response:
     """Gives a file's bytes, or the range of them that a Range header asks for."""
     snapshot, entry = vault.stat_file(repo, revision, path)
-    headers = _file_headers(snapshot, entry)
+    headers = _file_headers(request, revision, snapshot, entry)
 
     read = partial(vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
     return ranged(request.headers, entry.size, headers, read)
@@ -96,11 +103,16 @@ def read_file(
 
 @of_repo.head("/files/{path:path}", summary="Look up a file", responses={200: _BYTES})
 def stat_file(
-    vault: VaultParam, repo: RepoParam, path: str, revision: RevisionParam = "main"
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    path: str,
+    revision: RevisionParam = "main",
 ) -> Response:
     """Gives the headers of a read, without the bytes."""
     snapshot, entry = vault.stat_file(repo, revision, path)
-    headers = {**_file_headers(snapshot, entry), "Content-Length": str(entry.size)}
+    headers = _file_headers(request, revision, snapshot, entry)
+    headers = {**headers, "Content-Length": str(entry.size)}
     return Response(media_type="application/octet-stream", headers=headers)
 
 
@@ -125,7 +137,8 @@ def read_tensor(
     def read(first: int, stop: int) -> Iterator[Buffer]:
         return vault.serve_entry(entry, chunk_bytes, found.offset + first, found.offset + stop)
 
-    return ranged(request.headers, found.tensor.size, _tensor_headers(snapshot, found), read)
+    headers = _tensor_headers(request, revision, snapshot, found)
+    return ranged(request.headers, found.tensor.size, headers, read)
 
 
 def ranged(
@@ -150,20 +163,21 @@ def ranged(
     return BytesStream(read, first, stop, 206, {**headers, **part})
 
 
-def _file_headers(snapshot: Snapshot, entry: FileEntry) -> dict[str, str]:
-    return {
-        "ETag": f'"{entry.digest.hex()}"',
-        "Accept-Ranges": "bytes",
-        COMMIT_ID_HEADER: snapshot.commit.id,
-    }
+def _file_headers(
+    request: Request, revision: str, snapshot: Snapshot, entry: FileEntry
+) -> dict[str, str]:
+    name, pinned = entry.path.rpartition("/")[2], is_commit_id(revision)
+    headers = file_headers(request.headers, entry.digest.hex(), name, pinned=pinned)
+    return {**headers, COMMIT_ID_HEADER: snapshot.commit.id}
 
 
-def _tensor_headers(snapshot: Snapshot, found: TensorPlace) -> dict[str, str]:
-    tensor = found.tensor
-    held = [*found.chunks, f"{found.start}+{tensor.size}".encode()]
+def _tensor_headers(
+    request: Request, revision: str, snapshot: Snapshot, found: TensorPlace
+) -> dict[str, str]:
+    tensor, pinned = found.tensor, is_commit_id(revision)
+    held = blake3(b"".join([*found.chunks, f"{found.start}+{tensor.size}".encode()]))
     return {
-        "ETag": f'"{blake3(b"".join(held)).hexdigest()}"',
-        "Accept-Ranges": "bytes",
+        **file_headers(request.headers, held.hexdigest(), tensor.name, pinned=pinned),
         COMMIT_ID_HEADER: snapshot.commit.id,
         # Both come from an uploaded file, so they may hold what no header may.
         DTYPE_HEADER: quote(tensor.dtype),

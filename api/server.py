@@ -39,9 +39,11 @@ from .errors import (
     http_status,
     retry_seconds,
 )
+from .headers import SafeHeaders, complete_headers
 from .hub.router import hub_routes, unknown_route
 from .logs import RequestLog
 from .metrics import Metered, Metrics
+from .public_errors import tell_error
 from .settings import ServerSettings
 from .slots import Slots
 from .uploads import sweep_uploads
@@ -70,6 +72,9 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        # FastAPI's own load scripts from elsewhere; web/reference.py takes their place.
+        docs_url=None,
+        redoc_url=None,
     )
     for route in app.routes:
         # The description of the API, which tells of no vault.
@@ -93,6 +98,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     add_pages(app)
     app.add_middleware(Cancelling, within=app.state.work)
     app.add_middleware(VersionHeader)
+    app.add_middleware(SafeHeaders)
     app.add_middleware(Metered, metrics=app.state.metrics)
     app.add_middleware(RequestLog)
     _install_error_handlers(app)
@@ -167,6 +173,7 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
         headers = {"Retry-After": str(retry_seconds(error))}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": _CHALLENGE}
+    error = tell_error(error, request.app.state)
     return _error(status, error.code, error.message, error.hint, headers)
 
 
@@ -195,8 +202,11 @@ def _on_disconnect(request: Request, _error: Exception) -> Response:
     return Response(status_code=499)
 
 
-def _on_unexpected(_request: Request, _exception: Exception) -> Response:
+def _on_unexpected(request: Request, _exception: Exception) -> Response:
     # The exception goes on to the server that runs this application, which logs its traceback.
     headers = {VERSION_HEADER: __version__}
     hint = "the server's log has the details"
-    return _error(500, "internal", "the server failed unexpectedly", hint, headers)
+    response = _error(500, "internal", "the server failed unexpectedly", hint, headers)
+    # It is made outside of what all other answers pass.
+    complete_headers(response.headers, request.headers)
+    return response

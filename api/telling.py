@@ -13,12 +13,13 @@ from anyio import Event, create_task_group, from_thread, to_thread
 from fastapi import Query
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from ..dedup.errors import VaultError
 from ..dedup.progress import Progress
 from .errors import error_body
 from .following import MEDIA_TYPE
+from .public_errors import tell_error
 
 # Often enough for a bar that moves, seldom enough to cost nothing.
 _LINE_SECONDS = 0.25
@@ -53,6 +54,11 @@ class TellingResponse(StreamingResponse):
         self._work = work
         self._run = run
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers, for the application of `scope`."""
+        self._state = scope["app"].state
+        await super().__call__(scope, receive, send)
+
     async def stream_response(self, send: Send) -> None:
         """Sends the header, what the work tells, and its result or error."""
         head = {"type": "http.response.start", "status": self.status_code}
@@ -71,6 +77,7 @@ class TellingResponse(StreamingResponse):
             lines.put({"result": found.model_dump(mode="json")})
         except VaultError as error:
             _log.error("%s: %s", error.code, error.message)
+            error = tell_error(error, self._state)
             lines.put(error_body(error.code, error.message, error.hint))
         lines.close()
 

@@ -27,6 +27,7 @@ from ...store.repo_names import namespace_of
 from ..access import require_write
 from ..callers import quotas_of
 from ..content import ranged
+from ..headers import file_headers
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
 from .bodies import parse_object
@@ -249,7 +250,7 @@ def get_object(request: Request) -> Response:
     found = hub.incoming.get(bytes.fromhex(oid), repo) if _OID.fullmatch(oid) else None
     if found is None:
         raise EntryNotFound(f"{repo} has no file {oid[:64]}")
-    headers = {"ETag": f'"{oid}"', "Accept-Ranges": "bytes"}
+    headers = file_headers(request.headers, oid, oid, pinned=True)
     return ranged(request.headers, found.size, headers, _reader(hub, found))
 
 

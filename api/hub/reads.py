@@ -16,10 +16,11 @@ from ...dedup.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ...dedup.errors import EntryNotFound
 from ...dedup.history import History
 from ...dedup.local_vault import LocalVault
-from ...dedup.names import RepoName
+from ...dedup.names import RepoName, is_commit_id
 from ...dedup.vault import Commit, RepoSummary, Snapshot
 from ..access import repos_seen
 from ..content import ranged
+from ..headers import file_headers
 from ..origins import takes_forms
 from ..uploads import received_bytes
 from .bodies import parse_form, parse_object
@@ -148,7 +149,7 @@ def get_file(request: Request) -> Response:
         where = f"{public_name(snapshot.commit.repo)} at {request.path_params['rev']}"
         raise EntryNotFound(f"Entry not found: {where} has no file {path!r}")
     file = hub_file(hub.vault, snapshot.manifest, entry)
-    headers = _file_headers(file) | _commit_header(snapshot)
+    headers = _file_headers(request, file) | _commit_header(snapshot)
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(entry.size)})
 
@@ -255,16 +256,11 @@ def _title(commit: Commit) -> str:
     return commit.title or _PUSH_TITLE
 
 
-def _file_headers(file: HubFile) -> dict[str, str]:
-    etag = f'"{file.etag}"'
-    headers = {
-        "ETag": etag,
-        "Accept-Ranges": "bytes",
-        "Content-Type": "application/octet-stream",
-        "Content-Disposition": f"inline; filename*=UTF-8''{quote(file.entry.path.split('/')[-1])}",
-        "X-Content-Type-Options": "nosniff",
-    }
-    linked = {"X-Linked-Etag": etag, "X-Linked-Size": str(file.entry.size)}
+def _file_headers(request: Request, file: HubFile) -> dict[str, str]:
+    name, pinned = file.entry.path.rpartition("/")[2], is_commit_id(request.path_params["rev"])
+    headers = file_headers(request.headers, file.etag, name, pinned=pinned)
+    headers["Content-Type"] = "application/octet-stream"
+    linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(file.entry.size)}
     return headers | (linked if file.lfs else {})
 
 

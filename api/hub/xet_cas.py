@@ -26,6 +26,7 @@ from ...dedup.xet.hashes import parse_hash
 from ...dedup.xet.shard import MAX_SHARD_BYTES, Shard, pack_answer
 from ...dedup.xet.uploads import XetUploads
 from ...dedup.xet.xorb import MAX_SERIALISED_BYTES
+from ..public_errors import tell_error
 from ..slots import run_checked
 from ..uploads import drain, received_bytes, received_file
 from .errors import HubError
@@ -115,7 +116,7 @@ async def add_shard_telling(request: Request) -> Response:
         path = await stack.enter_async_context(receiving)
         work = partial(_add_shard, uploads, grant, path)
         running = partial(run_checked, request, work, repo=grant.repo)
-        lines = _tell(running, stack.pop_all())
+        lines = _tell(request, running, stack.pop_all())
     return StreamingResponse(lines, media_type="application/x-ndjson")
 
 
@@ -141,7 +142,7 @@ def _add_shard(
 
 
 async def _tell(
-    run: Callable[[Callable[[], None]], Awaitable[None]], stack: AsyncExitStack
+    request: Request, run: Callable[[Callable[[], None]], Awaitable[None]], stack: AsyncExitStack
 ) -> AsyncIterator[bytes]:
     """Does what `run` does and yields lines about it; closes `stack` when it is done. `run` calls
     what it is given for each file."""
@@ -151,18 +152,19 @@ async def _tell(
         try:
             while not (await asyncio.wait({task}, timeout=_HEARTBEAT_SECONDS))[0]:
                 yield _line(type="validating", verified=len(done), total=len(done) + 1)
-            yield _outcome(task)
+            yield _outcome(task, request)
         finally:
             # The client may have gone away: the thread reads the file that the stack removes.
             with CancelScope(shield=True):
                 await asyncio.wait({task})
 
 
-def _outcome(task: asyncio.Future[None]) -> bytes:
+def _outcome(task: asyncio.Future[None], request: Request) -> bytes:
     try:
         task.result()
-    except VaultError as error:
-        _log.warning("a shard was refused (%s): %s", error.code, error.message)
+    except VaultError as refused:
+        _log.warning("a shard was refused (%s): %s", refused.code, refused.message)
+        error = tell_error(refused, request.app.state)
         message = f"{error.message}; {error.hint}" if error.hint else error.message
         retryable = isinstance(error, Unreachable)
         return _line(type="error", message=message, retryable=retryable)

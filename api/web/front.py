@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from ...dedup.errors import InvalidInput
-from ...dedup.reporting.prices import load_prices
+from ...dedup.errors import InvalidInput, VaultError
+from ...dedup.reporting.prices import StorageClass, load_prices
 from ...dedup.translate import store_errors
 from ...store.browse import Order, count_repos, list_page
 from .. import config
@@ -22,6 +23,7 @@ from .rendering import render
 
 PAGE = 30
 _MAX_SEARCH = 200
+_log = logging.getLogger("weightvault.api")
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -71,6 +73,15 @@ def list_repos(
 def show_storage(request: Request) -> Response:
     """The dashboard: what everything takes, by what, and how that grew."""
     report = recent_report(request)
-    priced = price_report(report, load_prices(config.prices_path()).find(), 0)
+    priced = price_report(report, _storage_class(), 0)
     figures = draw_all(report)
     return render(request, "storage.html", report=report, priced=priced, figures=figures)
+
+
+def _storage_class() -> StorageClass:
+    try:
+        return load_prices(config.prices_path()).find()
+    except InvalidInput as error:
+        # It names a file of the server, and whoever looks at the page can do nothing about it.
+        _log.error("%s", error.message)
+        raise VaultError("the server's table of prices cannot be read") from error

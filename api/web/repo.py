@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import Depends, Query, Request, Response
 
@@ -22,7 +21,7 @@ from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
 from ...dedup.lineage import find_lineage
 from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
-from ...dedup.names import RepoName, check_repo
+from ...dedup.names import RepoName, check_repo, is_commit_id
 from ...dedup.translate import store_errors
 from ...dedup.vault import Snapshot
 from ...store.browse import list_history
@@ -30,13 +29,14 @@ from ...store.refs import list_tags
 from ...store.rows import CommitRow
 from ..access import may_read_repo, needs
 from ..callers import caller_of
+from ..headers import file_headers
 from ..repo_routes import RepoRoutes
 from ..routes import RepoParam, VaultParam
 from ..streams import BytesStream
 from .addresses import split_address
 from .card import IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
 from .paging import PageRoute, cut_page
-from .rendering import HEADERS, render
+from .rendering import render
 
 TENSORS_A_PAGE = 100
 _COMMITS_A_PAGE = 50
@@ -202,29 +202,30 @@ def show_commits(request: Request, view: ViewParam, start: str | None = None) ->
 
 
 @of_repo.get("/download/{rest:path}")
-def download(view: ViewParam) -> Response:
+def download(request: Request, view: ViewParam) -> Response:
     """A file, to be saved."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
-    name = quote(view.path.rpartition("/")[2], safe="")
-    headers = {
-        **HEADERS,
-        "Content-Length": str(entry.size),
-        "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
-    }
+    headers = _file_headers(request, view, entry)
     read = partial(view.vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
     return BytesStream(read, 0, entry.size, 200, headers)
 
 
 @of_repo.get("/image/{rest:path}")
-def show_image(view: ViewParam) -> Response:
+def show_image(request: Request, view: ViewParam) -> Response:
     """A raster image of the repo, for its card."""
     media_type = IMAGE_TYPES.get(view.path.rpartition(".")[2].lower())
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
     if media_type is None or entry.size > _MAX_IMAGE_BYTES:
         raise EntryNotFound(f"{view.path!r} is no image that cards can show")
-    headers = {**HEADERS, "Content-Length": str(entry.size), "Content-Type": media_type}
+    headers = _file_headers(request, view, entry) | {"Content-Type": media_type}
     read = partial(view.vault.serve_entry, entry, snapshot.manifest.chunk_bytes)
     return BytesStream(read, 0, entry.size, 200, headers)
+
+
+def _file_headers(request: Request, view: RepoView, entry: FileEntry) -> dict[str, str]:
+    name, pinned = entry.path.rpartition("/")[2], is_commit_id(view.revision)
+    headers = file_headers(request.headers, entry.digest.hex(), name, pinned=pinned)
+    return {**headers, "Accept-Ranges": "none", "Content-Length": str(entry.size)}
 
 
 def _card(view: RepoView, snapshot: Snapshot) -> Card | None:
