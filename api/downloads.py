@@ -107,6 +107,8 @@ class Downloads:
             at_once, waiting=sys.maxsize, waiting_each=sys.maxsize, wait_seconds=math.inf
         )
         self._threads = CapacityLimiter(at_once)
+        # Others, so that whoever ends takes no turn from whoever reads.
+        self._closers = CapacityLimiter(at_once)
         # By the time that their clients read something: those who did longest ago come first.
         self._held: OrderedDict[Source, int] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
@@ -139,8 +141,10 @@ class Downloads:
         pieces = source.drop()
         # Closing may wait for a read under way, and has to happen though a disconnect has
         # cancelled this task.
+        if pieces is None:
+            return
         with CancelScope(shield=True):
-            await to_thread.run_sync(_close, pieces, limiter=self._threads)
+            await to_thread.run_sync(_close, pieces, limiter=self._closers)
 
     def _reserve(self, source: Source) -> int | None:
         """Counts a download that is to hold memory; returns how many bytes it may decode together,
@@ -166,13 +170,13 @@ class Downloads:
         pieces = source.drop()
         if pieces is not None:
             closing = asyncio.ensure_future(
-                to_thread.run_sync(_close, pieces, limiter=self._threads)
+                to_thread.run_sync(_close, pieces, limiter=self._closers)
             )
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
 
 
-def _close(pieces: Iterator[Buffer] | None) -> None:
+def _close(pieces: Iterator[Buffer]) -> None:
     close = getattr(pieces, "close", None)
     if close is not None:
         close()

@@ -23,6 +23,7 @@ from vaults import open_local
 from weightvault.api.downloads import Downloads, Source
 from weightvault.api.server import create_app
 from weightvault.api.settings import ConnectionLimits, ServerSettings
+from weightvault.api.slots import Slots
 from weightvault.api.telling import TellingResponse
 from weightvault.dedup.progress import Progress
 from weightvault.dedup.push import push
@@ -184,25 +185,23 @@ _LONG = ("Content-Length: 100000",)
 def test_a_client_with_many_waits_for_one_with_few() -> None:
     order: list[str] = []
 
+    async def take(slots: Slots, client: str) -> None:
+        async with slots.taken(client):
+            order.append(client)
+            await asyncio.sleep(0)
+
     async def run() -> None:
-        downloads = Downloads(1 << 30, at_once=2)
+        slots = Slots(2, waiting=100, waiting_each=100)
         async with asyncio.TaskGroup() as group:
             for _ in range(50):
-                group.create_task(take(downloads, "many"))
+                group.create_task(take(slots, "many"))
             await asyncio.sleep(0)
             for _ in range(3):
-                group.create_task(take(downloads, "few"))
-
-    async def take(downloads: Downloads, client: str) -> None:
-        source = Source(lambda a, b: iter([bytes(b - a)]), 0, 1000)
-        await downloads.advance(source, client)
-        order.append(client)
-        await downloads.end(source)
+                group.create_task(take(slots, "few"))
 
     asyncio.run(run())
     assert len(order) == 53
-    # Half of the slots is left for others, however many one client asks for.
-    assert max(i for i, client in enumerate(order) if client == "few") < 20
+    assert max(i for i, client in enumerate(order) if client == "few") < 10
 
 
 def test_memory_is_counted_until_a_download_ends() -> None:
