@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,14 @@ from ..store.catalogue import Catalogue
 from ..store.commits import complete_commit
 from ..store.errors import NotFound
 from ..store.hashes import HashRow
-from ..store.loose import knows_loose
+from ..store.known_files import known_files
 from ..store.moves import can_stand_alone
 from ..store.needs import stranded_among, usable_among
 from ..store.pack import PackEntry, pack_key
 from ..store.rows import CommitRow
 from ..store.scrubbing import get_setting, set_setting
 from .candidates import find_candidates, sketch_row
-from .chunks import ChunkReader
+from .chunks import ChunkReader, Slice
 from .entries import AnyEntry, Entry, commit_row, pack_entry
 from .errors import ChunksMissing, Corrupt, InvalidManifest
 from .expansion import check_files
@@ -32,6 +32,7 @@ from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
 from .paths import check_new_paths
 from .reading import VaultReader, make_commit
+from .rebuild import file_parts, weave
 from .securing import reclaim_pack, secure
 from .sketch import Sketch
 from .sketchfile import Sketches, pack_sketches, sketches_key
@@ -294,23 +295,26 @@ class Repository(VaultReader):
     def _check_files(self, manifest: Manifest, *, bounded: bool) -> list[HashRow]:
         """Rebuilds and hashes every file that was not before, each once: nobody's word is taken for
         it. Returns what else they hash to."""
-        new: dict[bytes, FileEntry] = {}
+        by_recipe: dict[bytes, FileEntry] = {}
         for entry in manifest.files:
             check_cancelled()
-            recipe = entry.recipe()
-            same = new.get(recipe)
-            if same is not None and same.digest != entry.digest:
+            same = by_recipe.setdefault(entry.recipe(), entry)
+            if same.digest != entry.digest:
                 raise InvalidManifest(f"{same.path!r} and {entry.path!r} cannot differ")
-            known = (entry.digest, recipe)
-            if same or self.catalogue.knows_file(*known) or knows_loose(self.catalogue, *known):
-                continue
-            new[recipe] = entry
+        pairs = {(entry.digest, recipe): entry for recipe, entry in by_recipe.items()}
+        known = known_files(self.catalogue, pairs.keys())
+        new = [entry for pair, entry in pairs.items() if pair not in known]
         if bounded:
-            check_files(new.values(), manifest.chunk_bytes, self.catalogue.locate)
-        return [self._hash_new(entry, manifest) for entry in new.values()]
+            check_files(new, manifest.chunk_bytes, self.catalogue.locate)
+        return list(self._hash_files(new, manifest.chunk_bytes))
 
-    def _hash_new(self, entry: FileEntry, manifest: Manifest) -> HashRow:
-        hashes = hash_file(self._read(entry, manifest, 0, entry.size), entry.size)
-        if hashes.digest != entry.digest:
-            raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
-        return hashes
+    def _hash_files(self, entries: Sequence[FileEntry], chunk_bytes: int) -> Iterator[HashRow]:
+        """Yields the hashes of files, all read in one go: most are short."""
+        parts = (part for entry in entries for part in file_parts(entry, chunk_bytes))
+        slices = (part for part in parts if isinstance(part, Slice))
+        pieces = ChunkReader(self._fetch_any).read_slices(slices)
+        for entry in entries:
+            hashes = hash_file(weave(file_parts(entry, chunk_bytes), pieces), entry.size)
+            if hashes.digest != entry.digest:
+                raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
+            yield hashes

@@ -39,7 +39,6 @@ from .schema import (
     chunks,
     commit_chunks,
     commits,
-    files,
     journal,
     loose_files,
     packs,
@@ -271,12 +270,6 @@ class Catalogue(Database):
             edges = select(chunks.c.base).where(chunks.c.id.in_(mine))
             found.update(r.base for r in by_digest(connection, edges, rest, chunks.c.base))
         return found
-
-    def knows_file(self, digest: bytes, recipe: bytes) -> bool:
-        """Says whether some commit holds a file of that digest, built from those segments."""
-        query = select(files.c.id).where(files.c.digest == digest, files.c.recipe == recipe)
-        with self.reading() as connection:
-            return connection.scalar(query.limit(1)) is not None
 
     def chunks_in(self, pack: str) -> list[Location]:
         """Returns the chunks whose frames lie in a pack, in order of offset."""

@@ -73,13 +73,6 @@ def find_loose(catalogue: Catalogue, sha256: bytes, now: float) -> list[LooseRow
         return [LooseRow(*row) for row in connection.execute(query)]
 
 
-def knows_loose(catalogue: Catalogue, digest: bytes, recipe: bytes) -> bool:
-    """Says whether some upload is a file of that digest, built from those segments."""
-    same = (loose_files.c.digest == digest) & (loose_files.c.recipe == recipe)
-    with catalogue.reading() as connection:
-        return connection.scalar(select(loose_files.c.id).where(same).limit(1)) is not None
-
-
 def expire_loose(catalogue: Catalogue, now: float) -> int:
     """Gives up the uploads that have expired; returns how many there were."""
     with catalogue.writing() as connection:

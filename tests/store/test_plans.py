@@ -9,6 +9,7 @@ from sqlalchemy import event, text
 
 from weightvault.store import browse, collection, lineage, scrubbing, sketches
 from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.known_files import known_files
 from weightvault.store.needs import usable_among
 from weightvault.store.pack import PackEntry
 from weightvault.store.rows import CommitRow, FileRow
@@ -98,7 +99,7 @@ HOT = {
     "find_commit": lambda c: c.find_commit("org/3-0", "main"),
     "find_commit by id": lambda c: c.find_commit("org/3-0", oid()),
     "chunks_of": lambda c: c.chunks_of("org/3-0", oid(), one()),
-    "knows_file": lambda c: c.knows_file(digest(3, 0), digest(3, 1)),
+    "known_files": lambda c: known_files(c, [(digest(3, 0), digest(3, 1))]),
     "branches": lambda c: c.branches("org/3-0"),
     "unknown_entries": lambda c: c.unknown_entries(["journal/00030000"]),
     "last_entry": lambda c: c.last_entry(),
@@ -125,8 +126,8 @@ HOT = {
 }
 # Tables of a few rows: one for each pack, repo or fact, or of what is wrong.
 SMALL = ("packs", "repos", "settings", "tombstones", "damage", "verified")
-# What a query has found so far.
-INTERIM = ("its_base", "its_uses", "its_sums", "first_use", "chain")
+# What a query has found so far, or was given.
+INTERIM = ("its_base", "its_uses", "its_sums", "first_use", "chain", "asked", "CONSTANT")
 
 
 @pytest.mark.parametrize("name", HOT)

@@ -1,0 +1,456 @@
+"""What is told by reference costs nothing to send, so it may not cost the server much to do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+from blake3 import blake3
+from fastapi.testclient import TestClient
+from live_server import serving
+from models import make_weights, write_model
+from vaults import Wrapper, open_anew, open_local
+from xet_samples import LZ4, pack_file, pack_shard, pack_xorb
+
+from weightvault.api.client import HttpVault
+from weightvault.api.errors import Overloaded
+from weightvault.api.server import create_app
+from weightvault.api.slots import Slots
+from weightvault.api.tokens import create_token
+from weightvault.dedup import expansion, push
+from weightvault.dedup.coding import DECODING, encode_tensor
+from weightvault.dedup.errors import TooExpensive
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.manifest import FileEntry, Manifest, pack_manifest
+from weightvault.dedup.packing import add_frame
+from weightvault.dedup.segments import CHUNK_BYTES, Opaque
+from weightvault.dedup.xet.hashes import format_hash
+from weightvault.store.backend import Backend
+from weightvault.store.cancel import Cancelled, CancelToken, cancelled_by
+from weightvault.store.pack import PackWriter
+
+REPO = "org/model"
+COMMITS = f"/v1/repos/{REPO}/commits"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[LocalVault]:
+    opened = open_local(tmp_path / "served")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def web(vault: LocalVault) -> Iterator[TestClient]:
+    with TestClient(create_app(vault)) as client:
+        yield client
+
+
+def make_pack(raws: Sequence[bytes]) -> tuple[str, bytes]:
+    """A pack of frames of chunks, its name first."""
+    target = BytesIO()
+    writer = PackWriter(target)
+    for raw in raws:
+        add_frame(writer, encode_tensor(raw, "U8"))
+    return writer.finish(), target.getvalue()
+
+
+def repeat(raw: bytes, times: int, digest: bytes = bytes(32)) -> bytes:
+    """A manifest of a file that is a chunk, so many times."""
+    segment = Opaque(len(raw) * times, (blake3(raw).digest(),) * times)
+    entry = FileEntry("zeros.bin", segment.size, digest, (segment,))
+    return pack_manifest(Manifest((entry,), CHUNK_BYTES))
+
+
+def send_pack(web: TestClient, raws: Sequence[bytes]) -> httpx.Response:
+    name, data = make_pack(raws)
+    return web.put(f"/v1/packs/{name}", content=data)
+
+
+def code_of(answer: httpx.Response) -> tuple[int, str]:
+    return answer.status_code, answer.json()["error"]["code"]
+
+
+# Native pushes
+
+
+def test_a_short_manifest_of_a_long_file_is_refused(web: TestClient):
+    zeros = bytes(CHUNK_BYTES)
+    assert send_pack(web, [zeros]).status_code == 200
+    before = DECODING.raw_bytes
+    manifest = repeat(zeros, 64)
+    assert len(manifest) < 400
+    answer = web.post(COMMITS, content=manifest)
+    assert code_of(answer) == (413, "too_expensive")
+    assert answer.json()["error"]["hint"]
+    assert DECODING.raw_bytes == before
+
+
+def test_many_files_of_few_chunks_are_refused(web: TestClient):
+    """Each is short enough by itself, and none is equal to another."""
+    raws = [bytes([i]) * CHUNK_BYTES for i in range(3)]
+    assert send_pack(web, raws).status_code == 200
+    digests = [blake3(raw).digest() for raw in raws]
+    files = [
+        FileEntry(
+            f"{i:03}",
+            4 * CHUNK_BYTES,
+            bytes(32),
+            (Opaque(4 * CHUNK_BYTES, tuple(digests[i // 3**n % 3] for n in range(4))),),
+        )
+        for i in range(27)
+    ]
+    answer = web.post(COMMITS, content=pack_manifest(Manifest(tuple(files), CHUNK_BYTES)))
+    assert code_of(answer) == (413, "too_expensive")
+
+
+def test_an_honest_file_of_zeros_is_taken_and_decoded_once(web: TestClient, vault: LocalVault):
+    times = 7
+    zeros = bytes(CHUNK_BYTES)
+    send_pack(web, [zeros])
+    before = DECODING.frames
+    digest = blake3(bytes(CHUNK_BYTES * times)).digest()
+    answer = web.post(COMMITS, content=repeat(zeros, times, digest))
+    assert answer.status_code == 200, answer.text
+    assert DECODING.frames == before + 1
+    _, entry, pieces = vault.read_file(REPO, "main", "zeros.bin")
+    assert blake3(b"".join(map(bytes, pieces))).digest() == entry.digest
+
+
+def test_a_file_many_times_in_a_manifest_is_rebuilt_once(web: TestClient):
+    raw = bytes(range(256)) * 4096
+    send_pack(web, [raw])
+    segment = Opaque(len(raw), (blake3(raw).digest(),))
+    files = [FileEntry(f"{i:04}", len(raw), blake3(raw).digest(), (segment,)) for i in range(1000)]
+    before = DECODING.frames
+    manifest = pack_manifest(Manifest(tuple(files), CHUNK_BYTES))
+    assert web.post(COMMITS, content=manifest).status_code == 200
+    assert DECODING.frames == before + 1
+
+
+def test_one_recipe_is_one_file(web: TestClient):
+    raw = b"x" * 5000
+    send_pack(web, [raw])
+    segment = Opaque(len(raw), (blake3(raw).digest(),))
+    files = [
+        FileEntry(name, len(raw), digest, (segment,))
+        for name, digest in (("a", blake3(raw).digest()), ("b", bytes(32)))
+    ]
+    answer = web.post(COMMITS, content=pack_manifest(Manifest(tuple(files), CHUNK_BYTES)))
+    assert code_of(answer) == (400, "invalid_manifest")
+
+
+def test_a_pack_of_equal_frames_is_refused(web: TestClient):
+    before = DECODING.frames
+    answer = send_pack(web, [bytes(MIB)] * 400)
+    assert code_of(answer) == (400, "invalid_frame")
+    assert "twice" in answer.json()["error"]["message"]
+    assert DECODING.frames == before
+
+
+def test_a_pack_that_decodes_to_much_more_is_refused(web: TestClient):
+    """Constant chunks of 32 MiB take 65 bytes each."""
+    pack = make_pack([bytes([i]) * CHUNK_BYTES for i in range(40)])
+    before = DECODING.frames
+    assert len(pack[1]) < 10_000
+    answer = web.put(f"/v1/packs/{pack[0]}", content=pack[1])
+    assert code_of(answer) == (413, "too_expensive")
+    assert DECODING.frames == before
+
+
+def test_a_client_sends_no_pack_that_is_refused(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of what compresses well it sends more packs."""
+    monkeypatch.setattr(expansion, "FREE_PACK_BYTES", MIB)
+    monkeypatch.setattr(push, "FREE_PACK_BYTES", MIB)
+    shapes = {f"layer.{i}": (256, 1024) for i in range(12)}
+    weights = {
+        name: raw * 0 + i for i, (name, raw) in enumerate(make_weights(1, shapes).items(), 1)
+    }
+    folder = write_model(tmp_path / "constant", weights)
+    with serving(create_app(vault)) as url:
+        remote = HttpVault(url)
+        push.push(remote, folder, REPO)
+        remote.close()
+    packs = list(vault.backend.list("packs/"))
+    assert len(packs) > 4
+
+
+def test_whoever_has_the_vault_is_not_bounded_and_what_is_stored_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(expansion, "FREE_BYTES", MIB)
+    raw = bytes(4 * MIB)
+    vault = open_local(tmp_path / "old")
+    (tmp_path / "zeros.bin").write_bytes(raw)
+    push.push(vault, tmp_path / "zeros.bin", REPO, chunk_bytes=1 << 16)
+    manifest = pack_manifest(vault.resolve(REPO).manifest)
+    vault.close()
+    vault = open_anew(tmp_path / "old")
+    with TestClient(create_app(vault)) as web:
+        assert web.get(f"/v1/repos/{REPO}/files/zeros.bin").content == raw
+        # Known files are rebuilt for nobody.
+        assert web.post("/v1/repos/org/second/commits", content=manifest).status_code == 200
+    vault.close()
+
+
+def test_frames_are_given_once_each(web: TestClient):
+    raw = bytes(MIB)
+    send_pack(web, [raw])
+    web.post(COMMITS, content=repeat(raw, 1, blake3(raw).digest()))
+    asked = {"digests": [blake3(raw).hexdigest()] * 10_000}
+    assert web.post(f"/v1/repos/{REPO}/frames", json=asked).status_code == 400
+
+
+# Clients of hubs
+
+
+class Cas:
+    """What a Xet client does with the address and the token that it was given."""
+
+    def __init__(self, web: TestClient) -> None:
+        self._web = web
+        told = web.get(f"/api/models/{REPO}/xet-write-token/main").json()
+        self._url = told["casUrl"]
+        self._headers = {"Authorization": f"Bearer {told['accessToken']}"}
+
+    def post(self, path: str, content: bytes) -> httpx.Response:
+        return self._web.post(f"{self._url}{path}", content=content, headers=self._headers)
+
+    def send_xorb(self, chunks: list[bytes]) -> bytes:
+        digest, data = pack_xorb(chunks, LZ4)
+        answer = self.post(f"/v1/xorbs/default/{format_hash(digest)}", data)
+        assert answer.status_code == 200, answer.text
+        return digest
+
+
+@pytest.fixture
+def cas(web: TestClient) -> Cas:
+    web.post(COMMITS, content=pack_manifest(Manifest((), CHUNK_BYTES)))
+    return Cas(web)
+
+
+def test_a_shard_that_repeats_a_xorb_is_refused(cas: Cas, vault: LocalVault):
+    chunks = [i.to_bytes(4, "little") + bytes(127 * 1024) for i in range(64)]
+    xorb = cas.send_xorb(chunks)
+    before = {info.key for info in vault.backend.list()}
+    shard = pack_shard([pack_file([(xorb, chunks, 0)] * 40)])
+    assert len(shard) < 5000
+    answer = cas.post("/v1/shards", shard)
+    assert answer.status_code == 413
+    assert "out of" in answer.json()["error"]
+    told = json.loads(cas.post("/v2/shards", shard).text.splitlines()[-1])
+    assert (told["type"], told["retryable"]) == ("error", False)
+    assert {info.key for info in vault.backend.list()} == before
+
+
+def test_a_shard_of_endless_ranges_is_refused_before_they_are_hashed(cas: Cas):
+    chunks = [bytes([i]) for i in range(200)]
+    xorb = cas.send_xorb(chunks)
+    shard = pack_shard([pack_file([(xorb, chunks, 0)] * 500)])
+    assert cas.post("/v1/shards", shard).status_code == 413
+
+
+def test_an_honest_shard_that_repeats_what_it_sent_is_taken(cas: Cas, web: TestClient):
+    chunks = [hashlib.shake_256(bytes([i])).digest(100_000) for i in range(8)]
+    xorb = cas.send_xorb(chunks)
+    shard = pack_shard([pack_file([(xorb, chunks, 0)] * 20)])
+    assert cas.post("/v1/shards", shard).status_code == 200
+    sha256 = hashlib.sha256(b"".join(chunks) * 20).digest()
+    assert web.app.state.hub.incoming.get(sha256, REPO) is not None  # type: ignore[attr-defined]
+
+
+def ask_batch(web: TestClient, sizes: Sequence[int]) -> httpx.Response:
+    web.post(COMMITS, content=pack_manifest(Manifest((), CHUNK_BYTES)))
+    objects = [{"oid": f"{i:064x}", "size": size} for i, size in enumerate(sizes)]
+    asked = {"operation": "upload", "transfers": ["multipart"], "objects": objects}
+    return web.post(f"/{REPO}.git/info/lfs/objects/batch", json=asked)
+
+
+@pytest.mark.parametrize("count", [1, 4, 1000])
+def test_files_of_stated_terabytes_get_short_answers(web: TestClient, count: int):
+    size = 4 << 40
+    answer = ask_batch(web, [size] * count)
+    assert answer.status_code == 200
+    assert len(answer.content) < min(5_000_000, 800_000 * count)
+    for line in answer.json()["objects"]:
+        header = line["actions"]["upload"]["header"]
+        part = int(header.pop("chunk_size"))
+        assert (len(header) - 1) * part < size <= len(header) * part
+
+
+def test_files_longer_than_any_are_refused(web: TestClient):
+    assert ask_batch(web, [1 << 50]).status_code == 422
+
+
+# Slots
+
+
+class Held:
+    """Work that goes on until it is let go, and counts how much of it there is."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self._end = threading.Event()
+        self._lock = threading.Lock()
+
+    def work(self, *_: object, **__: object) -> int:
+        with self._lock:
+            self.running += 1
+        assert self._end.wait(60)
+        return 0
+
+    def let_go(self) -> None:
+        self._end.set()
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_one_token_cannot_hold_all_slots(vault: LocalVault, monkeypatch: pytest.MonkeyPatch):
+    secrets = [create_token(vault, name, "write", name).secret for name in ("evil", "good")]
+    evil, good = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
+    held = Held()
+    monkeypatch.setattr(LocalVault, "commit", held.work)
+    manifest = pack_manifest(Manifest((), CHUNK_BYTES))
+    app = create_app(vault)
+
+    def send() -> None:
+        path = "/v1/repos/evil/model/commits"
+        httpx.post(f"{url}{path}", content=manifest, headers=evil, timeout=60, trust_env=False)
+
+    with serving(app) as url:
+        threads = [threading.Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        slots: Slots = app.state.checking
+        wait_until(lambda: held.running == slots.at_once // 2 and slots.waiting == 6)
+        name, data = make_pack([b"what somebody else sends"])
+        answer = httpx.put(
+            f"{url}/v1/packs/{name}", content=data, headers=good, timeout=30, trust_env=False
+        )
+        assert answer.status_code == 200
+        assert held.running == slots.at_once // 2
+        held.let_go()
+        for thread in threads:
+            thread.join(60)
+
+
+def test_waiting_is_bounded_and_says_when_to_come_again(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+):
+    held = Held()
+    monkeypatch.setattr(LocalVault, "add_pack", held.work)
+    app = create_app(vault)
+    app.state.checking = Slots(2, waiting_each=1, wait_seconds=0.5)
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        url_of_pack = f"{url}/v1/packs/{'0' * 64}"
+        answers.append(httpx.put(url_of_pack, content=b"", timeout=60, trust_env=False))
+
+    with serving(app) as url:
+        threads = [threading.Thread(target=send) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        wait_until(lambda: len(answers) == 2)
+        held.let_go()
+        for thread in threads:
+            thread.join(60)
+    refused = answers[:2]
+    assert all(code_of(answer) == (503, Overloaded.code) for answer in refused)
+    assert all(answer.headers["retry-after"].isdecimal() for answer in refused)
+    assert len({answer.json()["error"]["message"] for answer in refused}) == 2
+    assert held.running == 1
+
+
+# What ends when nobody waits for it
+
+
+class SlowPacks(Wrapper):
+    """Takes a moment for each read of a pack."""
+
+    def __init__(self, inner: Backend) -> None:
+        super().__init__(inner)
+        self.reads = 0
+
+    def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        if key.startswith("packs/"):
+            self.reads += 1
+            time.sleep(0.1)
+        return super().get(key, start, stop)
+
+
+@pytest.fixture
+def slow(tmp_path: Path) -> Iterator[LocalVault]:
+    """A vault that takes minutes to read all that its one manifest names."""
+    opened = open_local(tmp_path / "slow", SlowPacks)
+    yield opened
+    opened.close()
+
+
+def fill_slowly(vault: LocalVault, count: int = 1200) -> bytes:
+    """Stores chunks of 16 MiB, of which two are fetched at once; returns a manifest that commits
+    them in another order and order again, as one file."""
+    raws = [bytes([i]) * (CHUNK_BYTES // 2 + i) for i in range(8)]
+    for raw in raws:
+        name, data = make_pack([raw])
+        path = vault.scratch / "one.pack"
+        path.write_bytes(data)
+        vault.add_pack(path, name)
+    chosen = [raws[i % 8] for i in range(count)]
+    segments = tuple(Opaque(len(raw), (blake3(raw).digest(),)) for raw in chosen)
+    entry = FileEntry("long.bin", sum(map(len, chosen)), bytes(32), segments)
+    return pack_manifest(Manifest((entry,), CHUNK_BYTES))
+
+
+def test_work_ends_when_its_client_goes_away(slow: LocalVault, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(expansion, "FREE_BYTES", 1 << 40)
+    manifest = fill_slowly(slow)
+    backend = slow.backend
+    assert isinstance(backend, SlowPacks)
+    app = create_app(slow)
+    with serving(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as client:
+            head = f"POST {COMMITS} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(manifest)}"
+            client.sendall(f"{head}\r\n\r\n".encode() + manifest)
+            wait_until(lambda: backend.reads > 3)
+        wait_until(lambda: app.state.checking.busy == 0)
+        assert backend.reads < 300
+    with pytest.raises(KeyError):
+        slow.catalogue.branches(REPO)["main"]
+
+
+def test_a_question_to_the_catalogue_ends_too(vault: LocalVault):
+    endless = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) "
+        "SELECT count(*) FROM n"
+    )
+    token = CancelToken()
+    threading.Timer(0.3, token.cancel).start()
+    with cancelled_by(token), pytest.raises(Cancelled), vault.catalogue.reading() as connection:
+        connection.exec_driver_sql(endless).scalar()
+    with vault.catalogue.reading() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar() == 1
+
+
+def test_the_bound_is_a_kind_of_its_own():
+    with pytest.raises(TooExpensive) as caught:
+        expansion.check_references(1 << 40, 1, 1 << 20)
+    assert "git-lfs" in (caught.value.hint or "")
+    expansion.check_references(16 << 30, 1, 1 << 30)

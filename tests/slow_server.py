@@ -1,0 +1,61 @@
+"""A server whose disk takes its time: `python slow_server.py ROOT`.
+
+Serves the vault in the folder ROOT. While there is a file ROOT/slow, each read and write of packs,
+xorbs and parts of uploads takes as many seconds as are written in it, and leaves a line in ROOT/log
+with the name of its thread. Prints the URL once it takes requests.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from vaults import Wrapper, open_local
+
+from weightvault.api.serving import listen, run
+from weightvault.store.backend import Backend, BytesLike
+
+_SLOW = ("packs/", "xorbs/", "uploads/")
+
+
+class SlowDisk(Wrapper):
+    """Waits before it does what it is asked; nothing can interrupt it."""
+
+    def __init__(self, inner: Backend, root: Path) -> None:
+        super().__init__(inner)
+        self._root = root
+
+    def put(self, key: str, data: BytesLike) -> None:
+        self._wait(key)
+        super().put(key, data)
+
+    def put_file(self, key: str, path: Any) -> None:
+        self._wait(key)
+        super().put_file(key, path)
+
+    def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
+        self._wait(key)
+        return super().get(key, start, stop)
+
+    def _wait(self, key: str) -> None:
+        slow = self._root / "slow"
+        if key.startswith(_SLOW) and slow.exists():
+            with (self._root / "log").open("a") as log:
+                log.write(f"{threading.current_thread().name} {key}\n")
+            time.sleep(float(slow.read_text()))
+
+
+def main(root: Path) -> None:
+    """Serves until it is told to stop."""
+    vault = open_local(root, lambda backend: SlowDisk(backend, root))
+    try:
+        run(vault, listen("127.0.0.1", 0), lambda url: print(url, flush=True))
+    finally:
+        vault.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
