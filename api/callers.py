@@ -10,20 +10,31 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 
+from ..dedup.errors import VaultError
 from ..dedup.local_vault import LocalVault
 from ..dedup.translate import store_errors
 from ..store.repo_names import namespace_of
-from ..store.tokens import TokenRow, find_token_by_id, has_tokens
+from ..store.tokens import (
+    EVERYWHERE,
+    ROLES,
+    Roles,
+    TokenRow,
+    find_token_by_id,
+    has_tokens,
+    note_use,
+)
 from ..store.visibility import Scope
 from .errors import Unauthorized
+from .hosts import Hosts
 from .quotas import Quotas
-from .tokens import EVERYWHERE, ROLES, recognise
+from .tokens import recognise
 
 ANONYMOUS_READS = ("none", "public", "all")
 """What those without a token may read."""
@@ -33,6 +44,11 @@ INVALID_CREDENTIALS = "Invalid credentials in Authorization header"
 
 BASIC_ALLOWED = "weightvault.basic_allowed"
 """Key of an ASGI scope: set by routes whose clients can send nothing but Basic credentials."""
+
+USE_SECONDS = 3600.0
+"""How exactly it is known when a token was last used."""
+
+_log = logging.getLogger("weightvault.api")
 
 _OPEN_NAME = "local"
 _ANONYMOUS_NAME = "anonymous"
@@ -47,7 +63,7 @@ class Caller:
     token and `token_id` its id, None without one."""
 
     name: str
-    roles: tuple[tuple[str, str], ...] = ()
+    roles: Roles = ()
     reads: str = "none"
     token: str | None = None
     token_id: str | None = None
@@ -108,6 +124,22 @@ class Caller:
         known = (self._role_in(EVERYWHERE), self._role_in(namespace_of(repo)))
         return any(role is not None for role in known)
 
+    def covers(self, roles: Roles) -> bool:
+        """Says whether a token with these roles may do no more than this caller may."""
+        mine = (max(self._ranks(space), self._ranks(EVERYWHERE)) for space, _ in roles)
+        return all(rank >= ROLES.index(role) for rank, (_, role) in zip(mine, roles, strict=True))
+
+    def administers(self, roles: Roles) -> bool:
+        """Says whether this caller looks after tokens with these roles."""
+        return all(
+            "admin" in (self._role_in(namespace), self._role_in(EVERYWHERE))
+            for namespace, _ in roles
+        )
+
+    def _ranks(self, namespace: str) -> int:
+        role = self._role_in(namespace)
+        return -1 if role is None else ROLES.index(role)
+
     def _role_in(self, namespace: str) -> str | None:
         return dict(self.roles).get(namespace)
 
@@ -121,42 +153,67 @@ def principal_of(namespaces: Iterable[str]) -> str:
 
 
 class Gate:
-    """Tells callers apart. `anonymous_reads` is one of ANONYMOUS_READS."""
+    """Tells callers apart. `anonymous_reads` is one of ANONYMOUS_READS; `hosts` the names under
+    which a server without tokens lets anybody in."""
 
-    def __init__(self, anonymous_reads: str = "none") -> None:
+    def __init__(self, anonymous_reads: str = "none", hosts: Hosts | None = None) -> None:
         self.anonymous_reads = anonymous_reads
+        self.hosts = hosts or Hosts()
         self._closed: set[int] = set()
+        # When the use of a token was last put on record, by its id.
+        self._used: dict[str, float] = {}
 
-    def caller(self, vault: LocalVault, headers: Headers, *, basic: bool = False) -> Caller:
-        """Returns who sent these headers; `basic`: Basic credentials are taken. Raises Unauthorized
-        for a token that is none."""
+    def caller(self, request: HTTPConnection) -> Caller:
+        """Returns who sent a request. Raises Unauthorized for a token that is none, UnknownHost for
+        a request under another name than the server's while there are no tokens."""
+        vault: LocalVault = request.app.state.vault
         if self._is_open(vault):
-            return Caller(_OPEN_NAME, ((EVERYWHERE, "admin"),))
-        secret = _secret(headers.get("authorization", ""), basic)
+            return self._without_token(request)
+        basic = BASIC_ALLOWED in request.scope
+        secret = _secret(request.headers.get("authorization", ""), basic)
         if secret is None:
-            return self._anonymous()
+            return self._without_token(request)
         row = recognise(vault, secret)
         if row is None:
             raise Unauthorized(INVALID_CREDENTIALS, "`weightvault token create` makes a token")
-        return self.holder(row)
+        return self.holder(vault, row)
 
-    def holder(self, row: TokenRow) -> Caller:
+    def holder(self, vault: LocalVault, row: TokenRow) -> Caller:
         """Returns who holds a token that is valid."""
+        self._note_use(vault, row)
         reads = "public" if self.anonymous_reads == "none" else self.anonymous_reads
-        roles = ((row.namespace or EVERYWHERE, row.role),)
-        return Caller(row.namespace or row.name, roles, reads, row.name, row.id)
+        spaces = [namespace for namespace, _ in row.roles]
+        name = spaces[0] if len(spaces) == 1 and spaces != [EVERYWHERE] else row.name
+        return Caller(name, row.roles, reads, row.name, row.id)
 
-    def grantee(self, vault: LocalVault, token: str | None) -> Caller | None:
+    def grantee(self, request: HTTPConnection, token: str | None) -> Caller | None:
         """Returns who acts by a grant that was made for the token of that id, or for somebody
         without one; None where the token is not valid any more."""
+        vault: LocalVault = request.app.state.vault
         if token is None:
-            return self.caller(vault, Headers())
+            return self._without_token(request)
         with store_errors():
             row = find_token_by_id(vault.catalogue, token)
-        return self.holder(row) if row is not None and row.revoked is None else None
+        valid = row is not None and row.is_valid(time.time())
+        return self.holder(vault, row) if row is not None and valid else None
 
-    def _anonymous(self) -> Caller:
+    def _without_token(self, request: HTTPConnection) -> Caller:
+        if self._is_open(request.app.state.vault):
+            self.hosts.require(request)
+            return Caller(_OPEN_NAME, ((EVERYWHERE, "admin"),))
         return Caller(_ANONYMOUS_NAME, reads=self.anonymous_reads)
+
+    def _note_use(self, vault: LocalVault, row: TokenRow) -> None:
+        now = time.time()
+        if now < self._used.get(row.id, 0.0) + USE_SECONDS:
+            return
+        self._used[row.id] = now
+        try:
+            with store_errors():
+                note_use(vault.catalogue, row.id, now, USE_SECONDS)
+        except VaultError as error:
+            # Who may come in does not hang on it.
+            _log.warning("the use of token %s is not on record: %s", row.id, error.message)
 
     def _is_open(self, vault: LocalVault) -> bool:
         # Once there is a token, there always is one, revoked or not.
@@ -173,9 +230,7 @@ def caller_of(request: HTTPConnection) -> Caller:
     """Returns who sent a request. Raises Unauthorized; RateExceeded beyond a quota."""
     found = getattr(request.state, "caller", None)
     if found is None:
-        state = request.app.state
-        basic = BASIC_ALLOWED in request.scope
-        found = state.gate.caller(state.vault, request.headers, basic=basic)
+        found = request.app.state.gate.caller(request)
         note_caller(request, found)
     return found
 

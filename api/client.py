@@ -30,6 +30,7 @@ from ..dedup.vault import (
 )
 from .errors import TooLarge
 from .following import follow
+from .token_info import TokenInfo
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
 from .wire import (
     COMMIT_HEADER,
@@ -254,6 +255,14 @@ class HttpVault:
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
         return self._follow(CheckResult, "/v1/check", {}, progress)
+
+    def list_tokens(self) -> list[TokenInfo]:
+        """Returns the tokens that the one of this vault may list, oldest first."""
+        return self._parse(list[TokenInfo], self._transport.request("GET", "/v1/tokens"))
+
+    def revoke_token(self, token: str) -> None:
+        """Revokes the token of that id. Raises Missing for one that may not be listed."""
+        self._transport.request("DELETE", f"/v1/tokens/{quote(token, safe='')}", repeatable=False)
 
     def _follow(
         self, kind: type[_T], path: str, params: dict[str, Any], progress: Progress | None

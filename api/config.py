@@ -8,6 +8,7 @@ The only module that reads the environment:
     WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
     WEIGHTVAULT_TOKEN      what to show a server that wants a token
     WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
+    WEIGHTVAULT_ALLOWED_HOSTS  further names that clients may call a server by, with commas
     WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
     WEIGHTVAULT_MAX_CONNECTIONS  how many a server has open at most
     WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..store.backend import Backend
     from ..store.catalogue import Catalogue
     from ..store.migrate import OnStep
+    from .client import HttpVault
     from .settings import ConnectionLimits, ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
@@ -75,15 +77,22 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
     and for a folder that holds something else.
     """
     if is_server(url):
-        # httpx takes 0.1 s to import, which a vault in a folder need not pay.
-        from .client import HttpVault
-
-        return HttpVault(url, token=os.environ.get("WEIGHTVAULT_TOKEN"))
+        return open_server(url)
     return open_local_vault(url, catalogue, create=create)
 
 
+def open_server(url: str) -> HttpVault:
+    """Opens the vault behind the server at `url`, with the token of WEIGHTVAULT_TOKEN."""
+    # httpx takes 0.1 s to import, which a vault in a folder need not pay.
+    from .client import HttpVault
+
+    return HttpVault(url, token=os.environ.get("WEIGHTVAULT_TOKEN"))
+
+
 def server_settings(
-    anonymous_reads: str | None = None, connections: ConnectionLimits | None = None
+    anonymous_reads: str | None = None,
+    connections: ConnectionLimits | None = None,
+    hosts: Sequence[str] = (),
 ) -> ServerSettings:
     """Returns how a server is to behave; what is given comes before the environment. Raises
     InvalidInput for a value that is none."""
@@ -93,8 +102,13 @@ def server_settings(
     reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
     ingest = _choose("WEIGHTVAULT_INGEST", INGEST)
     limits = connections or connection_limits()
+    named = os.environ.get("WEIGHTVAULT_ALLOWED_HOSTS", "").split(",")
     return ServerSettings(
-        anonymous_reads=reads, ingest=ingest, umask=file_umask(), connections=limits
+        anonymous_reads=reads,
+        ingest=ingest,
+        umask=file_umask(),
+        connections=limits,
+        allowed_hosts=(*hosts, *(each.strip() for each in named if each.strip())),
     )
 
 

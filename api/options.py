@@ -10,6 +10,7 @@ import click
 
 from .console import Session
 
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -46,6 +47,21 @@ class BytesType(click.ParamType):
         if count <= 0:
             self.fail(f"{value!r} is no number of bytes such as 500K, 50M or 1.5G", param, ctx)
         return count
+
+
+class SecondsType(click.ParamType):
+    """A length of time, as `90d`, `12h`, `30m` or `45s`."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Returns it in seconds, 0 or more."""
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no length of time such as 90d, 12h or 30m", param, ctx)
+        return float(found[1]) * _SECONDS[found[2]]
 
 
 def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -37,7 +37,7 @@ def refuse_foreign_pages(request: Request) -> None:
         return
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
-    foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+    foreign = origin is not None and not _is_own(request, urlsplit(origin).netloc)
     if foreign or site not in ("same-origin", "none"):
         raise AccessRefused(
             "a page of another site sent this request", "send it from here, or from a program"
@@ -47,3 +47,10 @@ def refuse_foreign_pages(request: Request) -> None:
         raise UnsupportedType(
             f"a body of type {kind} is not taken here", "send application/json, or binary data"
         )
+
+
+def _is_own(request: Request, authority: str) -> bool:
+    """Says whether a page of that authority is one of this server's: what it was asked under, or
+    a name of its own, which a reverse proxy may have replaced."""
+    own = authority and authority == request.headers.get("host")
+    return bool(own) or request.app.state.gate.hosts.names(authority)

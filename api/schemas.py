@@ -34,6 +34,18 @@ class ErrorDetail(Schema):
     hint: str | None = Field(description="what to do next")
 
 
+class TokenSchema(Schema):
+    """A token, without its secret."""
+
+    id: str
+    name: str
+    roles: dict[str, str] = Field(description="by namespace, `*` for all of them")
+    created: float
+    revoked: float | None
+    expires: float | None
+    last_used: float | None
+
+
 class ErrorSchema(Schema):
     """The body of every response with a status of 400 or more."""
 

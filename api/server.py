@@ -23,7 +23,7 @@ from ..dedup.errors import VaultError
 from ..dedup.local_vault import LocalVault
 from ..dedup.uncoded import BackgroundCoder
 from ..store.cancel import CancelToken, cancelled_by
-from . import content, health, metrics, reports, routes
+from . import content, health, metrics, reports, routes, token_routes
 from .access import declare_public, require_rights
 from .callers import Gate
 from .cancelling import Cancelling
@@ -40,6 +40,7 @@ from .errors import (
     retry_seconds,
 )
 from .headers import SafeHeaders, complete_headers
+from .hosts import Hosts
 from .hub.router import hub_routes, unknown_route
 from .logs import RequestLog
 from .metrics import Metered, Metrics
@@ -81,7 +82,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         declare_public(route)
     app.state.vault = vault
     app.state.settings = settings
-    app.state.gate = Gate(settings.anonymous_reads)
+    app.state.gate = Gate(settings.anonymous_reads, Hosts(settings.allowed_hosts))
     app.state.checking = Slots()
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
     app.state.health = health.HealthProbe()
@@ -92,6 +93,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.extend(hub_routes())
     app.include_router(routes.router)
     app.include_router(reports.router)
+    app.include_router(token_routes.router)
     for router in (*routes.of_repo.routers, *content.of_repo.routers):
         app.include_router(router)
     app.router.routes.append(unknown_route())

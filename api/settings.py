@@ -40,7 +40,8 @@ class ServerSettings:
     """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
     longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
     `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
-    Nothing is taken in that would leave less than `reserve_bytes` of free disk."""
+    Nothing is taken in that would leave less than `reserve_bytes` of free disk. `allowed_hosts`:
+    names of the server, besides those that hosts.Hosts knows."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
@@ -50,3 +51,4 @@ class ServerSettings:
     umask: int = PRIVATE_UMASK
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     reserve_bytes: int = RESERVE_BYTES
+    allowed_hosts: tuple[str, ...] = ()

@@ -51,6 +51,13 @@ from .options import BytesType, verb
     help="The most connections from one address; idle ones make room for new ones.  [default: 512]",
 )
 @click.option(
+    "--allowed-host",
+    multiple=True,
+    metavar="NAME",
+    help="A name that clients may call this server by, as behind a reverse proxy; may be given "
+    "several times.  [default: localhost, addresses, and --host]",
+)
+@click.option(
     "--trusted-proxy",
     multiple=True,
     metavar="ADDRESS",
@@ -66,6 +73,7 @@ def serve(
     log_format: str | None,
     max_connections: int | None,
     max_connections_per_client: int | None,
+    allowed_host: tuple[str, ...],
     trusted_proxy: tuple[str, ...],
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
@@ -84,7 +92,7 @@ def serve(
         click.echo(line)
 
     limits = config.connection_limits(max_connections, max_connections_per_client, trusted_proxy)
-    settings = config.server_settings(anonymous_reads, limits)
+    settings = config.server_settings(anonymous_reads, limits, (host, *allowed_host))
     if reserve is not None:
         settings = replace(settings, reserve_bytes=int(reserve))
     listener = serving.listen(host, port)

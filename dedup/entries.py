@@ -14,11 +14,14 @@ from ..store.hashes import HashRow
 from ..store.pack import pack_key
 from ..store.quotas import LIMIT_NAMES, Limits
 from ..store.rows import CommitRow
-from ..store.tokens import TokenRow
+from ..store.tokens import EVERYWHERE, ROLES, TokenRow
 from .errors import Corrupt, VaultError
 from .names import check_branch, check_namespace, check_repo, is_commit_id
 
 VERSION = 1
+# Of entries of tokens that have roles in several namespaces, or expire: whoever knows neither must
+# not take such a token for one that is valid everywhere and for ever.
+_ROLES_VERSION = 2
 PREFIX = "journal/"
 
 
@@ -143,7 +146,7 @@ def parse_entry(key: str, data: bytes) -> AnyEntry:
         raise Corrupt(f"journal entry {key} is damaged")
     try:
         outline = json.loads(data)
-        if outline["version"] != VERSION:
+        if outline["version"] not in (VERSION, _ROLES_VERSION):
             raise VaultError(f"journal entry {key} is too new", "upgrade weightvault")
         entry = _parse_outline(outline)
     except (ValueError, KeyError, TypeError) as error:
@@ -172,8 +175,7 @@ def _pack_outline(entry: AnyEntry) -> bytes:
         loose |= {name: loose[name].hex() for name in ("sha256", "git_sha1")}
         outline = {"version": VERSION, "created": loose.pop("created"), "loose": loose}
     elif isinstance(entry, TokenChange):
-        token = asdict(entry.row) | {"hash": entry.row.hash.hex()}
-        outline = {"version": VERSION, "created": entry.created, "token": token}
+        outline = _pack_token(entry.row) | {"created": entry.created}
     elif isinstance(entry, QuotaChange):
         limits = {name: most for name, most in asdict(entry.limits).items() if most is not None}
         quota = {"namespace": entry.namespace, **limits}
@@ -215,8 +217,7 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
         hashes = {name: bytes.fromhex(loose.pop(name)) for name in ("sha256", "git_sha1")}
         return Loose(check_repo(loose.pop("repo")), **hashes, **loose, created=created)
     if "token" in outline:
-        token = dict(outline["token"])
-        return TokenChange(TokenRow(hash=bytes.fromhex(token.pop("hash")), **token), created)
+        return TokenChange(_parse_token(outline["token"]), created)
     if "quota" in outline:
         return _parse_quota(outline["quota"], created)
     repo = check_repo(outline["repo"])
@@ -230,6 +231,34 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
     hashes = outline.get("hashes", {}).items()
     rows = (HashRow(bytes.fromhex(d), *map(bytes.fromhex, others)) for d, others in hashes)
     return Entry(repo, created, commit, tuple(rows))
+
+
+def _pack_token(row: TokenRow) -> dict[str, Any]:
+    token = {"id": row.id, "name": row.name, "hash": row.hash.hex()}
+    token |= {"created": row.created, "revoked": row.revoked}
+    if len(row.roles) != 1 or row.expires is not None:
+        token |= {"roles": dict(row.roles), "expires": row.expires}
+        return {"version": _ROLES_VERSION, "token": token}
+    ((namespace, role),) = row.roles
+    token |= {"role": role, "namespace": None if namespace == EVERYWHERE else namespace}
+    return {"version": VERSION, "token": token}
+
+
+def _parse_token(token: dict[str, Any]) -> TokenRow:
+    roles = token["roles"] if "roles" in token else {token["namespace"]: token["role"]}
+    named = {EVERYWHERE if space in (None, EVERYWHERE) else space: roles[space] for space in roles}
+    for namespace, role in named.items():
+        if namespace != EVERYWHERE:
+            check_namespace(namespace)
+        if role not in ROLES:
+            raise ValueError(f"a token has the role {role!r}")
+    ends = (token.get("revoked"), token.get("expires"))
+    if any(end is not None and not isinstance(end, int | float) for end in ends):
+        raise ValueError("a token ends at a time")
+    digest, ordered = bytes.fromhex(token["hash"]), tuple(sorted(named.items()))
+    return TokenRow(
+        str(token["id"]), str(token["name"]), digest, ordered, float(token["created"]), *ends
+    )
 
 
 def _parse_quota(quota: dict[str, Any], created: float) -> QuotaChange:

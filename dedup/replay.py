@@ -39,7 +39,7 @@ class Replay:
     def take(self, entry: AnyEntry) -> None:
         """Takes in one more entry."""
         if isinstance(entry, TokenChange):
-            self.tokens[entry.row.id] = entry.row
+            self.tokens[entry.row.id] = entry.row.joined(self.tokens.get(entry.row.id))
         elif isinstance(entry, QuotaChange):
             self.limits[entry.namespace] = entry.limits
         elif isinstance(entry, Entry) and entry.commit is None:

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert
 from . import schema
 from .errors import StoreError, UnsupportedFormat
 
-HEAD = "0013"
+HEAD = "0010"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452

@@ -82,7 +82,7 @@ def _accept(request: Request, purpose: str, count: int) -> Caller:
         raise HubError(403, f"this address is not valid: {error}") from error
     if len(signed) != 3 + count or signed[1:3] != [params["repo"], params["oid"]]:
         raise HubError(403, "this address was signed for another file")
-    caller = request.app.state.gate.grantee(hub.vault, signed[0])
+    caller = request.app.state.gate.grantee(request, signed[0])
     if caller is None:
         raise HubError(403, "this address ended with the token that it was signed for")
     request.state.granted = signed[1:]

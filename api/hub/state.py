@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 
 from starlette.requests import Request
@@ -11,11 +12,14 @@ from ...dedup.history import DEFAULT_BRANCH, History
 from ...dedup.incoming import IncomingFiles
 from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry
+from ...dedup.translate import store_errors
 from ...dedup.vault import Snapshot
+from ...store.scrubbing import default_setting
 from ..settings import ServerSettings
 from .signing import Signer, open_signer
 
 _HEADS = "refs/heads/"
+_EPOCH = "session_epoch"
 
 
 class Hub:
@@ -27,6 +31,9 @@ class Hub:
         self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
         self.history = History(vault, self.incoming)
         self.signer: Signer = open_signer(vault.catalogue, settings.umask)
+        with store_errors():
+            # Ties sessions to the catalogue: one that is built anew does not know which ended.
+            self.session_epoch = default_setting(vault.catalogue, _EPOCH, secrets.token_hex(8))
 
     def read(self, file: FileEntry, chunk_bytes: int, first: int, stop: int) -> Iterator[Buffer]:
         """Yields the bytes [first, stop) of a file whose segments are cut at `chunk_bytes`."""
@@ -62,7 +69,9 @@ def branch_of(revision: str) -> str:
 
 
 def base_url(request: Request) -> str:
-    """Returns the address that the client uses for this server, without a final slash."""
+    """Returns the address that the client uses for this server, without a final slash. Raises
+    UnknownHost where the server does not know itself by it."""
+    request.app.state.gate.hosts.require(request)
     return str(request.base_url).rstrip("/")
 
 

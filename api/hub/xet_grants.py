@@ -56,7 +56,7 @@ def holds_write_token(request: Request) -> None:
         raise HubError(403, "this Xet token is for another address")
     if not grant.write:
         raise HubError(403, "this Xet token is for reading only")
-    caller = request.app.state.gate.grantee(hub_of(request).vault, grant.token)
+    caller = request.app.state.gate.grantee(request, grant.token)
     if caller is None:
         raise _invalid("it ended with the token that it was made for")
     request.state.granted = grant

@@ -40,11 +40,22 @@ def render(request: Request, template: str, status: int = 200, /, **values: Any)
     caller = getattr(request.state, "caller", None)
     common = {
         "request": request,
+        "server_url": _server_url(request),
         "anonymous": caller is not None and caller.role is None,
         "signed_in_as": caller.name if caller and _signed_in(request) else None,
     }
     page = templates().get_template(template).render(common, **values)
     return HTMLResponse(page, status, HEADERS)
+
+
+def _server_url(request: Request) -> str:
+    """Returns the address that people are told to use: that of the request where the server knows
+    itself by it, else the one that the connection came to."""
+    if request.app.state.gate.hosts.covers(request):
+        return str(request.base_url).rstrip("/")
+    host, port = request.scope.get("server") or ("localhost", None)
+    named = f"[{host}]" if ":" in host else host
+    return f"{request.url.scheme}://{named}" + (f":{port}" if port else "")
 
 
 def _signed_in(request: Request) -> bool:

@@ -15,7 +15,7 @@ from ..uploads import received_bytes
 from .addresses import SIGN_IN
 from .paging import PageRoute
 from .rendering import render
-from .session import COOKIE, SESSION_SECONDS, begin_session
+from .session import COOKIE, SESSION_SECONDS, begin_session, finish_session
 
 _MAX_FORM_BYTES = 8192
 
@@ -41,6 +41,7 @@ def _sign_in(request: Request, form: dict[str, list[str]]) -> Response:
     row = recognise(request.app.state.vault, form.get("token", [""])[0].strip())
     if row is None:
         return render(request, "sign_in.html", 401, to=to, failed=True)
+    finish_session(request)
     response = RedirectResponse(to, 303)
     response.set_cookie(
         COOKIE,
@@ -57,6 +58,7 @@ def _sign_in(request: Request, form: dict[str, list[str]]) -> Response:
 @takes_forms
 def sign_out(request: Request) -> Response:
     """Ends the session."""
+    finish_session(request)
     response = RedirectResponse("/", 303)
     response.delete_cookie(COOKIE, httponly=True, samesite="strict")
     return response

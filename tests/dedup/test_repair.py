@@ -142,7 +142,7 @@ def test_every_entry_of_the_journal_can_be_lost(local: LocalVault, tmp_path: Pat
     undelete(local, "org/back")
     first = local.resolve("org/base").commit.id
     second = push(local, tmp_path / "org/other", "org/base").commit.id
-    token = TokenRow("t1", "ci", bytes(32), "write", "org", 1.0)
+    token = TokenRow("t1", "ci", bytes(32), (("org", "write"),), 1.0)
     for entry in (
         TokenChange(token, 1.0),
         TokenChange(replace(token, revoked=2.0), 2.0),

@@ -256,14 +256,15 @@ def test_the_verbs(tmp_path: Path):
     vault = ("--vault", tmp_path / "new")
     made = run(*vault, "token", "create", "--name", "ci", "--role", "write", "--namespace", "me")
     assert made.exit_code == 0, made.output
-    assert made.stdout.startswith("wv_")
+    assert made.stdout.startswith("hf_")
     listed = run(*vault, "token", "list")
     assert "ci" in listed.stdout
     assert made.stdout.strip() not in listed.stdout
     assert run(*vault, "token", "revoke", "ci").exit_code == 0
     assert run(*vault, "token", "revoke", "ci").exit_code == 3
     assert run(*vault, "token", "create", "--name", "ci", "--role", "owner").exit_code == 2
-    assert run("--vault", "http://127.0.0.1:1", "token", "list").exit_code == 4
+    assert run("--vault", "http://127.0.0.1:1", "token", "rotate", "ci").exit_code == 4
+    assert run("--vault", "http://127.0.0.1:1", "token", "list").exit_code == 5
 
 
 def test_pushing_with_a_token(vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
