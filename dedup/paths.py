@@ -14,6 +14,7 @@ a server is not trusted. A part of a path is refused if it is
 3. longer than 255 bytes: no common file system can hold it.
 4. made to look like another name: control characters, line separators, and characters that are
    invisible or change the direction of text.
+5. one of more than 32: each folder of a path is listed, hashed and made by itself.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from .names import check_path
 
 TEMPORARY_FOLDER = ".weightvault"
 """Where a pull keeps what is not whole yet, below its destination."""
+
+MAX_PARTS = 32
+"""Folders of a path, and its name."""
 
 MAX_PART_BYTES = 255
 """Bytes of one part of a path: NAME_MAX of ext4, XFS, APFS, NTFS and others."""
@@ -84,7 +88,10 @@ def refusal(path: str) -> str | None:
         for character in path:
             if _deceives(character):
                 return f"it holds the invisible or control character {character!a}"
-    for part in path.split("/"):
+    parts = path.split("/")
+    if len(parts) > MAX_PARTS:
+        return f"it has more than {MAX_PARTS} parts"
+    for part in parts:
         if len(part.encode(errors="surrogatepass")) > MAX_PART_BYTES:
             return f"a part of it is longer than {MAX_PART_BYTES} bytes"
         name = _obeyed_name(part)

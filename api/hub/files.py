@@ -113,10 +113,11 @@ def list_tree(files: Iterable[HubFile], folder: str, recursive: bool) -> Iterato
         if not isinstance(found, dict):
             return
         tree = found
-    yield from _walk(tree, f"{folder}/" if folder else "", recursive)
+    yield from _walk(tree, f"{folder}/" if folder else "", recursive, {})
 
 
 _Tree = dict[str, Any]
+_Hashes = dict[int, bytes]
 
 
 def _grow(files: Iterable[HubFile]) -> _Tree:
@@ -130,25 +131,32 @@ def _grow(files: Iterable[HubFile]) -> _Tree:
     return root
 
 
-def _walk(tree: _Tree, prefix: str, recursive: bool) -> Iterator[dict[str, Any]]:
+def _walk(tree: _Tree, prefix: str, recursive: bool, known: _Hashes) -> Iterator[dict[str, Any]]:
     for name in sorted(tree):
         found = tree[name]
         if isinstance(found, HubFile):
             yield found.tree_entry()
             continue
-        oid = _tree_hash(found).hex()
+        oid = _tree_hash(found, known).hex()
         yield {"type": "directory", "oid": oid, "size": 0, "path": prefix + name}
         if recursive:
-            yield from _walk(found, f"{prefix}{name}/", recursive)
+            yield from _walk(found, f"{prefix}{name}/", recursive, known)
 
 
-def _tree_hash(tree: _Tree) -> bytes:
-    """The hash that git gives a folder: of the modes, names and hashes of what is in it."""
+def _tree_hash(tree: _Tree, known: _Hashes) -> bytes:
+    """The hash that git gives a folder: of the modes, names and hashes of what is in it.
+
+    Those of folders are `known` by their trees from then on, as each of the folders above asks.
+    """
+    if id(tree) in known:
+        return known[id(tree)]
     rows = [
-        (f"{name}/", b"40000", name, _tree_hash(found))
+        (f"{name}/", b"40000", name, _tree_hash(found, known))
         if isinstance(found, dict)
         else (name, b"100644", name, found.blob)
         for name, found in tree.items()
     ]
     body = b"".join(b"%s %s\0%s" % (mode, n.encode(), oid) for _, mode, n, oid in sorted(rows))
-    return hashlib.sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).digest()
+    oid = hashlib.sha1(b"tree %d\0" % len(body) + body, usedforsecurity=False).digest()
+    known[id(tree)] = oid
+    return oid

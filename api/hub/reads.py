@@ -33,6 +33,8 @@ _T = TypeVar("_T")
 _PAGE = 1000
 # With the last commit of each, which means looking through the history.
 _EXPANDED_PAGE = 50
+# Files of former commits, and these themselves, that a listing looks at: a second's work.
+_MOST_LOOKED_AT = 10_000
 _COMMITS_PAGE = 50
 _REPOS_PAGE = 100
 _MOST_PATHS_BYTES = 1 << 22
@@ -230,13 +232,13 @@ def _commit_line(commit: Commit) -> dict[str, Any]:
 def _with_commits(
     hub: Hub, snapshot: Snapshot, lines: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Adds to each line the commit that made it what it is."""
+    """Adds to each line the commit that made it what it is, as far back as is looked at."""
     log = hub.history.log(snapshot.commit.repo, snapshot.commit.id)
     waiting = {line["path"]: line for line in lines}
     found: dict[str, Commit] = {}
-    newer = log[0]
+    newer, looked_at = log[0], 0
     for commit in log:
-        if not waiting:
+        if not waiting or looked_at > _MOST_LOOKED_AT:
             break
         files = hub_files(hub.vault, hub.vault.load_manifest(commit.manifest))
         then = {line["path"]: line["oid"] for line in list_tree(files.values(), "", True)}
@@ -244,6 +246,7 @@ def _with_commits(
             found[path] = newer
             del waiting[path]
         newer = commit
+        looked_at += len(files) + 1
     found.update(dict.fromkeys(waiting, newer))
     return [line | {"lastCommit": _last_commit(found[line["path"]])} for line in lines]
 
