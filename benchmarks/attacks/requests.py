@@ -1,0 +1,242 @@
+"""Fuzzes every endpoint of a server with small requests, and holds it to bounds.
+
+    python -m weightvault.benchmarks.attacks.requests --minutes 5 [--seed N] [--only TEXT]
+
+A request of at most 1 MiB may cost 2 processor seconds, 128 MiB of memory and 32 MiB of answer,
+whatever it holds and whoever sends it, and is never answered with an unintended 5xx. What goes
+beyond is sent again, as the first request of a kind also pays for compiling; what does so twice
+fails. The dearest requests of each endpoint go into results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import httpx
+
+from ..support.machine import RESULTS, save_rows
+from .bombs import FILE_BOMBS, MIB, make_card
+from .grammar import Attack, Grammar, Route, list_routes
+from .measured import Cost, Meter, open_client
+from .target import Target, running_target
+
+MOST_CPU_SECONDS = 2.0
+MOST_MEMORY = 128 * MIB
+MOST_ANSWER = 32 * MIB
+INTENDED = {501, 503, 507}
+"""Statuses from 500 on that say what they mean: not for this hub, busy, no room."""
+
+
+class Record:
+    """The dearest requests of each endpoint, and those beyond the bounds."""
+
+    def __init__(self) -> None:
+        self.worst: dict[Route, dict[str, tuple[float, Attack]]] = defaultdict(dict)
+        self.counts: dict[Route, int] = defaultdict(int)
+        self.failures: list[tuple[Attack, Cost]] = []
+
+    def add(self, attack: Attack, cost: Cost) -> None:
+        """Notes a request."""
+        self.counts[attack.route] += 1
+        worst = self.worst[attack.route]
+        values = {"cpu": cost.cpu, "memory": cost.memory, "answer": cost.answer}
+        for name, value in values.items():
+            if name not in worst or worst[name][0] < value:
+                worst[name] = (value, attack)
+
+    def rows(self) -> list[dict[str, object]]:
+        """One row for each endpoint, dearest first."""
+        rows = []
+        for route, worst in self.worst.items():
+            cpu, memory, answer = (worst[name] for name in ("cpu", "memory", "answer"))
+            rows.append(
+                {
+                    "endpoint": f"{route.method} {route.pattern}",
+                    "requests": self.counts[route],
+                    "cpu_seconds": round(cpu[0], 3),
+                    "cpu_attack": cpu[1].what,
+                    "memory_mib": round(memory[0] / MIB, 1),
+                    "memory_attack": memory[1].what,
+                    "answer_bytes": int(answer[0]),
+                }
+            )
+        return sorted(rows, key=lambda row: -float(str(row["cpu_seconds"])))
+
+
+def exceeds(attack: Attack, cost: Cost) -> bool:
+    """Says whether a request cost more than it may, or failed as none may."""
+    # Whoever asks for a file gets all of it; the answer's length is that of the file.
+    answer = 0 if attack.route.hands_out else cost.answer
+    return (
+        cost.cpu > MOST_CPU_SECONDS
+        or cost.memory > MOST_MEMORY
+        or answer > MOST_ANSWER
+        or (cost.status >= 500 and cost.status not in INTENDED)
+    )
+
+
+class Fuzzer:
+    """Sends attacks to a target and records what they cost."""
+
+    def __init__(self, target: Target, record: Record) -> None:
+        self._target = target
+        self._client = open_client(target.url)
+        self._meter = Meter(target.process)
+        self._record = record
+
+    def run(self, attack: Attack) -> Cost:
+        """Sends an attack, twice if it seems to go beyond the bounds."""
+        cost = self._send(attack)
+        if exceeds(attack, cost):
+            cost = min(cost, self._send(attack), key=lambda c: (c.status >= 500, c.cpu, c.memory))
+            if exceeds(attack, cost):
+                self._fail(attack, cost)
+        self._record.add(attack, cost)
+        return cost
+
+    def upload(self, seed: int) -> None:
+        """Uploads a hostile file as git-lfs does, commits it, and looks at it in every way."""
+        rng = random.Random(f"upload {seed}")
+        what, (path, make) = rng.choice(list(FILE_BOMBS.items()))
+        data = make(rng, rng.choice([1000, 100_000, MIB]))[:MIB]
+        repo, headers = "acme/one", self._target.headers("namespaced")
+        oid = hashlib.sha256(data).hexdigest()
+        objects = [{"oid": oid, "size": len(data)}]
+        batch = {"operation": "upload", "objects": objects, "transfers": ["basic"]}
+        answer = self._client.post(
+            f"/{repo}.git/info/lfs/objects/batch", json=batch, headers=headers
+        )
+        actions = answer.json()["objects"][0].get("actions", {})
+        if "upload" in actions:
+            address = actions["upload"]["href"].removeprefix(self._target.url)
+            self._one("PUT", "/{git}/info/lfs/objects/{oid}", address, headers, data, what)
+        lines = [
+            {"key": "header", "value": {"summary": what}},
+            {
+                "key": "lfsFile",
+                "value": {"path": path, "oid": oid, "size": len(data), "algo": "sha256"},
+            },
+        ]
+        body = "\n".join(map(json.dumps, lines)).encode()
+        self._one(
+            "POST",
+            "/api/{kind}/{repo}/commit/{rev}",
+            f"/api/models/{repo}/commit/main",
+            headers,
+            body,
+            what,
+        )
+        for pattern, address in _looks(repo, path):
+            self._one("GET", pattern, address, headers, b"", what)
+
+    def show_card(self, seed: int) -> None:
+        """Commits a hostile card and looks at it."""
+        rng = random.Random(f"card {seed}")
+        text = make_card(rng, rng.choice([1000, 60_000, 300_000, 900_000])).decode(errors="replace")
+        headers, repo = self._target.headers("namespaced"), "acme/two"
+        lines = [
+            {"key": "header", "value": {"summary": "card"}},
+            {"key": "file", "value": {"path": "README.md", "content": text[:900_000]}},
+        ]
+        body = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode()[:MIB]
+        what = f"card {text[:12]!r}"
+        self._one(
+            "POST",
+            "/api/{kind}/{repo}/commit/{rev}",
+            f"/api/models/{repo}/commit/main",
+            headers,
+            body,
+            what,
+        )
+        for pattern, address in _looks(repo, "README.md"):
+            self._one("GET", pattern, address, headers, b"", what)
+
+    def _one(
+        self, method: str, pattern: str, address: str, headers: dict, body: bytes, what: str
+    ) -> None:
+        self.run(Attack(Route(method, pattern), "namespaced", address, headers, body, what))
+
+    def _send(self, attack: Attack) -> Cost:
+        def send() -> httpx.Response | None:
+            try:
+                request = self._client.build_request(
+                    attack.route.method, attack.target, headers=attack.headers, content=attack.body
+                )
+            except (httpx.InvalidURL, UnicodeError):
+                return None
+            return self._client.send(request, stream=True)
+
+        return self._meter.measure(send, MOST_ANSWER)
+
+    def _fail(self, attack: Attack, cost: Cost) -> None:
+        self._record.failures.append((attack, cost))
+        print(
+            f"FAILED {attack.route.method} {attack.target[:120]} as {attack.role}: {attack.what}, "
+            f"{len(attack.body)} bytes: status {cost.status}, {cost.cpu:.2f} s, "
+            f"{cost.memory / MIB:.0f} MiB, answer {cost.answer}",
+            flush=True,
+        )
+
+
+def _looks(repo: str, path: str) -> list[tuple[str, str]]:
+    return [
+        ("/{namespace}/{name}", f"/{repo}"),
+        ("/{namespace}/{name}/tree", f"/{repo}/tree/main"),
+        ("/{namespace}/{name}/blob", f"/{repo}/blob/main/{path}"),
+        ("/{namespace}/{name}/tensors", f"/{repo}/tensors/main"),
+        ("/{page}/resolve/{rev}/{path*}", f"/{repo}/resolve/main/{path}"),
+        ("/api/{kind}/{repo}", f"/api/models/{repo}?blobs=true"),
+        (
+            "/api/{kind}/{repo}/tree/{rev}",
+            f"/api/models/{repo}/tree/main?recursive=true&expand=true",
+        ),
+        ("/v1/repos/{namespace}/{name}/revision", f"/v1/repos/{repo}/revision?tensors=true"),
+    ]
+
+
+def fuzz(minutes: float, seed: int, only: str, out: Path) -> int:
+    """Fuzzes for some minutes; returns how many requests went beyond the bounds."""
+    record = Record()
+    with tempfile.TemporaryDirectory() as root, running_target(Path(root)) as target:
+        fuzzer, grammar = Fuzzer(target, record), Grammar(target)
+        routes = list_routes(httpx.get(f"{target.url}/openapi.json", trust_env=False).json())
+        routes = [r for r in routes if only in f"{r.method} {r.pattern}"]
+        deadline = time.monotonic() + 60 * minutes
+        while time.monotonic() < deadline:
+            for route in routes:
+                fuzzer.run(grammar.make(route, seed))
+                if time.monotonic() > deadline:
+                    break
+            if not only:
+                fuzzer.upload(seed)
+                fuzzer.show_card(seed)
+            seed += 1
+    rows = record.rows()
+    if rows:
+        save_rows(out, rows)
+    total = sum(record.counts.values())
+    print(f"{total} requests to {len(rows)} endpoints, {len(record.failures)} beyond the bounds")
+    return len(record.failures)
+
+
+def main() -> None:
+    """Runs the command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--seed", type=int, default=0, help="the first number of an attack")
+    parser.add_argument("--only", default="", help="endpoints with this in method and path")
+    parser.add_argument("--out", type=Path, default=RESULTS / "attacks_requests.csv")
+    asked = parser.parse_args()
+    sys.exit(1 if fuzz(asked.minutes, asked.seed, asked.only, asked.out) else 0)
+
+
+if __name__ == "__main__":
+    main()
