@@ -19,12 +19,14 @@ from ..dedup.names import is_commit_id
 from ..dedup.vault import Snapshot
 from .access import may_read_repo, needs
 from .callers import caller_of
+from .documented import DIGESTS_BODY, FAILURES
 from .downloads import Read
 from .frames_body import FramesBody
 from .headers import attachment, file_headers
+from .json_bodies import DigestsParam
 from .ranges import parse_range
 from .repo_routes import RepoRoutes
-from .routes import DIGESTS_BODY, DigestsParam, RepoParam, RevisionParam, VaultParam
+from .routes import RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, ErrorSchema
 from .streams import BytesStream
 from .wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER
@@ -41,7 +43,7 @@ of_repo = RepoRoutes(
     "/v1/repos",
     tags=["content"],
     default_response_class=Response,
-    responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+    responses=FAILURES,
     dependencies=needs(may_read_repo),
 )
 

@@ -12,16 +12,16 @@ from fastapi import Query as Param
 from ..dedup.progress import Progress
 from ..dedup.reporting.model import Dimension, Query, to_json
 from .access import needs, reads_everything
+from .documented import FAILURES
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
-from .schemas import ErrorSchema
 from .slots import run_checked
 from .telling import TOLD, ProgressParam, TellingResponse
 
 router = APIRouter(
     prefix="/v1",
     tags=["reports"],
-    responses={"default": {"model": ErrorSchema, "description": "What failed"}},
+    responses=FAILURES,
     dependencies=needs(reads_everything),
 )
 

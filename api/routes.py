@@ -11,8 +11,6 @@ from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
 from ..dedup.local_vault import LocalVault
 from ..dedup.manifest import FileEntry, parse_manifest
@@ -20,7 +18,6 @@ from ..dedup.names import check_repo
 from ..dedup.owned import OwnedVault
 from ..dedup.progress import Progress
 from ..dedup.segments import Bundle, Literal, Opaque, Tensor
-from ..dedup.sketch import Sketch, check_sketch
 from ..dedup.vault import Candidate, OptimiseStep, Snapshot
 from .access import (
     may_commit,
@@ -36,6 +33,8 @@ from .access import (
     writes_everything,
 )
 from .callers import caller_of
+from .documented import BINARY_BODY, DIGESTS_BODY, FAILURES, NAME, SKETCHES_BODY
+from .json_bodies import DigestsParam, SketchesParam
 from .repo_routes import RepoRoutes
 from .schemas import (
     AddedSchema,
@@ -44,8 +43,6 @@ from .schemas import (
     CentresSchema,
     CheckSchema,
     CommitSchema,
-    DigestsSchema,
-    ErrorSchema,
     FamilySchema,
     MissingSchema,
     OptimiseStepSchema,
@@ -54,18 +51,12 @@ from .schemas import (
     RevisionFileSchema,
     RevisionSchema,
     SegmentsSchema,
-    SketchesSchema,
     TensorSchema,
 )
 from .slots import run_checked
 from .telling import TOLD, ProgressParam, TellingResponse
 from .uploads import received_bytes, received_file
-from .wire import MAX_JSON_BODY_BYTES, MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
-
-
-def _describe_body(media_type: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Describes a body that a handler reads itself, with a limit, for /docs."""
-    return {"requestBody": {"required": True, "content": {media_type: {"schema": schema}}}}
+from .wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
 
 
 def vault_of(request: Request) -> LocalVault:
@@ -81,53 +72,25 @@ def way_in(request: Request) -> LocalVault | OwnedVault:
 
 def repo_of(
     request: Request,
-    namespace: Annotated[str, Path(description="first part of the repo's name")],
-    name: Annotated[str, Path(description="second part of the repo's name")],
+    namespace: Annotated[
+        str, Path(description="first part of the repo's name", json_schema_extra=NAME)
+    ],
+    name: Annotated[
+        str, Path(description="second part of the repo's name", json_schema_extra=NAME)
+    ],
 ) -> str:
     """Returns the repo that the path names; the vault checks the name."""
     return repo_in_path(request)
 
 
-async def digests_of(request: Request) -> list[bytes]:
-    """Returns the digests of a JSON body, which is not read beyond its limit."""
-    body = await received_bytes(request, MAX_JSON_BODY_BYTES)
-    try:
-        asked = DigestsSchema.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
-    return [bytes.fromhex(digest) for digest in asked.digests]
-
-
-async def sketches_of(request: Request) -> list[Sketch]:
-    """Returns the sketches of a JSON body, which is not read beyond its limit."""
-    body = await received_bytes(request, MAX_JSON_BODY_BYTES)
-    try:
-        asked = SketchesSchema.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors()) from error
-    return [
-        check_sketch(Sketch(s.dtype, s.size, bytes.fromhex(s.bits), bytes.fromhex(s.words)))
-        for s in asked.sketches
-    ]
-
-
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
 WayInParam = Annotated[LocalVault | OwnedVault, Depends(way_in)]
 RepoParam = Annotated[str, Depends(repo_of)]
-DigestsParam = Annotated[list[bytes], Depends(digests_of)]
-SketchesParam = Annotated[list[Sketch], Depends(sketches_of)]
 RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
 CursorParam = Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")]
-BINARY_BODY = _describe_body("application/octet-stream", {"type": "string", "format": "binary"})
-DIGESTS_BODY = _describe_body("application/json", DigestsSchema.model_json_schema())
-SKETCHES_BODY = _describe_body("application/json", SketchesSchema.model_json_schema())
 
-FAILED: dict[int | str, dict[str, Any]] = {
-    "default": {"model": ErrorSchema, "description": "What failed"}
-}
-
-router = APIRouter(prefix="/v1", responses=FAILED)
-of_repo = RepoRoutes("/v1/repos", responses=FAILED)
+router = APIRouter(prefix="/v1", responses=FAILURES)
+of_repo = RepoRoutes("/v1/repos", responses=FAILURES)
 
 
 @router.post(
@@ -193,7 +156,7 @@ async def add_pack(
     summary="Ask whether a commit would be let in",
     dependencies=needs(may_commit),
 )
-def check_commit() -> Response:
+def check_commit(_repo: RepoParam) -> Response:
     """Answers 204 where the caller may commit to a repo of that name, there or not."""
     return Response(status_code=204)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from urllib.parse import quote
 
 from blake3 import blake3
+from fastapi import FastAPI
 
-from ...api.hub.router import hub_routes
-from ...api.web import front, repo, session
+from ...api.access import routes_of
 from .bombs import FILE_BOMBS, JSON_BOMBS, MIB, make_card, manifest_bomb, mutate
 from .target import Target, sketches_body
 
@@ -64,15 +64,14 @@ class Attack:
     replay: dict[str, str] = field(default_factory=dict)
 
 
-def list_routes(openapi: dict) -> list[Route]:
-    """Every method and path that the application answers, documented or not."""
+def list_routes(app: FastAPI) -> list[Route]:
+    """Every method and path that an application answers, documented or not."""
     found = {
-        (method.upper(), path) for path, methods in openapi["paths"].items() for method in methods
+        (method, getattr(route, "path", None) or route.pattern)
+        for route in routes_of(app)
+        for method in route.methods or ()
     }
-    found |= {(m, r.pattern) for r in hub_routes() for m in r.methods}
-    for router in (front.router, repo.router, session.router):
-        found |= {(m, r.path) for r in router.routes for m in (r.methods or ())}  # type: ignore[attr-defined]
-    found |= {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/-/static/site.css")}
+    found |= {("GET", "/-/static/site.css"), ("TRACE", "/"), ("OPTIONS", "/v1/repos")}
     return [Route(method, path) for method, path in sorted(found)]
 
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import httpx
 
+from ...api.config import open_local_vault
+from ...api.server import create_app
 from ..support.machine import RESULTS, save_rows
 from .bombs import FILE_BOMBS, MIB, make_card
 from .grammar import Attack, Grammar, Route, list_routes
@@ -207,8 +209,9 @@ def fuzz(minutes: float, seed: int, only: str, out: Path) -> int:
     record = Record()
     with tempfile.TemporaryDirectory() as root, running_target(Path(root)) as target:
         fuzzer, grammar = Fuzzer(target, record), Grammar(target)
-        routes = list_routes(httpx.get(f"{target.url}/openapi.json", trust_env=False).json())
-        routes = [r for r in routes if only in f"{r.method} {r.pattern}"]
+        vault = open_local_vault(str(Path(root, "empty")))
+        routes = [r for r in list_routes(create_app(vault)) if only in f"{r.method} {r.pattern}"]
+        vault.close()
         deadline = time.monotonic() + 60 * minutes
         while time.monotonic() < deadline:
             for route in routes:
@@ -229,7 +232,7 @@ def fuzz(minutes: float, seed: int, only: str, out: Path) -> int:
 
 def main() -> None:
     """Runs the command."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Fuzzes every endpoint of a server.")
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, default=0, help="the first number of an attack")
     parser.add_argument("--only", default="", help="endpoints with this in method and path")
