@@ -13,12 +13,13 @@ from fastapi import APIRouter, Path, Request, Response
 from ..store.tokens import TokenRow
 from .access import has_token, needs
 from .callers import caller_of
-from .routes import FAILED, VaultParam
+from .documented import FAILURES
+from .routes import VaultParam
 from .schemas import TokenSchema
 from .tokens import describe_tokens, revoke_token
 
 router = APIRouter(
-    prefix="/v1/tokens", tags=["tokens"], responses=FAILED, dependencies=needs(has_token)
+    prefix="/v1/tokens", tags=["tokens"], responses=FAILURES, dependencies=needs(has_token)
 )
 
 
