@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from .database import Database
 from .schema import token_uses, tokens
@@ -82,6 +82,12 @@ def has_tokens(catalogue: Database) -> bool:
     """Says whether a token was ever made."""
     with catalogue.reading() as connection:
         return connection.scalar(select(tokens.c.id).limit(1)) is not None
+
+
+def has_tenants(connection: Connection) -> bool:
+    """Says whether there was ever a token that does not hold for all namespaces."""
+    limited = select(tokens.c.id).where(~tokens.c.roles.contains(f"{EVERYWHERE}="))
+    return connection.scalar(limited.limit(1)) is not None
 
 
 def note_use(catalogue: Database, token: str, now: float, every: float) -> None:
