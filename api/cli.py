@@ -26,6 +26,7 @@ from . import (
     verbs_report,
     verbs_repos,
     verbs_serve,
+    verbs_settings,
     verbs_token,
     verbs_transfer,
     verbs_upkeep,
@@ -127,6 +128,7 @@ def version(session: Session) -> None:
 for command in (
     verbs_serve.serve,
     verbs_token.token,
+    verbs_settings.settings,
     verbs_quota.quota,
     verbs_transfer.push,
     verbs_transfer.pull,

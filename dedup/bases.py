@@ -33,12 +33,14 @@ _CLOSE = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """A revision to code against, and the chunks of its tensors by what they are part of."""
+    """A revision to code against, and the chunks of its tensors by what they are part of.
+    `patched`: texts may be coded against it, too."""
 
     repo: str
     revision: str
     manifest: Manifest
     chunks: dict[tuple[object, ...], ChunkUse]
+    patched: bool
 
     def name(self, use: ChunkUse) -> Candidate:
         """Returns one of its chunks as a candidate that nothing was predicted of."""
@@ -121,7 +123,7 @@ def _match_tensors(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidat
 
 def _match_edited(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate]:
     matches: dict[bytes, Candidate] = {}
-    for base in lineage:
+    for base in (base for base in lineage if base.patched):
         edits = match_edits(manifest, base.manifest)
         matches.update((digest, base.name(use)) for digest, use in edits.items())
     return matches
@@ -208,7 +210,8 @@ def _index(snapshot: Snapshot) -> Base:
         for entry in manifest.files
         for key, use in _tensor_chunks(entry, manifest.chunk_bytes)
     }
-    return Base(snapshot.commit.repo, snapshot.commit.id, manifest, chunks)
+    commit = snapshot.commit
+    return Base(commit.repo, commit.id, manifest, chunks, snapshot.patched)
 
 
 def _tensor_chunks(

@@ -8,6 +8,7 @@ from ..codecs.dtypes import BY_ID, find_dtype
 from ..store.catalogue import Catalogue
 from ..store.rows import SketchRow
 from ..store.sketches import Centre, find_near, read_centres
+from ..store.visibility import Scope
 from .predict import predict_alone, predict_deltas
 from .sketch import Sketch, count_words, find_related, word_bytes
 from .vault import Candidate
@@ -27,14 +28,15 @@ _MOST_RANKED = 16
 
 
 def find_candidates(
-    catalogue: Catalogue, sketches: Sequence[Sketch]
+    catalogue: Catalogue, sketches: Sequence[Sketch], scopes: Sequence[Scope] = ()
 ) -> list[tuple[Candidate, ...]]:
-    """Returns for each sketch the chunks that a delta may be made against, best first.
+    """Returns for each sketch the chunks that a delta may be made against, best first; only those
+    that a repo of each of `scopes` has, and as if there were no others.
 
     Only chunks that stand alone, are related by their sketches, and promise a delta that is
     clearly smaller than a frame without a base. Reads no weights.
     """
-    return [_candidates_of(catalogue, sketch) for sketch in sketches]
+    return [_candidates_of(catalogue, sketch, scopes) for sketch in sketches]
 
 
 def sketch_row(digest: bytes, sketch: Sketch) -> SketchRow:
@@ -51,12 +53,14 @@ def row_sketch(row: SketchRow) -> Sketch:
     return Sketch(dtype.name, row.raw_bytes, row.bits, row.words[:kept])
 
 
-def _candidates_of(catalogue: Catalogue, sketch: Sketch) -> tuple[Candidate, ...]:
-    near = find_near(catalogue, sketch_row(b"", sketch))
+def _candidates_of(
+    catalogue: Catalogue, sketch: Sketch, scopes: Sequence[Scope]
+) -> tuple[Candidate, ...]:
+    near = find_near(catalogue, sketch_row(b"", sketch), scopes)
     related = find_related(sketch.bits, [bits for _, bits in near])[:_MOST_RANKED]
     if not related:
         return ()
-    centres = list(read_centres(catalogue, [near[i][0] for i in related]).values())
+    centres = list(read_centres(catalogue, [near[i][0] for i in related], scopes).values())
     if not centres:
         return ()
     predicted = predict_deltas(sketch, [row_sketch(c.sketch) for c in centres])

@@ -207,7 +207,7 @@ class History:
                     "look at what changed, then commit on top of it",
                 )
             before = self._vault.load_manifest(head.manifest)
-            after = self._apply(before, changes, cuts)
+            after = self._apply(before, changes, cuts, repo)
             if after == before:
                 return head
             try:
@@ -251,7 +251,7 @@ class History:
             self._vault.resolve(head.repo, head.parent).commit.manifest
         )
         try:
-            after = self._apply(before, changes, cuts)
+            after = self._apply(before, changes, cuts, head.repo)
         except EntryNotFound:
             return False
         return manifest_name(pack_manifest(after)) == head.manifest
@@ -269,7 +269,9 @@ class History:
         known = sorted(hashes, key=lambda row: row.digest)
         return self._vault.commit_staged(repo, branch, manifest, parent, known, *told)
 
-    def _apply(self, before: Manifest, changes: Sequence[Change], cuts: _Cuts) -> Manifest:
+    def _apply(
+        self, before: Manifest, changes: Sequence[Change], cuts: _Cuts, repo: str
+    ) -> Manifest:
         files = FileTree()
         # What the chunks of each are cut at.
         lengths = {entry.path: before.chunk_bytes for entry in before.files}
@@ -287,10 +289,10 @@ class History:
         found = sorted(files.items())
         check_paths(path for path, _ in found)
         # Last, as it may write a file anew.
-        listed = tuple(self._cut(entry, lengths[path], cuts) for path, entry in found)
+        listed = tuple(self._cut(entry, lengths[path], cuts, repo) for path, entry in found)
         return Manifest(listed, CHUNK_BYTES)
 
-    def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts) -> FileEntry:
+    def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts, repo: str) -> FileEntry:
         """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks, unless
         `cuts` has it."""
         runs = (s for s in entry.segments if not isinstance(s, Literal))
@@ -302,7 +304,7 @@ class History:
                 path = Path(folder, "file")
                 with path.open("wb") as file:
                     file.writelines(self._vault.read_entry(entry, chunk_bytes, 0, entry.size))
-                (staged,) = self._incoming.stage({entry.path: path})
+                (staged,) = self._incoming.stage({entry.path: path}, repo)
             cuts[key] = staged.entry
         return replace(cuts[key], path=entry.path)
 

@@ -145,7 +145,7 @@ class IncomingFiles:
         if size not in (None, found):
             raise InvalidUpload(f"{found} bytes arrived of a file of {size}", "send it again")
         for attempt in range(_ATTEMPTS):
-            (staged,) = self.stage({name or _guess_name(path): path}, expected=sha256)
+            (staged,) = self.stage({name or _guess_name(path): path}, repo, expected=sha256)
             try:
                 return self.keep(staged, repo)
             except ChunksMissing:
@@ -154,8 +154,10 @@ class IncomingFiles:
                     raise
         raise AssertionError("unreachable")
 
-    def stage(self, files: dict[str, Path], *, expected: bytes | None = None) -> list[StagedFile]:
-        """Stores the chunks of files, given by their path in the repo, and returns them in that
+    def stage(
+        self, files: dict[str, Path], repo: str, *, expected: bytes | None = None
+    ) -> list[StagedFile]:
+        """Stores the chunks of files, given by their path in `repo`, and returns them in that
         order. Nothing is recorded: a commit that names them has to follow within a day.
 
         Raises InvalidUpload, before anything is stored, if one has not the SHA-256 `expected`.
@@ -172,7 +174,7 @@ class IncomingFiles:
                     f"{expected.hex() if expected else ''}",
                     "send it again",
                 )
-        self._send(manifest, files, sketches)
+        self._send(manifest, files, sketches, repo)
         by_path = {entry.path: entry for entry in manifest.files}
         return [
             StagedFile(by_path[name], manifest.chunk_bytes, *found)
@@ -243,15 +245,15 @@ class IncomingFiles:
 
     # Inside
 
-    def _send(self, manifest: Manifest, files: dict[str, Path], sketches: Sketches) -> None:
+    def _send(
+        self, manifest: Manifest, files: dict[str, Path], sketches: Sketches, repo: str
+    ) -> None:
         missing = ask_missing(self._vault, manifest)
         if not missing:
             return
         if self._inline:
-            scratch = self._vault.scratch
-            send_missing(
-                self._vault, manifest, files, missing, sketches, (), _LEVEL, Progress(), scratch
-            )
+            view, scratch = self._vault.for_owner(repo), self._vault.scratch
+            send_missing(view, manifest, files, missing, sketches, (), _LEVEL, Progress(), scratch)
             return
         store_raw(self._vault, manifest, files, missing)
         with store_errors():

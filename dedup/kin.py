@@ -9,6 +9,7 @@ import xxhash
 
 from ..codecs.frame import CODEC_IDS
 from ..store.catalogue import Catalogue
+from ..store.peers import Peers, Sorted, sort_chunks
 from ..store.sketches import FamilyRow, find_ids, find_near, read_family
 from .candidates import row_sketch
 from .plan import Member, Plan, plan_family
@@ -69,28 +70,31 @@ def is_uncoded(row: FamilyRow) -> bool:
     return row.codec == RAW_CODEC and row.place.raw_bytes >= _LEAST_CODED_BYTES
 
 
-def find_centres(catalogue: Catalogue, row: FamilyRow) -> set[int]:
-    """Returns the ids of the chunks of a family that stand alone: those related to `row`, and
-    `row` itself or its base."""
+def find_centres(catalogue: Catalogue, row: FamilyRow, peers: Peers) -> set[int]:
+    """Returns the ids of the chunks of a family that stand alone: those related to `row`, as far as
+    the owners of its `peers` may read them, and `row` itself or its base."""
     if row.sketch is None:
         return {row.chunk_id}
-    near = find_near(catalogue, row.sketch)
+    near = find_near(catalogue, row.sketch, peers.scopes)
     related = find_related(row.sketch.bits, [bits for _, bits in near])
     return find_ids(catalogue, [row.place.base or row.place.digest]) | {near[i][0] for i in related}
 
 
 def plan_kin(
-    catalogue: Catalogue, centres: set[int], like: FamilyRow, *, uncoded: bool
+    catalogue: Catalogue, centres: set[int], like: FamilyRow, peers: Peers, *, uncoded: bool
 ) -> Kin | None:
-    """Returns the family of the deltas on `centres`, as far as its members have the dtype and the
-    size of `like`, with its plan; None where there is nothing to plan, or nothing came of the
-    same plan before. Members that are stored as they came count if `uncoded`."""
+    """Returns the family of the deltas on `centres`, as far as its members are `peers` and have the
+    dtype and the size of `like`, with its plan; None where there is nothing to plan, or nothing
+    came of the same plan before. Members that are stored as they came count if `uncoded`."""
     rows = sorted(read_family(catalogue, centres), key=lambda row: row.place.digest)
-    fingerprint = _fingerprint(rows)
-    leader = min(centres)
+    found = sort_chunks(catalogue, peers, [row.chunk_id for row in rows])
+    known = found.peers | found.bases
+    fingerprint = _fingerprint([row for row in rows if row.chunk_id in known])
+    leader = min(centres) if peers.everybody else min(found.peers, default=like.chunk_id)
     if any(row.planned == fingerprint for row in rows if row.chunk_id == leader):
         return None
     alike = [row for row in rows if row.sketch is not None and _alike(row, like)]
+    alike = [row for row in alike if row.chunk_id in found.peers or _is_base(row, found)]
     # What no commit needs any more is to go: nothing shall come to depend on it.
     needed = {row.place.base for row in rows if row.live}
     alone = {
@@ -104,7 +108,12 @@ def plan_kin(
         mine = [row for row in mine if not is_uncoded(row)]
     if len(mine) < 2 and not any(map(is_uncoded, mine)):
         return None
-    return Kin(leader, mine, plan_family(_members(mine, rows)), fingerprint)
+    return Kin(leader, mine, plan_family(_members(mine, rows, found.peers)), fingerprint)
+
+
+def _is_base(row: FamilyRow, found: Sorted) -> bool:
+    """Says whether a chunk of others is one to code against as it is."""
+    return row.chunk_id in found.bases and row.place.base is None and not is_uncoded(row)
 
 
 def _alike(row: FamilyRow, like: FamilyRow) -> bool:
@@ -114,8 +123,9 @@ def _alike(row: FamilyRow, like: FamilyRow) -> bool:
     return same and row.place.raw_bytes == like.place.raw_bytes
 
 
-def _members(mine: list[FamilyRow], rows: list[FamilyRow]) -> list[Member]:
-    """Those of `rows` that are planned; what a delta outside them needs is fixed."""
+def _members(mine: list[FamilyRow], rows: list[FamilyRow], peers: set[int]) -> list[Member]:
+    """Those of `rows` that are planned; what a delta outside them needs is fixed, and so is what is
+    none of the `peers`."""
     position = {row.place.digest: i for i, row in enumerate(mine)}
     outside = {r.place.base for r in rows if r.place.digest not in position}
     large = sum(row.place.raw_bytes for row in mine) > MOST_FAMILY_BYTES
@@ -124,7 +134,8 @@ def _members(mine: list[FamilyRow], rows: list[FamilyRow]) -> list[Member]:
         assert row.sketch is not None
         base = None if row.place.base is None else position[row.place.base]
         coded = not is_uncoded(row)
-        kept = (large and coded) or row.place.digest in outside
+        others = row.place.digest in outside or row.chunk_id not in peers
+        kept = (large and coded) or others
         fixed = row.place.base is None and kept
         members.append(Member(row_sketch(row.sketch), row.place.frame_bytes, base, fixed, coded))
     return members

@@ -15,8 +15,10 @@ from ..store.errors import NotFound
 from ..store.hashes import HashRow
 from ..store.known_files import known_files
 from ..store.moves import can_stand_alone
-from ..store.needs import stranded_among, usable_among
+from ..store.needs import hold_store, stranded_among, usable_among
+from ..store.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ..store.pack import PackEntry, pack_key
+from ..store.repo_names import namespace_of
 from ..store.rows import CommitRow
 from ..store.scrubbing import get_setting, set_setting
 from .candidates import find_candidates, sketch_row
@@ -30,6 +32,7 @@ from .journal import apply_entry, catch_up, follow, write_entry
 from .manifest import FileEntry, Manifest, manifest_key, manifest_name, pack_manifest
 from .marker import match_catalogue, read_marker, restore_marker, write_marker
 from .names import check_branch, check_repo
+from .owners_view import OwnersView
 from .paths import check_new_paths
 from .reading import VaultReader, make_commit
 from .rebuild import file_parts, weave
@@ -41,6 +44,7 @@ from .uses import chunk_uses, file_row
 from .vault import (
     Candidate,
     Commit,
+    PushTarget,
     RepoSummary,
 )
 
@@ -82,6 +86,17 @@ class Repository(VaultReader):
         """See Vault.find_bases."""
         with store_errors():
             return find_candidates(self.catalogue, sketches)
+
+    def for_owner(self, repo: str) -> PushTarget:
+        """See Vault.for_owner."""
+        check_repo(repo)
+        return self.for_owners([namespace_of(repo)])
+
+    def for_owners(self, owners: Collection[str]) -> PushTarget:
+        """Returns the vault as far as bases go for chunks that these namespaces have."""
+        with store_errors(), self.catalogue.reading() as connection:
+            reach = reach_of(owners, sharing_of(connection))
+        return self if reach == ANYWHERE else OwnersView(self, self.catalogue, reach)
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
@@ -197,6 +212,18 @@ class Repository(VaultReader):
     def keep_base_copies(self, least_deltas: int) -> None:
         """Sets what base_copies returns; collections make the copies, and give them up."""
         set_setting(self.catalogue, _BASE_COPIES, str(least_deltas))
+
+    def base_sharing(self) -> str | None:
+        """Returns what an operator decided about bases of other namespaces, one of
+        store.owners.CHOICES; None where that goes by the tokens."""
+        with store_errors():
+            return get_setting(self.catalogue, BASE_SHARING)
+
+    def share_bases(self, choice: str | None) -> None:
+        """Sets what base_sharing returns. What is stored already is checked in the background."""
+        with store_errors(), self.catalogue.writing() as connection:
+            hold_store(connection, alone=True)
+            choose_sharing(connection, choice)
 
     # Inside
 

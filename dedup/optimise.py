@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 
 from ..store.cancel import check_cancelled
 from ..store.catalogue import Catalogue
+from ..store.owners import newcomer_scope
+from ..store.peers import Peers, other_groups_on, peers_of, sort_chunks
 from ..store.sketches import (
     FamilyRow,
     count_arrived,
@@ -74,12 +76,14 @@ def count_leading(catalogue: Catalogue) -> int:
 def optimise_step(vault: Repository, cursor: int, *, dry_run: bool) -> OptimiseStep:
     """Does one step from `cursor` on; see Vault.optimise."""
     chunks = list_centres(vault.catalogue, cursor, STEP_CHUNKS, uncoded=RAW_CODEC)
-    return _step(vault, chunks, cursor, _led_family, _pays, dry_run=dry_run)
+    return _step(vault, chunks, cursor, _led_families, _pays, dry_run=dry_run)
 
 
 def recentre_step(vault: Repository, repo: str, commit: str, cursor: int) -> OptimiseStep:
     """Does one step of the chunks that came with the commit of this id; see Vault.recentre."""
-    chunks = list_newcomers(vault.catalogue, repo, commit, cursor, STEP_CHUNKS)
+    with vault.catalogue.reading() as connection:
+        scope = newcomer_scope(connection, repo)
+    chunks = list_newcomers(vault.catalogue, repo, commit, cursor, STEP_CHUNKS, scope)
     return _step(vault, chunks, cursor, _grown_family, _pays_at_once, dry_run=False)
 
 
@@ -97,7 +101,7 @@ def _step(
     vault: Repository,
     chunks: Sequence[FamilyRow],
     cursor: int,
-    find: Callable[[Catalogue, FamilyRow], Kin | None],
+    find: Callable[[Catalogue, FamilyRow], Sequence[Kin]],
     pays: Callable[[Kin], bool],
     *,
     dry_run: bool,
@@ -111,12 +115,12 @@ def _step(
             check_cancelled()
             done = chunk.chunk_id
             tally.looked += 1
-            family = find(vault.catalogue, chunk)
-            if family is not None and family.leader not in seen:
-                seen.add(family.leader)
-                tally.families += 1
-                if pays(family):
-                    tally.count_predicted(family) if dry_run else recoding.add(family)
+            for family in find(vault.catalogue, chunk):
+                if family.leader not in seen:
+                    seen.add(family.leader)
+                    tally.families += 1
+                    if pays(family):
+                        tally.count_predicted(family) if dry_run else recoding.add(family)
             if recoding.encoded >= STEP_BYTES or time.monotonic() > stop:
                 break
         recoding.finish(tally.count)
@@ -124,27 +128,61 @@ def _step(
     return tally.step(None if ended else done)
 
 
-def _led_family(catalogue: Catalogue, centre: FamilyRow) -> Kin | None:
+def _led_families(catalogue: Catalogue, centre: FamilyRow) -> list[Kin]:
     """Returns the family around a centre, unless it comes up with another one of its centres, or
-    was collected or became a delta meanwhile."""
-    centres = find_centres(catalogue, centre)
-    leads = min(centres, default=None) == centre.chunk_id
-    return plan_kin(catalogue, centres, centre, uncoded=True) if leads else None
+    was collected or became a delta meanwhile; and of others who build on the centre, the families
+    that have no centre of their own."""
+    peers = peers_of(catalogue, centre.chunk_id)
+    if peers is None:
+        return []
+    found = [_led_family(catalogue, centre, centre, peers)]
+    others = other_groups_on(catalogue, peers, centre.chunk_id)
+    for row in read_family(catalogue, others) if others else ():
+        its_peers = peers_of(catalogue, row.chunk_id) if row.chunk_id in others else None
+        if its_peers is not None:
+            found.append(_led_family(catalogue, centre, row, its_peers))
+    return [family for family in found if family is not None]
+
+
+def _led_family(
+    catalogue: Catalogue, centre: FamilyRow, like: FamilyRow, peers: Peers
+) -> Kin | None:
+    """Returns the family of `like` if `centre` is the first of its centres; the first of those of
+    `peers`, if there is one."""
+    centres = find_centres(catalogue, like, peers)
+    own = sort_chunks(catalogue, peers, centres).peers
+    if min(own or centres, default=None) != centre.chunk_id:
+        return None
+    return plan_kin(catalogue, centres, like, peers, uncoded=True)
 
 
 def _pays(family: Kin) -> bool:
     return family.has_uncoded or saves(family.plan.before, family.plan.after)
 
 
-def _grown_family(catalogue: Catalogue, newcomer: FamilyRow) -> Kin | None:
+def _grown_family(catalogue: Catalogue, newcomer: FamilyRow) -> list[Kin]:
     """Returns a chunk's family if it was the 2nd, 4th, 8th, ... member to arrive. Those that wait
     to be coded are left to who codes them."""
     if newcomer.sketch is None or newcomer.sketch.kind is None:
-        return None
-    centres = find_centres(catalogue, newcomer)
-    number = count_arrived(catalogue, centres, newcomer.chunk_id)
+        return []
+    peers = peers_of(catalogue, newcomer.chunk_id)
+    if peers is None:
+        return []
+    centres = find_centres(catalogue, newcomer, peers)
+    number = _count_arrived(catalogue, centres, newcomer.chunk_id, peers)
     doubled = number >= 2 and number.bit_count() == 1
-    return plan_kin(catalogue, centres, newcomer, uncoded=False) if doubled else None
+    family = plan_kin(catalogue, centres, newcomer, peers, uncoded=False) if doubled else None
+    return [] if family is None else [family]
+
+
+def _count_arrived(catalogue: Catalogue, centres: set[int], until: int, peers: Peers) -> int:
+    """Returns how many of a family's chunks were recorded up to the one of the id `until`; of a
+    group's, only those that its owners may build on."""
+    if peers.everybody:
+        return count_arrived(catalogue, centres, until)
+    ids = [row.chunk_id for row in read_family(catalogue, centres) if row.chunk_id <= until]
+    found = sort_chunks(catalogue, peers, ids)
+    return len(found.peers | found.bases)
 
 
 def _pays_at_once(family: Kin) -> bool:

@@ -5,17 +5,17 @@ read has it or they have sent its bytes for their namespace, which is kept on re
 commit may name such chunks alone; bases are told and taken only of repos that they may read. What
 was stored before is thus sent again, and stored once all the same.
 
-A frame that stands alone for want of a base that may be told waits to be coded anew, behind the
-push's back (uncoded.py), which chooses among all bases.
+A frame that stands alone waits to be encoded again in the background (uncoded.py), which chooses
+among all bases that its owners may read, with more time.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ..store.owners import reach_of, sharing_of
 from ..store.received import (
     note_received,
     readable_through,
@@ -24,6 +24,7 @@ from ..store.received import (
 )
 from ..store.uncoded import queue_chunks
 from ..store.visibility import Scope
+from .candidates import find_candidates
 from .errors import ChunksMissing, InvalidFrame
 from .ingest import read_entries
 from .local import Repository
@@ -51,12 +52,12 @@ class OwnedVault:
         return self._vault.find_missing(digests) | self._unknown(digests)
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
-        """See Vault.find_bases."""
-        found = self._vault.find_bases(sketches)
-        digests = {c.digest for candidates in found for c in candidates}
+        """See Vault.find_bases: as if what the owner may not read were not there."""
+        catalogue = self._vault.catalogue
         with store_errors():
-            places = readable_through(self._vault.catalogue, digests, self._scope)
-        return [tuple(_through(places, candidates)) for candidates in found]
+            with catalogue.reading() as connection:
+                reach = reach_of([self._namespace], sharing_of(connection))
+            return find_candidates(catalogue, sketches, (self._scope, *reach.weights))
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""
@@ -103,13 +104,3 @@ class OwnedVault:
             mine = received_among(catalogue, self._namespace, digests, since)
             rest = set(digests) - mine
             return rest - readable_through(catalogue, rest, self._scope).keys()
-
-
-def _through(
-    places: dict[bytes, tuple[str, str]], candidates: Sequence[Candidate]
-) -> Iterator[Candidate]:
-    """Yields the candidates that there is a place for, named with it."""
-    for candidate in candidates:
-        if candidate.digest in places:
-            repo, revision = places[candidate.digest]
-            yield replace(candidate, repo=repo, revision=revision)

@@ -94,12 +94,13 @@ def push(
     check_branch(branch)
     files = find_files(path)
     vault.check_commit(repo)
-    base_name, lineage = find_base(vault, files, repo, branch, base)
+    view = vault.for_owner(repo)
+    base_name, lineage = find_base(view, files, repo, branch, base)
     sketches: Sketches = {}
     manifest = scan_files(files, progress, chunk_bytes, sketches)
 
     def send(missing: set[bytes]) -> int:
-        return send_missing(vault, manifest, files, missing, sketches, lineage, level, progress)
+        return send_missing(view, manifest, files, missing, sketches, lineage, level, progress)
 
     def commit_all() -> Commit:
         # What was never committed is rebuilt and hashed first.

@@ -4,6 +4,10 @@ The queue (store/uncoded.py) holds what IncomingFiles stored raw, oldest first. 
 share of it that nobody else has, encodes each chunk alone and against the best bases, and puts the
 smaller frame in use (store/moves.py). Chunks that wait are nothing to code against: of a base and
 a fine-tune uploaded together, the one that came first is coded alone, the other against it.
+
+Bases are those that all owners of a chunk may read (store/owners.py). A chunk that is a delta on
+another one, because it got an owner or its base lost a reader, is in the queue, too: its new frame
+is put in use whatever it takes.
 """
 
 from __future__ import annotations
@@ -18,18 +22,22 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..codecs.frame import parse_header
 from ..store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
+from ..store.catalogue import Catalogue
 from ..store.moves import adopt_frames
 from ..store.pack import PackWriter
 from ..store.rows import CommitRow, Location
 from ..store.sketches import FamilyRow
 from ..store.uncoded import (
+    Ownership,
+    allowed_bases,
+    audit_some,
     bases_among,
     claim_chunks,
     first_commits,
+    read_ownership,
     release_chunks,
     return_chunks,
     waiting_among,
@@ -47,12 +55,14 @@ from .packing import add_frame
 from .push import encode_best
 from .sketch import Sketch, make_query
 from .translate import store_errors
-from .vault import Candidate
+from .vault import BaseFinder, Candidate, RevisionReader
 
 # What is taken from the queue at a time: whoever dies holds no more up, for no longer.
 SHARE_CHUNKS = 500
 SHARE_BYTES = 128 * 1024 * 1024
 CLAIM_SECONDS = 900.0
+# What is checked at a time, once, when the first token is limited to a namespace.
+AUDIT_CHUNKS = 2000
 
 # In the thread that asks, so that its priority counts, and other cores are for requests.
 _THREADS = 1
@@ -66,20 +76,22 @@ _log = logging.getLogger("weightvault.dedup")
 
 
 def code_some(vault: Repository, level: str = "default") -> int:
-    """Codes the chunks that have waited longest; returns how many, 0 if none waits that nobody
-    else is at. Raises VaultError kinds; what was taken waits again after a while."""
+    """Codes the chunks that have waited longest; returns how many were looked at, 0 if none waits
+    that nobody else is at. Raises VaultError kinds; what was taken waits again after a while."""
     now = time.time()
     with store_errors():
         rows = claim_chunks(vault.catalogue, now, now + CLAIM_SECONDS, SHARE_CHUNKS, SHARE_BYTES)
-        if rows:
-            mine = [row.chunk_id for row in rows]
-            try:
-                _code(vault, rows, level)
-            except Cancelled:
-                return_chunks(vault.catalogue, mine)
-                raise
-            release_chunks(vault.catalogue, mine)
-            recentre_chunks(vault, set(mine))
+        if not rows:
+            # Only looked at: what has to be encoded again is claimed by the next call.
+            return audit_some(vault.catalogue, AUDIT_CHUNKS)
+        mine = [row.chunk_id for row in rows]
+        try:
+            _code(vault, rows, level)
+        except Cancelled:
+            return_chunks(vault.catalogue, mine)
+            raise
+        release_chunks(vault.catalogue, mine)
+        recentre_chunks(vault, set(mine))
     return len(rows)
 
 
@@ -132,8 +144,9 @@ def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
         path = Path(folder, "pack")
         places: list[Location] = []
         with PackWriter(path) as writer:
-            for row, frame in _encode(vault, rows, level):
-                if len(frame) < row.place.frame_bytes:
+            owned = read_ownership(vault.catalogue, [row.chunk_id for row in rows])
+            for row, frame in _encode(vault, rows, owned, level):
+                if owned[row.chunk_id].violates or len(frame) < row.place.frame_bytes:
                     add_frame(writer, frame)
                     places.append(row.place)
             if not places:
@@ -149,35 +162,42 @@ def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
 
 
 def _encode(
-    vault: Repository, rows: list[FamilyRow], level: str
+    vault: Repository, rows: list[FamilyRow], owned: dict[int, Ownership], level: str
 ) -> Iterator[tuple[FamilyRow, Buffer]]:
     reader = ChunkReader(vault.fetch_frames)
     needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
     # What was coded just now, and stands alone, is as good a base as any.
     alone: set[bytes] = set()
-    for commit, mine in _by_commit(vault, rows).items():
-        jobs = _plan(vault, commit, mine, alone)
+    for (commit, owners), mine in _by_commit(vault, rows, owned).items():
+        jobs = _plan(vault, owners, commit, mine, alone)
         for row in mine:
             check_cancelled()
             job = jobs[row.chunk_id]
             usable = [] if row.place.digest in needed else _usable(vault, job, alone)
             bases = _read_bases(reader, usable)
-            # What a candidate is a delta on may be this very chunk.
-            bases.pop(row.place.digest, None)
+            # What a candidate is a delta on may be this very chunk, or somebody else's.
+            allowed = allowed_bases(vault.catalogue, row.chunk_id, bases) - {row.place.digest}
+            bases = {digest: base for digest, base in bases.items() if digest in allowed}
             frame = encode_best(job.use, job.raw, bases, level, _THREADS)
             if parse_header(frame).base_digest is None:
                 alone.add(job.use.digest)
             yield row, frame
 
 
-def _by_commit(vault: Repository, rows: list[FamilyRow]) -> dict[CommitRow | None, list[FamilyRow]]:
-    """Returns the rows by the commit that brought them, in the order of the queue; None for those
-    of a repo that was deleted this moment."""
+def _by_commit(
+    vault: Repository, rows: list[FamilyRow], owned: dict[int, Ownership]
+) -> dict[_Origin, list[FamilyRow]]:
+    """Returns the rows by the commit that brought them and their owners, in the order of the queue;
+    the commit is None for those of a repo that was deleted this moment."""
     commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
-    found: dict[CommitRow | None, list[FamilyRow]] = defaultdict(list)
+    found: dict[_Origin, list[FamilyRow]] = defaultdict(list)
     for row in rows:
-        found[commits.get(row.chunk_id)].append(row)
+        found[commits.get(row.chunk_id), owned[row.chunk_id].owners].append(row)
     return found
+
+
+# The commit that brought chunks, and the namespaces that have them.
+_Origin = tuple[CommitRow | None, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,23 +211,30 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Settled:
-    """Finds bases as the vault does, but none that waits itself, unless it is among `coded`; so not
+    """Finds bases as `finder` does, but none that waits itself, unless it is among `coded`; so not
     the chunk that is asked for, either."""
 
-    vault: Repository
+    finder: BaseFinder
+    catalogue: Catalogue
     coded: set[bytes]
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
-        found = self.vault.find_bases(sketches)
+        """See BaseFinder.find_bases."""
+        found = self.finder.find_bases(sketches)
         digests = {c.digest for candidates in found for c in candidates}
-        waiting = waiting_among(self.vault.catalogue, digests) - self.coded
+        waiting = waiting_among(self.catalogue, digests) - self.coded
         return [tuple(c for c in each if c.digest not in waiting) for each in found]
 
 
 def _plan(
-    vault: Repository, commit: CommitRow | None, rows: list[FamilyRow], coded: set[bytes]
+    vault: Repository,
+    owners: frozenset[str],
+    commit: CommitRow | None,
+    rows: list[FamilyRow],
+    coded: set[bytes],
 ) -> dict[int, _Job]:
-    """Returns the jobs by chunk id: bases are chosen for the commit as its push would have."""
+    """Returns the jobs by chunk id: bases are chosen for the commit as its push would have, within
+    what all `owners` may read."""
     raws = list(ChunkReader(vault.fetch_frames).read(map(_use, rows)))
     if commit is None:
         return {r.chunk_id: _Job(_use(r), raw, ()) for r, raw in zip(rows, raws, strict=True)}
@@ -218,8 +245,9 @@ def _plan(
         row.place.digest: make_query(raw, uses[row.place.digest].dtype)
         for row, raw in zip(rows, raws, strict=True)
     }
-    settled: Any = _Settled(vault, coded)
-    lineage = _lineage_of(vault, commit, manifest)
+    view = vault.for_owners(owners)
+    settled = _Settled(view, vault.catalogue, coded)
+    lineage = _lineage_of(vault, view, commit, manifest)
     chosen = choose_bases(settled, manifest, list(sketches), sketches, lineage)
     return {
         row.chunk_id: _Job(uses[row.place.digest], raw, chosen.get(row.place.digest, ()))
@@ -227,7 +255,9 @@ def _plan(
     }
 
 
-def _lineage_of(vault: Repository, commit: CommitRow, manifest: Manifest) -> Lineage:
+def _lineage_of(
+    vault: Repository, view: RevisionReader, commit: CommitRow, manifest: Manifest
+) -> Lineage:
     card = manifest.file(CARD)
     with tempfile.TemporaryDirectory(prefix="card-", dir=vault.scratch) as folder:
         files: dict[str, Path] = {}
@@ -236,7 +266,7 @@ def _lineage_of(vault: Repository, commit: CommitRow, manifest: Manifest) -> Lin
             with files[CARD].open("wb") as file:
                 stop = min(card.size, MAX_CARD_HEAD_BYTES)
                 file.writelines(vault.read_entry(card, manifest.chunk_bytes, 0, stop))
-        return find_lineage(vault, files, commit.repo, commit.parent)
+        return find_lineage(view, files, commit.repo, commit.parent)
 
 
 def _usable(vault: Repository, job: _Job, coded: set[bytes]) -> list[Candidate]:

@@ -44,10 +44,12 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A commit with its manifest: all that a pull needs to know before it reads frames."""
+    """A commit with its manifest: all that a pull needs to know before it reads frames. `patched`:
+    texts may be stored as patches on those of it."""
 
     commit: Commit
     manifest: Manifest
+    patched: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,15 @@ class PushTarget(PackSink, RevisionReader, BaseFinder, Protocol):
     """What a push writes to, and reads the bases of deltas from."""
 
 
+class PushView(PushTarget, Protocol):
+    """A vault to push to, which tells where the chunks of a repo may have their bases."""
+
+    def for_owner(self, repo: str) -> PushTarget:
+        """Returns the vault as far as bases go for chunks of `repo`: without what the owner of
+        that may not read, wherever that is known here."""
+        ...
+
+
 class RepoKeeper(Protocol):
     """Lists, describes and deletes repos."""
 
@@ -281,7 +292,7 @@ class Optimiser(Protocol):
         ...
 
 
-class Vault(PushTarget, RepoKeeper, Reports, Optimiser, Protocol):
+class Vault(PushView, RepoKeeper, Reports, Optimiser, Protocol):
     """A place that keeps repos of files and gives back the very bytes it was given."""
 
     def close(self) -> None:

@@ -19,7 +19,8 @@ from .engine import open_engine
 from .hashes import HashRow, add_hashes
 from .listing import file_totals, repo_rows
 from .migrate import OnStep
-from .needs import hold_store, lift_pack, replace_unusable
+from .needs import hold_readers, hold_store, lift_pack, replace_unusable
+from .owners import chunks_of_repo, queue_by_digest, queue_deltas_on
 from .pack import PackEntry
 from .private import PRIVATE_UMASK
 from .quotas import charge_commit, forget_usage
@@ -124,7 +125,7 @@ class Catalogue(Database):
             # All that the next two may change, at once.
             hold_chunks(connection, digests | bases)
             settle(connection, bases)
-            replace_unusable(connection, digests)
+            queue_by_digest(connection, replace_unusable(connection, digests))
             return new
 
     def pack_names(self) -> set[str]:
@@ -190,12 +191,14 @@ class Catalogue(Database):
         be written. Nobody commits to the repo between `confirm`, which may raise, and that. A repo
         with commits whose ids are to `keep` stays, with these alone."""
         with self.writing() as connection:
+            hold_readers(connection)
             if isinstance(key, str) and not self.take_entry(connection, key):
                 return
             if not isinstance(key, str):
                 hold_repo(connection, repo)
                 confirm()
             publish = self.make_entry(connection, key)
+            read = chunks_of_repo(connection, repo)
             mine = select(repos.c.id).where(repos.c.name == repo)
             gone = delete(repos).where(repos.c.name == repo)
             if keep:
@@ -204,6 +207,7 @@ class Catalogue(Database):
             connection.execute(gone)
             forget_usage(connection, repo)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+            queue_deltas_on(connection, read)
             publish()
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, insert, select
 from .database import Database
 from .errors import NotFound
 from .needs import hold_bases, hold_store
+from .owners import queue_new_owner
 from .quotas import forget_usage
 from .rows import CommitRow, FileRow, batches
 from .schema import chunks, commit_chunks, commits, files, repos
@@ -49,6 +50,7 @@ def insert_commit(
     commit_id = key[0]
     _add_files(connection, commit_id, entries)
     _add_uses(connection, commit_id, uses, partial=partial)
+    queue_new_owner(connection, commit_id)
     return commit_id
 
 
@@ -73,6 +75,7 @@ def complete_commit(
         left_files, left_uses = _left_out(connection, commit_id, entries, uses) or ([], {})
         _add_files(connection, commit_id, left_files)
         _add_uses(connection, commit_id, left_uses)
+        queue_new_owner(connection, commit_id)
 
 
 def _left_out(

@@ -15,6 +15,7 @@ from .catalogue import Catalogue
 from .errors import NotFound
 from .hashes import HashRow, add_hashes
 from .needs import hold_bases, hold_store
+from .owners import queue_by_digest
 from .rows import batches
 from .schema import chunks, loose_chunks, loose_files
 
@@ -57,6 +58,7 @@ def add_loose(
         made = connection.execute(insert(loose_files).values(values)).inserted_primary_key
         assert made is not None
         _add_uses(connection, made[0], digests)
+        queue_by_digest(connection, digests)
         hashes = HashRow(row.digest, row.sha256, git_sha1)
         add_hashes(connection, catalogue.add_once, [hashes])
         publish()

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, exists, select
 
 from .catalogue import Catalogue
 from .needs import hold_store
+from .owners import queue_by_digest
 from .rows import Location, by_digest
 from .schema import chunks, packs, spares
 from .spares import settle, swap
@@ -33,6 +34,8 @@ def adopt_frames(
         hold_store(connection, alone=True)
         moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
         if moved:
+            # Somebody may have come to own one since its new frame was planned.
+            queue_by_digest(connection, moved)
             catalogue.take_entry(connection, publish(moved))
     return moved
 
@@ -49,6 +52,7 @@ def replay_moves(catalogue: Catalogue, pack: str, digests: Collection[bytes], ke
         _swap_all(connection, moving, fresh)
         bases = {row.base for row in _chunk_rows(connection, digests).values()} - {None}
         settle(connection, {*digests, *bases})
+        queue_by_digest(connection, digests)
 
 
 def settle_chunks(catalogue: Catalogue, digests: Collection[bytes]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select
 
+from .owners import Sharing, allowed_among, sharing_of
 from .rows import by_digest, hold_rows
 from .schema import chunks, commit_chunks, damage, loose_chunks, spares, tombstones
 from .spares import swap
@@ -30,6 +31,13 @@ def hold_store(connection: Connection, *, alone: bool = False) -> None:
     if connection.dialect.name == "postgresql":
         lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
         connection.execute(select(lock(_STORE_LOCK)))
+
+
+def hold_readers(connection: Connection) -> None:
+    """Lets nobody come to rely on what somebody is about to lose sight of, until the transaction
+    ends: where bases go by who may read them (PostgreSQL)."""
+    if sharing_of(connection) is not Sharing.FREE:
+        hold_store(connection, alone=True)
 
 
 def lift_pack(connection: Connection, name: str) -> None:
@@ -81,14 +89,24 @@ def _replace_once(connection: Connection, digests: Collection[bytes]) -> list[by
     broken = list(by_digest(connection, held, sorted(set(digests))))
     replaced = []
     for chunk in broken:
-        fit = select(spares).where(spares.c.chunk_id == chunk.id, is_usable(spares))
-        # One that stands alone first: deltas may be made against it.
-        order = (spares.c.base.is_not(None), spares.c.frame_bytes)
-        spare = connection.execute(fit.order_by(*order).limit(1)).first()
-        if spare is not None and _may_use(connection, chunk, spare):
+        spare = _best_spare(connection, chunk)
+        if spare is not None:
             swap(connection, chunk, spare)
             replaced.append(chunk.digest)
     return replaced
+
+
+def _best_spare(connection: Connection, chunk: Any) -> Any:
+    fit = select(spares).where(spares.c.chunk_id == chunk.id, is_usable(spares))
+    # One that stands alone first: deltas may be made against it.
+    order = (spares.c.base.is_not(None), spares.c.frame_bytes)
+    found = connection.execute(fit.order_by(*order)).all()
+    possible = [spare for spare in found if _may_use(connection, chunk, spare)]
+    if len(possible) < 2 or possible[0].base is None:
+        return possible[0] if possible else None
+    allowed = allowed_among(connection, chunk.id, {spare.base for spare in possible})
+    # A frame that its owners should not have is better than none, until it is encoded again.
+    return next((spare for spare in possible if spare.base in allowed), possible[0])
 
 
 def _may_use(connection: Connection, chunk: Any, spare: Any) -> bool:

@@ -9,8 +9,8 @@ Where no token was ever limited to a namespace everybody reads everything, and a
 against all (`Sharing.FREE`). An operator may let weights of one namespace be coded against those of
 another all the same (`Sharing.WEIGHTS`), and have the rule held before there is a token (`OWN`).
 
-Owners come and go by commits, uploads, deletions and changes of visibility. Each of these queues the
-deltas that broke the rule by it (store/uncoded.py has the queue, dedup/uncoded.py what empties it).
+Owners come and go by commits, uploads, deletions and changes of visibility. Each of these queues
+the deltas that it made break the rule (store/uncoded.py), to be encoded again (dedup/uncoded.py).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .schema import (
     uncoded,
 )
 from .tokens import has_tenants
-from .visibility import Scope
+from .visibility import EVERYTHING, Scope
 
 BASE_SHARING = "base_sharing"
 """The setting by which an operator decides: "all" or "own"; none where the tokens decide."""
@@ -105,20 +105,32 @@ def reach_of(owners: Iterable[str], sharing: Sharing) -> Reach:
     if sharing is Sharing.FREE:
         return ANYWHERE
     texts = tuple(Scope((owner,)) for owner in named)
-    if sharing is Sharing.WEIGHTS:
-        return Reach((), texts)
-    return Reach(tuple(Scope((owner,), public=True) for owner in named), texts)
+    shared = sharing is Sharing.WEIGHTS
+    weights = (Scope((owner,), public=True, everything=shared) for owner in named)
+    return Reach(tuple(weights), texts)
+
+
+def newcomer_scope(connection: Connection, repo: str) -> Scope:
+    """Returns the repos of which a chunk must be new for a family to have grown by a commit of
+    `repo`."""
+    reach = reach_of([namespace_of(repo)], sharing_of(connection))
+    return reach.weights[0] if reach.weights else EVERYTHING
 
 
 @dataclass(slots=True)
 class Holding:
-    """Who has a chunk: its `owners`; the namespaces that have it in a commit (`held`); whether a
-    public repo has it as part of a tensor; whether anybody has it as something else."""
+    """Who has a chunk: its `owners`; the namespaces that have it in a commit (`held`); whether
+    anybody, and a `public` repo, has it as part of a `tensor`."""
 
     owners: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
+    tensor: bool = False
     public: bool = False
-    opaque: bool = False
+
+    @property
+    def opaque(self) -> bool:
+        """Whether it is no part of a tensor, as far as is known: an upload does not tell."""
+        return bool(self.held) and not self.tensor
 
     def allows(self, base: Holding, sharing: Sharing) -> bool:
         """Says whether this chunk may be a delta on `base`."""
@@ -138,8 +150,8 @@ class Holding:
 
 
 def readable_in(scopes: Sequence[Scope], chunk_id: Any) -> Any:
-    """The condition that a repo of each scope has the chunk `chunk_id`, in a commit; one that is
-    only public has it as part of a tensor."""
+    """The condition that a repo of each scope has the chunk `chunk_id`, in a commit; one of another
+    namespace has it as part of a tensor."""
     return and_(True, *(_held_in(scope, chunk_id) for scope in scopes))
 
 
@@ -155,12 +167,12 @@ def _held_in(scope: Scope, chunk_id: Any) -> Any:
 
 
 def scope_condition(scope: Scope, uses: Any) -> Any:
-    """The condition that a row of `repos` is in a scope, and where it is so only by being public,
+    """The condition that a row of `repos` is in a scope, and where it is not of its namespaces,
     that a commit with these `uses` of a chunk has it as part of a tensor."""
-    if scope.everything or not scope.public:
-        return scope.condition()
-    public = Scope(public=True).condition() & _of_tensor(uses)
-    return or_(Scope(scope.namespaces).condition(), public)
+    own = Scope(scope.namespaces).condition()
+    if not (scope.public or scope.everything):
+        return own
+    return or_(own, scope.condition() & _of_tensor(uses))
 
 
 def _of_tensor(uses: Any) -> Any:
@@ -172,15 +184,15 @@ def read_holdings(connection: Connection, chunk_ids: Collection[int]) -> dict[in
     """Returns who has each of these chunks."""
     found = {chunk_id: Holding() for chunk_id in chunk_ids}
     for batch in batches(list(found)):
-        for chunk_id, uses, repo, public in connection.execute(_committed(batch)):
-            one, tensor = found[chunk_id], uses == 0 or bool(uses & _TENSOR)
-            namespace = namespace_of(repo)
+        for row in connection.execute(_committed(batch)):
+            one, tensor = found[row.chunk_id], row.uses == 0 or bool(row.uses & _TENSOR)
+            namespace = namespace_of(row.name)
             one.owners.add(namespace)
             one.held.add(namespace)
-            one.public |= public and tensor
-            one.opaque |= not tensor
-        for chunk_id, repo in connection.execute(_uploaded(batch)):
-            found[chunk_id].owners.add(namespace_of(repo))
+            one.tensor |= tensor
+            one.public |= row.public and tensor
+        for row in connection.execute(_uploaded(batch)):
+            found[row.chunk_id].owners.add(namespace_of(row.repo))
     return found
 
 
@@ -306,21 +318,28 @@ def queue_deltas_on(connection: Connection, chunk_ids: Collection[int]) -> None:
     queue_violations(connection, found)
 
 
+def needs_audit(connection: Connection) -> bool:
+    """Says whether deltas that were there before the rule was are still to be checked."""
+    return sharing_of(connection) is not Sharing.FREE and _audited(connection) != _DONE
+
+
 def audit_bases(connection: Connection, limit: int) -> int:
-    """Queues the violations among the next `limit` deltas that were there before the rule was;
-    returns how many it looked at, 0 when all were."""
-    if sharing_of(connection) is Sharing.FREE:
+    """Queues the violations among the next `limit` deltas to be checked; returns how many it looked
+    at, 0 when all were."""
+    if not needs_audit(connection):
         return 0
-    mine = settings.c.name == AUDITED
-    after = connection.scalar(select(settings.c.value).where(mine)) or "0"
-    if after == _DONE:
-        return 0
-    ids = list(connection.scalars(_deltas_after(int(after)).limit(limit)))
+    after = int(_audited(connection))
+    ids = list(connection.scalars(_deltas_after(after).limit(limit)))
     queue_violations(connection, ids)
-    connection.execute(delete(settings).where(mine))
+    connection.execute(delete(settings).where(settings.c.name == AUDITED))
     reached = str(ids[-1]) if ids else _DONE
     connection.execute(settings.insert().values(name=AUDITED, value=reached))
     return len(ids)
+
+
+def _audited(connection: Connection) -> str:
+    asked = select(settings.c.value).where(settings.c.name == AUDITED)
+    return connection.scalar(asked) or "0"
 
 
 def _deltas_after(chunk_id: int) -> Any:
@@ -331,4 +350,3 @@ def _deltas_after(chunk_id: int) -> Any:
 def forget_audit(connection: Connection) -> None:
     """Lets audit_bases begin again."""
     connection.execute(delete(settings).where(settings.c.name == AUDITED))
-

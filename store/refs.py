@@ -8,6 +8,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from .database import Database
 from .errors import Superseded
+from .needs import hold_readers
+from .owners import chunks_of_repo, queue_deltas_on
 from .rows import CommitRow, commit_columns, hold_rows
 from .schema import commits, refs, repos, tags
 
@@ -112,9 +114,12 @@ def commits_of(catalogue: Database, repo: str) -> dict[str, CommitRow]:
 def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
     """Makes a repo public or private, as the journal entry `key` says."""
     with catalogue.writing() as connection:
+        hold_readers(connection)
         if catalogue.take_entry(connection, key):
             mine = update(repos).where(repos.c.name == repo)
             connection.execute(mine.values(public=public))
+            if not public:
+                queue_deltas_on(connection, chunks_of_repo(connection, repo))
 
 
 def is_public(catalogue: Database, repo: str) -> bool | None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, func, select, union_all, update
 
 from .bands import band_values
 from .catalogue import Catalogue
+from .owners import readable_in, scope_condition
 from .rows import Location, SketchRow, batches, by_digest
 from .schema import BANDS, chunks, commit_chunks, commits, packs, repos, sketches
+from .visibility import EVERYTHING, Scope
 
 # Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
 # many almost equal chunks stand alone: any of them will do.
 _ROWS_PER_BAND = 64
+# Those looked at for whether somebody may read them, the oldest first: so many would have to be
+# there before a chunk to hide it from its owner.
+_ROWS_SEEN_PER_BAND = 4096
+# Owners whose statements are kept: to make one takes a few milliseconds.
+_QUERIES_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +37,12 @@ class Centre:
     revision: str
 
 
-def find_near(catalogue: Catalogue, row: SketchRow) -> list[tuple[int, bytes]]:
+def find_near(
+    catalogue: Catalogue, row: SketchRow, scopes: Sequence[Scope] = ()
+) -> list[tuple[int, bytes]]:
     """Returns chunks that stand alone, have the dtype of `row` and share bands with it, as chunk id
-    and bits. Whether they are related is for the caller to see.
+    and bits; only those that a repo of each of `scopes` has, as if there were no others. Whether
+    they are related is for the caller to see.
 
     Those that share but one band are left out where others share more: chance makes them, and
     their rows, unlike the indexes of the bands, lie anywhere on the disk.
@@ -40,24 +51,51 @@ def find_near(catalogue: Catalogue, row: SketchRow) -> list[tuple[int, bytes]]:
         return []
     values = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
     with catalogue.reading() as connection:
-        bands = Counter(connection.execute(_SHARING, values).scalars())
+        bands = _count_bands(connection, values, tuple(scopes))
         several = [chunk_id for chunk_id, count in bands.items() if count > 1]
         once = [chunk_id for chunk_id, count in bands.items() if count == 1]
         return _read_bits(connection, several, row.dtype) or _read_bits(connection, once, row.dtype)
 
 
-def _sharing_query() -> Any:
+def _count_bands(
+    connection: Connection, values: dict[str, int | None], scopes: tuple[Scope, ...]
+) -> dict[int, int]:
+    """Returns how many bands chunks share, by their ids."""
+    if not scopes:
+        return Counter(connection.execute(_SHARING, values).scalars())
+    found = connection.execute(_scoped_query(scopes), values)
+    return {row.chunk_id: row.bands for row in found}
+
+
+def _sharing_query(rows_per_band: int, *, oldest: bool) -> Any:
     """One look-up for each band, so that no planner can mistake them for a scan; all they read are
     the indexes."""
     parts = []
     for i in range(BANDS):
         wanted = sketches.c[f"band{i}"] == bindparam(f"vband{i}")
-        part = select(sketches.c.chunk_id).where(wanted).limit(_ROWS_PER_BAND)
+        part = select(sketches.c.chunk_id).where(wanted).limit(rows_per_band)
+        if oldest:
+            part = part.order_by(sketches.c.chunk_id)
         parts.append(select(part.subquery(f"part{i}")))
     return union_all(*parts)
 
 
-_SHARING = _sharing_query()
+_SHARING = _sharing_query(_ROWS_PER_BAND, oldest=False)
+
+
+@lru_cache(_QUERIES_KEPT)
+def _scoped_query(scopes: tuple[Scope, ...]) -> Any:
+    """As _SHARING, of chunks of the scopes alone, which others do not crowd out, however many come
+    later: who may read a chunk is seen before rows are left out, and once for all its bands."""
+    shared = _sharing_query(_ROWS_SEEN_PER_BAND, oldest=True).subquery("shared")
+    count = func.count().label("bands")
+    counted = select(shared.c.chunk_id, count).group_by(shared.c.chunk_id).subquery("counted")
+    return (
+        select(counted.c.chunk_id, counted.c.bands)
+        .where(readable_in(scopes, counted.c.chunk_id))
+        .order_by(counted.c.bands.desc(), counted.c.chunk_id)
+        .limit(_ROWS_PER_BAND * BANDS)
+    )
 
 
 def _read_bits(connection: Connection, chunk_ids: list[int], dtype: int) -> list[tuple[int, bytes]]:
@@ -69,10 +107,12 @@ def _read_bits(connection: Connection, chunk_ids: list[int], dtype: int) -> list
     ]
 
 
-def read_centres(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int, Centre]:
-    """Returns what is known of these chunks; those that no commit needs, or that have become
-    deltas, are left out."""
-    holder = _commit_of_chunk().label("holder")
+def read_centres(
+    catalogue: Catalogue, chunk_ids: Collection[int], scopes: Sequence[Scope] = ()
+) -> dict[int, Centre]:
+    """Returns what is known of these chunks; those that no commit needs (a repo of each of
+    `scopes`, if any), or that have become deltas, are left out."""
+    holder = (_commit_in(scopes) if scopes else _commit_of_chunk()).label("holder")
     query = (
         select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
         .join(chunks, chunks.c.id == sketches.c.chunk_id)
@@ -84,12 +124,25 @@ def read_centres(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int, 
             for batch in batches(list(chunk_ids))
             for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
         ]
-        scopes = _scopes(connection, {row.holder for row in rows if row.holder is not None})
+        places = _scopes(connection, {row.holder for row in rows if row.holder is not None})
     return {
-        row.chunk_id: Centre(_sketch_row(row), row.frame_bytes, *scopes[row.holder])
+        row.chunk_id: Centre(_sketch_row(row), row.frame_bytes, *places[row.holder])
         for row in rows
-        if row.holder in scopes
+        if row.holder in places
     }
+
+
+def _commit_in(scopes: Sequence[Scope]) -> Any:
+    """The id of a commit of the first scope that needs the chunk, where all scopes have it."""
+    held = (
+        select(commits.c.id)
+        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commit_chunks.c.chunk_id == chunks.c.id)
+        .where(scope_condition(scopes[0], commit_chunks.c.uses))
+        .where(readable_in(scopes[1:], chunks.c.id))
+    )
+    return held.limit(1).correlate(chunks).scalar_subquery()
 
 
 def _commit_of_chunk() -> Any:
@@ -162,16 +215,16 @@ def _may_lead(uncoded: int) -> tuple[Any, ...]:
 
 
 def list_newcomers(
-    catalogue: Catalogue, repo: str, oid: str, after: int, limit: int
+    catalogue: Catalogue,
+    repo: str,
+    oid: str,
+    after: int,
+    limit: int,
+    scope: Scope = EVERYTHING,
 ) -> list[FamilyRow]:
-    """Returns the chunks with a telling sketch that no commit had before the one of this id, by
-    chunk id from `after` on."""
-    earlier = commit_chunks.alias("earlier")
-    before = (
-        exists()
-        .where(earlier.c.chunk_id == chunks.c.id, earlier.c.commit_id < commit_chunks.c.commit_id)
-        .correlate(chunks, commit_chunks)
-    )
+    """Returns the chunks with a telling sketch that no commit of a repo of `scope` had before the
+    one of this id, by chunk id from `after` on."""
+    before = _had_before(commit_chunks.c.commit_id, scope).correlate(chunks, commit_chunks)
     query = (
         _family_query()
         .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
@@ -181,6 +234,17 @@ def list_newcomers(
         .where(sketches.c.kind.is_not(None), ~before)
     )
     return _list_rows(catalogue, query, after, limit)
+
+
+def _had_before(commit_id: Any, scope: Scope) -> Any:
+    earlier = commit_chunks.alias("earlier")
+    had = select(earlier.c.chunk_id).where(
+        earlier.c.chunk_id == chunks.c.id, earlier.c.commit_id < commit_id
+    )
+    if not scope.everything:
+        named = had.join(commits, commits.c.id == earlier.c.commit_id).join(repos)
+        had = named.where(scope_condition(scope, earlier.c.uses))
+    return had.exists()
 
 
 def _list_rows(catalogue: Catalogue, query: Any, after: int, limit: int) -> list[FamilyRow]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from .catalogue import Catalogue
-from .needs import hold_store
+from .database import Database
+from .needs import hold_readers, hold_store
+from .owners import (
+    Sharing,
+    allowed_among,
+    audit_bases,
+    forget_audit,
+    needs_audit,
+    read_holdings,
+    sharing_of,
+    violating_among,
+)
 from .rows import CommitRow, batches, by_digest, commit_columns
 from .schema import chunks, commit_chunks, commits, uncoded
 from .sketches import FamilyRow, read_family
@@ -34,6 +46,52 @@ def queue_codec(catalogue: Catalogue, codec: int) -> None:
             catalogue.add_once(connection, uncoded, batch)
 
 
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """The namespaces that have a chunk, and whether it `violates` the rule of owners.py: its frame
+    in use is a delta on what some of them may not read."""
+
+    owners: frozenset[str] = frozenset()
+    violates: bool = False
+
+
+def read_ownership(catalogue: Database, chunk_ids: Collection[int]) -> dict[int, Ownership]:
+    """Returns whose chunks are; all nobody's where anything may be coded against anything."""
+    with catalogue.reading() as connection:
+        if sharing_of(connection) is Sharing.FREE:
+            return {chunk_id: Ownership() for chunk_id in chunk_ids}
+        violating = violating_among(connection, chunk_ids)
+        return {
+            chunk_id: Ownership(frozenset(holding.owners), chunk_id in violating)
+            for chunk_id, holding in read_holdings(connection, chunk_ids).items()
+        }
+
+
+def allowed_bases(catalogue: Database, chunk_id: int, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that a chunk may be coded against."""
+    if not digests:
+        return set()
+    with catalogue.reading() as connection:
+        return allowed_among(connection, chunk_id, digests)
+
+
+def audit_some(catalogue: Database, limit: int) -> int:
+    """Queues what the rule of owners.py does not allow among the next `limit` deltas that were
+    there before it held; returns how many it looked at, 0 when all were."""
+    with catalogue.reading() as connection:
+        if not needs_audit(connection):
+            return 0
+    with catalogue.writing() as connection:
+        hold_readers(connection)
+        return audit_bases(connection, limit)
+
+
+def audit_again(catalogue: Database) -> None:
+    """Lets audit_some begin with the first chunk."""
+    with catalogue.writing() as connection:
+        forget_audit(connection)
+
+
 def count_uncoded(catalogue: Catalogue) -> int:
     """Returns how many chunks that a commit needs wait."""
     with catalogue.reading() as connection:
@@ -47,12 +105,13 @@ def claim_chunks(
     """Returns the chunks that have waited longest, at most `limit` and `most_bytes` raw bytes of
     them but for a single one; nobody else is given them before `until` (Unix seconds).
 
-    Only chunks that a commit needs: what else there is may never be.
+    Only chunks that a commit needs, as what else there is may never be, and deltas: those wait
+    because somebody should not have them.
     """
     query = (
         select(uncoded.c.chunk_id, chunks.c.raw_bytes)
         .join(chunks, chunks.c.id == uncoded.c.chunk_id)
-        .where(uncoded.c.claimed <= now, _committed())
+        .where(uncoded.c.claimed <= now, _committed() | chunks.c.base.is_not(None))
         .order_by(uncoded.c.chunk_id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=uncoded)
@@ -91,10 +150,14 @@ def first_commits(catalogue: Catalogue, chunk_ids: Collection[int]) -> dict[int,
 
 
 def release_chunks(catalogue: Catalogue, chunk_ids: Collection[int]) -> None:
-    """Takes chunks out of the queue."""
+    """Takes chunks out of the queue, but those whose frame in use some owner should not have: one
+    came while it was encoded, so these wait again."""
     with catalogue.writing() as connection:
+        hold_readers(connection)
         hold_store(connection)
-        for batch in batches(list(chunk_ids)):
+        again = violating_among(connection, chunk_ids)
+        _claim(connection, sorted(again), 0.0)
+        for batch in batches(sorted(set(chunk_ids) - again)):
             connection.execute(delete(uncoded).where(uncoded.c.chunk_id.in_(batch)))
 
 

@@ -312,7 +312,7 @@ def _decode(value: dict[str, Any]) -> bytes:
 def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:
     # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
     named = dict(sorted(asked.files.items()))
-    staged = dict(zip(named, hub.incoming.stage(named), strict=True)) if named else {}
+    staged = dict(zip(named, hub.incoming.stage(named, repo), strict=True)) if named else {}
     for asked_for in asked.operations:
         kind, path = asked_for.kind, asked_for.path
         if kind == "file":

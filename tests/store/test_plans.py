@@ -7,12 +7,22 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from weightvault.store import browse, collection, lineage, scrubbing, sketches
+from weightvault.store import (
+    browse,
+    collection,
+    lineage,
+    owners,
+    peers,
+    scrubbing,
+    sketches,
+    uncoded,
+)
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.known_files import known_files
 from weightvault.store.needs import usable_among
 from weightvault.store.pack import PackEntry
 from weightvault.store.rows import CommitRow, FileRow
+from weightvault.store.visibility import Scope
 
 ROWS = 3000
 
@@ -27,6 +37,8 @@ def catalogue(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cat
     made = open_catalogue(url)
     for number in range(10):
         fill(made, number)
+    with made.writing() as connection:
+        owners.choose_sharing(connection, "own")
     with made.engine.begin() as connection:
         connection.execute(text("ANALYZE"))
     yield made
@@ -92,7 +104,33 @@ def usable(made: Catalogue) -> set[bytes]:
         return usable_among(connection, one())
 
 
+def asked(question, *arguments):
+    """Asks something of a transaction."""
+
+    def ask(made: Catalogue) -> None:
+        with made.writing() as connection:
+            question(connection, *arguments)
+
+    return ask
+
+
+OTHERS = peers.Peers(("weights",), sharing=owners.Sharing.OWN)
+OWNER = (Scope(("org",), public=True),)
+
 HOT = {
+    "violating_among": asked(owners.violating_among, range(400, 410)),
+    "allowed_among": asked(owners.allowed_among, 400, one(0)),
+    "queue_new_owner": asked(owners.queue_new_owner, 35),
+    "queue_deltas_on": asked(owners.queue_deltas_on, [1, 2, 3]),
+    "chunks_of_repo": asked(owners.chunks_of_repo, "org/3-0"),
+    "audit_bases": asked(owners.audit_bases, 10),
+    "read_ownership": lambda c: uncoded.read_ownership(c, [400, 401]),
+    "peers_of": lambda c: peers.peers_of(c, 1),
+    "other_groups_on": lambda c: peers.other_groups_on(c, OTHERS, 1),
+    "read_centres of an owner": lambda c: sketches.read_centres(c, [1, 2], OWNER),
+    "list_newcomers of an owner": lambda c: sketches.list_newcomers(
+        c, "org/3-0", oid(), 0, 100, OWNER[0]
+    ),
     "find_missing": usable,
     "locate": lambda c: c.locate(one()),
     "known": lambda c: c.known(one()),

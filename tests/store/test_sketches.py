@@ -16,6 +16,7 @@ from weightvault.store.bands import band_values
 from weightvault.store.catalogue import Catalogue, open_catalogue
 from weightvault.store.moves import settle_chunks
 from weightvault.store.rows import SketchRow
+from weightvault.store.visibility import Scope
 
 
 def found_bits(catalogue: Catalogue, row: SketchRow) -> set[bytes]:
@@ -134,6 +135,25 @@ def test_the_search_scans_nothing(catalogue: Catalogue):
     used = {name for line in alone for name in re.findall(r"sketches_band\d+", line)}
     assert len(used) == 16
     assert not [line for line in lines if re.search(r"SCAN sketches|Seq Scan on sketches", line)]
+    scopes = (Scope(("org",), public=True), Scope(("people",), public=True))
+    lines = plan_lines(catalogue, search._scoped_query(scopes), values)
+    assert not [line for line in lines if re.search(r"SCAN sketches|Seq Scan on sketches", line)]
+    if catalogue.engine.dialect.name == "sqlite":
+        assert not [line for line in lines if re.search(r"SCAN (using|anon|commit|repos)", line)]
+
+
+def test_chunks_of_others_hide_none_of_an_owner(catalogue: Catalogue):
+    mine, asked = make_row("mine"), flip_bits(make_row("mine"), 6, "asked")
+    add_rows(catalogue, "m", [mine])
+    add_commit(catalogue, "me/model", [mine.digest])
+    scopes = (Scope(("me",), public=True),)
+    alone = search.find_near(catalogue, asked, scopes)
+    assert [bits for _, bits in alone] == [mine.bits]
+    flood = [flip_bits(asked, 1, number) for number in range(10_000)]
+    add_rows(catalogue, "f", flood)
+    add_commit(catalogue, "you/flood", [row.digest for row in flood])
+    assert search.find_near(catalogue, asked, scopes) == alone
+    assert len(search.find_near(catalogue, asked, (Scope(("you",)),))) > 64
 
 
 @settings(max_examples=15, deadline=None)

@@ -1,0 +1,500 @@
+"""A chunk is a delta on nothing but what all its owners may read, whatever way it came."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from live_server import serving
+from models import make_weights, to_bf16, tune, write_model
+from sqlalchemy import select
+from vaults import open_local
+
+from weightvault.api.client import HttpVault
+from weightvault.api.server import create_app
+from weightvault.api.settings import ServerSettings
+from weightvault.api.tokens import create_token
+from weightvault.dedup.collect import Collector
+from weightvault.dedup.entries import Visibility
+from weightvault.dedup.errors import VaultError
+from weightvault.dedup.history import AddFile, History, Message
+from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.push import push
+from weightvault.dedup.rename import rename_repo
+from weightvault.dedup.sketch import make_sketch
+from weightvault.dedup.uncoded import BackgroundCoder, code_some
+from weightvault.store.catalogue import open_catalogue
+from weightvault.store.open import open_backend
+from weightvault.store.schema import (
+    chunks,
+    commit_chunks,
+    commits,
+    loose_chunks,
+    loose_files,
+    packs,
+    repos,
+    spares,
+)
+
+SHAPES = {"a": (128, 96)}
+SECRET = "Q7x9"
+
+
+@pytest.fixture(autouse=True)
+def coder_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What servers do in the background the tests do themselves."""
+    monkeypatch.setattr(BackgroundCoder, "_run", lambda _: None)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalVault]:
+    """A vault with two tenants, on each kind of database."""
+    if request.param == "sqlite":
+        opened = open_local(tmp_path / "vault")
+    else:
+        backend = open_backend(str(tmp_path / "objects"))
+        catalogue = open_catalogue(request.getfixturevalue("postgres_url"))
+        opened = LocalVault(backend, catalogue, scratch=tmp_path)
+    with closing(opened):
+        for name in ("you", "me"):
+            create_token(opened, name, "write", name)
+        yield opened
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalVault]:
+    """A vault where no token was ever made."""
+    with closing(open_local(tmp_path / "vault")) as opened:
+        yield opened
+
+
+def settle(vault: LocalVault) -> None:
+    """Does all that the server would do in the background."""
+    for _ in range(50):
+        if not code_some(vault):
+            return
+    raise AssertionError("encoding in the background does not come to an end")
+
+
+def find_violations(vault: LocalVault) -> list[str]:
+    """Returns the deltas that not all owners may decode: the rule once more, read off the tables
+    themselves."""
+    owners, held, public, tensors = (defaultdict[int, set[str]](set) for _ in range(4))
+    named = commits.join(repos).join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+    told = select(commit_chunks.c.chunk_id, commit_chunks.c.uses, repos.c.name, repos.c.public)
+    loose = select(loose_chunks.c.chunk_id, loose_files.c.repo).join(loose_files)
+    with vault.catalogue.reading() as connection:
+        rows = list(connection.execute(select(chunks.c.id, chunks.c.digest, chunks.c.base)))
+        for chunk_id, uses, repo, is_public in connection.execute(told.select_from(named)):
+            owners[chunk_id].add(repo.split("/")[-2])
+            held[chunk_id].add(repo.split("/")[-2])
+            if uses & 1:
+                tensors[chunk_id].add(repo)
+                if is_public:
+                    public[chunk_id].add(repo)
+        for chunk_id, repo in connection.execute(loose):
+            owners[chunk_id].add(repo.split("/")[-2])
+    ids = {row.digest: row.id for row in rows}
+    found = []
+    for row in rows:
+        base = ids.get(row.base) if row.base is not None else None
+        if base is None or owners[row.id] <= held[base]:
+            continue
+        if not public[base] or (held[row.id] and not tensors[row.id]):
+            found.append(f"{row.digest.hex()[:8]} of {owners[row.id]} on one of {held[base]}")
+    return found
+
+
+def edges_of(vault: LocalVault, repo: str) -> set[str]:
+    """Returns the repos that have what the chunks of a repo are deltas on."""
+    base = chunks.alias("base")
+    mine = (
+        select(base.c.id)
+        .join(chunks, chunks.c.base == base.c.digest)
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(repos.c.name == repo)
+    )
+    using = (
+        select(repos.c.name)
+        .join(commits, commits.c.repo_id == repos.c.id)
+        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+        .where(commit_chunks.c.chunk_id.in_(mine))
+    )
+    with vault.catalogue.reading() as connection:
+        return set(connection.scalars(using))
+
+
+def frame_sizes(vault: LocalVault, repo: str) -> list[int]:
+    """Returns what the chunks of a repo take, as its owner would be charged for them."""
+    mine = (
+        select(chunks.c.id, chunks.c.frame_bytes)
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(repos.c.name == repo)
+    )
+    with vault.catalogue.reading() as connection:
+        return sorted(size for _, size in {tuple(row) for row in connection.execute(mine)})
+
+
+def content_of(vault: LocalVault, repo: str, path: str = "model.safetensors") -> bytes:
+    return b"".join(vault.read_file(repo, "main", path)[2])
+
+
+def model(folder: Path, seed: int, *, tuned: int | None = None, card: str | None = None) -> Path:
+    weights = make_weights(seed, SHAPES)
+    return write_model(folder, weights if tuned is None else tune(weights, tuned), card)
+
+
+def publish(vault: LocalVault, repo: str, public: bool = True) -> None:
+    vault.record(Visibility(repo, public, 0.0))
+
+
+def hub_commit(web: TestClient, token: str, repo: str, files: dict[str, bytes]) -> None:
+    """Makes a repo over the hub's API, with one commit of `files`."""
+    headers = {"Authorization": f"Bearer {token}"}
+    namespace, name = repo.split("/")
+    made = {"name": name, "organization": namespace, "private": True}
+    assert web.post("/api/repos/create", json=made, headers=headers).status_code == 200
+    lines: list[dict[str, object]] = [{"key": "header", "value": {"summary": "notes"}}]
+    for path, data in files.items():
+        value = {"path": path, "content": base64.b64encode(data).decode(), "encoding": "base64"}
+        lines.append({"key": "file", "value": value})
+    body = "\n".join(map(json.dumps, lines))
+    kind = {"Content-Type": "application/x-ndjson"}
+    sent = web.post(f"/api/models/{repo}/commit/main", content=body, headers=headers | kind)
+    assert sent.status_code == 200, sent.text
+
+
+def notes(secret: str) -> bytes:
+    """A text of which all but a few characters is known."""
+    rng = random.Random(1)
+    prose = " ".join(rng.choice(["loss", "rate", "of", "run", "fell", "to"]) for _ in range(400))
+    return f"{prose}\nthe key is {secret}\n{prose[::-1]}\n".encode()
+
+
+CARD = b"---\nbase_model: you/private\n---\n"
+
+
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_secret_text_is_not_guessed_from_stored_sizes(tmp_path: Path, inline: bool):
+    guesses = [SECRET, *(SECRET[:n] + "#" * (4 - n) for n in range(4)), "????"]
+    told: dict[bool, list[list[int]]] = {}
+    for there in (True, False):
+        with closing(open_local(tmp_path / f"vault-{there}")) as vault:
+            tokens = {
+                name: create_token(vault, name, "write", name).secret for name in ("you", "me")
+            }
+            settings = ServerSettings(ingest="inline") if inline else ServerSettings()
+            with TestClient(create_app(vault, settings)) as web:
+                if there:
+                    files = {"notes.md": notes(SECRET), "README.md": b"# private\n"}
+                    hub_commit(web, tokens["you"], "you/private", files)
+                    settle(vault)
+                for number, guess in enumerate(guesses):
+                    files = {"notes.md": notes(guess) + b".", "README.md": CARD}
+                    hub_commit(web, tokens["me"], f"me/guess-{number}", files)
+                    settle(vault)
+                told[there] = [frame_sizes(vault, f"me/guess-{n}") for n in range(len(guesses))]
+            assert not find_violations(vault)
+    assert told[True] == told[False]
+
+
+def test_a_card_does_not_choose_weights_of_others(vault: LocalVault, tmp_path: Path):
+    push(vault, model(tmp_path / "theirs", 1), "you/private")
+    folder = model(tmp_path / "mine", 1, tuned=2, card=CARD.decode())
+    incoming = IncomingFiles(vault)
+    history = History(vault, incoming)
+    history.create_repo("me/tune", Message("made"))
+    files = {path.name: path for path in folder.iterdir()}
+    staged = incoming.stage(files, "me/tune")
+    changes = [AddFile(name, file) for name, file in zip(files, staged, strict=True)]
+    history.commit("me/tune", "main", changes, Message("weights"))
+    settle(vault)
+    assert edges_of(vault, "me/tune") == set()
+    publish(vault, "you/private")
+    for name in ("me/next", "me/last"):
+        push(vault, model(tmp_path / name, 1, tuned=len(name)), name)
+    settle(vault)
+    assert not find_violations(vault)
+    assert edges_of(vault, "me/next")
+
+
+def test_a_push_with_a_token_for_everything_leaves_nothing_behind(
+    vault: LocalVault, tmp_path: Path
+):
+    secret = create_token(vault, "root", "admin").secret
+    push(vault, model(tmp_path / "theirs", 1), "you/private")
+    with serving(create_app(vault)) as url, closing(HttpVault(url, token=secret)) as everything:
+        folder = model(tmp_path / "mine", 1, tuned=2)
+        push(everything, folder, "me/tune", base="you/private")
+    settle(vault)
+    assert not find_violations(vault)
+    assert edges_of(vault, "me/tune") == set()
+    assert content_of(vault, "me/tune") == (folder / "model.safetensors").read_bytes()
+
+
+def test_a_push_to_the_folder_itself_keeps_to_what_the_owner_reads(
+    vault: LocalVault, tmp_path: Path
+):
+    push(vault, model(tmp_path / "theirs", 1), "you/private")
+    push(vault, model(tmp_path / "mine", 1, tuned=2), "me/tune")
+    assert not find_violations(vault)
+    assert edges_of(vault, "me/tune") == set()
+    with pytest.raises(VaultError, match="that the owner of this one may read"):
+        push(vault, model(tmp_path / "next", 1, tuned=3), "me/next", base="you/private")
+    # Its own are there to build on.
+    push(vault, model(tmp_path / "next", 1, tuned=3), "me/next", base="me/tune")
+    assert edges_of(vault, "me/next") >= {"me/tune"} or edges_of(vault, "me/tune") >= {"me/next"}
+
+
+def test_chunks_of_others_crowd_out_nothing(vault: LocalVault, tmp_path: Path):
+    weights = make_weights(1, SHAPES)
+    push(vault, write_model(tmp_path / "mine", weights), "me/base")
+    sketch = make_sketch(to_bf16(tune(weights, 99)["a"]).tobytes(), "BF16")
+    view = vault.for_owner("me/next")
+    alone = view.find_bases([sketch])
+    assert alone[0]
+    crowd = {f"t{n}": tune(weights, n + 100, 1e-6)["a"] for n in range(80)}
+    push(vault, write_model(tmp_path / "crowd", crowd), "you/crowd", level="fast")
+    assert [[c.digest for c in each] for each in view.find_bases([sketch])] == [
+        [c.digest for c in each] for each in alone
+    ]
+
+
+@pytest.mark.parametrize("work", ["optimise", "recentre"])
+def test_families_are_planned_within_what_owners_read(vault: LocalVault, tmp_path: Path, work: str):
+    for seed, repo in enumerate(("you/a", "me/a", "you/b", "me/b", "me/c", "you/c")):
+        push(vault, model(tmp_path / repo, 1, tuned=seed), repo)
+        if work == "recentre":
+            head = vault.resolve(repo).commit.id
+            while (step := vault.recentre(repo, head)).cursor:
+                pass
+            assert step
+    cursor: int | None = 0
+    while work == "optimise" and cursor is not None:
+        cursor = vault.optimise(cursor).cursor
+    assert not find_violations(vault)
+    bases = {repo: edges_of(vault, repo) for repo in ("me/a", "me/b", "me/c")}
+    assert any(bases.values())
+    assert all(base.startswith("me/") for them in bases.values() for base in them)
+
+
+@pytest.mark.parametrize("change", ["unpublish", "delete", "move", "move within"])
+def test_deltas_on_what_is_no_longer_readable_are_encoded_again(
+    vault: LocalVault, tmp_path: Path, change: str
+):
+    push(vault, model(tmp_path / "open", 1), "you/open")
+    publish(vault, "you/open")
+    folder = model(tmp_path / "mine", 1, tuned=2)
+    push(vault, folder, "me/tune", base="you/open")
+    assert edges_of(vault, "me/tune") == {"you/open"}
+    if change == "unpublish":
+        publish(vault, "you/open", False)
+    elif change == "delete":
+        vault.delete_repo("you/open")
+    elif change == "move":
+        publish(vault, "you/open", False)
+        rename_repo(vault, "me/tune", "other/tune")
+    else:
+        rename_repo(vault, "you/open", "you/still-open")
+    settle(vault)
+    assert not find_violations(vault)
+    repo = "other/tune" if change == "move" else "me/tune"
+    assert edges_of(vault, repo) == ({"you/still-open"} if change == "move within" else set())
+    assert content_of(vault, repo) == (folder / "model.safetensors").read_bytes()
+    assert not vault.check().problems
+
+
+def test_a_new_owner_of_what_is_there(vault: LocalVault, tmp_path: Path):
+    push(vault, model(tmp_path / "base", 1), "you/base")
+    tuned = model(tmp_path / "tune", 1, tuned=2)
+    push(vault, tuned, "you/tune", base="you/base")
+    assert edges_of(vault, "you/tune") == {"you/base"}
+    push(vault, tuned, "me/same")
+    assert find_violations(vault)
+    settle(vault)
+    assert not find_violations(vault)
+    assert content_of(vault, "me/same") == (tuned / "model.safetensors").read_bytes()
+
+
+def test_the_first_tenant_makes_the_rule_hold_for_what_is_there(local: LocalVault, tmp_path: Path):
+    push(local, model(tmp_path / "base", 1), "you/base")
+    push(local, model(tmp_path / "tune", 1, tuned=2), "me/tune")
+    settle(local)
+    shared = find_violations(local)
+    assert shared
+    create_token(local, "root", "admin")
+    settle(local)
+    assert find_violations(local) == shared
+    create_token(local, "mine", "write", "me")
+    settle(local)
+    assert not find_violations(local)
+
+
+def test_an_operator_lets_weights_be_shared_but_no_text(vault: LocalVault, tmp_path: Path):
+    vault.share_bases("all")
+    push(vault, model(tmp_path / "base", 1, card=notes("a").decode()), "you/base")
+    tuned = model(tmp_path / "tune", 1, tuned=2, card=notes("b").decode())
+    push(vault, tuned, "me/tune", base="you/base")
+    settle(vault)
+    assert edges_of(vault, "me/tune") == {"you/base"}
+    # The weights, which somebody has let be shared; the card is not patched.
+    assert len(find_violations(vault)) == 1
+    vault.share_bases(None)
+    settle(vault)
+    assert not find_violations(vault)
+
+
+def test_a_text_that_pretends_to_be_weights_is_not_patched_either(
+    vault: LocalVault, tmp_path: Path
+):
+    vault.share_bases("all")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "notes.bin").write_bytes(notes(SECRET) * 8)
+    push(vault, tmp_path / "theirs", "you/private")
+    (tmp_path / "mine").mkdir()
+    values = np.frombuffer(notes("Q7x#") * 8, np.uint8)
+    with (tmp_path / "mine" / "guess.npy").open("wb") as file:
+        np.save(file, values)
+    push(vault, tmp_path / "mine", "me/guess")
+    settle(vault)
+    assert edges_of(vault, "me/guess") == set()
+
+
+def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault, tmp_path: Path):
+    push(vault, model(tmp_path / "open", 1), "you/open")
+    publish(vault, "you/open")
+    tuned = model(tmp_path / "mine", 1, tuned=2)
+    push(vault, tuned, "me/tune", base="you/open")
+    publish(vault, "you/open", False)
+    settle(vault)
+    assert edges_of(vault, "me/tune") == set()
+    from weightvault.store.scrubbing import record_scrub
+
+    # The frame that is in use is lost; the old one, on what is private now, is what there is.
+    mine = vault.resolve("me/tune").manifest.digests()
+    largest = max(mine, key=lambda digest: mine[digest])
+    with vault.catalogue.reading() as connection:
+        used = connection.execute(select(chunks).where(chunks.c.digest == largest)).one()
+        kept = connection.execute(select(spares).where(spares.c.chunk_id == used.id)).all()
+        whole = connection.execute(select(packs).where(packs.c.id == used.pack_id)).one()
+    assert [spare.base for spare in kept if spare.base is not None]
+    record_scrub(vault.catalogue, used.pack_id, [(used.offset, largest, "flipped")], None)
+    with vault.catalogue.writing() as connection:
+        from weightvault.store.needs import replace_unusable
+        from weightvault.store.owners import queue_by_digest
+
+        queue_by_digest(connection, replace_unusable(connection, [largest]))
+    assert whole
+    assert find_violations(vault)
+    settle(vault)
+    assert not find_violations(vault)
+
+
+class Tenants:
+    """Three namespaces that do at random what people do, with models of two families and notes."""
+
+    def __init__(self, vault: LocalVault, root: Path, seed: int) -> None:
+        self.vault = vault
+        self.root = root
+        self.rng = random.Random(seed)
+        self.names = ("you", "me", "them")
+        self.incoming = IncomingFiles(vault)
+        self.history = History(vault, self.incoming)
+        self.files: dict[str, dict[str, bytes]] = {}
+
+    def act(self) -> None:
+        """Does one thing; what cannot be done at the moment is refused, and nothing happens."""
+        actions = [self.push] * 4 + [self.upload] * 3 + [self.publish] * 2
+        actions += [self.delete, self.move, self.upkeep, lambda: code_some(self.vault)]
+        if not self.files:
+            actions = [self.push]
+        with suppress(VaultError):
+            self.rng.choice(actions)()
+
+    def push(self) -> None:
+        """Pushes a model that may be known, to oneself or others, and against which is left to the
+        vault, or a base."""
+        repo, folder = self._folder()
+        present = [name for name in self.files if name != repo]
+        base = self.rng.choice([None, *present])
+        push(self.vault, folder, repo, base=base)
+        self.files[repo] = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def upload(self) -> None:
+        """Commits as a hub does, files staged and uploaded one by one."""
+        repo, folder = self._folder()
+        if repo not in self.files:
+            self.history.create_repo(repo, Message("made"))
+            self.files[repo] = {}
+        paths = {path.name: path for path in sorted(folder.iterdir())}
+        for path in paths.values():
+            self.incoming.add_file(path, repo, name=path.name)
+        staged = self.incoming.stage(paths, repo)
+        changes = [AddFile(name, file) for name, file in zip(paths, staged, strict=True)]
+        self.history.commit(repo, "main", changes, Message(str(self.rng.random())))
+        self.files[repo] |= {name: path.read_bytes() for name, path in paths.items()}
+
+    def publish(self) -> None:
+        """Shows a repo to everybody, or no longer."""
+        publish(self.vault, self.rng.choice(sorted(self.files)), self.rng.random() < 0.6)
+
+    def delete(self) -> None:
+        """Deletes a repo."""
+        repo = self.rng.choice(sorted(self.files))
+        self.vault.delete_repo(repo)
+        del self.files[repo]
+
+    def move(self) -> None:
+        """Gives a repo another name, or to somebody else."""
+        old = self.rng.choice(sorted(self.files))
+        new = f"{self.rng.choice(self.names)}/{self.rng.choice('xyz')}"
+        rename_repo(self.vault, old, new)
+        self.files[new] = self.files.pop(old)
+
+    def upkeep(self) -> None:
+        """Does what operators do now and then."""
+        if self.rng.random() < 0.5:
+            Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
+        cursor: int | None = 0
+        while cursor is not None:
+            cursor = self.vault.optimise(cursor).cursor
+
+    def _folder(self) -> tuple[str, Path]:
+        repo = f"{self.rng.choice(self.names)}/{self.rng.choice('abc')}"
+        folder = self.root / f"{len(list(self.root.iterdir()))}"
+        seed, tuned = self.rng.randrange(2), self.rng.choice([None, 1, 2, 3, 4])
+        named = self.rng.choice(["", *self.files]) if self.files else ""
+        model(folder, seed, tuned=tuned, card=f"---\nbase_model: {named}\n---\n")
+        (folder / "notes.md").write_bytes(notes(str(self.rng.randrange(5))))
+        return repo, folder
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_whatever_tenants_do_no_delta_is_on_what_an_owner_may_not_read(
+    vault: LocalVault, tmp_path: Path, seed: int
+):
+    root = tmp_path / "models"
+    root.mkdir()
+    tenants = Tenants(vault, root, seed)
+    for step in range(1, 37):
+        tenants.act()
+        if step % 12 == 0:
+            settle(vault)
+            assert find_violations(vault) == []
+    for repo, files in tenants.files.items():
+        for path, data in files.items():
+            assert content_of(vault, repo, path) == data
+    assert not vault.check().problems
