@@ -106,6 +106,11 @@ class Caller:
         return self.role in _WRITES
 
     @property
+    def owned(self) -> tuple[str, ...]:
+        """The namespaces whose repos may be changed, of those that the token is limited to."""
+        return tuple(n for n, role in self.roles if role in _WRITES and n != EVERYWHERE)
+
+    @property
     def principal(self) -> str:
         """Names those who may write where this caller may, for what is kept on their record; of no
         more than 100 characters. Not for callers who may change every repo."""

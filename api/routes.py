@@ -67,7 +67,11 @@ def vault_of(request: Request) -> LocalVault:
 def way_in(request: Request) -> LocalVault | OwnedVault:
     """Returns the vault as the caller may push to it."""
     caller, vault = caller_of(request), vault_of(request)
-    return vault if caller.writes_all else OwnedVault(vault, caller.principal, caller.scope)
+    return (
+        vault
+        if caller.writes_all
+        else OwnedVault(vault, caller.principal, caller.scope, caller.owned)
+    )
 
 
 def repo_of(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ..store.owners import reach_of, sharing_of
+from ..store.owners import reach_of_any, sharing_of
 from ..store.received import (
     note_received,
     readable_through,
@@ -38,10 +38,14 @@ KEEP_SECONDS = 7 * 24 * 3600.0
 
 
 class OwnedVault:
-    """The way in of a Repository for the owner of a namespace, who may read the repos of `scope`.
-    Methods do as those of Vault, as far as the owner may know."""
+    """The way in of a Repository for who may write in the namespaces `owners` and may read the
+    repos of `scope`. What they send is on the record of `namespace`, a name for them all. Methods
+    do as those of Vault, as far as they may know."""
 
-    def __init__(self, vault: Repository, namespace: str, scope: Scope) -> None:
+    def __init__(
+        self, vault: Repository, namespace: str, scope: Scope, owners: Collection[str]
+    ) -> None:
+        self._owners = tuple(owners)
         self.scratch = vault.scratch
         self._vault = vault
         self._namespace = namespace
@@ -56,8 +60,9 @@ class OwnedVault:
         catalogue = self._vault.catalogue
         with store_errors():
             with catalogue.reading() as connection:
-                reach = reach_of([self._namespace], sharing_of(connection))
-            return find_candidates(catalogue, sketches, (self._scope, *reach.weights))
+                within = reach_of_any(self._owners, sharing_of(connection))
+            read = () if self._scope.everything else (self._scope,)
+            return find_candidates(catalogue, sketches, (*read, *within))
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""

@@ -117,6 +117,14 @@ def newcomer_scope(connection: Connection, repo: str) -> Scope:
     return reach.weights[0] if reach.weights else EVERYTHING
 
 
+def reach_of_any(owners: Iterable[str], sharing: Sharing) -> tuple[Scope, ...]:
+    """Returns where the weights of a chunk may have their bases that one of these owners will have,
+    nobody knows yet which."""
+    if sharing is Sharing.FREE:
+        return ()
+    return (Scope(tuple(sorted(owners)), True, sharing is Sharing.WEIGHTS),)
+
+
 @dataclass(slots=True)
 class Holding:
     """Who has a chunk: its `owners`; the namespaces that have it in a commit (`held`); whether
