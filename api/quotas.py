@@ -157,7 +157,7 @@ class Quotas:
         if most is None:
             return
         with store_errors():
-            stored = sum_in_flight(self.vault.catalogue, namespace, namespace, time.time())
+            stored = sum_in_flight(self.vault.catalogue, namespace, time.time())
         with self._lock:
             sent = self._sent[namespace].total(self._clock())
         if stored + sent + size > most:

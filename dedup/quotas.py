@@ -48,7 +48,7 @@ def describe_quota(vault: Repository, namespace: str) -> Quota:
     limits = find_limits(vault, namespace)
     with store_errors():
         usage = read_usage(vault.catalogue, namespace)
-        sent = sum_in_flight(vault.catalogue, namespace, namespace, time.time())
+        sent = sum_in_flight(vault.catalogue, namespace, time.time())
     return Quota(namespace, limits, usage, sent)
 
 

@@ -128,25 +128,28 @@ def test_what_waits_for_a_commit_counts_as_on_its_way(shared_app: FastAPI, me: T
 
 def test_parts_of_long_files_count_until_the_last_is_there(tmp_path: Path):
     vault = open_local(tmp_path / "served")
-    app = create_app(vault, ServerSettings(multipart_bytes=10_000, part_bytes=20_000))
+    app = create_app(vault, ServerSettings(multipart_bytes=1 << 20, part_bytes=1 << 20))
     me = make_tenant(app, "me")
     me.create("me/model")
-    set_limits(vault, "me", Limits(in_flight=100_000))
+    set_limits(vault, "me", Limits(in_flight=4 << 20))
+    data, other = (random.Random(seed).randbytes(5 << 19) for seed in (3, 4))
     asked = {
         "operation": "upload",
         "transfers": ["multipart", "basic"],
-        "objects": [{"oid": sha256(DATA), "size": len(DATA)}],
+        "objects": [{"oid": sha256(data), "size": len(data)}],
     }
     answer = me.web.post("/me/model.git/info/lfs/objects/batch", json=asked).json()
     action = answer["objects"][0]["actions"]["upload"]
-    parts = {name: href for name, href in action["header"].items() if name.isdecimal()}
-    for name, href in parts.items():
-        start = (int(name) - 1) * 20_000
-        assert me.web.put(href, content=DATA[start : start + 20_000]).status_code == 200
-    assert me.batch("me/model", OTHER)["error"]["code"] == 507
+    size = int(action["header"]["chunk_size"])
+    parts = {int(name): href for name, href in action["header"].items() if name.isdecimal()}
+    assert len(parts) > 1
+    for number, href in parts.items():
+        part = data[(number - 1) * size : number * size]
+        assert me.web.put(href, content=part).status_code == 200
+    assert me.batch("me/model", other)["error"]["code"] == 507
     assert me.web.post(action["href"], json={}).status_code == 200
-    assert me.commit("me/model", uploaded={"data.bin": DATA}).status_code == 200
-    assert "error" not in me.batch("me/model", OTHER[:50_000])
+    assert me.commit("me/model", uploaded={"data.bin": data}).status_code == 200
+    assert "error" not in me.batch("me/model", other)
     vault.close()
 
 

@@ -121,11 +121,12 @@ def test_the_newest_entry_of_the_journal_counts(catalogue: Catalogue):
 
 def test_what_is_on_its_way(catalogue: Catalogue, commit: Committer):
     note_received(catalogue, "me", [digest("0"), digest("1")], 1.0, 0.0)
+    note_received(catalogue, "me+you", [digest("6")], 1.0, 0.0)
     note_received(catalogue, "you", [digest("2")], 1.0, 0.0)
     for repo, name, expires in (("me/a", "3", 9.0), ("me/a", "4", 2.0), ("ME/a", "5", 9.0)):
         chunk = digest(name)
         row = LooseRow(chunk, repo, chunk, chunk, RAW, name * 64, expires)
         add_loose(catalogue, row, bytes(20), [chunk], f"journal/loose-{name}")
-    assert sum_in_flight(catalogue, "me", "me", 5.0) == 3 * RAW
+    assert sum_in_flight(catalogue, "me", 5.0) == 4 * RAW
     commit("me/a", 3)
-    assert sum_in_flight(catalogue, "me", "me", 5.0) == 2 * RAW
+    assert sum_in_flight(catalogue, "me", 5.0) == 3 * RAW
