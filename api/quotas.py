@@ -19,7 +19,8 @@ from ..dedup.errors import QuotaExceeded, StorageFull
 from ..dedup.local_vault import LocalVault
 from ..dedup.quotas import find_limits
 from ..dedup.translate import store_errors
-from ..store.quotas import Limits, read_usage, sum_in_flight
+from ..store.limits import Limits
+from ..store.quotas import read_usage, sum_in_flight
 from .errors import RateExceeded
 
 _MINUTE = 60.0

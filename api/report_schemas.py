@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..dedup.reporting.model import Dimension
-from .schemas import ByteCount, Schema
+from .schemas import ByteCount, LimitsSchema, Schema
 
 
 class PartnerSchema(Schema):
@@ -30,6 +30,7 @@ class RowSchema(Schema):
     shared: ByteCount = Field(description="frames that others reach too, whole")
     attributed: ByteCount = Field(description="its part of the shared frames")
     partners: list[PartnerSchema] = Field(description="with whom most is shared; first 20 rows")
+    quota: LimitsSchema | None = Field(None, description="of a namespace that has limits")
 
 
 class BreakdownSchema(Schema):

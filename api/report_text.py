@@ -17,6 +17,7 @@ from ..dedup.reporting.prices import (
     price_per_gib,
     usage_of,
 )
+from ..store.limits import Limits
 from .console import format_bytes, format_count, format_money, format_percent, format_table
 from .terminal import show
 
@@ -159,8 +160,13 @@ def _describe_bill(priced: Priced) -> str:
 def _to_rows(priced: Priced, breakdown: Breakdown) -> str:
     head = (breakdown.by, "logical", "unique", "stored", "own", "shared", "part of it", "a month")
     rows = [head, *(_to_cells(priced, row) for row in breakdown.rows)]
+    if any(row.quota for row in breakdown.rows):
+        quotas = (_to_quota_cells(row) for row in breakdown.rows)
+        titles = ("may: stored", "logical", "repos")
+        rows = [row + more for row, more in zip(rows, (titles, *quotas), strict=True)]
     if breakdown.others:
-        rows.append(_to_cells(priced, breakdown.others))
+        others = _to_cells(priced, breakdown.others)
+        rows.append(others + ("",) * (len(rows[0]) - len(others)))
     with_whom = list(_describe_partners(breakdown.rows))
     return "\n".join([format_table(rows), *(["", *with_whom] if with_whom else [])])
 
@@ -170,6 +176,15 @@ def _to_cells(priced: Priced, row: Row) -> tuple[str, ...]:
     logical = "-" if row.logical is None else format_bytes(row.logical)
     sizes = (row.unique, row.stored, row.exclusive, row.shared, row.attributed)
     return name, logical, *map(format_bytes, sizes), format_money(priced.cost_of(row))
+
+
+def _to_quota_cells(row: Row) -> tuple[str, ...]:
+    """What a namespace may have of distinct content, of files and of repos."""
+    limits = row.quota or Limits()
+    sizes = (
+        "any" if most is None else format_bytes(most) for most in (limits.stored, limits.logical)
+    )
+    return *sizes, "any" if limits.repos is None else str(limits.repos)
 
 
 def _describe_partners(rows: Sequence[Row]) -> Iterator[str]:

@@ -9,12 +9,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi import Query as Param
 
+from ..dedup import quotas
+from ..dedup.local_vault import LocalVault
 from ..dedup.progress import Progress
+from ..dedup.quotas import Quota
 from ..dedup.reporting.model import Dimension, Query, to_json
-from .access import needs, reads_everything
+from .access import needs, reads_everything, sees_own
+from .callers import Caller, caller_of
 from .documented import FAILURES
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
+from .schemas import QuotaSchema
 from .slots import run_checked
 from .telling import TOLD, ProgressParam, TellingResponse
 
@@ -22,11 +27,19 @@ router = APIRouter(
     prefix="/v1",
     tags=["reports"],
     responses=FAILURES,
-    dependencies=needs(reads_everything),
 )
+_ALL = needs(reads_everything)
 
 
-@router.get("/report", summary="Report where the bytes go")
+def quotas_seen(vault: LocalVault, caller: Caller) -> list[Quota]:
+    """Returns the quotas that a caller is told of."""
+    if caller.reads_all and caller.role is not None:
+        return quotas.list_quotas(vault)
+    found = (quotas.describe_quota(vault, namespace) for namespace in caller.namespaces)
+    return [quota for quota in found if quota.limits.any()]
+
+
+@router.get("/report", summary="Report where the bytes go", dependencies=_ALL)
 def report(
     vault: VaultParam,
     by: Annotated[list[Dimension], Param(description="breakdowns")] = ["repo"],  # noqa: B006
@@ -39,7 +52,14 @@ def report(
     return ReportSchema.model_validate(to_json(found))
 
 
-@router.get("/what-if/rm", summary="Predict a deletion")
+@router.get("/quotas", summary="List quotas", dependencies=needs(sees_own))
+def list_quotas(request: Request, vault: VaultParam) -> list[QuotaSchema]:
+    """Lists the quotas of the namespaces of the caller's token, or of all if it reads all repos,
+    with what of them is used."""
+    return [QuotaSchema.model_validate(quota) for quota in quotas_seen(vault, caller_of(request))]
+
+
+@router.get("/what-if/rm", summary="Predict a deletion", dependencies=_ALL)
 def predict_removal(
     vault: VaultParam, repo: Annotated[list[str], Param(description="repos to delete")]
 ) -> PredictionSchema:
@@ -52,6 +72,7 @@ def predict_removal(
     summary="Compare with other ways of storing",
     response_model=ComparisonSchema,
     responses=TOLD,
+    dependencies=_ALL,
 )
 async def compare(
     request: Request,

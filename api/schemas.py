@@ -150,6 +150,34 @@ class RepoCostSchema(Schema):
     )
 
 
+class LimitsSchema(Schema):
+    """What a namespace may have at most; null: no limit."""
+
+    stored: int | None = Field(None, description="bytes of distinct chunks, raw")
+    logical: int | None = Field(None, description="bytes of distinct files")
+    repos: int | None = None
+    in_flight: int | None = Field(None, description="bytes sent, or on their way, in no commit")
+    requests_per_minute: int | None = Field(None, description="of each server process")
+    cpu_seconds_per_minute: int | None = Field(None, description="of checks, of each process")
+
+
+class UsageSchema(Schema):
+    """What the commits of a namespace take, as if it were alone in the vault."""
+
+    stored: ByteCount = Field(description="distinct chunks, raw")
+    logical: ByteCount = Field(description="distinct files")
+    repos: int
+
+
+class QuotaSchema(Schema):
+    """A namespace with its limits and what it has."""
+
+    namespace: str
+    limits: LimitsSchema
+    usage: UsageSchema
+    in_flight: ByteCount = Field(description="sent, and in no commit yet")
+
+
 class FileInfoSchema(Schema):
     """One file of a repo's newest commit."""
 

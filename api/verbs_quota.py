@@ -70,7 +70,7 @@ def quota() -> None:
 def set_quota(session: Session, namespace: str, **limits: int | None) -> None:
     """Set limits of NAMESPACE: those that are given; `none` takes one away."""
     from ..dedup.quotas import describe_quota, find_limits, set_limits
-    from ..store.quotas import Limits
+    from ..store.limits import Limits
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if not given:
@@ -100,7 +100,7 @@ def show(session: Session, namespace: str | None) -> None:
 def remove(session: Session, namespace: str) -> None:
     """Take all limits of NAMESPACE away."""
     from ..dedup.quotas import set_limits
-    from ..store.quotas import Limits
+    from ..store.limits import Limits
 
     with session.open_local() as vault:
         set_limits(vault, namespace, Limits())

@@ -11,8 +11,8 @@ from blake3 import blake3
 
 from ..store.backend import check_key
 from ..store.hashes import HashRow
+from ..store.limits import LIMIT_NAMES, Limits
 from ..store.pack import pack_key
-from ..store.quotas import LIMIT_NAMES, Limits
 from ..store.rows import CommitRow
 from ..store.tokens import EVERYWHERE, ROLES, TokenRow
 from .errors import Corrupt, VaultError

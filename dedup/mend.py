@@ -9,8 +9,9 @@ from functools import partial
 from ..codecs.dtypes import BY_ID
 from ..store.errors import NotFound
 from ..store.hashes import HashRow, hashes_of
+from ..store.limits import Limits
 from ..store.pack import pack_key, read_index
-from ..store.quotas import Limits, list_limits
+from ..store.quotas import list_limits
 from ..store.rows import CommitRow
 from ..store.tokens import list_tokens
 from ..store.xorbs import end_generation, find_generation

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from ..store import quotas
-from ..store.quotas import LIMIT_NAMES, Limits, Usage, list_limits, read_usage, sum_in_flight
+from ..store.limits import LIMIT_NAMES, Limits
+from ..store.quotas import Usage, list_limits, read_usage, sum_in_flight
 from .entries import QuotaChange
 from .errors import InvalidInput
 from .local import Repository

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..store.catalogue import Catalogue
-from ..store.quotas import Limits
+from ..store.limits import Limits
 from ..store.refs import commits_of, is_public, list_tags, tag_messages
 from ..store.rows import CommitRow
 from ..store.tokens import TokenRow

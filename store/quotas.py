@@ -9,13 +9,14 @@ commit, in its transaction; what takes something away lets them be added up anew
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from .database import Database
 from .errors import QuotaExceeded
+from .limits import LIMIT_NAMES, Limits
 from .needs import hold_store
 from .repo_names import namespace_of
 from .rows import FileRow, batches
@@ -32,28 +33,6 @@ from .schema import (
     xet_xorbs,
 )
 from .visibility import Scope
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that a namespace may have; None: no limit. Bytes of distinct chunks (`stored`) and
-    of distinct files (`logical`), repos; bytes that were sent or are being sent and that no commit
-    has yet (`in_flight`); and of each server process, requests and seconds of CPU that checks
-    take."""
-
-    stored: int | None = None
-    logical: int | None = None
-    repos: int | None = None
-    in_flight: int | None = None
-    requests_per_minute: int | None = None
-    cpu_seconds_per_minute: int | None = None
-
-    def any(self) -> bool:
-        """Says whether there is a limit at all."""
-        return any(value is not None for value in asdict(self).values())
-
-
-LIMIT_NAMES = tuple(field.name for field in fields(Limits))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from .. import config
 from ..access import needs, reads_everything, sees_own
 from ..callers import caller_of
 from ..report_text import price_report
+from ..reports import quotas_seen
 from ..routes import VaultParam
 from .figures import draw_all
 from .paging import PageRoute
@@ -24,6 +25,8 @@ from .rendering import render
 PAGE = 30
 _MAX_SEARCH = 200
 _log = logging.getLogger("weightvault.api")
+# A repo's name and a commit id.
+_MAX_CURSOR = 300
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -34,8 +37,8 @@ def list_repos(
     vault: VaultParam,
     q: Annotated[str, Query(max_length=_MAX_SEARCH)] = "",
     order: Order = "updated",
-    after: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
-    before: Annotated[str | None, Query(max_length=_MAX_SEARCH)] = None,
+    after: Annotated[str | None, Query(max_length=_MAX_CURSOR)] = None,
+    before: Annotated[str | None, Query(max_length=_MAX_CURSOR)] = None,
 ) -> Response:
     """The front page: repos, searched, in an order, a page at a time."""
     caller = caller_of(request)
@@ -63,6 +66,7 @@ def list_repos(
         order=order,
         lines=lines,
         frames=caller.reads_all,
+        quotas=[] if caller.reads_all else quotas_seen(vault, caller),
         total=total,
         newer=lines[0].cursor if lines and (after or (before and more)) else None,
         older=lines[-1].cursor if lines and (more or before) else None,
@@ -75,7 +79,9 @@ def show_storage(request: Request) -> Response:
     report = recent_report(request)
     priced = price_report(report, _storage_class(), 0)
     figures = draw_all(report)
-    return render(request, "storage.html", report=report, priced=priced, figures=figures)
+    quotas = quotas_seen(request.app.state.vault, caller_of(request))
+    values = {"report": report, "priced": priced, "figures": figures, "quotas": quotas}
+    return render(request, "storage.html", **values)
 
 
 def _storage_class() -> StorageClass:

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from ...store.limits import Limits
+
 Dimension = Literal["namespace", "repo", "revision", "format", "dtype", "codec"]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 UPLOADS = "(uploads)"
@@ -54,7 +56,8 @@ class Row:
     `unique`: its distinct chunks, raw. `exclusive`: frames that it alone reaches, which its
     deletion makes garbage. `shared`: frames that others reach too, whole; `attributed`: its part
     of those. `partners`: with whom most is shared, most first; only in the first 20 rows by
-    namespace and repo. `commits`: 0 where that says nothing. `label`: the branches of a revision.
+    namespace and repo. `quota`: what a namespace that has limits may have of `unique` and the like.
+    `commits`: 0 where that says nothing. `label`: the branches of a revision.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Row:
     commits: int = 0
     label: str = ""
     partners: tuple[Partner, ...] = ()
+    quota: Limits | None = None
 
     @property
     def stored(self) -> int:

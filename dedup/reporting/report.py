@@ -15,6 +15,8 @@ from ...store.cancel import carry
 from ...store.catalogue import Catalogue
 from ...store.inventory import read_inventory
 from ...store.ledger import read_ledger
+from ...store.limits import Limits
+from ...store.quotas import list_limits
 from ...store.visibility import EVERYTHING, Scope
 from ..collect import DEFAULT_GRACE_SECONDS
 from ..errors import InvalidInput
@@ -24,7 +26,7 @@ from .attribution import Integers, sum_by
 from .breakdown import Account
 from .contents import Contents, weigh_objects
 from .growth import join_days, today_of
-from .model import DIMENSIONS, Query, RepoCost, Report, Stages, Traffic
+from .model import DIMENSIONS, Breakdown, Query, RepoCost, Report, Stages, Traffic
 
 _MONTH_SECONDS = 30 * 24 * 3600.0
 _SMALL_OBJECTS = [1 << bits for bits in range(10, 21)]
@@ -49,8 +51,18 @@ def report_vault(vault: Repository, query: Query) -> Report:
     found = _sum_up(at, account, files, contents, sum(listed.sizes.values()))
     growth = join_days(account, list_days(vault.catalogue), today_of(found), query.since)
     rows = tuple(account.breakdown(query, by) for by in query.by)
+    if "namespace" in query.by:
+        limits = list_limits(vault.catalogue)
+        rows = tuple(
+            _with_quotas(found, limits) if found.by == "namespace" else found for found in rows
+        )
     traffic = _weigh_traffic(account, listed, at)
     return replace(found, breakdowns=rows, growth=tuple(growth), traffic=traffic)
+
+
+def _with_quotas(found: Breakdown, limits: dict[str, Limits]) -> Breakdown:
+    rows = (replace(row, quota=limits.get(row.name)) for row in found.rows)
+    return replace(found, rows=tuple(rows))
 
 
 def cost_of_repo(catalogue: Catalogue, repo: str, seen: Scope = EVERYTHING) -> RepoCost:

@@ -22,7 +22,8 @@ from weightvault.api.server import create_app
 from weightvault.api.settings import ServerSettings
 from weightvault.dedup.errors import QuotaExceeded
 from weightvault.dedup.quotas import describe_quota, set_limits
-from weightvault.store.quotas import Limits
+from weightvault.dedup.reporting.model import Query
+from weightvault.store.limits import Limits
 
 DATA = random.Random(1).randbytes(60_000)
 OTHER = random.Random(2).randbytes(60_000)
@@ -248,8 +249,45 @@ def test_quotas_by_command(tmp_path: Path):
         "logical": 3 << 29,
         "cpu_seconds_per_minute": 30,
     }
+    table = cli_run(cli, [*where, "report", "--by", "namespace"]).stdout
+    assert "may: stored" in table
+    assert "10.0 MiB" in table
     assert found["usage"]["repos"] == 1
     assert found["usage"]["stored"] > 0
     assert [each["namespace"] for each in run("show")["quotas"]] == ["me"]
     run("remove", "me")
     assert run("show")["quotas"] == []
+
+
+def test_a_tenant_is_shown_its_own_quotas_alone(shared_app: FastAPI, me: Tenant):
+    vault = shared_app.state.vault
+    you, root = make_tenant(shared_app, "you"), make_tenant(shared_app, None, "read")
+    nobody = Tenant(shared_app, None, None)
+    me.create("me/model")
+    me.commit("me/model", {"data.bin": DATA})
+    set_limits(vault, "me", Limits(stored=123_456_789, repos=7))
+    set_limits(vault, "other", Limits(stored=1))
+    (quota,) = me.web.get("/v1/quotas").json()
+    assert (quota["namespace"], quota["limits"]["stored"]) == ("me", 123_456_789)
+    assert quota["usage"]["stored"] == 60_000
+    assert you.web.get("/v1/quotas").json() == nobody.web.get("/v1/quotas").json() == []
+    assert [q["namespace"] for q in root.web.get("/v1/quotas").json()] == ["me", "other"]
+    assert "117.7 MiB" in me.web.get("/").text
+    assert "Quotas" not in you.web.get("/").text
+    assert "117.7 MiB" in root.web.get("/-/storage").text
+
+
+def test_quotas_are_in_reports(shared_app: FastAPI, me: Tenant):
+    root = make_tenant(shared_app, None, "read")
+    you = make_tenant(shared_app, "you")
+    for tenant in (me, you):
+        tenant.create(f"{tenant.namespace}/model")
+        tenant.commit(f"{tenant.namespace}/model", {"data.bin": DATA})
+    set_limits(shared_app.state.vault, "me", Limits(stored=123_456_789))
+    report = root.web.get("/v1/report?by=namespace").json()
+    rows = {row["name"]: row for row in report["breakdowns"][0]["rows"]}
+    assert rows["me"]["quota"]["stored"] == 123_456_789
+    assert rows["you"]["quota"] is None
+    # What the quota is held against, by the same count.
+    assert rows["me"]["unique"] == describe_quota(shared_app.state.vault, "me").usage.stored
+    assert root.vault().report(Query(("namespace",))).breakdown("namespace").rows

@@ -43,7 +43,7 @@ from weightvault.dedup.scan import scan_files
 from weightvault.dedup.segments import CHUNK_BYTES
 from weightvault.dedup.uncoded import code_some
 
-EXAMPLES = int(os.environ.get("WEIGHTVAULT_TEST_TENANT_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("WEIGHTVAULT_TEST_TENANT_EXAMPLES", "4"))
 
 SHAPES = {"embed.weight": (48, 64), "layer.weight": (64, 64), "layer.bias": (64,)}
 START = 1_800_000_000.0
@@ -217,7 +217,7 @@ def beta_reads(world: World) -> None:
             tenant.web.get(path)
         while older := re.search(r'rel="next" href="([^"]+)"', tenant.heard[-1].text):
             tenant.web.get(html.unescape(older[1]))
-        for repo in NAMES:
+        for repo in NAMES if tenant is world.beta else ("pub/base", "alpha/model"):
             read_repo(tenant, repo)
     for repo in ("beta/model", "beta/hub", "alpha/model"):
         read_frames(world.beta, repo)
@@ -461,7 +461,7 @@ def test_the_first_tenant_sees_something(alone: list[list[Any]]):
     """So that equal transcripts say something: most of what was asked was answered."""
     answers = [answer for step in alone for answer in step]
     good = [answer for answer in answers if answer[1] < 300]
-    assert len(good) > 300
+    assert len(good) > 200
     assert json.dumps(alone).count("beta/model") > 100
     assert transcript([]) == alone
 

@@ -7,16 +7,10 @@ from blake3 import blake3
 
 from weightvault.store.catalogue import Catalogue
 from weightvault.store.errors import QuotaExceeded
+from weightvault.store.limits import Limits
 from weightvault.store.loose import LooseRow, add_loose
 from weightvault.store.pack import PackEntry
-from weightvault.store.quotas import (
-    Limits,
-    Usage,
-    list_limits,
-    put_limits,
-    read_usage,
-    sum_in_flight,
-)
+from weightvault.store.quotas import Usage, list_limits, put_limits, read_usage, sum_in_flight
 from weightvault.store.received import note_received
 from weightvault.store.rows import CommitRow, FileRow
 
