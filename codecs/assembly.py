@@ -10,9 +10,7 @@ from . import frame as frames
 from .blocks import BLOCK_SLACK
 from .buffers import Bytes, make_room, scratch
 from .pool import map_all
-
-Frame = bytes | memoryview
-"""A whole frame: bytes of its own, or a view of memory that the caller keeps."""
+from .registry import Frame
 
 Coder = Callable[[int, Bytes], int]
 """Codes the block of an index to the front of (n,) uint8, n its length and ``BLOCK_SLACK``, and

@@ -4,11 +4,12 @@ import numpy as np
 
 from . import blocks
 from . import frame as frames
-from .assembly import Body, Frame
+from .assembly import Body
 from .buffers import Bytes
 from .dtypes import Dtype, find_dtype
 from .errors import CorruptFrame
 from .pool import map_all
+from .registry import Frame, Job
 from .streams import Effort
 
 BLOCK_BYTES = 1 << 21
@@ -31,23 +32,16 @@ def choose_effort(level: str, codec: str) -> Effort:
     return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level])
 
 
-def encode_blocked(
-    data: Bytes,
-    dtype: Dtype,
-    base: tuple[Bytes, bytes] | None,
-    codec: str,
-    level: str,
-    digest: bytes,
-    threads: int,
-    out: Bytes | None,
-) -> Frame | None:
-    """Encodes (n,) uint8, n >= 1, into a frame; None where a raw frame is smaller.
+def encode_blocked(job: Job, codec: str) -> Frame | None:
+    """Encodes a tensor of one byte or more into a frame of ``codec``; None where a raw frame is
+    smaller.
 
-    ``base``: the base of equal length and its digest, used by codec "bitx" alone; the frame names
-    it only where a block uses it. ``out``: where the frame is to lie, see ``Body``.
+    Only codec "bitx" uses the base, which has the tensor's length; the frame names it only where a
+    block uses it.
     """
-    against = base if codec == "bitx" else None
-    effort = choose_effort(level, codec)
+    data, dtype = job.data, job.dtype
+    against = job.base if codec == "bitx" else None
+    effort = choose_effort(job.level, codec)
     block_bytes = BLOCK_BYTES - BLOCK_BYTES % dtype.group_bytes
 
     def code(index: int, place: Bytes) -> int:
@@ -58,15 +52,15 @@ def encode_blocked(
 
     count = -(-data.size // block_bytes)
     room = frames.blocked_head_bytes(count, against is not None)
-    body = Body(room, data.size, block_bytes, out)
-    placed = body.encode(code, threads)
+    body = Body(room, data.size, block_bytes, job.out)
+    placed = body.encode(code, job.threads)
     if against is not None and not any(block.layout & blocks.XORED for block in placed):
         against, codec = None, "planes"
     head = frames.pack_blocked(
         codec,
         dtype.name,
         data.size,
-        digest,
+        job.digest,
         None if against is None else against[1],
         block_bytes,
         [(block.stored_bytes, block.checksum) for block in placed],

@@ -39,7 +39,7 @@ _NAME_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class BlockJob:
     """What an encoder may try: of which ``layouts``, at which ``effort``, with which ``wishes``.
 
     ``thorough``: compare with everything else, too.
@@ -53,7 +53,7 @@ class Job:
 
 
 def encode_parts(
-    raw: Bytes, base: Bytes, parts: Sequence[Part], start: int, job: Job, out: Bytes
+    raw: Bytes, base: Bytes, parts: Sequence[Part], start: int, job: BlockJob, out: Bytes
 ) -> int:
     """Codes one block, (n,) uint8 with n >= 1, of which ``parts`` name the places in ``base``.
 
@@ -83,7 +83,7 @@ def _place(out: Bytes, pieces: Sequence[bytes | memoryview]) -> int:
     return end
 
 
-def encode_part(raw: Bytes, base: Bytes | None, start: int, job: Job, out: Bytes) -> int:
+def encode_part(raw: Bytes, base: Bytes | None, start: int, job: BlockJob, out: Bytes) -> int:
     """Codes (n,) uint8, n >= 1, against ``base`` (n,), or alone where that is None or no use."""
     if base is None or raw.size < job.dtype.item_bytes:
         return blocks.encode_block(raw, job.dtype, None, job.effort, out)
@@ -111,7 +111,7 @@ def are_equal(one: Bytes, other: Bytes) -> bool:
     )
 
 
-def _plan_best(raw: Bytes, base: Bytes, start: int, job: Job) -> Plan | None:
+def _plan_best(raw: Bytes, base: Bytes, start: int, job: BlockJob) -> Plan | None:
     """Plans what is smallest; None where that is the block by itself."""
     size = job.dtype.item_bytes
     target, against = as_words(raw, size), as_words(base, size)
@@ -133,7 +133,7 @@ def _plan_best(raw: Bytes, base: Bytes, start: int, job: Job) -> Plan | None:
 
 
 def _plan_differences(
-    target: Words, base: Words, tail: bytes, start: int, job: Job
+    target: Words, base: Words, tail: bytes, start: int, job: BlockJob
 ) -> tuple[list[Plan], int]:
     """Plans what the job wishes; also returns how many elements may equal the base, at most."""
     plans, unchanged = [], target.size
@@ -149,7 +149,7 @@ def _plan_differences(
     return plans, unchanged
 
 
-def _should_compare(best: Plan, target: Words, job: Job) -> bool:
+def _should_compare(best: Plan, target: Words, job: BlockJob) -> bool:
     raw_bytes = target.size * target.itemsize
     enough = _ENOUGH.get(job.dtype.name, _ENOUGH_OTHERWISE) * raw_bytes
     if job.thorough or raw_bytes < _SMALL_BYTES or best.coded_bytes > enough:

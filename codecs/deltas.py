@@ -4,14 +4,15 @@ from collections.abc import Sequence
 
 from . import delta_blocks
 from . import frame as frames
-from .assembly import Body, Frame, Placed
+from .assembly import Body, Placed
 from .blocked import BLOCK_BYTES, choose_effort, find_place, put_block, take_block
 from .buffers import Bytes
-from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, Job
+from .delta_blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, BlockJob
 from .difference_widths import Wish
-from .dtypes import Dtype, find_dtype
+from .dtypes import find_dtype
 from .errors import CorruptFrame
 from .pool import map_all
+from .registry import Frame, Job
 from .rows import Part, Rows, cut_parts
 
 _LAYOUTS: dict[str | None, frozenset[int]] = {
@@ -40,26 +41,14 @@ def choose_wishes(codec: str | None, level: str, columns: int, wide: bool) -> tu
     return (*others, best) if columns else tuple(others)
 
 
-def encode_delta(
-    data: Bytes,
-    dtype: Dtype,
-    base: tuple[Bytes, bytes],
-    rows: Rows,
-    codec: str | None,
-    level: str,
-    columns: int,
-    digest: bytes,
-    threads: int,
-    out: Bytes | None,
-) -> Frame | None:
-    """Encodes (n,) uint8, n >= 1, against ``base`` and its digest into a frame.
+def encode_delta(job: Job, base: tuple[Bytes, bytes]) -> Frame | None:
+    """Encodes a tensor of one byte or more against ``base`` and its digest into a frame.
 
-    None where no block needs the base, or where the frame would be larger than a raw one.
-    ``rows``: where the tensor's bytes stand in the base, () for the same place in one of equal
-    length. ``codec``: one of the codecs with a base, or None for the best of them in each block.
-    ``columns``: elements in a row of the tensor, 0 where unknown. ``out``: where the frame is to
-    lie, see ``Body``; one of no blocks is short, and lies elsewhere.
+    None where no block needs the base, or where the frame would be larger than a raw one. Where
+    any codec may be used, it is the best for each block. A frame without blocks is short, and does
+    not lie in ``job.out``.
     """
+    data, dtype, codec, rows, digest = job.data, job.dtype, job.codec, job.rows, job.digest
     against, base_digest = base
     where = rows or ((0, 0, data.size),)
     # Groups of a quantised dtype are not cut in two.
@@ -71,17 +60,19 @@ def encode_delta(
         return head if len(head) < data.size + frames.RAW_OVERHEAD_BYTES else None
     if codec == "identical":
         return None
-    wishes = choose_wishes(codec, level, columns, dtype.item_bytes > 2)
-    effort = choose_effort(level, "planes")
-    job = Job(dtype, effort, wishes, _LAYOUTS[codec], level == "max" and codec is None)
+    wishes = choose_wishes(codec, job.level, job.columns, dtype.item_bytes > 2)
+    effort = choose_effort(job.level, "planes")
+    thorough = job.level == "max" and codec is None
+    each = BlockJob(dtype, effort, wishes, _LAYOUTS[codec], thorough)
 
     def code(index: int, place: Bytes) -> int:
         start = index * block_bytes
         raw = data[start : start + block_bytes]
-        return delta_blocks.encode_parts(raw, against, parts[index], start, job, place)
+        return delta_blocks.encode_parts(raw, against, parts[index], start, each, place)
 
-    body = Body(frames.blocked_head_bytes(len(parts), True, rows), data.size, block_bytes, out)
-    placed = body.encode(code, threads)
+    room = frames.blocked_head_bytes(len(parts), True, rows)
+    body = Body(room, data.size, block_bytes, job.out)
+    placed = body.encode(code, job.threads)
     if not any(delta_blocks.needs_base(block.layout) for block in placed):
         return None
     head = frames.pack_blocked(

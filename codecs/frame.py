@@ -15,32 +15,18 @@ from dataclasses import dataclass
 
 import xxhash
 
-from .dtypes import BY_ID, find_dtype
+from .dtypes import BY_ID as DTYPES
+from .dtypes import find_dtype
 from .errors import CorruptFrame, UnsupportedFrame
+from .registry import BY_ID, CODECS
 from .rows import Rows, pack_rows, packed_bytes, parse_rows
 
 Buffer = bytes | bytearray | memoryview
 
 MAGIC = b"WVF\x9e"
 VERSION = 1
-CODEC_IDS = {
-    "raw": 0,
-    "constant": 1,
-    "zstd": 2,
-    "planes": 3,
-    "bitx": 4,
-    "difference": 5,
-    "sparse": 6,
-    "identical": 7,
-    "xor-context": 8,
-    "zstd-dictionary": 9,
-    "zstd-patch": 10,
-}
-CODEC_NAMES = {number: name for name, number in CODEC_IDS.items()}
-TEXT_CODECS = frozenset({"zstd-dictionary", "zstd-patch"})
-FLAT_CODECS = frozenset({"raw", "constant", "identical"}) | TEXT_CODECS
-BASE_CODECS = frozenset({"bitx", "difference", "sparse", "identical", "xor-context", "zstd-patch"})
-"""Those whose frames name a base."""
+CODEC_IDS = {codec.name: codec.id for codec in CODECS.values()}
+CODEC_NAMES = {codec.id: codec.name for codec in CODECS.values()}
 RAW_OVERHEAD_BYTES = 64
 """What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
 MAX_BLOCK_BYTES = 1 << 24
@@ -93,7 +79,7 @@ class FrameHeader:
     @property
     def base_bytes(self) -> int | None:
         """The length that the base must have; None where it may have any, or there is none."""
-        free = self.base_digest is None or self.rows or self.codec == "zstd-patch"
+        free = self.base_digest is None or self.rows or CODECS[self.codec].any_base
         return None if free else self.raw_bytes
 
     def spans(self, start: int = 0, stop: int | None = None) -> Iterator[BlockSpan]:
@@ -136,7 +122,7 @@ def _pack_common(
     flags = 0 if base is None else _HAS_BASE
     flags |= _HAS_ROWS if rows else 0
     fixed = _FIXED.pack(
-        MAGIC, VERSION, CODEC_IDS[codec], find_dtype(dtype).id, flags, raw_bytes, digest
+        MAGIC, VERSION, CODECS[codec].id, find_dtype(dtype).id, flags, raw_bytes, digest
     )
     return fixed + (base or b"") + (pack_rows(rows) if rows else b"")
 
@@ -219,25 +205,25 @@ def parse_header(frame: Buffer) -> FrameHeader:
         raise CorruptFrame(f"not a frame: it starts with {magic!r}")
     if version != VERSION:
         raise UnsupportedFrame(f"frame of format version {version}; this reader knows {VERSION}")
-    if codec_id not in CODEC_NAMES:
+    if codec_id not in BY_ID:
         raise UnsupportedFrame(f"frame of unknown codec id {codec_id}")
-    if dtype_id not in BY_ID:
+    if dtype_id not in DTYPES:
         raise UnsupportedFrame(f"frame of unknown dtype id {dtype_id}")
     if flags & ~(_HAS_BASE | _HAS_ROWS):
         raise UnsupportedFrame(f"frame with unknown flags {flags:#04x}")
-    codec = CODEC_NAMES[codec_id]
+    codec = BY_ID[codec_id]
     has_base = flags & _HAS_BASE
     base_digest = cursor.take(_DIGEST_BYTES, "base digest") if has_base else None
     rows = _take_rows(cursor, raw_bytes) if flags & _HAS_ROWS else ()
     block_bytes, body_checksum, table = 0, 0, b""
-    if codec in FLAT_CODECS:
+    if codec.is_flat:
         body_checksum = cursor.take_int(_CHECKSUM_BYTES, "body checksum")
     else:
         block_bytes, table = _take_table(cursor, raw_bytes)
     _check_seal(cursor)
     header = FrameHeader(
-        codec=codec,
-        dtype=BY_ID[dtype_id].name,
+        codec=codec.name,
+        dtype=DTYPES[dtype_id].name,
         raw_bytes=raw_bytes,
         digest=digest,
         base_digest=base_digest,
@@ -272,24 +258,19 @@ def _check_seal(cursor: _Cursor) -> None:
 
 
 def _check_body_length(header: FrameHeader) -> None:
+    codec = CODECS[header.codec]
     there = header.frame_bytes - header.body_offset
-    if header.codec == "raw":
-        promised = header.raw_bytes
-    elif header.codec == "constant":
-        promised = there if 0 < there <= 8 and header.raw_bytes else 1
-    elif header.codec == "identical":
-        promised = 0
-    elif header.codec in TEXT_CODECS:
-        promised = max(1, there)
+    if codec.body_bytes is not None:
+        promised = codec.body_bytes(header.raw_bytes, there)
     else:
         promised = sum(stored for stored, _ in _ENTRY.iter_unpack(header.block_table))
     if there != promised:
         raise CorruptFrame(f"the header promises a body of {promised} bytes, {there} are there")
-    if (header.codec in BASE_CODECS) != (header.base_digest is not None):
+    if codec.needs_base != (header.base_digest is not None):
         raise CorruptFrame(f"codec {header.codec} does not go with the base flag")
     if header.rows and header.base_digest is None:
         raise CorruptFrame("a row map in a frame without a base")
-    if header.rows and header.codec == "zstd-patch":
+    if header.rows and codec.any_base:
         raise CorruptFrame("a row map in a patch")
     copied = sum(count for _, _, count in header.rows)
     if header.codec == "identical" and header.rows and copied != header.raw_bytes:

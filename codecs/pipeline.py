@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from blake3 import blake3
 
 from . import frame as frames
 from .buffers import Bytes, new_memory, view_bytes, view_room
-from .dtypes import Dtype, find_dtype
+from .dtypes import find_dtype
 from .errors import CorruptFrame, WrongBase
 from .frame import FrameHeader, frame_room, parse_header
 from .pool import join_parts, resolve_threads
+from .registry import CODECS, CODERS, SHORTEST, Frame, Job, load_coder
 from .rows import Rows, base_extent, check_rows
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 LEVELS = ("fast", "default", "max")
-CODECS = tuple(frames.CODEC_IDS)
 
 
 def encode_tensor(
@@ -109,27 +108,30 @@ def _encode(raw: Any, dtype: str, out: Any, options: _Options) -> bytes | memory
     if options.rows is not None and not where:
         against = None
     digest = _hash(data, width) if options.digest is None else options.digest
-    packed = None
-    if codec in (None, "constant"):
-        packed = _encode_constant(data, kind, digest)
-    if packed is None and codec not in ("raw", "constant") and data.size:
-        delta = None
-        if against is not None and codec in (None, *frames.BASE_CODECS):
-            known = options.base_digest
-            delta = against, _hash(against, width) if known is None else known
-        small = _encode_texts(data, kind, delta, codec, level, digest)
-        if codec not in frames.TEXT_CODECS:
-            columns = options.columns
-            packed = _encode_blocks(
-                data, kind, delta, where, codec, level, columns, digest, width, room
-            )
-        packed = min([*small, *filter(None, [packed])], key=len, default=None)
+    delta = None
+    if against is not None and data.size and (codec is None or CODECS[codec].needs_base):
+        known = options.base_digest
+        delta = against, _hash(against, width) if known is None else known
+    columns = options.columns or 0
+    job = Job(data, kind, digest, delta, where, codec, level, columns, width, room)
+    packed = _find_smallest(job)
     if packed is None:
         head = frames.pack_flat("raw", kind.name, data.size, digest, data.data)
         return join_parts([head, data], width, room)
     if room is not None and isinstance(packed, bytes):
         return join_parts([packed], width, room)
     return packed
+
+
+def _find_smallest(job: Job) -> Frame | None:
+    """Returns the smallest frame that any coder has for the job; None where none has any."""
+    modules = CODERS if job.codec is None else (CODECS[job.codec].module,)
+    found: list[Frame] = []
+    for module in modules:
+        found += load_coder(module).encode(job)
+        if found and module == SHORTEST:
+            break
+    return min(found, key=len, default=None)
 
 
 def _check_room(out: Any, data: Bytes, base: Bytes | None) -> Bytes:
@@ -144,7 +146,7 @@ def _check_request(data: Bytes, base: Bytes | None, level: str, codec: str | Non
         raise ValueError(f"unknown level {level!r}; known: {', '.join(LEVELS)}")
     if codec is not None and codec not in CODECS:
         raise ValueError(f"unknown codec {codec!r}; known: {', '.join(CODECS)}")
-    if codec in frames.BASE_CODECS and base is None:
+    if codec is not None and CODECS[codec].needs_base and base is None:
         raise ValueError(f"codec {codec!r} needs a base")
 
 
@@ -163,58 +165,6 @@ def _check_rows(
     if base is None:
         raise ValueError("a row map without a base")
     return check_rows(rows, data.size, base.size)
-
-
-def _encode_blocks(
-    data: Bytes,
-    dtype: Dtype,
-    base: tuple[Bytes, bytes] | None,
-    rows: Rows,
-    codec: str | None,
-    level: str,
-    columns: int | None,
-    digest: bytes,
-    threads: int,
-    out: Bytes | None,
-) -> bytes | memoryview | None:
-    from .blocked import encode_blocked
-
-    packed = None
-    if base is not None and (codec != "bitx" or rows):
-        from .deltas import encode_delta
-
-        packed = encode_delta(
-            data, dtype, base, rows, codec, level, columns or 0, digest, threads, out
-        )
-    if packed is not None:
-        return packed
-    name = codec if codec == "zstd" or (codec == "bitx" and not rows) else "planes"
-    return encode_blocked(data, dtype, base, name, level, digest, threads, out)
-
-
-def _encode_texts(
-    data: Bytes,
-    dtype: Dtype,
-    base: tuple[Bytes, bytes] | None,
-    codec: str | None,
-    level: str,
-    digest: bytes,
-) -> list[bytes]:
-    if dtype.name != "U8":
-        return []
-    from .texts import encode_texts
-
-    return encode_texts(data, base, codec, level, digest)
-
-
-def _encode_constant(data: Bytes, dtype: Dtype, digest: bytes) -> bytes | None:
-    size = dtype.item_bytes
-    # Looking at a little first spares the pass over nearly every tensor.
-    for piece in (data[: 256 * size], data):
-        if piece.size < size or not np.array_equal(piece[size:], piece[: piece.size - size]):
-            return None
-    body = data[:size].tobytes()
-    return frames.pack_flat("constant", dtype.name, data.size, digest, body) + body
 
 
 def decode_tensor(
@@ -321,42 +271,11 @@ def _decode_span(
     out: Bytes | None,
 ) -> Bytes:
     """Decodes a range into ``out``, or into new memory for None, and returns which."""
-    if header.codec in frames.TEXT_CODECS:
-        from .texts import decode_text
-
-        text = decode_text(header, frame, base)[start:stop]
-        if out is None:
-            return text
-        out[:] = text
-        return out
     if out is None:
         out = new_memory(stop - start)
-    if base is not None:
-        from .deltas import decode_delta
-
-        decode_delta(header, frame, start, base, threads, out)
-    elif header.codec in frames.FLAT_CODECS:
-        _decode_flat(header, frame, start, out)
-    else:
-        from .blocked import decode_blocked
-
-        decode_blocked(header, frame, start, threads, out)
+    coder = load_coder(CODECS[header.codec].module)
+    coder.decode(header, frame, start, base, threads, out)
     return out
-
-
-def _decode_flat(header: FrameHeader, frame: Bytes, start: int, out: Bytes) -> None:
-    body = frame[header.body_offset :]
-    if frames.checksum_body(body.data) != header.body_checksum:
-        raise CorruptFrame("the body does not match its checksum")
-    if header.codec == "raw":
-        out[:] = body[start : start + out.size]
-        return
-    item_bytes = body.size
-    item = np.roll(body, -(start % item_bytes))
-    whole = out.size - out.size % item_bytes
-    kind = f"{'u' if item_bytes in (1, 2, 4, 8) else 'V'}{item_bytes}"
-    out[:whole].view(kind)[:] = item.view(kind)
-    out[whole:] = item[: out.size - whole]
 
 
 # Below this, waking other threads takes longer (0.1 ms) than hashing alone.

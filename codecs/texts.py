@@ -15,6 +15,7 @@ import zstandard
 from . import frame as frames
 from .buffers import Bytes
 from .errors import CorruptFrame, UnsupportedFrame
+from .registry import Frame, Job
 from .streams import HEAD, ZSTD, compress_zstd
 
 DICTIONARY_MOST_BYTES = 32 * 1024
@@ -36,19 +37,15 @@ _BASE_COST_BYTES = 32
 _local = threading.local()
 
 
-def encode_texts(
-    data: Bytes, base: tuple[Bytes, bytes] | None, codec: str | None, level: str, digest: bytes
-) -> list[bytes]:
-    """Returns the frames, of those ``codec`` allows, that pay for themselves: against the
-    dictionary, against ``base``, given with its digest, and alone with more effort than weights are
-    worth.
-
-    ``data``: (n,) uint8, opaque bytes.
-    """
-    if not 0 < data.size <= PATCH_MOST_BYTES:
+def encode(job: Job) -> list[Frame]:
+    """Returns the frames of opaque bytes, of those that the job's codec allows, that pay for
+    themselves: against the dictionary, against the base, and alone with more effort than weights
+    are worth."""
+    data, base, codec, level, digest = job.data, job.base, job.codec, job.level, job.digest
+    if job.dtype.name != "U8" or not 0 < data.size <= PATCH_MOST_BYTES:
         return []
     most = data.size + frames.RAW_OVERHEAD_BYTES
-    found: list[bytes] = []
+    found: list[Frame] = []
     if codec in (None, "zstd-dictionary") and data.size <= DICTIONARY_MOST_BYTES:
         body = bytes([_NEWEST]) + _compressor(_LEVELS[level]).compress(data.data)
         found.append(_pack("zstd-dictionary", data, digest, body, None))
@@ -72,9 +69,15 @@ def _looks_like_text(data: Bytes) -> bool:
     return len(compress_zstd(data.data, 1)) < _TEXT_SHARE * data.size
 
 
-def decode_text(header: frames.FrameHeader, frame: Bytes, base: Bytes | None) -> Bytes:
-    """Decodes a whole frame of either codec, (n,) uint8. Raises CorruptFrame or
-    UnsupportedFrame."""
+def decode(
+    header: frames.FrameHeader, frame: Bytes, start: int, base: Bytes | None, _: int, out: Bytes
+) -> None:
+    """Decodes the raw bytes of a frame of either codec from ``start`` on into ``out``. Raises
+    CorruptFrame or UnsupportedFrame."""
+    out[:] = _decode_text(header, frame, base)[start : start + out.size]
+
+
+def _decode_text(header: frames.FrameHeader, frame: Bytes, base: Bytes | None) -> Bytes:
     most = DICTIONARY_MOST_BYTES if base is None else PATCH_MOST_BYTES
     if header.raw_bytes > most:
         raise CorruptFrame(f"a text of {header.raw_bytes} bytes; {most} are allowed")
