@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.requests import HTTPConnection
 
@@ -18,6 +19,7 @@ from ..dedup.errors import AccessRefused, RepoNotFound
 from ..dedup.incoming import Sees
 from ..dedup.translate import store_errors
 from ..store.refs import is_public, public_repos
+from .audit import note_denied
 from .callers import INVALID_CREDENTIALS, Caller, caller_of
 from .errors import Unauthorized
 from .origins import refuse_foreign_pages
@@ -65,6 +67,7 @@ def require_read_as(request: HTTPConnection, caller: Caller, repo: str) -> Calle
         with store_errors():
             public = is_public(request.app.state.vault.catalogue, repo)
         if not caller.may_read(repo, public):
+            note_denied(request)
             raise RepoNotFound(f"there is no repo {repo}", "it may need a token, or another one")
     return caller
 
@@ -181,6 +184,15 @@ def reads_everything(request: Request) -> None:
     caller = caller_of(request)
     if not caller.reads_all:
         _refuse(caller, "this tells of all repos")
+
+
+async def monitors(request: Request) -> None:
+    """As `reads_everything`, for a server that is busy: holds up none of the threads that others
+    wait for."""
+    await to_thread.run_sync(reads_everything, request, limiter=request.app.state.probes)
+
+
+_RIGHTS.add(monitors)
 
 
 @right

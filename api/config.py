@@ -157,6 +157,13 @@ def connection_limits(
     )
 
 
+def prepare_log(path: Path) -> None:
+    """Makes a file that only this user may read, or finds that it can be written. Raises what the
+    operating system says against it."""
+    with _os_errors(f"cannot write {path}"):
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 def _network(text: str) -> str:
     try:
         return str(ipaddress.ip_network(text))

@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,8 +26,9 @@ _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 _PROPER_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
-def configure(form: str) -> dict[str, Any]:
-    """Returns the configuration of logging to stderr, in one of FORMATS."""
+def configure(form: str, audit_log: Path | None = None) -> dict[str, Any]:
+    """Returns the configuration of logging to stderr, in one of FORMATS, and of the audit log to a
+    file of its own if there is one."""
     fields = "%(asctime)s %(levelname)s %(name)s %(message)s"
     formatters = {
         "plain": {"format": "%(asctime)s %(levelname)s %(message)s"},
@@ -39,19 +41,29 @@ def configure(form: str) -> dict[str, Any]:
     # Ours says the same of every request, and more.
     quiet = {"handlers": [], "level": "WARNING", "propagate": False}
     loud = {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+    handlers: dict[str, Any] = {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": form,
+            "filters": ["request"],
+        }
+    }
+    loggers = {"uvicorn": loud, "weightvault": loud, "uvicorn.access": quiet}
+    if audit_log is not None:
+        handlers["audit"] = {
+            "()": "weightvault.api.audit.AuditFile",
+            "filename": str(audit_log),
+            "formatter": "json",
+            "filters": ["request"],
+        }
+        loggers["weightvault.audit"] = {**loud, "handlers": ["audit"]}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "filters": {"request": {"()": "weightvault.api.logs.WithRequestId"}},
         "formatters": formatters,
-        "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler",
-                "formatter": form,
-                "filters": ["request"],
-            }
-        },
-        "loggers": {"uvicorn": loud, "weightvault": loud, "uvicorn.access": quiet},
+        "handlers": handlers,
+        "loggers": loggers,
     }
 
 
@@ -105,7 +117,7 @@ def _log_request(scope: Scope, status: int, sent: int, seconds: float) -> None:
     client = scope.get("client")
     facts = {
         "method": scope["method"],
-        "path": scope["path"],
+        "path": scope["path"].replace("\x7f", "\\x7f"),
         "status": status or None,
         "seconds": round(seconds, 6),
         "sent_bytes": sent,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -26,7 +27,7 @@ from ..dedup.coding import DECODING, ENCODING
 from ..dedup.errors import VaultError
 from ..dedup.translate import store_errors
 from ..store.accounting import count_waiting, last_day
-from .access import needs, reads_everything
+from .access import monitors, needs
 from .slots import Slots
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 _OTHER = "other"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 
-router = APIRouter(tags=["vault"], dependencies=needs(reads_everything))
+router = APIRouter(tags=["vault"], dependencies=needs(monitors))
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)
-def metrics(request: Request) -> Response:
+async def metrics(request: Request) -> Response:
     """Gives counters and gauges in Prometheus' text format."""
-    body = generate_latest(request.app.state.metrics.registry)
+    state = request.app.state
+    body = await to_thread.run_sync(generate_latest, state.metrics.registry, limiter=state.probes)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
@@ -132,11 +134,28 @@ class _State(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yields what is known; where the catalogue does not answer, the rest."""
         yield from _coding()
+        yield from self._connections()
+        held = self._app.state.downloads.held_bytes
+        yield GaugeMetricFamily("weightvault_download_bytes", "Held for downloads", value=held)
         try:
             with store_errors():
                 yield from [*self._queues(self._app.state.vault), *_totals(self._app.state.vault)]
         except VaultError as error:
             _log.warning("metrics lack what the catalogue knows: %s", error.message)
+
+    def _connections(self) -> Iterator[Metric]:
+        connections = getattr(self._app.state, "connections", None)
+        if connections is None:
+            return
+        yield GaugeMetricFamily(
+            "weightvault_connections", "Open connections", value=len(connections)
+        )
+        closed = CounterMetricFamily(
+            "weightvault_connections_closed", "Connections that were closed", labels=["reason"]
+        )
+        for reason, count in connections.closed.items():
+            closed.add_metric([reason], count)
+        yield closed
 
     def _queues(self, vault: LocalVault) -> Iterator[Metric]:
         length = GaugeMetricFamily(

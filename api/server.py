@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -25,6 +26,7 @@ from ..dedup.uncoded import BackgroundCoder
 from ..store.cancel import CancelToken, cancelled_by
 from . import content, health, metrics, reports, routes, token_routes
 from .access import declare_public, require_rights
+from .audit import Audit
 from .callers import Gate
 from .cancelling import Cancelling
 from .daily import recording
@@ -57,6 +59,9 @@ _log = logging.getLogger("weightvault.api")
 # send.
 _CHALLENGE = 'Bearer realm="weightvault"'
 
+# Threads of their own for who watches the server.
+_PROBES_AT_ONCE = 2
+
 _DESCRIPTION = """\
 Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
 
@@ -85,6 +90,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.gate = Gate(settings.anonymous_reads, Hosts(settings.allowed_hosts))
     app.state.checking = Slots()
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
+    app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
     app.state.health = health.HealthProbe()
     app.state.downloads = Downloads(settings.download_bytes)
     app.state.metrics = Metrics(app)
@@ -102,6 +108,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.add_middleware(VersionHeader)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Metered, metrics=app.state.metrics)
+    app.add_middleware(Audit)
     app.add_middleware(RequestLog)
     _install_error_handlers(app)
     require_rights(app)

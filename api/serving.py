@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -57,12 +58,14 @@ def run(
     settings: ServerSettings | None = None,
     log_format: str = "plain",
     warnings: Sequence[str] = (),
+    audit_log: Path | None = None,
 ) -> None:
     """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does. Logs
-    are in one of logs.FORMATS, and begin with `warnings`."""
+    are in one of logs.FORMATS, and begin with `warnings`; the audit log is among them unless it has
+    a file of its own."""
     url = _url_of(listener)
     app = create_app(vault, settings)
-    config = make_config(app, log_config=configure(log_format))
+    config = make_config(app, log_config=configure(log_format, audit_log))
     stopping = Stopping(app.state.work, app.state.upkeep)
     server = AnnouncingServer(config, lambda: announce(url), stopping)
     _warn_if_open(vault, listener)

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
@@ -64,6 +65,12 @@ from .options import BytesType, verb
     help="A reverse proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Proto are "
     "believed; may be given several times.  [default: none]",
 )
+@click.option(
+    "--audit-log",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file for the audit log, one JSON object a line; opened anew when it was renamed. "
+    " [default: among the other logs]",
+)
 def serve(
     session: Session,
     host: str,
@@ -75,6 +82,7 @@ def serve(
     max_connections_per_client: int | None,
     allowed_host: tuple[str, ...],
     trusted_proxy: tuple[str, ...],
+    audit_log: Path | None,
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
     clients of Hugging Face (HF_ENDPOINT) and git-lfs, and for browsers.
@@ -95,12 +103,14 @@ def serve(
     settings = config.server_settings(anonymous_reads, limits, (host, *allowed_host))
     if reserve is not None:
         settings = replace(settings, reserve_bytes=int(reserve))
+    if audit_log is not None:
+        config.prepare_log(audit_log)
     listener = serving.listen(host, port)
     vault = config.open_local_vault(session.url, session.catalogue)
     try:
         form = log_format or ("plain" if sys.stderr.isatty() else "json")
         exposed = config.find_exposure(vault)
         warnings = [": ".join(exposed)] if exposed else []
-        serving.run(vault, listener, announce, settings, form, warnings)
+        serving.run(vault, listener, announce, settings, form, warnings, audit_log)
     finally:
         vault.close()

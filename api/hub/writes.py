@@ -29,6 +29,7 @@ from ...dedup.paths import check_new_paths
 from ...dedup.rename import rename_repo
 from ...dedup.strict_json import parse_json_object
 from ..access import repos_seen, require_create, require_write
+from ..audit import note_repo
 from ..callers import caller_of
 from ..slots import run_checked
 from ..uploads import received_bytes, received_file
@@ -360,7 +361,9 @@ def _asked_repo(request: Request, asked: dict[str, Any]) -> str:
     if kind is None:
         raise HubError(400, f"there are no repos of type {str(asked.get('type'))[:40]!r}")
     found = f"{namespace or caller_of(request).name}/{name}"
-    return check_repo(found if kind == "models" else f"{kind}/{found}")
+    repo = check_repo(found if kind == "models" else f"{kind}/{found}")
+    note_repo(request, repo)
+    return repo
 
 
 def _message_text(value: Any, most: int) -> str:

@@ -1,0 +1,165 @@
+"""The audit log: one line for each request that changes something, and for each that is denied.
+
+It says who (the name and id of a token, never the token), from where, what, in which repo, how many
+bytes came, and what became of it. It is JSON in ASCII: whatever a name or a path holds, it is one
+line, and no terminal takes any of it for a command.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from io import TextIOWrapper
+from logging.handlers import WatchedFileHandler
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .callers import Caller
+
+AUDIT_LOGGER = "weightvault.audit"
+
+ASKS = frozenset(
+    {
+        *("batch", "check_commit", "find_bases", "find_missing", "get_paths", "grant_xorb"),
+        *("locks", "nothing", "preupload", "read_frames", "take_telemetry", "unknown"),
+        *("validate_card", "verify"),
+    }
+)
+"""Endpoints that only answer a question, though it comes in a body."""
+
+_READS = ("GET", "HEAD", "OPTIONS")
+_DENIED = (401, 403)
+# What the application answers where nobody is there to read it.
+_CLIENT_GONE = 499
+_MAX_TEXT = 512
+# JSON escapes all that is not ASCII, and the other control characters.
+_DELETE = str.maketrans({"\x7f": "\\x7f"})
+
+_log = logging.getLogger(AUDIT_LOGGER)
+
+
+def note_repo(request: HTTPConnection, repo: str) -> None:
+    """Puts down which repo a request is about, where its path does not say so."""
+    request.state.audit_repos = (*getattr(request.state, "audit_repos", ()), repo)
+
+
+def note_denied(request: HTTPConnection) -> None:
+    """Puts down that a request was denied what its answer says is not there."""
+    request.state.audit_denied = True
+
+
+class Audit:
+    """Writes the audit log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application, and writes a line about the request if it is one for the log."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        # Everything that handles the request shares this, whoever looks at it first.
+        scope.setdefault("state", {})
+        status, received, whole = 0, 0, False
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            return message
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status, whole
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
+
+        try:
+            await self._app(scope, receive_counted, send_noted)
+        finally:
+            event = _find_event(scope, status)
+            if event is not None:
+                done = whole and status != _CLIENT_GONE
+                _write(scope, event, received, status if done else None)
+
+
+class AuditFile(WatchedFileHandler):
+    """A file that only its owner may read, opened anew when it was moved away or deleted; so a log
+    is rotated by renaming it."""
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="ascii", opener=_open_private)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def _find_event(scope: Scope, status: int) -> str | None:
+    if status in _DENIED or scope["state"].get("audit_denied"):
+        return "denied"
+    if scope["method"] in _READS or _operation(scope) in (None, *ASKS):
+        return None
+    return "write"
+
+
+def _operation(scope: Scope) -> str | None:
+    return getattr(scope.get("endpoint"), "__name__", None)
+
+
+def _write(scope: Scope, event: str, received: int, status: int | None) -> None:
+    client = scope.get("client")
+    facts: dict[str, Any] = {
+        "event": event,
+        **_who(scope),
+        "address": client[0] if client else None,
+        "method": scope["method"],
+        "operation": _operation(scope),
+        "repo": _repo(scope),
+        "received_bytes": received,
+        # Without one the client went away, or the answer broke off.
+        "status": status,
+        "outcome": _outcome(event, status),
+    }
+    facts = {name: _clean(value) for name, value in facts.items()}
+    where = f"{facts['operation']} {facts['repo'] or '-'}"
+    text = f"{event} {where} by {facts['who']} from {facts['address']}: {facts['outcome']}"
+    _log.info(text.encode("unicode_escape").decode("ascii"), extra=facts)
+
+
+def _who(scope: Scope) -> dict[str, Any]:
+    caller: Caller | None = scope["state"].get("caller")
+    if caller is not None:
+        return {"who": caller.token or caller.name, "token_id": caller.token_id}
+    shown = "authorization" in Headers(scope=scope)
+    return {"who": "unknown" if shown else "anonymous", "token_id": None}
+
+
+def _repo(scope: Scope) -> str | None:
+    params = scope.get("path_params", {})
+    named = scope["state"].get("audit_repos")
+    if named:
+        return " ".join(named)
+    if "repo" in params:
+        return params["repo"]
+    if "namespace" in params and "name" in params:
+        parts = (params.get("kind"), params["namespace"], params["name"])
+        return "/".join(part for part in parts if part)
+    return None
+
+
+def _outcome(event: str, status: int | None) -> str:
+    if status is None:
+        return "broken off"
+    if event == "denied":
+        return "denied"
+    return "done" if status < 400 else "refused" if status < 500 else "failed"
+
+
+def _clean(value: Any) -> Any:
+    return value[:_MAX_TEXT].translate(_DELETE) if isinstance(value, str) else value
