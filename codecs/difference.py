@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from . import difference_kernels as kernels
 from . import rans, tables
 from .buffers import Bytes, freeze, scratch
+from .dtypes import Exponent
 from .errors import CorruptFrame
 from .paths import path_number
 from .rans import Tables
-from .scales import Kind, Scales, count_rows, move_base
+from .scales import Scales, count_rows, move_base
 from .streams import PLAIN, Plan, Sink, StreamReader, plan_stream
 
 MAX_TABLES = 64
@@ -56,7 +57,7 @@ class Manner:
         """How many frequency tables the contexts need."""
         return (self.top + 1) << self.low_bits
 
-    def spec(self, kind: Kind) -> NDArray[np.int32]:
+    def spec(self, kind: Exponent) -> NDArray[np.int32]:
         """Returns (9,) int32 as the kernels want it."""
         low_mask = (1 << self.low_bits) - 1
         reach = reach_of(self.limit)
@@ -71,7 +72,7 @@ def reach_of(limit: int) -> int:
     return (253 - 2 * limit) // 4
 
 
-def choose_manner(kind: Kind, scales: Scales, xored: bool = False, low_bits: int = 0) -> Manner:
+def choose_manner(kind: Exponent, scales: Scales, xored: bool = False, low_bits: int = 0) -> Manner:
     """Returns a manner whose contexts cover 32 octaves, or fewer where low bits take tables."""
     top = (MAX_TABLES >> low_bits) - 1
     octaves = _REACH_OCTAVES - kind.mantissa + kind.bias
@@ -134,7 +135,7 @@ def trim(
 def code_words(
     target: NDArray[np.uint16],
     base: NDArray[np.uint16],
-    kind: Kind,
+    kind: Exponent,
     scales: Scales,
     manner: Manner,
     memory: str,
@@ -285,7 +286,7 @@ def take_head(reader: StreamReader, count: int) -> tuple[Manner, Scales, int, in
 
 
 def decode_words(
-    reader: StreamReader, base: NDArray[np.uint16], kind: Kind, out: NDArray[np.uint16]
+    reader: StreamReader, base: NDArray[np.uint16], kind: Exponent, out: NDArray[np.uint16]
 ) -> tuple[Manner, Scales]:
     """Decodes words into ``out`` (n,) against ``base`` (n,); mirrors ``plan_coded``.
 

@@ -15,9 +15,9 @@ from . import difference, rans, scales
 from . import difference_kernels as kernels
 from .buffers import Bytes, Words, freeze, scratch
 from .difference import Coded, Manner
-from .dtypes import Dtype
+from .dtypes import Dtype, Exponent
 from .errors import CorruptFrame
-from .scales import Kind, Scales
+from .scales import Scales
 from .streams import Effort, Plan, Sink, StreamReader, plan_stream
 
 _PLAIN_DIGITS, _DIGITS_BY_CONTEXT = range(2)
@@ -78,7 +78,7 @@ def plan_difference(
 
 
 def _code_bytes(
-    target: Bytes, base: Bytes, kind: Kind, measured: Scales, manner: Manner, memory: str
+    target: Bytes, base: Bytes, kind: Exponent, measured: Scales, manner: Manner, memory: str
 ) -> Coded:
     symbols = scratch(memory + "-symbols", target.size, np.uint8)
     if manner.xored:
@@ -108,7 +108,7 @@ def _upper(words: Words) -> NDArray[np.uint16]:
 def _plan_wide(
     target: Words,
     base: Words,
-    kind: Kind,
+    kind: Exponent,
     measured: Scales,
     manner: Manner,
     effort: Effort,
@@ -179,7 +179,7 @@ def decode_difference(reader: StreamReader, dtype: Dtype, base: Words, out: Word
         _decode_wide(reader, base, kind, out)
 
 
-def _decode_bytes(reader: StreamReader, base: Bytes, kind: Kind, out: Bytes) -> None:
+def _decode_bytes(reader: StreamReader, base: Bytes, kind: Exponent, out: Bytes) -> None:
     manner, measured, far, stored = difference.take_head(reader, out.size)
     if far or stored or measured.centres.size:
         raise CorruptFrame("a block of differences has an impossible head")
@@ -192,7 +192,7 @@ def _decode_bytes(reader: StreamReader, base: Bytes, kind: Kind, out: Bytes) -> 
         np.add(out, base, out=out)
 
 
-def _contexts(base: Words, kind: Kind, manner: Manner, measured: Scales) -> Bytes:
+def _contexts(base: Words, kind: Exponent, manner: Manner, measured: Scales) -> Bytes:
     spread = scales.spread_scales(measured, base.size, "spread")
     contexts = scratch("contexts", base.size, np.uint8)
     kernels.contexts_kernel(base, spread, manner.spec(kind), contexts)
@@ -208,7 +208,7 @@ def _join4_kernel(base, steps, first, second, out):
         out[i] = base[i] + (upper | lower) - np.uint32(0x8080)
 
 
-def _decode_wide(reader: StreamReader, base: Words, kind: Kind, out: Words) -> None:
+def _decode_wide(reader: StreamReader, base: Words, kind: Exponent, out: Words) -> None:
     width = out.itemsize
     upper = _upper(base)
     steps = np.empty(out.size, np.uint16)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import scale_steps as steps
 from .buffers import Bytes, Words, freeze, scratch
-from .dtypes import Dtype
+from .dtypes import Dtype, Exponent
 from .paths import path_number
 from .scale_steps import STEP
 
@@ -29,38 +29,11 @@ _AT_ONCE = 2048
 """Elements measured at a time: what is in between stays in the first level cache."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How one dtype's elements are seen by the coder of differences.
-
-    ``shift``, ``mask``: find the exponent in the top 16 bits of an element (in all 8 of a byte).
-    ``mantissa``: bits below the exponent there. ``bias``: what the exponent of a float32 of equal
-    value is larger by. ``lift``: the shift that makes a float32 of a float of up to four bytes,
-    -1 for all else.
-    """
-
-    shift: int
-    mask: int
-    mantissa: int
-    bias: int = 0
-    lift: int = -1
-
-
-_KINDS = {
-    "F8_E4M3": Kind(3, 15, 3, lift=20),
-    "F8_E5M2": Kind(2, 31, 2, lift=21),
-    "F16": Kind(10, 31, 10, lift=13),
-    "BF16": Kind(7, 255, 7, lift=16),
-    "F32": Kind(7, 255, 7, lift=0),
-    "F64": Kind(4, 2047, 4, bias=-896),
-}
-
-
-def find_kind(dtype: Dtype) -> Kind:
+def find_kind(dtype: Dtype) -> Exponent:
     """Returns how elements of ``dtype`` are seen; integers have no exponent, and steps of one."""
-    if dtype.name in _KINDS:
-        return _KINDS[dtype.name]
-    return Kind(0, 0, 0, bias=127 + max(0, 8 * dtype.item_bytes - 16))
+    if dtype.exponent is not None:
+        return dtype.exponent
+    return Exponent(0, 0, 0, bias=127 + max(0, 8 * dtype.item_bytes - 16))
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +203,7 @@ def spread_scales(scales: Scales, count: int, memory: str) -> Bytes:
     return freeze(out)
 
 
-def measure_groups(target: Words, base: Words, kind: Kind, fine: int) -> Scales:
+def measure_groups(target: Words, base: Words, kind: Exponent, fine: int) -> Scales:
     """Measures groups of 128 of (n,) elements, floats or integers; see ``as_numbers``."""
     means = np.empty(count_rows(target.size, GROUP, 0), np.float32)
     line = scratch("line", _AT_ONCE, np.float32)
@@ -240,7 +213,7 @@ def measure_groups(target: Words, base: Words, kind: Kind, fine: int) -> Scales:
 
 
 def measure_rows(
-    target: Words, base: Words, kind: Kind, fine: int, length: int, phase: int
+    target: Words, base: Words, kind: Exponent, fine: int, length: int, phase: int
 ) -> Scales:
     """Measures rows and columns of a matrix, of which the (n,) elements are a part that begins
     ``phase`` elements into a row of ``length``; n >= length.

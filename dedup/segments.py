@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..codecs.dtypes import BY_NAME, QUANTISED
+
 # 32 MiB: a push or pull holds a handful of chunks per thread, so this keeps both sides well under
 # 1 GiB, while a frame's header stays under one part in 10^5. A multiple of every element size.
 CHUNK_BYTES = 32 * 1024 * 1024
@@ -19,52 +21,10 @@ CHUNK_BYTES = 32 * 1024 * 1024
 # Runs up to this length travel inside the manifest; a digest alone would take 32 bytes.
 MAX_LITERAL_BYTES = 64
 
-ITEM_BYTES = {
-    "BOOL": 1,
-    "U8": 1,
-    "I8": 1,
-    "F8_E4M3": 1,
-    "F8_E5M2": 1,
-    "U16": 2,
-    "I16": 2,
-    "F16": 2,
-    "BF16": 2,
-    "U32": 4,
-    "I32": 4,
-    "F32": 4,
-    "U64": 8,
-    "I64": 8,
-    "F64": 8,
-}
+ITEM_BYTES = {name: dtype.item_bytes for name, dtype in BY_NAME.items()}
 """Bytes per element of the dtypes whose layout the codecs know, by safetensors name."""
 
-GROUPS = {
-    "Q4_0": (32, 18),
-    "Q4_1": (32, 20),
-    "Q5_0": (32, 22),
-    "Q5_1": (32, 24),
-    "Q8_0": (32, 34),
-    "Q2_K": (256, 84),
-    "Q3_K": (256, 110),
-    "Q4_K": (256, 144),
-    "Q5_K": (256, 176),
-    "Q6_K": (256, 210),
-    "Q8_K": (256, 292),
-    "IQ2_XXS": (256, 66),
-    "IQ2_XS": (256, 74),
-    "IQ3_XXS": (256, 98),
-    "IQ1_S": (256, 50),
-    "IQ4_NL": (32, 18),
-    "IQ3_S": (256, 110),
-    "IQ2_S": (256, 82),
-    "IQ4_XS": (256, 136),
-    "IQ1_M": (256, 56),
-    "TQ1_0": (256, 54),
-    "TQ2_0": (256, 66),
-    "MXFP4": (32, 17),
-    "NVFP4": (64, 36),
-    "Q1_0": (128, 18),
-}
+GROUPS = {name: (kind.group_elements, kind.group_bytes) for name, kind in QUANTISED.items()}
 """Elements and bytes of one group of the quantised dtypes, by the names that ggml gives them."""
 
 

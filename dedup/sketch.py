@@ -53,8 +53,6 @@ MOST_GROWN = 1.25
 LEAST_LEFT = 0.95
 
 _PLAIN = frozenset({"U8", "BOOL", *QUANTISED})
-_FLOATS = frozenset({"F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64"})
-_SIGNED = frozenset({"I8", "I16", "I32", "I64"})
 
 _SEED = b"weightvault sketch 1"
 
@@ -168,9 +166,10 @@ def check_sketch(sketch: Sketch) -> Sketch:
 def order_words(words: NDArray[np.unsignedinteger], dtype: str) -> NDArray[np.unsignedinteger]:
     """Maps elements, as unsigned words of any width, to unsigned words of the same order."""
     top = words.dtype.type(1 << (8 * words.itemsize - 1))
-    if dtype in _FLOATS:
+    found = find_dtype(dtype)
+    if found.exponent is not None:
         return np.where(words & top, ~words, words | top)
-    return words ^ top if dtype in _SIGNED else words
+    return words ^ top if found.is_signed else words
 
 
 def count_differences(bits: bytes, others: list[bytes]) -> NDArray[np.int64]:
@@ -197,9 +196,10 @@ def _near(distances: NDArray[np.int64], by_chance: NDArray[np.float64], i: int) 
 
 def _dtype_class(dtype: str) -> int:
     """0 for floats, which share sketches across widths; each integer type has its own."""
-    if dtype in _FLOATS:
+    found = find_dtype(dtype)
+    if found.exponent is not None:
         return 0
-    return find_dtype(dtype).item_bytes.bit_length() + (4 if dtype in _SIGNED else 0)
+    return found.item_bytes.bit_length() + (4 if found.is_signed else 0)
 
 
 @cache

@@ -9,7 +9,6 @@ from weightvault.api.server import create_app, endpoints
 from weightvault.codecs.dtypes import BY_NAME, QUANTISED
 from weightvault.codecs.frame import CODEC_IDS
 from weightvault.dedup.errors import error_classes
-from weightvault.dedup.segments import GROUPS, ITEM_BYTES
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,12 +38,6 @@ def test_every_dtype_is_in_the_format_page():
     text = page("FORMAT.md")
     for name in (*BY_NAME, *QUANTISED):
         assert re.search(rf"\| *{name} *\|", text), name
-
-
-def test_rooms_agree_on_dtypes():
-    assert {name: dtype.item_bytes for name, dtype in BY_NAME.items()} == ITEM_BYTES
-    sizes = {name: dtype.group_bytes for name, dtype in QUANTISED.items()}
-    assert sizes == {name: size for name, (_, size) in GROUPS.items()}
 
 
 def test_error_codes_are_distinct():

@@ -7,39 +7,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from ...dedup.file_kinds import kind_of
 from ...dedup.hashing import git_hasher, hashes_in
 from ...dedup.local_vault import LocalVault
 from ...dedup.manifest import FileEntry, Manifest
 from ...store.hashes import HashRow
 
 LFS_BYTES = 1 << 20
-"""Files from this length on are uploaded by themselves; smaller ones travel in the commit."""
-
-# Weights, whatever their length: so a model's files are all of one kind.
-_LFS_ENDINGS = (
-    ".safetensors",
-    ".gguf",
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".onnx",
-    ".h5",
-    ".keras",
-    ".msgpack",
-    ".npy",
-    ".npz",
-    ".parquet",
-    ".arrow",
-    ".zip",
-    ".gz",
-    ".tar",
-)
+"""Files from this length on are uploaded by themselves; smaller ones travel in the commit, unless
+they are weights: so a model's files are all of one kind."""
 
 
 def is_lfs(path: str, size: int) -> bool:
     """Says whether a file is one of git-lfs, which its path and length alone decide."""
-    return size >= LFS_BYTES or (size > 0 and path.lower().endswith(_LFS_ENDINGS))
+    return size >= LFS_BYTES or (size > 0 and kind_of(path).is_binary)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..file_kinds import KINDS
 from ..segments import Segment, Tensor
 from .source import MAX_NAME_CHARACTERS, Cursor, ReadableFile, Unreadable, cover, make_tensor
 
@@ -75,7 +76,7 @@ class _Level:
 
 def recognise(name: str, _head: bytes) -> bool:
     """Says whether a file of this name may be a flax checkpoint: MessagePack has no magic."""
-    return name.endswith((".msgpack", ".flax"))
+    return name.endswith(KINDS["flax"].endings)
 
 
 def segment(file: ReadableFile, size: int) -> list[Segment]:

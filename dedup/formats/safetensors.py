@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidFile, InvalidManifest
+from ..file_kinds import KINDS
 from ..manifest import check_tensor_size
 from ..segments import Opaque, Segment, Tensor
 from .source import ReadableFile
@@ -24,7 +25,7 @@ _LENGTH_BYTES = 8
 
 def recognise(name: str, _head: bytes) -> bool:
     """Says whether a file of this name must be a safetensors file."""
-    return name.endswith(".safetensors")
+    return name.endswith(KINDS["safetensors"].endings)
 
 
 def segment(file: ReadableFile, size: int) -> list[Segment]:

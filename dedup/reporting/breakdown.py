@@ -14,7 +14,7 @@ from ...codecs.dtypes import BY_ID
 from ...codecs.frame import CODEC_IDS
 from ...store.ledger import CommitLine, Ledger
 from ...store.repo_names import namespace_of
-from ..uses import FORMATS
+from ..file_kinds import KINDS
 from .attribution import (
     Integers,
     Reach,
@@ -111,18 +111,18 @@ class Account:
 
     def _by_format(self) -> list[Row]:
         """A chunk's owners are the formats of the files that have it, by name, uploads last."""
-        names = sorted(FORMATS)
+        names = sorted(KINDS)
         uploads = np.full(self.ledger.loose.size, len(names), np.int32)
         owners, chunks = [uploads], [self.ledger.loose]
         for owner, name in enumerate(names):
-            number = FORMATS[name]
+            number = KINDS[name].number
             has = self.ledger.uses >> number & 1 if number else self.ledger.uses >> 1 == 0
             found = np.flatnonzero(np.bincount(self.ledger.chunk[has != 0]))
             chunks.append(found.astype(np.int32))
             owners.append(np.full(len(found), owner, np.int32))
         pairs = np.concatenate(owners), np.concatenate(chunks)
         reach = find_reach(*pairs, self.ledger.chunks.base, len(names) + 1)
-        logical = [self.logical_by_format.get(FORMATS[name], 0) for name in names]
+        logical = [self.logical_by_format.get(KINDS[name].number, 0) for name in names]
         shares = self._split(reach, len(names) + 1)
         rows = _rows([*names, UPLOADS], [*logical, 0], shares)
         return [row for row in rows if row.logical or row.stored]

@@ -2,9 +2,10 @@
 
 import pytest
 
+from weightvault.dedup.file_kinds import KINDS, kind_of
 from weightvault.dedup.manifest import FileEntry, Manifest
 from weightvault.dedup.segments import Literal, Opaque, Tensor
-from weightvault.dedup.uses import FORMATS, TENSOR, chunk_uses, file_row, format_of
+from weightvault.dedup.uses import TENSOR, chunk_uses, file_row
 
 A, B, C = (bytes([i]) * 32 for i in range(3))
 
@@ -25,15 +26,16 @@ A, B, C = (bytes([i]) * 32 for i in range(3))
         (".gitattributes", "other"),
         ("a.safetensors/LICENSE", "other"),
         ("vocab.", "other"),
+        ("train/part-0.parquet", "other"),
     ],
 )
 def test_formats_go_by_the_name(path: str, name: str):
-    assert format_of(path) == FORMATS[name]
+    assert kind_of(path).name == name
 
 
 def test_numbers_of_formats_stay_what_they_are():
     """Catalogues hold them."""
-    assert list(FORMATS.items()) == [
+    assert [(kind.name, kind.number) for kind in KINDS.values()] == [
         ("unknown", 0),
         ("safetensors", 1),
         ("gguf", 2),
@@ -47,6 +49,16 @@ def test_numbers_of_formats_stay_what_they_are():
         ("text", 10),
         ("other", 11),
     ]
+
+
+@pytest.mark.parametrize("path", ["w.safetensors", "w.BIN", "w.pkl", "w.onnx.data", "w.parquet"])
+def test_weights_and_tables_are_binary(path: str):
+    assert kind_of(path).is_binary
+
+
+@pytest.mark.parametrize("path", ["README.md", "config.json", "LICENSE", "bin", "x.bin/README"])
+def test_texts_and_what_is_unknown_are_not(path: str):
+    assert not kind_of(path).is_binary
 
 
 def test_what_is_kept_of_files_and_chunks():
