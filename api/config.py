@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from ..dedup.local_vault import LocalVault
     from ..dedup.vault import Vault
     from ..store.backend import Backend
-    from ..store.catalogue import Catalogue
-    from ..store.migrate import OnStep
-    from .client import HttpVault
-    from .settings import ConnectionLimits, ServerSettings
+    from ..store.catalogue.catalogue import Catalogue
+    from ..store.catalogue.tables.migrate import OnStep
+    from .client.http_vault import HttpVault
+    from .requests.settings import ConnectionLimits, ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
@@ -84,7 +84,7 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
 def open_server(url: str) -> HttpVault:
     """Opens the vault behind the server at `url`, with the token of WEIGHTVAULT_TOKEN."""
     # httpx takes 0.1 s to import, which a vault in a folder need not pay.
-    from .client import HttpVault
+    from .client.http_vault import HttpVault
 
     return HttpVault(url, token=os.environ.get("WEIGHTVAULT_TOKEN"))
 
@@ -96,8 +96,8 @@ def server_settings(
 ) -> ServerSettings:
     """Returns how a server is to behave; what is given comes before the environment. Raises
     InvalidInput for a value that is none."""
-    from .callers import ANONYMOUS_READS
-    from .settings import INGEST, ServerSettings
+    from .requests.callers import ANONYMOUS_READS
+    from .requests.settings import INGEST, ServerSettings
 
     reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
     ingest = _choose("WEIGHTVAULT_INGEST", INGEST)
@@ -126,8 +126,8 @@ def file_umask() -> int:
 def find_exposure(vault: LocalVault) -> tuple[str, str] | None:
     """Returns what of a vault others on this machine can read, and the fix, as message and hint;
     None where all of it is private."""
-    from ..store.local import LocalBackend
-    from .hub.key_file import key_path
+    from ..store.backends.local import LocalBackend
+    from .requests.key_file import key_path
 
     file, umask = vault.catalogue.file, file_umask()
     paths = [vault.scratch, *([file, key_path(file)] if file else [])]
@@ -146,7 +146,7 @@ def connection_limits(
 ) -> ConnectionLimits:
     """Returns how many connections a server may have open; what is given comes before the
     environment. Raises InvalidInput for a value that is none."""
-    from .settings import ConnectionLimits
+    from .requests.settings import ConnectionLimits
 
     usual = ConnectionLimits()
     named = proxies or os.environ.get("WEIGHTVAULT_TRUSTED_PROXIES", "").split(",")
@@ -299,9 +299,9 @@ def _make_remote_folder(url: str) -> Path:
 def _connect(
     objects: str, database: str, migrate: bool, on_step: OnStep | None
 ) -> tuple[Backend, Catalogue]:
-    from ..dedup.translate import store_errors
-    from ..store.catalogue import open_catalogue
-    from ..store.open import open_backend
+    from ..dedup.repository.error_translation import store_errors
+    from ..store.backends.open import open_backend
+    from ..store.catalogue.catalogue import open_catalogue
 
     with store_errors():
         try:
@@ -318,7 +318,7 @@ def _with_cache(backend: Backend, url: str) -> Backend:
     folder = os.environ.get("WEIGHTVAULT_CACHE")
     if not folder or not url.startswith("s3://"):
         return backend
-    from ..store.cache import CachedBackend
+    from ..store.backends.cache import CachedBackend
 
     wanted = os.environ.get("WEIGHTVAULT_CACHE_BYTES", str(_CACHE_BYTES))
     try:

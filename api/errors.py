@@ -15,13 +15,7 @@ import math
 from typing import Any
 
 from ..dedup import errors as kinds
-from ..dedup.errors import (
-    AccessRefused,
-    InvalidInput,
-    Unreachable,
-    VaultError,
-    error_classes,
-)
+from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError, error_classes
 
 
 class TooLarge(InvalidInput):

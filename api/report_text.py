@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from ..dedup.reporting.model import Breakdown, Comparison, Report, Row
-from ..dedup.reporting.prices import (
+from ..dedup.model.report import Breakdown, Comparison, Report, Row
+from ..dedup.reports.prices import (
     Bill,
     StorageClass,
     bill_for,
@@ -17,8 +17,8 @@ from ..dedup.reporting.prices import (
     price_per_gib,
     usage_of,
 )
-from ..store.limits import Limits
-from .console import format_bytes, format_count, format_money, format_percent, format_table
+from ..store.catalogue.access.limits import Limits
+from .formatting import format_bytes, format_count, format_money, format_percent, format_table
 from .terminal import show
 
 # Longer tables than this are for files.

@@ -19,7 +19,7 @@ from .dtypes import BY_ID as DTYPES
 from .dtypes import find_dtype
 from .errors import CorruptFrame, UnsupportedFrame
 from .registry import BY_ID, CODECS
-from .rows import Rows, pack_rows, packed_bytes, parse_rows
+from .row_map import Rows, pack_rows, packed_bytes, parse_rows
 
 Buffer = bytes | bytearray | memoryview
 

@@ -17,9 +17,9 @@ from .buffers import Bytes, new_memory, view_bytes, view_room
 from .dtypes import find_dtype
 from .errors import CorruptFrame, WrongBase
 from .frame import FrameHeader, frame_room, parse_header
-from .pool import join_parts, resolve_threads
 from .registry import CODECS, CODERS, SHORTEST, Frame, Job, load_coder
-from .rows import Rows, base_extent, check_rows
+from .row_map import Rows, base_extent, check_rows
+from .threads import join_parts, resolve_threads
 
 __all__ = [
     "CODECS",

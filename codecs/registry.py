@@ -18,7 +18,7 @@ from typing import Any
 
 from .buffers import Bytes
 from .dtypes import Dtype
-from .rows import Rows
+from .row_map import Rows
 
 Frame = bytes | memoryview
 """A whole frame: bytes of its own, or a view of memory that the caller keeps."""

@@ -1,6 +1,6 @@
 """Codes tensors block by block, against their base where there is one (FORMAT.md, "Frames")."""
 
-from .blocked import decode_blocked, encode_blocked
+from .blocks.parallel import decode_blocked, encode_blocked
 from .buffers import Bytes
 from .frame import FrameHeader
 from .registry import Frame, Job
@@ -15,7 +15,7 @@ def encode(job: Job) -> list[Frame]:
     combined = job.codec == "bitx" and not job.rows
     found = None
     if job.base is not None and not combined:
-        from .deltas import encode_delta
+        from .delta.deltas import encode_delta
 
         found = encode_delta(job, job.base)
     if found is None:
@@ -32,6 +32,6 @@ def decode(
     if base is None:
         decode_blocked(header, frame, start, threads, out)
         return
-    from .deltas import decode_delta
+    from .delta.deltas import decode_delta
 
     decode_delta(header, frame, start, base, threads, out)

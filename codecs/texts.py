@@ -15,8 +15,8 @@ import zstandard
 from . import frame as frames
 from .buffers import Bytes
 from .errors import CorruptFrame, UnsupportedFrame
+from .rans.streams import HEAD, ZSTD, compress_zstd
 from .registry import Frame, Job
-from .streams import HEAD, ZSTD, compress_zstd
 
 DICTIONARY_MOST_BYTES = 32 * 1024
 """What is longer than a dictionary holds more of its own kind than that does: the 39 KB of one

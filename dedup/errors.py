@@ -133,7 +133,7 @@ class StorageFull(VaultError):
 
 
 class QuotaExceeded(StorageFull):
-    """A namespace would have more than it may (store/quotas.py)."""
+    """A namespace would have more than it may (store/catalogue/access/quotas.py)."""
 
     code = "quota_exceeded"
 

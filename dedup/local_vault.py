@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..store.catalogue.visibility import EVERYTHING, Scope
 from ..store.errors import StoreError
-from ..store.visibility import EVERYTHING, Scope
-from .check import check_vault
-from .families import find_families
-from .local import Repository
-from .optimise import count_leading, optimise_step, recentre_step
+from .maintenance.optimise import count_leading, optimise_step, recentre_step
+from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
-from .reading import make_commit
-from .reporting import growth
-from .reporting.compare import compare_methods
-from .reporting.model import BY_REPO, Comparison, Prediction, Query, Report
-from .reporting.removal import predict_removal
-from .reporting.report import cost_of_repo, report_vault
-from .translate import store_errors
+from .reports import growth
+from .reports.compare import compare_methods
+from .reports.families import find_families
+from .reports.removal_prediction import predict_removal
+from .reports.report import cost_of_repo, report_vault
+from .repository.error_translation import store_errors
+from .repository.reader import make_commit
+from .repository.repository import Repository
 from .vault import CheckResult, Family, FileInfo, OptimiseStep, RepoInfo
+from .verification.check import check_vault
 
 
 class LocalVault(Repository):

@@ -1,8 +1,8 @@
 """What a vault does, whoever does it: the interface that push, pull and the command line speak.
 
 Two classes implement it: `dedup.local_vault.LocalVault` over an object store and a catalogue, and
-`api.client.HttpVault` over a server that holds a LocalVault. Every method raises only the kinds
-of dedup.errors.
+`api.client.http_vault.HttpVault` over a server that holds a LocalVault. Every method raises only
+the kinds of dedup.errors.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from .manifest import Manifest
+from .model.files.manifest import Manifest
+from .model.report import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 from .progress import Progress
-from .reporting.model import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 
 if TYPE_CHECKING:
     # Numpy takes 0.1 s to import, which asking for a list need not pay.
-    from .sketch import Sketch
+    from .model.sketch import Sketch
 
 
 @dataclass(frozen=True, slots=True)

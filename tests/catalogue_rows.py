@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import Table, select
 
-from weightvault.store.catalogue import Catalogue
-from weightvault.store.schema import metadata
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.tables.schema import metadata
 
 # What is of one catalogue and not of the store: facts about itself, what a scrub did, and when a
 # family was last planned. What waits to be coded is a list of work: a rebuild has every raw chunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blake3 import blake3
 
-from weightvault.store.pack import PackEntry
+from weightvault.store.packs import PackEntry
 
 
 def digest(*parts: object) -> bytes:

@@ -9,8 +9,8 @@ from sqlalchemy import event
 from vaults import Wrapper
 
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.local import LocalBackend
+from weightvault.store.backends.local import LocalBackend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 class Crash(BaseException):

@@ -8,9 +8,9 @@ from pack_samples import read_all
 
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.repair import Repaired, Repairer
-from weightvault.dedup.scrub import Scrubber
-from weightvault.store.pack import PackEntry
+from weightvault.dedup.maintenance.repair import Repaired, Repairer
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.packs import PackEntry
 
 
 def scrub(vault: LocalVault, **options) -> list[str]:

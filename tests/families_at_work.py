@@ -7,7 +7,7 @@ from pathlib import Path
 from models import read_folder
 
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
+from weightvault.dedup.transfer.pull import pull
 
 
 def optimise_all(vault: LocalVault) -> tuple[int, int]:

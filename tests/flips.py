@@ -13,19 +13,19 @@ from vaults import open_local
 from xet_samples import pack_xorb
 
 from weightvault.codecs.frame import parse_header
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.packscan import scan_pack
-from weightvault.dedup.push import push
-from weightvault.dedup.repair import Repairer
-from weightvault.dedup.scrub import Scrubber, judge_object
-from weightvault.dedup.xet.uploads import XetUploads
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
-from weightvault.store.pack import read_index
-from weightvault.store.scrubbing import frames_in, packs_by_age
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.repair import Repairer
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.dedup.transfer.xet_uploads import XetUploads
+from weightvault.dedup.verification.pack_verify import scan_pack
+from weightvault.dedup.verification.scrub import Scrubber, judge_object
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.damage import frames_in, packs_by_age
+from weightvault.store.packs import read_index
 
 SEEDS = {"org/base": 1, "org/alone": 9}
 TUNES = ("org/tuned", "org/again")

@@ -15,10 +15,10 @@ from live_server import serving
 from models import make_weights, write_model
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from typing import Any
 
 from blake3 import blake3
 
-from weightvault.api.wire import COMMIT_HEADER, VERSION_HEADER
+from weightvault.api.protocol.wire import COMMIT_HEADER, VERSION_HEADER
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest, pack_manifest
+from weightvault.dedup.model.files.manifest import Manifest, pack_manifest
 from weightvault.dedup.vault import Commit
 
 Answer = tuple[int, dict[str, str], Iterator[bytes]]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from weightvault.api.tokens import create_token
+from weightvault.api.requests.tokens import create_token
 from weightvault.dedup.local_vault import LocalVault
 
 ROOT = Path(__file__).parents[1]

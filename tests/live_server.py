@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from weightvault.api.serving import listen, make_config
+from weightvault.api.server.serving import listen, make_config
 
 _START_SECONDS = 30.0
 

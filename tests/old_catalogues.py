@@ -9,7 +9,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
 
-from weightvault.store import migrate
+from weightvault.store.catalogue.tables import migrate
 
 SCRIPTS = Path(migrate.__file__).parent / "migrations"
 VERSIONS = [s.revision for s in ScriptDirectory(str(SCRIPTS)).walk_revisions()][::-1]

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from weightvault.store.pack import PackEntry, PackWriter, read_index
+from weightvault.store.packs import PackEntry, PackWriter, read_index
 
 
 def reader(pack: bytes, calls: list[tuple[int, int]] | None = None) -> Callable[[int, int], bytes]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from weightvault.store.backend import Backend
-from weightvault.store.cache import CachedBackend
-from weightvault.store.local import LocalBackend
-from weightvault.store.memory import MemoryBackend
-from weightvault.store.s3 import S3Backend
+from weightvault.store.backends.cache import CachedBackend
+from weightvault.store.backends.local import LocalBackend
+from weightvault.store.backends.memory import MemoryBackend
+from weightvault.store.backends.s3 import S3Backend
 
 KIB = 1 << 10
 # Small enough that the tests' larger objects go up in several parts.

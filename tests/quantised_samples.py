@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from weightvault.codecs.dtypes import QUANTISED
-from weightvault.codecs.groups import find_layout, list_places
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.codecs.quantised import scatter_kernel
+from weightvault.codecs.quantised.fields import scatter_kernel
+from weightvault.codecs.quantised.groups import find_layout, list_places
 
 GOLDEN = Path(__file__).parent / "codecs" / "golden_fields"
 NAMES = ("Q2_K", "Q3_K", "Q4_K", "Q5_0", "Q6_K", "Q8_0", "IQ2_XXS", "IQ4_XS")

@@ -6,8 +6,8 @@ import io
 import tracemalloc
 
 from weightvault.dedup.formats.registry import segment_file
-from weightvault.dedup.manifest import check_tensor_size
-from weightvault.dedup.segments import Literal, Segment, Tensor
+from weightvault.dedup.model.files.outlines import check_tensor_size
+from weightvault.dedup.model.files.segments import Literal, Segment, Tensor
 
 
 def take_apart(name: str, data: bytes) -> list[Segment]:

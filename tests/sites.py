@@ -11,8 +11,8 @@ from pathlib import Path
 from models import make_weights, safetensors_bytes, tune, write_model
 
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.store.rows import CommitRow, FileRow
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
 
 MANY = 70
 SHAPES = {f"model.layers.{i}.weight": (128, 96) for i in range(4)}

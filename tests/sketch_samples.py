@@ -6,9 +6,9 @@ from random import Random
 
 from chunk_samples import digest
 
-from weightvault.store.catalogue import Catalogue
-from weightvault.store.pack import PackEntry
-from weightvault.store.rows import CommitRow, FileRow, SketchRow
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow, SketchRow
+from weightvault.store.packs import PackEntry
 
 BF16 = 12
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from vaults import Wrapper, open_local
 
-from weightvault.api.serving import listen, run
+from weightvault.api.server.serving import listen, run
 from weightvault.store.backend import Backend, BytesLike
 
 _SLOW = ("packs/", "xorbs/", "uploads/")

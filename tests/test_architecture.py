@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from import_graph import find_circles, find_upward, read_graph
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("store", "codecs", "dedup", "api")
@@ -38,6 +39,32 @@ def imported_rooms(path: Path) -> set[str]:
     return rooms - {"__version__"}
 
 
+def package_folders() -> list[str]:
+    return sorted({str(path.parent.relative_to(ROOT)) for room in ROOMS for path in modules(room)})
+
+
+def test_nothing_imports_in_a_circle_or_upwards():
+    graph = read_graph()
+    assert find_circles(graph) == []
+    assert find_upward(graph) == []
+
+
+def test_folders_can_be_taken_in_at_a_glance():
+    for folder in package_folders():
+        files = list((ROOT / folder).glob("*.py"))
+        # Migrations only ever become more.
+        assert len(files) <= 16 or folder.endswith("versions"), folder
+    entries = [e for e in (ROOT / "dedup").iterdir() if e.name != "__pycache__"]
+    assert len(entries) <= 16
+
+
+@pytest.mark.parametrize("folder", package_folders())
+def test_packages_say_what_lives_there(folder: str):
+    text = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""
+    if not folder.endswith("versions"):
+        assert "Imports" in text, f"{folder}: says not what it may import"
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_import_only_what_lies_below(room: str):
     for path in modules(room):
@@ -54,7 +81,7 @@ def test_only_api_reads_arguments_and_environment(room: str):
         assert "sys.argv" not in text, path
 
 
-@pytest.mark.parametrize("folder", [".", *ROOMS])
+@pytest.mark.parametrize("folder", [".", *package_folders()])
 def test_package_files_are_inert(folder: str):
     tree = ast.parse((ROOT / folder / "__init__.py").read_text())
     for node in tree.body:

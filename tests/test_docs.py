@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vaults import open_local
 
-from weightvault.api.server import create_app, endpoints
+from weightvault.api.server.app import create_app, endpoints
 from weightvault.codecs.dtypes import BY_NAME, QUANTISED
 from weightvault.codecs.frame import CODEC_IDS
 from weightvault.dedup.errors import error_classes

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from models import make_weights, read_folder, write_model
 
-from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
+from weightvault.dedup.maintenance.gc import Collected, Collector
+from weightvault.dedup.transfer.pull import pull
 
 GRACE = 1000.0
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.store.backend import Backend, BytesLike, ObjectInfo
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def open_local(root: Path, wrap: Callable[[Backend], Backend] = lambda b: b) -> LocalVault:

@@ -13,13 +13,7 @@ from pathlib import Path
 import lz4.frame
 import numpy as np
 
-from weightvault.dedup.xet.hashes import (
-    TreeHasher,
-    hash_chunk,
-    hash_range,
-    hash_xorb,
-    swap_groups,
-)
+from weightvault.dedup.xet.hashes import TreeHasher, hash_chunk, hash_range, hash_xorb, swap_groups
 
 GOLDEN = Path(__file__).parent / "dedup" / "xet_golden"
 TAG = bytes.fromhex("48465265706f4d6574614461746100556967456a7b815783a5bdd95ccdd14aa9")

@@ -12,11 +12,11 @@ from upkeep import Clock, gc
 from vaults import open_local
 from xet_samples import PLAIN, pack_file, pack_shard, pack_xorb
 
-from weightvault.dedup.incoming import IncomingFiles, LooseFile
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.transfer.uploads import IncomingFiles, LooseFile
+from weightvault.dedup.transfer.xet_uploads import XetUploads
 from weightvault.dedup.xet.shard import Shard
-from weightvault.dedup.xet.uploads import XetUploads
 
 Segments = Sequence[tuple[bytes, Sequence[bytes], int]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs
 
-from ...dedup.strict_json import MAX_VALUES, InvalidJson, parse_json_object
+from ...dedup.model.strict_json import MAX_VALUES, InvalidJson, parse_json_object
 from .errors import HubError
 
 _MOST_FIELDS = 10_000

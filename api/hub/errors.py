@@ -12,8 +12,7 @@ from starlette.responses import Response
 
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
-from ...dedup.history import StaleParent
-from ..callers import BASIC_ALLOWED
+from ...dedup.transfer.refs import StaleParent
 from ..errors import (
     Busy,
     Overloaded,
@@ -24,7 +23,8 @@ from ..errors import (
     http_status,
     retry_seconds,
 )
-from ..public_errors import tell_error
+from ..requests.callers import BASIC_ALLOWED
+from ..requests.public_errors import tell_error
 
 _log = logging.getLogger("weightvault.api")
 

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ...dedup.file_kinds import kind_of
-from ...dedup.hashing import git_hasher, hashes_in
 from ...dedup.local_vault import LocalVault
-from ...dedup.manifest import FileEntry, Manifest
-from ...store.hashes import HashRow
+from ...dedup.model.file_kinds import kind_of
+from ...dedup.model.files.entries import FileEntry
+from ...dedup.model.files.manifest import Manifest
+from ...dedup.repository.file_hashes import git_hasher, hashes_in
+from ...store.catalogue.files.hashes import HashRow
 
 LFS_BYTES = 1 << 20
 """Files from this length on are uploaded by themselves; smaller ones travel in the commit, unless

@@ -17,19 +17,19 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...dedup.collect import UPLOADS
 from ...dedup.errors import EntryNotFound, QuotaExceeded
-from ...dedup.incoming import StagedFile
-from ...dedup.translate import store_errors
+from ...dedup.maintenance.gc import UPLOADS
+from ...dedup.repository.error_translation import store_errors
+from ...dedup.transfer.uploads import StagedFile
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
 from ...store.repo_names import namespace_of
-from ..access import require_write
-from ..callers import quotas_of
-from ..content import ranged
-from ..headers import file_headers
-from ..slots import run_checked
-from ..uploads import received_bytes, received_file
+from ..requests.access import require_write
+from ..requests.callers import quotas_of
+from ..requests.slots import run_checked
+from ..requests.uploads import received_bytes, received_file
+from ..sending.headers import file_headers
+from ..v1.content import ranged
 from .bodies import parse_object
 from .errors import HubError
 from .lfs_grants import SECONDS, granted, sign_download, sign_upload

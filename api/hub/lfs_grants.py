@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from fastapi import Request
 
-from ..access import require_read, require_read_as, require_write_as, right
-from ..callers import Caller, caller_of, note_caller
+from ..requests.access import require_read, require_read_as, require_write_as, right
+from ..requests.callers import Caller, caller_of, note_caller
 from .errors import HubError
 from .signing import InvalidSignature
 from .state import hub_of

@@ -12,17 +12,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...dedup.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ...dedup.errors import EntryNotFound
-from ...dedup.history import History
 from ...dedup.local_vault import LocalVault
-from ...dedup.names import RepoName, is_commit_id
+from ...dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
+from ...dedup.model.names import RepoName, is_commit_id
+from ...dedup.transfer.refs import History
 from ...dedup.vault import Commit, RepoSummary, Snapshot
-from ..access import repos_seen
-from ..content import ranged
-from ..headers import file_headers
-from ..origins import takes_forms
-from ..uploads import received_bytes
+from ..requests.access import repos_seen
+from ..requests.origins import takes_forms
+from ..requests.uploads import received_bytes
+from ..sending.headers import file_headers
+from ..v1.content import ranged
 from .bodies import parse_form, parse_object
 from .errors import COMMIT_HEADER, HubError
 from .files import HubFile, hub_file, hub_files, list_tree

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..access import (
+from ..requests.access import (
     has_token,
     may_read_repo,
     may_write_repo,
@@ -10,9 +10,10 @@ from ..access import (
     pushes,
     sees_own,
 )
-from . import lfs, reads, users, writes, xet
+from . import lfs, reads, users, writes
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
 from .routing import HubRoute
+from .xet import addresses
 
 _REPO = "/api/{kind}/{repo}"
 _LFS = "/{git}/info/lfs"
@@ -58,7 +59,7 @@ def hub_routes() -> list[HubRoute]:
         ("GET HEAD", "/{page}/resolve/{rev}/{path*}", reads.get_file, may_read_repo),
         ("GET HEAD", "/{page}/raw/{rev}/{path*}", reads.get_file, may_read_repo),
     )
-    others = [HubRoute(*row) for row in (*table, *xet.ROUTES)]
+    others = [HubRoute(*row) for row in (*table, *addresses.ROUTES)]
     return [*(HubRoute(*row, basic=True) for row in git_lfs), *others]
 
 

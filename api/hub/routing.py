@@ -16,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from ...dedup.errors import VaultError
 from ...store.repo_names import KINDS
-from ..access import Right
-from ..callers import BASIC_ALLOWED
+from ..requests.access import Right
+from ..requests.callers import BASIC_ALLOWED
 from .errors import HubError, error_response
 
 Endpoint = Callable[[Request], Any]

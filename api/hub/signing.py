@@ -17,11 +17,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-from ...dedup.translate import store_errors
-from ...store.catalogue import Catalogue
+from ...dedup.repository.error_translation import store_errors
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.damage import default_setting, get_setting, set_setting
 from ...store.private import PRIVATE_UMASK
-from ...store.scrubbing import default_setting, get_setting, set_setting
-from .key_file import KEY_BYTES, key_path, load_key
+from ..requests.key_file import KEY_BYTES, key_path, load_key
 
 _SETTING = "signing_key"
 # Claims are a few names; nothing longer is decoded.

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 
 from starlette.requests import Request
 
-from ...dedup.chunks import Buffer
-from ...dedup.history import DEFAULT_BRANCH, History
-from ...dedup.incoming import IncomingFiles
 from ...dedup.local_vault import LocalVault
-from ...dedup.manifest import FileEntry
-from ...dedup.translate import store_errors
+from ...dedup.model.files.entries import FileEntry
+from ...dedup.reading.chunk_reader import Buffer
+from ...dedup.repository.error_translation import store_errors
+from ...dedup.transfer.refs import DEFAULT_BRANCH, History
+from ...dedup.transfer.uploads import IncomingFiles
 from ...dedup.vault import Snapshot
-from ...store.scrubbing import default_setting
-from ..settings import ServerSettings
+from ...store.catalogue.damage import default_setting
+from ..requests.settings import ServerSettings
 from .signing import Signer, open_signer
 
 _HEADS = "refs/heads/"

@@ -8,9 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...dedup.cards import InvalidCard, parse_front_matter, split_card
-from ..callers import caller_of
-from ..uploads import received_bytes
+from ...dedup.model.cards import InvalidCard, parse_front_matter, split_card
+from ..requests.callers import caller_of
+from ..requests.uploads import received_bytes
 from .bodies import parse_object
 from .errors import HubError
 

@@ -15,7 +15,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...dedup.errors import Conflict, InvalidInput
-from ...dedup.history import (
+from ...dedup.maintenance.rename_repo import rename_repo
+from ...dedup.model.names import check_path, check_repo
+from ...dedup.model.paths import check_new_paths
+from ...dedup.model.strict_json import parse_json_object
+from ...dedup.transfer.refs import (
     DEFAULT_BRANCH,
     AddFile,
     Change,
@@ -23,16 +27,12 @@ from ...dedup.history import (
     DeleteFolder,
     Message,
 )
-from ...dedup.incoming import StagedFile
-from ...dedup.names import check_path, check_repo
-from ...dedup.paths import check_new_paths
-from ...dedup.rename import rename_repo
-from ...dedup.strict_json import parse_json_object
-from ..access import repos_seen, require_create, require_write
-from ..audit import note_repo
-from ..callers import caller_of
-from ..slots import run_checked
-from ..uploads import received_bytes, received_file
+from ...dedup.transfer.uploads import StagedFile
+from ..requests.access import repos_seen, require_create, require_write
+from ..requests.audit import note_repo
+from ..requests.callers import caller_of
+from ..requests.slots import run_checked
+from ..requests.uploads import received_bytes, received_file
 from .bodies import parse_object
 from .errors import HubError
 from .files import hub_files, is_lfs

@@ -22,7 +22,7 @@ from linkify_it import LinkifyIt
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from ...dedup.cards import read_front_matter, split_card
+from ...dedup.model.cards import read_front_matter, split_card
 from .addresses import repo_url
 
 MAX_CARD_BYTES = 512 * 1024

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ...dedup.errors import InvalidInput
-from ..console import format_bytes
+from ..formatting import format_bytes
 from .figures import Figure, draw_all, draw_waterfall
 from .rendering import templates
 
 if TYPE_CHECKING:
-    from ...dedup.reporting.model import Report
+    from ...dedup.model.report import Report
     from ..report_text import Priced
 
 _STATIC = Path(__file__).parent / "static"

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...dedup.reporting.model import Query
-from ..console import format_bytes, format_percent
+from ...dedup.model.report import Query
+from ..formatting import format_bytes, format_percent
 
 if TYPE_CHECKING:
-    from ...dedup.reporting.model import Breakdown, Report, Row
+    from ...dedup.model.report import Breakdown, Report, Row
 
 _TOP = 12
 

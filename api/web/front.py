@@ -8,15 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from ...dedup.errors import InvalidInput, VaultError
-from ...dedup.reporting.prices import StorageClass, load_prices
-from ...dedup.translate import store_errors
-from ...store.browse import Order, count_repos, list_page
+from ...dedup.reports.prices import StorageClass, load_prices
+from ...dedup.repository.error_translation import store_errors
+from ...store.catalogue.reports.pages import Order, count_repos, list_page
 from .. import config
-from ..access import needs, reads_everything, sees_own
-from ..callers import caller_of
 from ..report_text import price_report
-from ..reports import quotas_seen
-from ..routes import VaultParam
+from ..requests.access import needs, reads_everything, sees_own
+from ..requests.callers import caller_of
+from ..v1.reports import quotas_seen
+from ..v1.routes import VaultParam
 from .figures import draw_all
 from .paging import PageRoute
 from .recent import recent_report

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from ...dedup.translate import store_errors
+from ...dedup.repository.error_translation import store_errors
 from .figures import DASHBOARD
 
 if TYPE_CHECKING:
     from ...dedup.local_vault import LocalVault
-    from ...dedup.reporting.model import Report
+    from ...dedup.model.report import Report
 
 _SECONDS = 60
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from ..access import needs, public_endpoint
+from ..requests.access import needs, public_endpoint
 from .paging import PageRoute
 from .rendering import render
 

@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from ... import __version__
 from ...dedup.errors import VaultError
-from ...dedup.names import RepoName
-from ..console import format_bytes, format_count, format_money, format_percent
+from ...dedup.model.names import RepoName
 from ..errors import http_status
-from ..public_errors import tell_error
+from ..formatting import format_bytes, format_count, format_money, format_percent
+from ..requests.public_errors import tell_error
 from .addresses import page_url, repo_url, sign_in_url, static_url
 
 # Scripts and styles are files of ours, images those that cards may show; nothing else is loaded,

@@ -9,30 +9,30 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 
-from ...dedup.browse import (
+from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
+from ...dedup.local_vault import LocalVault
+from ...dedup.model.cards import CARD
+from ...dedup.model.files.entries import FileEntry
+from ...dedup.model.names import RepoName, check_repo, is_commit_id
+from ...dedup.reports.lineage import find_lineage
+from ...dedup.reports.revision_details import (
     describe_tensors,
     list_folder,
     list_tensors,
     split_bytes,
     sum_revision,
 )
-from ...dedup.cards import CARD
-from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
-from ...dedup.lineage import find_lineage
-from ...dedup.local_vault import LocalVault
-from ...dedup.manifest import FileEntry
-from ...dedup.names import RepoName, check_repo, is_commit_id
-from ...dedup.translate import store_errors
+from ...dedup.repository.error_translation import store_errors
 from ...dedup.vault import Snapshot
-from ...store.browse import list_history
-from ...store.refs import list_tags
-from ...store.rows import CommitRow
-from ..access import may_read_repo, needs
-from ..callers import caller_of
-from ..headers import file_headers
-from ..repo_routes import RepoRoutes
-from ..routes import RepoParam, VaultParam
-from ..streams import BytesStream
+from ...store.catalogue.refs import list_tags
+from ...store.catalogue.reports.pages import list_history
+from ...store.catalogue.tables.rows import CommitRow
+from ..requests.access import may_read_repo, needs
+from ..requests.callers import caller_of
+from ..requests.repo_routes import RepoRoutes
+from ..sending.headers import file_headers
+from ..sending.streams import BytesStream
+from ..v1.routes import RepoParam, VaultParam
 from .addresses import split_address
 from .card import IMAGE_TYPES, MAX_CARD_BYTES, Card, render_card
 from .paging import PageRoute, cut_page

@@ -13,12 +13,12 @@ import time
 
 from fastapi import Request
 
-from ...dedup.translate import store_errors
-from ...store.sessions import end_session, is_ended
-from ...store.tokens import TokenRow, find_token_by_id
-from ..callers import note_caller
+from ...dedup.repository.error_translation import store_errors
+from ...store.catalogue.access.sessions import end_session, is_ended
+from ...store.catalogue.tokens import TokenRow, find_token_by_id
 from ..hub.signing import InvalidSignature
 from ..hub.state import hub_of
+from ..requests.callers import note_caller
 
 COOKIE = "weightvault-session"
 SESSION_SECONDS = 12 * 3600

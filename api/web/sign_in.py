@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from ..access import needs, public_endpoint, sees_own
-from ..origins import takes_forms
-from ..tokens import recognise
-from ..uploads import received_bytes
+from ..requests.access import needs, public_endpoint, sees_own
+from ..requests.origins import takes_forms
+from ..requests.tokens import recognise
+from ..requests.uploads import received_bytes
 from .addresses import SIGN_IN
 from .paging import PageRoute
 from .rendering import render

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
-from ..access import declare_public
+from ..requests.access import declare_public
 from . import front, reference, repo, sign_in
 
 STATIC = Path(__file__).parent / "static"

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from blake3 import blake3
 from fastapi import FastAPI
 
-from ...api.access import routes_of
+from ...api.requests.access import routes_of
 from .bombs import FILE_BOMBS, JSON_BOMBS, MIB, make_card, manifest_bomb, mutate
 from .target import Target, sketches_body
 

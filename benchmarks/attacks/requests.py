@@ -23,7 +23,7 @@ from pathlib import Path
 import httpx
 
 from ...api.config import open_local_vault
-from ...api.server import create_app
+from ...api.server.app import create_app
 from ..support.machine import RESULTS, save_rows
 from .bombs import FILE_BOMBS, MIB, make_card
 from .grammar import Attack, Grammar, Route, list_routes

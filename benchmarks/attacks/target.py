@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from ...api.config import open_local_vault
-from ...api.tokens import create_token
-from ...dedup.history import History
-from ...dedup.incoming import IncomingFiles
+from ...api.requests.tokens import create_token
 from ...dedup.local_vault import LocalVault
-from ...dedup.push import push
+from ...dedup.transfer.push import push
+from ...dedup.transfer.refs import History
+from ...dedup.transfer.uploads import IncomingFiles
 from ..support.servers import running_server
 from ..support.tiny_models import write_tiny_model
 

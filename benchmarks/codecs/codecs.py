@@ -37,8 +37,9 @@ from typing import Any
 
 import numpy as np
 
-from ...codecs import paths
-from ...codecs.pipeline import LEVELS, decode_tensor, encode_into, encode_tensor, frame_room
+from ...codecs.frame import frame_room
+from ...codecs.pipeline import LEVELS, decode_tensor, encode_into, encode_tensor
+from ...codecs.simd import paths
 from ..support.machine import RESULTS, save_rows
 from ..support.weights import read_f32, round_to_bf16
 from .codec_peers import PEERS, Contestant

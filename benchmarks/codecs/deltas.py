@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from ...codecs import paths
 from ...codecs.pipeline import LEVELS, decode_tensor, encode_tensor
+from ...codecs.simd import paths
 from ..support.machine import RESULTS, save_rows
 from .codecs import as_bytes, seconds
 from .delta_pairs import Pair, patch_entropy, read_pairs

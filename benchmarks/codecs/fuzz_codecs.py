@@ -19,7 +19,10 @@ import atheris  # pyright: ignore[reportMissingModuleSource]
 os.environ["NUMBA_DISABLE_JIT"] = "1"
 
 with atheris.instrument_imports(include=["weightvault.codecs"]):  # pyright: ignore[reportAttributeAccessIssue]
-    from weightvault.codecs import blocks, delta_blocks, frame, paths, pipeline
+    from weightvault.codecs import frame, pipeline
+    from weightvault.codecs.blocks import blocks
+    from weightvault.codecs.delta import blocks as delta_blocks
+    from weightvault.codecs.simd import paths
 
 import numpy as np
 import xxhash

@@ -11,7 +11,7 @@ with the best plan, found by encoding every member against every other one. With
 corpus's models are pushed too, without any --base and with the right ones, its Llama in other
 layouts than its base, and the predictions of sketches are compared with real frames. --lookups
 times the search for one tensor at 10^4 to 10^6 sketches. --fit prints the factors of
-dedup/predict.py.
+dedup/similarity/size_prediction.py.
 Result: CSV files in benchmarks/results.
 """
 
@@ -27,10 +27,10 @@ import numpy as np
 
 from ...codecs.pipeline import encode_tensor
 from ...dedup.local_vault import LocalVault
-from ...dedup.plan import choose_centres
-from ...dedup.push import push
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.similarity.family_plan import choose_centres
+from ...dedup.transfer.push import push
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.machine import RESULTS, save_rows
 from ..support.weights import find_minilm, read_f32, round_to_bf16, write_bf16
 from .family_data import Labelled, make_families, make_strangers

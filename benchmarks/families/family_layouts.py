@@ -11,9 +11,9 @@ import numpy as np
 from blake3 import blake3
 
 from ...dedup.local_vault import LocalVault
-from ...dedup.push import push
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.transfer.push import push
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.weights import write_bf16
 from .family_predictions import read_tensors
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, create_engine, insert, text
 
-from ...store.bands import band_values
-from ...store.catalogue import Catalogue, open_catalogue
-from ...store.rows import SketchRow
-from ...store.schema import chunks, packs, sketches
-from ...store.sketches import find_near
+from ...store.catalogue.catalogue import Catalogue, open_catalogue
+from ...store.catalogue.sketches.bands import band_values
+from ...store.catalogue.sketches.sketches import find_near
+from ...store.catalogue.tables.rows import SketchRow
+from ...store.catalogue.tables.schema import chunks, packs, sketches
 
 _KIND, _DTYPE, _RAW_BYTES = 12, 12, 2_097_152
 _BATCH = 5_000

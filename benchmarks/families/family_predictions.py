@@ -13,12 +13,12 @@ import numpy as np
 from ...codecs.pipeline import encode_tensor
 from ...dedup.formats.registry import segment_file
 from ...dedup.local_vault import LocalVault
-from ...dedup.predict import delta_features, predict_alone, predict_deltas
-from ...dedup.push import push
-from ...dedup.segments import Tensor
-from ...dedup.sketch import MIN_BYTES, Sketch, count_differences, make_sketch
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.model.files.segments import Tensor
+from ...dedup.model.sketch import MIN_BYTES, Sketch, count_differences, make_sketch
+from ...dedup.similarity.size_prediction import delta_features, predict_alone, predict_deltas
+from ...dedup.transfer.push import push
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..serving.corpus import MODELS
 
 _LLAMA = (("base", None), ("tuned", "base"))
@@ -100,7 +100,8 @@ def read_tensors(model: Path) -> dict[str, tuple[Tensor, bytes]]:
 
 
 def print_fit(corpus: Path) -> None:
-    """Prints the factors of dedup/predict.py that fit the corpus best, by bytes of an element."""
+    """Prints the factors of dedup/similarity/size_prediction.py that fit the corpus best, by bytes
+    of an element."""
     pairs = list(encode_pairs(corpus))
     for width, least, most in (
         (2, 16384, 1 << 60),

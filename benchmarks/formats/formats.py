@@ -28,12 +28,12 @@ import zstandard
 from blake3 import blake3
 
 from ...codecs.pipeline import encode_tensor
-from ...dedup.chunking import cut_opaque
+from ...dedup.formats.cutting.content_chunks import cut_opaque
 from ...dedup.formats.registry import segment_file
 from ...dedup.local_vault import LocalVault
-from ...dedup.pull import pull
-from ...dedup.push import push
-from ...dedup.segments import CHUNK_BYTES, Literal, Tensor
+from ...dedup.model.files.segments import CHUNK_BYTES, Literal, Tensor
+from ...dedup.transfer.pull import pull
+from ...dedup.transfer.push import push
 from ..demo import compare
 from ..support.machine import RESULTS, save_rows
 from ..support.model_files import WRITERS, Arrays, npy_bytes, safetensors_of

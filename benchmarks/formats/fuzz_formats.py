@@ -26,24 +26,23 @@ from pathlib import Path
 import atheris  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 
 with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: ignore[reportAttributeAccessIssue]
-    from weightvault.dedup.chunking import cut_opaque
     from weightvault.dedup.errors import InvalidFile
     from weightvault.dedup.formats import (
         companions,
         gguf,
-        hdf5,
         msgpack,
         npy,
         onnx,
-        pickles,
         registry,
         safetensors,
         tf_bundle,
-        torch_legacy,
     )
-    from weightvault.dedup.formats.source import ReadableFile, Unreadable, Work
-    from weightvault.dedup.manifest import check_tensor_size
-    from weightvault.dedup.segments import Literal, Segment, Tensor
+    from weightvault.dedup.formats.cutting.content_chunks import cut_opaque
+    from weightvault.dedup.formats.cutting.reader import ReadableFile, Unreadable, Work
+    from weightvault.dedup.formats.hdf5 import hdf5
+    from weightvault.dedup.formats.torch import pickles, torch_legacy
+    from weightvault.dedup.model.files.outlines import check_tensor_size
+    from weightvault.dedup.model.files.segments import Literal, Segment, Tensor
 
 from ..support.machine import RESULTS, describe_machine, save_rows
 

@@ -9,12 +9,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table
 
-from ...dedup.journal import read_sketch_rows
 from ...dedup.local_vault import LocalVault
-from ...store import migrate
-from ...store.catalogue import open_catalogue
-from ...store.pack import pack_key, read_index
-from ...store.schema import metadata
+from ...dedup.repository.journal import read_sketch_rows
+from ...store.catalogue.catalogue import open_catalogue
+from ...store.catalogue.tables import migrate
+from ...store.catalogue.tables.schema import metadata
+from ...store.packs import pack_key, read_index
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
 VERSIONS = [script.revision for script in ScriptDirectory(_FOLDER).walk_revisions()][1:]

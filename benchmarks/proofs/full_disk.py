@@ -20,15 +20,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ...dedup.collect import Collector
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.pull import pull
-from ...dedup.push import push
-from ...dedup.scrub import Scrubber
-from ...dedup.translate import store_errors
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.maintenance.gc import Collector
+from ...dedup.repository.error_translation import store_errors
+from ...dedup.transfer.pull import pull
+from ...dedup.transfer.push import push
+from ...dedup.verification.scrub import Scrubber
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.machine import save_rows
 from ..support.tiny_models import write_tiny_model
 

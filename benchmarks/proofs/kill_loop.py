@@ -34,12 +34,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import exists, func, select
 
-from ...dedup.collect import Collector
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.push import push
-from ...dedup.scrub import Scrubber
-from ...store.schema import chunks, commit_chunks
+from ...dedup.maintenance.gc import Collector
+from ...dedup.transfer.push import push
+from ...dedup.verification.scrub import Scrubber
+from ...store.catalogue.tables.schema import chunks, commit_chunks
 from ..support.services import running_services
 from .aging import VERSIONS, age_catalogue, relearn_sketches
 from .kill_points import Counter

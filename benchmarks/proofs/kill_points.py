@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, event
 
 from ...store.backend import Backend
-from ...store.local import LocalBackend
+from ...store.backends.local import LocalBackend
 
 # Packs of small models go up in parts of this, like those of large ones.
 PART_BYTES = 8192

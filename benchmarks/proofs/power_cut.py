@@ -30,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...dedup.errors import VaultError
-from ...dedup.push import push
+from ...dedup.transfer.push import push
 from ...store.errors import StoreError
 from ..support.machine import save_rows
 from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, note_commit, settle_world

@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...dedup.collect import Collector
 from ...dedup.local_vault import LocalVault
-from ...dedup.push import push
-from ...dedup.renew import rebuild_catalogue
-from ...dedup.undelete import undelete
+from ...dedup.maintenance.gc import Collector
+from ...dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from ...dedup.maintenance.undelete_repo import undelete
+from ...dedup.transfer.push import push
 from ..support.machine import save_rows
 from ..support.tiny_models import write_tiny_model
 from ..support.vaults import open_vault

@@ -24,15 +24,15 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ...api.client import HttpVault
-from ...dedup.collect import Collector
+from ...api.client.http_vault import HttpVault
 from ...dedup.errors import ChunksMissing, Conflict, Missing, VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.pull import pull
-from ...dedup.push import push
-from ...dedup.scrub import Scrubber
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.maintenance.gc import Collector
+from ...dedup.transfer.pull import pull
+from ...dedup.transfer.push import push
+from ...dedup.verification.scrub import Scrubber
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.servers import running_server
 from ..support.services import Services, running_services
 from ..support.tiny_models import write_tiny_model

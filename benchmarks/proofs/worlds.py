@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from ...dedup.collect import Collector
 from ...dedup.local_vault import LocalVault
-from ...dedup.push import push
-from ...dedup.scrub import Scrubber
-from ...dedup.undelete import undelete
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...dedup.maintenance.gc import Collector
+from ...dedup.maintenance.undelete_repo import undelete
+from ...dedup.transfer.push import push
+from ...dedup.verification.scrub import Scrubber
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.tiny_models import write_tiny_model
 from .kill_points import Counter, count_statements, count_writes
 

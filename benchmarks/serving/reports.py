@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ...dedup.local_vault import LocalVault
-from ...dedup.reporting.model import Dimension, Query
-from ...store.catalogue import open_catalogue
-from ...store.local import LocalBackend
+from ...dedup.model.report import Dimension, Query
+from ...store.backends.local import LocalBackend
+from ...store.catalogue.catalogue import open_catalogue
 from ..support.large_vaults import Shape, make_vault
 from ..support.machine import save_rows
 from ..support.services import running_services

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 from safetensors.numpy import save_file
 
-from ...dedup.push import push
+from ...dedup.transfer.push import push
 from ..support.large_vaults import Shape, make_vault
 from ..support.machine import RESULTS, save_rows
 from ..support.servers import running_server

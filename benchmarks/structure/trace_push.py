@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from ...api.cli import cli
-from ...api.serving import listen, run
+from ...api.cli.main import cli
+from ...api.server.serving import listen, run
 from ..support.vaults import open_vault
 
 _ROOT = Path(__file__).parents[2]

@@ -18,9 +18,9 @@ from blake3 import blake3
 
 from ...codecs.dtypes import find_dtype
 from ...codecs.frame import CODEC_IDS
-from ...dedup.marker import write_marker
-from ...store.catalogue import Catalogue, open_catalogue
-from ...store.local import LocalBackend
+from ...dedup.model.store_marker import write_marker
+from ...store.backends.local import LocalBackend
+from ...store.catalogue.catalogue import Catalogue, open_catalogue
 
 _FAMILY = 100
 _RAW_BYTES, _ALONE_BYTES, _DELTA_BYTES = 5_242_880, 3_500_000, 1_000_000

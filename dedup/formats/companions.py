@@ -7,9 +7,10 @@ import posixpath
 from collections import defaultdict
 from pathlib import Path
 
-from ..segments import Segment
+from ..model.files.segments import Segment
 from . import onnx, tf_bundle
-from .source import ReadableFile, Unreadable, cover
+from .cutting.reader import ReadableFile, Unreadable
+from .source import cover
 
 Places = list[tuple[int, list[Segment]]]
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 
-from ..segments import GROUPS, ITEM_BYTES, Opaque, Segment, count_elements
-from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
+from ..model.files.segments import GROUPS, ITEM_BYTES, Opaque, Segment, count_elements
+from .cutting.reader import Cursor, ReadableFile, Unreadable
+from .source import cover, make_tensor
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

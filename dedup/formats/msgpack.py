@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..file_kinds import KINDS
-from ..segments import Segment, Tensor
-from .source import MAX_NAME_CHARACTERS, Cursor, ReadableFile, Unreadable, cover, make_tensor
+from ..model.file_kinds import KINDS
+from ..model.files.segments import Segment, Tensor
+from .cutting.reader import Cursor, ReadableFile, Unreadable
+from .source import MAX_NAME_CHARACTERS, cover, make_tensor
 
 _ARRAY_EXTENSION = 1
 _MAX_DEPTH = 64

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
-from ..segments import Segment, count_elements
-from .source import ReadableFile, Unreadable, cover, make_tensor, read_at
+from ..model.files.segments import Segment, count_elements
+from .cutting.reader import ReadableFile, Unreadable, read_at
+from .source import cover, make_tensor
 
 _MAGIC = b"\x93NUMPY"
 # NumPy refuses longer ones; those of plain arrays have 54 to 118 bytes.

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..segments import Segment, Tensor
+from ..model.files.segments import Segment, Tensor
+from .cutting.reader import Cursor, ReadableFile, Unreadable
 from .protobuf import BYTES, VARINT, read_key, read_varint
-from .source import Cursor, ReadableFile, Unreadable, cover, make_tensor
+from .source import cover, make_tensor
 
 _MAX_DEPTH = 32
 _MAX_TEXT_BYTES = 4096

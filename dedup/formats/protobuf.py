@@ -5,7 +5,7 @@ Source: "Encoding", the protobuf documentation.
 
 from __future__ import annotations
 
-from .source import Cursor, Unreadable
+from .cutting.reader import Cursor, Unreadable
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 

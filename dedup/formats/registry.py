@@ -10,11 +10,13 @@ from __future__ import annotations
 from functools import partial
 from types import ModuleType
 
-from ..chunking import cut_opaque, split_opaque
 from ..errors import InvalidFile
-from ..segments import Segment
-from . import gguf, hdf5, msgpack, npy, onnx, safetensors, tars, torch_legacy, zips
-from .source import ReadableFile, Unreadable, Window
+from ..model.files.segments import Segment
+from . import gguf, msgpack, npy, onnx, safetensors, tars, zips
+from .cutting.content_chunks import cut_opaque, split_opaque
+from .cutting.reader import ReadableFile, Unreadable, Window
+from .hdf5 import hdf5
+from .torch import torch_legacy
 
 HEAD_BYTES = 512
 

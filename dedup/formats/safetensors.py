@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidFile, InvalidManifest
-from ..file_kinds import KINDS
-from ..manifest import check_tensor_size
-from ..segments import Opaque, Segment, Tensor
-from .source import ReadableFile
+from ..model.file_kinds import KINDS
+from ..model.files.outlines import check_tensor_size
+from ..model.files.segments import Opaque, Segment, Tensor
+from .cutting.reader import ReadableFile
 
 # The limit of the reference implementation.
 MAX_HEADER_BYTES = 100_000_000

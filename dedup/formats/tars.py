@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..segments import Segment
-from .source import Member, ReadableFile, TakeApart, Unreadable, Window, cover, read_at, work_of
+from ..model.files.segments import Segment
+from .cutting.reader import ReadableFile, Unreadable, Window, read_at, work_of
+from .source import Member, TakeApart, cover
 
 _BLOCK_BYTES = 512
 _MAGIC_AT = 257

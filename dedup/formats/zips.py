@@ -11,9 +11,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ..segments import Segment
-from . import torch_zip
-from .source import Member, ReadableFile, TakeApart, Unreadable, Window, cover, read_at, work_of
+from ..model.files.segments import Segment
+from .cutting.reader import ReadableFile, Unreadable, Window, read_at, work_of
+from .source import Member, TakeApart, cover
+from .torch import torch_zip
 
 # About 100,000 members, each of which takes 0.2 ms to look into; the directory of a checkpoint
 # with 1,000 tensors takes 100 KB.

@@ -1,6 +1,11 @@
 """The Xet protocol, by which clients of hubs upload: its hashes, xorbs and shards.
 
-A *xorb* is a run of up to 8,192 Xet chunks (64 KiB on average, nothing to do with the chunks of a
-vault) that a client uploads as one object. A *shard* says which ranges of which xorbs make up a
-file. Specification: https://huggingface.co/docs/xet.
+`hashes`, `xorb` and `shard` follow the specification (https://huggingface.co/docs/xet): what is
+hashed how, xorbs (objects of chunks) and shards (which ranges of xorbs make up files). What we add
+to it is `index`, the hashes and sizes of a xorb's chunks, and `stored`, the keys of its objects.
+
+Imports `errors` alone. What a server does with uploads is in `transfer/xet_uploads.py`.
+
+- **xorb**: an object of compressed chunks, named by the hash of their hashes.
+- **shard**: a table of files, each as ranges of xorbs.
 """

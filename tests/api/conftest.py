@@ -21,9 +21,9 @@ from live_server import serving
 from models import make_weights, write_model
 from vaults import open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
+from weightvault.api.cli.main import cli
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
 
 START_SECONDS = 30.0
@@ -114,7 +114,7 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*args: str | Path, **options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "weightvault.api.cli", *map(str, args)]
+        command = [sys.executable, "-m", "weightvault.api.cli.main", *map(str, args)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
         process = subprocess.Popen(command, text=True, **(pipes | options))  # type: ignore[call-overload]
         started.append(process)

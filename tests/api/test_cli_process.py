@@ -32,7 +32,7 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, st
 def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\n"
-        "from weightvault.api.cli import main\n"
+        "from weightvault.api.cli.main import main\n"
         "sys.argv = ['weightvault', '--help']\n"
         "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
         f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)\n"
@@ -154,7 +154,7 @@ def test_a_signal_that_wakes_nobody_is_noticed() -> None:
     falls asleep."""
     script = (
         "import signal, socket, threading\n"
-        "from weightvault.api.signals import heed_signals\n"
+        "from weightvault.api.cli.signals import heed_signals\n"
         "heed_signals()\n"
         "silent, _other = socket.socketpair()\n"
         "threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()\n"

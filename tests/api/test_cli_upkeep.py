@@ -10,7 +10,7 @@ import pytest
 from old_catalogues import VERSIONS, make_version
 from sqlalchemy import create_engine
 
-from weightvault.api import exits
+from weightvault.api.cli import exits
 
 
 @pytest.fixture
@@ -108,8 +108,12 @@ def test_migrate_and_check_show_how_far_they_are(run, vault: str):
 @pytest.mark.parametrize(
     ("verb", "where", "said"),
     [
-        ("check", "weightvault.dedup.check._check_pack", "a check changes nothing"),
-        ("migrate", "weightvault.store.migrate._lock", "the catalogue is as it was"),
+        ("check", "weightvault.dedup.verification.check._check_pack", "a check changes nothing"),
+        (
+            "migrate",
+            "weightvault.store.catalogue.tables.migrate._lock",
+            "the catalogue is as it was",
+        ),
     ],
 )
 def test_interrupted_they_say_what_became_of_it(run, vault: str, verb, where, said, monkeypatch):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from weightvault.api import config
-from weightvault.api.client import HttpVault
+from weightvault.api.client.http_vault import HttpVault
 from weightvault.dedup.errors import AccessRefused, InvalidInput, Missing, VaultError
 from weightvault.dedup.local_vault import LocalVault
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 
 import pytest
 
-from weightvault.api.console import (
+from weightvault.api.cli.progress import BarProgress, LineProgress, make_progress
+from weightvault.api.formatting import (
     format_bytes,
     format_count,
     format_money,
@@ -13,7 +14,6 @@ from weightvault.api.console import (
     format_rate,
     format_table,
 )
-from weightvault.api.progress import BarProgress, LineProgress, make_progress
 from weightvault.dedup.progress import Progress
 
 

@@ -7,12 +7,12 @@ import httpx
 import pytest
 from models import make_weights, tune, write_model
 
-from weightvault.api.client import HttpVault
-from weightvault.dedup import optimise
+from weightvault.api.client.http_vault import HttpVault
 from weightvault.dedup.errors import InvalidInput
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.sketch import make_sketch
+from weightvault.dedup.maintenance import optimise
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.transfer.push import push
 
 SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64)}
 

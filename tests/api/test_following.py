@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from weightvault.api.client import HttpVault
-from weightvault.api.following import follow
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.protocol.following import follow
 from weightvault.dedup.errors import Corrupt, InvalidInput, Unreachable
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.progress import Progress
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 RESULT = b'{"result": {"files": 3}}'
 PLENTY = 10_000

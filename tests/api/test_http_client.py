@@ -14,11 +14,11 @@ import httpx
 import pytest
 from models import read_folder
 
-from weightvault.api import transport
-from weightvault.api.client import HttpVault
-from weightvault.api.serving import listen
-from weightvault.api.transport import Transport
-from weightvault.api.wire import MAX_FRAME_BYTES, MAX_PACK_BYTES
+from weightvault.api.client import transport
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.client.transport import Transport
+from weightvault.api.protocol.wire import MAX_FRAME_BYTES, MAX_PACK_BYTES
+from weightvault.api.server.serving import listen
 from weightvault.dedup.errors import (
     ChunksMissing,
     InvalidInput,
@@ -28,9 +28,9 @@ from weightvault.dedup.errors import (
     VaultError,
 )
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.reporting.model import DIMENSIONS, Query
+from weightvault.dedup.model.report import DIMENSIONS, Query
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 Answering = Callable[[list[bytes]], str]
 

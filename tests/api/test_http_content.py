@@ -10,7 +10,7 @@ from models import make_weights, safetensors_bytes, to_bf16
 
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 FILES = "/v1/repos/org/model/files"
 TENSORS = "/v1/repos/org/model/tensors"

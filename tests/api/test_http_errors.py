@@ -3,10 +3,10 @@
 import httpx
 import pytest
 
-from weightvault.api.client import HttpVault
+from weightvault.api.cli.exits import MEANINGS, exit_status
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.client.transport import Transport
 from weightvault.api.errors import HTTP_CODES, http_status, parse_error
-from weightvault.api.exits import MEANINGS, exit_status
-from weightvault.api.transport import Transport
 from weightvault.dedup.errors import InvalidInput, VaultError, error_classes
 from weightvault.dedup.local_vault import LocalVault
 

@@ -9,21 +9,16 @@ from blake3 import blake3
 from models import read_folder
 from vaults import open_local
 
-from weightvault.api.report_schemas import ReportSchema, RowSchema
-from weightvault.api.schemas import (
-    CheckSchema,
-    CommitSchema,
-    RepoInfoSchema,
-    RepoSummarySchema,
-)
-from weightvault.api.server import create_app, endpoints
-from weightvault.api.wire import MAX_DIGESTS, split_frames
+from weightvault.api.protocol.wire import MAX_DIGESTS, split_frames
+from weightvault.api.server.app import create_app, endpoints
+from weightvault.api.v1.report_schemas import ReportSchema, RowSchema
+from weightvault.api.v1.schemas import CheckSchema, CommitSchema, RepoInfoSchema, RepoSummarySchema
 from weightvault.dedup import vault as results
 from weightvault.dedup.errors import Corrupt, Unreachable
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import pack_manifest, parse_manifest
-from weightvault.dedup.push import push
-from weightvault.dedup.reporting import model as reports
+from weightvault.dedup.model import report as reports
+from weightvault.dedup.model.files.manifest import pack_manifest, parse_manifest
+from weightvault.dedup.transfer.push import push
 
 REPO = "/v1/repos/org/model"
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from weightvault.api import routes
-from weightvault.api.server import create_app
+from weightvault.api.server.app import create_app
+from weightvault.api.v1 import routes
 from weightvault.dedup.errors import Conflict
 from weightvault.dedup.local_vault import LocalVault
 

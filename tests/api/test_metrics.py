@@ -17,12 +17,12 @@ from live_server import serving
 from models import make_weights, read_folder, tune, write_model
 from prometheus_client.parser import text_string_to_metric_families
 
-from weightvault.api import daily
-from weightvault.api.logs import WithRequestId
-from weightvault.api.server import create_app
+from weightvault.api.server import daily_totals
+from weightvault.api.server.app import create_app
+from weightvault.api.server.logs import WithRequestId
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.store.accounting import list_days
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.reports.statistics import list_days
 
 
 @dataclass
@@ -141,7 +141,7 @@ def test_a_server_keeps_days_on_record(
     local: LocalVault, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(local, model, "org/model")
-    monkeypatch.setattr(daily, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(daily_totals, "FIRST_SECONDS", 0.0)
     with serving(create_app(local)):
         until = time.monotonic() + 60
         while not list_days(local.catalogue) and time.monotonic() < until:

@@ -3,9 +3,9 @@
 import pytest
 
 from weightvault.api.errors import RangeNotSatisfiable
-from weightvault.api.frames_body import FramesBody
-from weightvault.api.ranges import parse_range
-from weightvault.api.wire import MAX_FRAME_BYTES, split_frames
+from weightvault.api.protocol.wire import MAX_FRAME_BYTES, split_frames
+from weightvault.api.sending.frames_body import FramesBody
+from weightvault.api.sending.ranges import parse_range
 from weightvault.dedup.errors import Conflict, Unreachable
 
 FRAMES = [b"first", b"", b"x" * 1000]

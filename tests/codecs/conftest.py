@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from weightvault.codecs import paths
+from weightvault.codecs.simd import paths
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,10 @@ import mmap
 
 import numpy as np
 
-from weightvault.codecs import paths, rans, rans_kernels
 from weightvault.codecs.buffers import freeze
 from weightvault.codecs.errors import CorruptFrame
+from weightvault.codecs.rans import kernels, rans
+from weightvault.codecs.simd import paths
 
 PAGE = mmap.PAGESIZE
 
@@ -66,7 +67,7 @@ def probe(count: int, kept: list[mmap.mmap]) -> None:
 
 def main() -> None:
     """Probes every path that this machine has."""
-    assert rans_kernels.WRITE_SLACK == 16
+    assert kernels.WRITE_SLACK == 16
     kept: list[mmap.mmap] = []
     for path in paths.available_paths():
         paths.force_path(path)

@@ -6,7 +6,8 @@ from delta_samples import KINDS, sample_pair
 from frame_reference import decode_frame
 from tensor_samples import DTYPES
 
-from weightvault.codecs.pipeline import LEVELS, decode_tensor, encode_tensor, parse_header
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import LEVELS, decode_tensor, encode_tensor
 
 
 @pytest.mark.parametrize("level", LEVELS)

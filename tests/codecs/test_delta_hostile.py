@@ -8,9 +8,10 @@ from frame_surgery import reseal, stored_blocks, with_blocks, with_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightvault.codecs import paths
 from weightvault.codecs.errors import CorruptFrame, FrameError, UnsupportedFrame
-from weightvault.codecs.pipeline import decode_tensor, encode_tensor, parse_header
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import decode_tensor, encode_tensor
+from weightvault.codecs.simd import paths
 
 _KINDS = ("tuned", "rare", "moved", "random")
 _DTYPES = ("BF16", "F16", "F32", "F64", "F8_E4M3", "I16")

@@ -8,16 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_samples import DTYPES, sample_bytes
 
-from weightvault.codecs import paths
 from weightvault.codecs.errors import WrongBase
-from weightvault.codecs.pipeline import (
-    LEVELS,
-    decode_range,
-    decode_tensor,
-    encode_tensor,
-    parse_header,
-)
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import LEVELS, decode_range, decode_tensor, encode_tensor
 from weightvault.codecs.registry import CODECS
+from weightvault.codecs.simd import paths
 
 LENGTHS = st.one_of(
     st.integers(0, 300),

@@ -8,8 +8,8 @@ import pytest
 from frame_reference import decode_frame
 from tensor_samples import sample_bytes
 
-from weightvault.codecs.frame import CODEC_IDS
-from weightvault.codecs.pipeline import LEVELS, decode_tensor, encode_tensor, parse_header
+from weightvault.codecs.frame import CODEC_IDS, parse_header
+from weightvault.codecs.pipeline import LEVELS, decode_tensor, encode_tensor
 
 GOLDEN = Path(__file__).parent / "golden"
 FRAMES = sorted(path.name for path in GOLDEN.glob("*.frame"))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tensor_samples import sample_bytes
 
 from weightvault.codecs.errors import CorruptFrame, FrameError, UnsupportedFrame
-from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor, parse_header
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.frame"))
 STANDALONE = [path for path in GOLDEN if parse_header(path.read_bytes()).base_digest is None]

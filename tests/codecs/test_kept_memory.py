@@ -6,19 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_samples import DTYPES, sample_bytes
 
-from weightvault.codecs import paths
 from weightvault.codecs.buffers import new_memory
 from weightvault.codecs.errors import CorruptFrame
+from weightvault.codecs.frame import frame_room, parse_header
 from weightvault.codecs.pipeline import (
-    CODECS,
     LEVELS,
     decode_range,
     decode_tensor,
     encode_into,
     encode_tensor,
-    frame_room,
-    parse_header,
 )
+from weightvault.codecs.registry import CODECS
+from weightvault.codecs.simd import paths
 
 LENGTHS = st.one_of(
     st.integers(0, 300), st.sampled_from([1023, 4096, 65536, 70001, (1 << 21) + 1, (1 << 22) + 6])

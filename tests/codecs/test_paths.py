@@ -6,12 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensor_samples import sample_bytes
 
-from weightvault.codecs import paths, rans, scales
 from weightvault.codecs.buffers import freeze
+from weightvault.codecs.delta import scales
 from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.errors import CorruptFrame
 from weightvault.codecs.pipeline import decode_tensor, encode_tensor
 from weightvault.codecs.planes import WORDS
+from weightvault.codecs.rans import rans
+from weightvault.codecs.simd import paths
 
 LENGTHS = st.one_of(
     st.integers(1, 700), st.sampled_from([63, 64, 65, 1023, 1024, 1025, 4096, 131_071, 131_073])

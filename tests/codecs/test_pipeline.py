@@ -8,14 +8,9 @@ from hypothesis import strategies as st
 from tensor_samples import DTYPES, sample_bytes
 
 from weightvault.codecs.errors import WrongBase
-from weightvault.codecs.pipeline import (
-    CODECS,
-    LEVELS,
-    decode_range,
-    decode_tensor,
-    encode_tensor,
-    parse_header,
-)
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import LEVELS, decode_range, decode_tensor, encode_tensor
+from weightvault.codecs.registry import CODECS
 
 LENGTHS = st.one_of(
     st.integers(0, 300), st.sampled_from([1023, 1024, 4096, 8191, 65536, 70001, (1 << 20) + 5])

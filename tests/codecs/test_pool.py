@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pytest
 
-from weightvault.codecs.assembly import Body
+from weightvault.codecs.blocks.assembly import Body
 from weightvault.codecs.buffers import NewBytes
 from weightvault.codecs.frame import checksum_block
-from weightvault.codecs.pool import join_parts, map_all, resolve_threads
+from weightvault.codecs.threads import join_parts, map_all, resolve_threads
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

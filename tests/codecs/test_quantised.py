@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from quantised_samples import GOLDEN, make_groups
 
-from weightvault.codecs.blocks import decode_block
+from weightvault.codecs.blocks.blocks import decode_block
 from weightvault.codecs.dtypes import QUANTISED
 from weightvault.codecs.errors import FrameError
-from weightvault.codecs.groups import find_layout, list_places
-from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor, parse_header
-from weightvault.codecs.quantised import FIELDS, gather_kernel, scatter_kernel
-from weightvault.dedup.segments import GROUPS
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor
+from weightvault.codecs.quantised.fields import FIELDS, gather_kernel, scatter_kernel
+from weightvault.codecs.quantised.groups import find_layout, list_places
+from weightvault.dedup.model.files.segments import GROUPS
 
 NAMES = sorted(QUANTISED)
 # Those that the reference implementation in Python can make from floats.

@@ -7,7 +7,8 @@ import pytest
 
 from weightvault.codecs import frame as frames
 from weightvault.codecs.errors import CorruptFrame
-from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor, parse_header
+from weightvault.codecs.frame import parse_header
+from weightvault.codecs.pipeline import decode_range, decode_tensor, encode_tensor
 from weightvault.codecs.registry import BY_ID, CODECS, CODERS, Codec, Job
 
 RAW = bytes(range(256)) * 64

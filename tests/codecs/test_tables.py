@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightvault.codecs import tables
+from weightvault.codecs.rans import tables
 
 COUNTS = st.lists(st.tuples(st.integers(0, 255), st.integers(1, 1 << 20)), min_size=1, max_size=256)
 

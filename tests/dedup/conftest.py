@@ -10,12 +10,13 @@ from models import make_weights, tune, write_model
 from vaults import open_local
 from xet_server import Server
 
-from weightvault.dedup.formats import gguf, pickles
-from weightvault.dedup.formats.source import Work
+from weightvault.dedup.formats import gguf
+from weightvault.dedup.formats.cutting.reader import Work
+from weightvault.dedup.formats.torch import pickles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.dedup.transfer.push import push
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from models import make_weights, read_folder, safetensors_bytes, tune, write_model
 from vaults import open_local
 
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.entries import RefChange, Visibility
-from weightvault.dedup.push import push
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.journal_entries import RefChange, Visibility
+from weightvault.dedup.transfer.push import push
 
 SHAPES = {"w": (48, 64), "b": (64,)}
 WORDS = b"a tokenizer's vocabulary, again and again, "

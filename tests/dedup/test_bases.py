@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from weightvault.dedup.bases import card_bases
+from weightvault.dedup.similarity.base_selection import card_bases
 
 CARDS = {
     "one": ("---\nbase_model: org/base\n---\n", ["org/base"]),

@@ -8,16 +8,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import read_folder, safetensors_bytes
 
-from weightvault.dedup.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
-from weightvault.dedup.inspect import inspect_file
+from weightvault.dedup.formats.cutting.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.segments import CHUNK_BYTES, Bundle, Literal, Opaque, Segment, Tensor
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
-from weightvault.store.s3 import S3Backend
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.model.files.segments import (
+    CHUNK_BYTES,
+    Bundle,
+    Literal,
+    Opaque,
+    Segment,
+    Tensor,
+)
+from weightvault.dedup.reports.inspect_file import inspect_file
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.backends.open import open_backend
+from weightvault.store.backends.s3 import S3Backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 Tensors = dict[str, tuple[str, tuple[int, ...], bytes]]
 COUNT, EACH = 10_000, 1024

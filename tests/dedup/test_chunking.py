@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weightvault.dedup.chunking import INLINE_BYTES, LEAST_BYTES, MOST_BYTES, split_opaque
-from weightvault.dedup.gear import GEAR, cut_kernel, mark_kernel
-from weightvault.dedup.segments import MAX_LITERAL_BYTES, Literal, Opaque
+from weightvault.dedup.formats.cutting.content_chunks import (
+    INLINE_BYTES,
+    LEAST_BYTES,
+    MOST_BYTES,
+    split_opaque,
+)
+from weightvault.dedup.formats.cutting.gear import GEAR, cut_kernel, mark_kernel
+from weightvault.dedup.model.files.segments import MAX_LITERAL_BYTES, Literal, Opaque
 
 WORDS = [int(word) for word in GEAR]
 

@@ -13,20 +13,20 @@ from catalogue_rows import read_rows
 from models import make_weights, write_model
 from upkeep import assert_pulls, gc
 
-from weightvault.api.tokens import create_token, recognise, revoke_token
-from weightvault.dedup import local as local_module
-from weightvault.dedup import rename as rename_module
-from weightvault.dedup import securing
+from weightvault.api.requests.tokens import create_token, recognise, revoke_token
 from weightvault.dedup.errors import Conflict
-from weightvault.dedup.history import History
-from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.journal import catch_up
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.rename import rename_repo
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.undelete import undelete
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.maintenance import rename_repo as rename_module
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.rename_repo import rename_repo
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.repository import pins
+from weightvault.dedup.repository import repository as local_module
+from weightvault.dedup.repository.journal import catch_up
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 AHEAD_SECONDS = 300.0
 
@@ -102,14 +102,14 @@ def test_a_deletion_in_the_middle_of_a_commit_comes_first(
 ):
     vault = on_each_database
     push(vault, sources[0], "org/m")
-    secure = local_module.secure
+    secure = local_module.pin_chunks
 
     def delete_meanwhile(*args: object) -> None:
         monkeypatch.undo()
         secure(*args)  # type: ignore[arg-type]
         vault.delete_repo("org/m")
 
-    monkeypatch.setattr(local_module, "secure", delete_meanwhile)
+    monkeypatch.setattr(local_module, "pin_chunks", delete_meanwhile)
     push(vault, sources[1], "org/m")
     assert_rebuilt_equal(vault)
     assert_pulls(vault, "org/m", sources[1], tmp_path / "out")
@@ -163,7 +163,7 @@ def test_what_is_read_late_does_not_undo_what_came_after_it(
         there.delete_branch("org/moved", "dev")
         other.delete_repo("org/gone")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(securing, "catch_up", lambda *_: 0)
+        patch.setattr(pins, "catch_up", lambda *_: 0)
         local.delete_repo("org/kept")
         push(local, tmp_path / "source0", "org/moved", branch="dev")
         push(local, write_model(tmp_path / "x", make_weights(7)), "org/moved")

@@ -7,12 +7,12 @@ from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, keys, model
 from vaults import open_anew, open_local
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import Conflict
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.collection import list_tombstones, set_tombstones
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tombstones import list_tombstones, set_tombstones
 
 
 def test_nothing_that_is_needed_goes(local: LocalVault, tmp_path: Path):

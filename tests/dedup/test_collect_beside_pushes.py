@@ -10,21 +10,22 @@ from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, model
 from vaults import Wrapper, open_local
 
-from weightvault.dedup import entries, journal
-from weightvault.dedup.chunks import ChunkReader
-from weightvault.dedup.coding import encode_tensor
-from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import ChunkUse
-from weightvault.dedup.packing import add_frame
-from weightvault.dedup.push import push
-from weightvault.dedup.scrub import Scrubber
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.collection import remove_dead, set_tombstones
-from weightvault.store.open import open_backend
-from weightvault.store.pack import PackWriter, pack_key
+from weightvault.dedup.maintenance.gc import Collected, Collector
+from weightvault.dedup.model import journal_entries
+from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.reading.chunk_reader import ChunkReader
+from weightvault.dedup.reading.timed_codecs import encode_tensor
+from weightvault.dedup.repository import journal
+from weightvault.dedup.repository.pack_writing import add_frame
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tombstones import remove_dead, set_tombstones
+from weightvault.store.packs import PackWriter, pack_key
 
 
 class Pausing(Wrapper):
@@ -235,8 +236,8 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
     def on_remove() -> None:
         stages.append("remove")
         # Without reading the journal first, as if its commit had been under way all the time.
-        snapshot_row = entries.commit_row("org/kept", "main", manifest, None, None)
-        entry = entries.Entry("org/kept", snapshot_row.created, snapshot_row)
+        snapshot_row = journal_entries.commit_row("org/kept", "main", manifest, None, None)
+        entry = journal_entries.Entry("org/kept", snapshot_row.created, snapshot_row)
         journal.write_entry(there.backend, entry)
 
     manifest = there.resolve("org/m").commit.manifest

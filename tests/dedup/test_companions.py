@@ -15,12 +15,12 @@ from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup.formats.companions import find_companions
-from weightvault.dedup.formats.source import Unreadable
+from weightvault.dedup.formats.cutting.reader import Unreadable
+from weightvault.dedup.formats.scan import scan_files
 from weightvault.dedup.formats.tf_bundle import list_external
 from weightvault.dedup.progress import Progress
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.scan import scan_files
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 INDEX = tf_bundle_bytes(dict(list(make_arrays(side=20).items())[:3]))[0]
 

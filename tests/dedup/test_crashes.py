@@ -14,13 +14,13 @@ from crashes import Crash, Faults, open_faulty
 from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.undelete import undelete
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.errors import StorageFull
 
 SHAPES = {"w": (32, 64), "b": (64,)}

@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import make_weights, read_folder, write_model
 
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.edits import match_edits
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import FileEntry, Manifest
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.segments import Opaque
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.model.files.segments import Opaque
+from weightvault.dedup.similarity.edits import match_edits
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
 
 WORDS = {f"word {i * i % 100_003}": i for i in range(40_000)}
 STEPS = [{"step": i, "loss": 2.0 / i, "learning_rate": 1e-5 / i} for i in range(1, 900)]

@@ -10,12 +10,12 @@ import pytest
 from models import bf16_file, make_weights, read_folder, safetensors_bytes, tune, write_model
 from vaults import open_local
 
-from weightvault.api.picture import draw_families
+from weightvault.api.cli.verbs.family_chart import draw_families
 from weightvault.dedup.errors import RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.sketch import make_sketch
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 from weightvault.dedup.vault import Family, FamilyMember
 
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(4)}

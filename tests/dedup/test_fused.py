@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from models import make_weights, read_folder, tune, write_model
 
-from weightvault.dedup.fused import MIN_PART_BYTES, find_parts
+from weightvault.dedup.formats.cutting.fused import MIN_PART_BYTES, find_parts
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.segments import Tensor
+from weightvault.dedup.model.files.segments import Tensor
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 # Grouped queries: half as many keys and values as queries, as in Llama 3.
 APART = {

@@ -9,11 +9,11 @@ import pytest
 from models import read_folder
 from vaults import open_local
 
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.scrub import Scrubber
-from weightvault.store.refs import is_public, list_tags
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.catalogue.refs import is_public, list_tags
 
 STORES = sorted((Path(__file__).parent / "golden_stores").iterdir())
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from vaults import open_local
 
-from weightvault.dedup import history as module
 from weightvault.dedup.errors import Conflict, EntryNotFound, InvalidManifest, RevisionNotFound
-from weightvault.dedup.history import (
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.model.names import is_commit_id
+from weightvault.dedup.transfer import refs as module
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import (
     AddFile,
     Change,
     DeleteFile,
@@ -19,11 +22,8 @@ from weightvault.dedup.history import (
     Message,
     StaleParent,
 )
-from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.names import is_commit_id
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.store.hashes import hashes_of
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.catalogue.files.hashes import hashes_of
 
 REPO = "org/model"
 

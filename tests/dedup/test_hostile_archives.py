@@ -28,9 +28,9 @@ from hostile_files import (
 )
 from segment_checks import take_apart, take_apart_cheaply, tensors
 
-from weightvault.dedup.formats.pickles import list_views, read_value
-from weightvault.dedup.formats.source import Unreadable, Work
-from weightvault.dedup.segments import Tensor
+from weightvault.dedup.formats.cutting.reader import Unreadable, Work
+from weightvault.dedup.formats.torch.pickles import list_views, read_value
+from weightvault.dedup.model.files.segments import Tensor
 
 # zip
 

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from segment_checks import take_apart, take_apart_cheaply, tensors
 
 from weightvault.dedup.errors import InvalidFile
-from weightvault.dedup.segments import Tensor
+from weightvault.dedup.model.files.segments import Tensor
 
 TOLERANT = [name for name in WRITERS if name != "model.safetensors"]
 

@@ -9,8 +9,8 @@ from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup.errors import InvalidFile
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 
 def test_whatever_was_made_to_harm_comes_back(tmp_path: Path):

@@ -15,22 +15,22 @@ from models import bf16_file, make_weights, tune
 from vaults import FailingWrites, open_local
 
 from weightvault.codecs.frame import parse_header
-from weightvault.dedup import uncoded
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidUpload, VaultError
-from weightvault.dedup.history import AddFile, DeleteFile, History, Message
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest, manifest_key
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.segments import Tensor
-from weightvault.dedup.uncoded import code_some
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.maintenance import background_encode
+from weightvault.dedup.maintenance.background_encode import encode_some
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.model.files.manifest import Manifest, manifest_key
+from weightvault.dedup.model.files.segments import Tensor
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import AddFile, DeleteFile, History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.encode_queue import claim_chunks, count_uncoded
+from weightvault.store.catalogue.files.loose_files import find_loose
 from weightvault.store.errors import Unavailable
-from weightvault.store.loose import find_loose
-from weightvault.store.open import open_backend
-from weightvault.store.uncoded import claim_chunks, count_uncoded
 
 REPO = "org/model"
 DAY = 24 * 3600.0
@@ -225,7 +225,7 @@ def test_what_waits_is_coded_as_by_a_push(tmp_path: Path):
         commit_upload(uploaded, repo, data)
     assert count_uncoded(uploaded.catalogue) > 0
     before = uploaded.report().frames
-    while code_some(uploaded):
+    while encode_some(uploaded):
         pass
     assert count_uncoded(uploaded.catalogue) == 0
     assert uploaded.report().frames == pushed.report().frames < before
@@ -245,7 +245,7 @@ def test_a_family_that_uploads_double_is_coded_around_its_centre(local: LocalVau
     for i, weights in enumerate([first, *others, base]):
         commit_upload(local, f"org/m{i}", bf16_file(weights))
     # All wait, and are coded in one go.
-    while code_some(local):
+    while encode_some(local):
         pass
     tensors = [next(local.resolve(f"org/m{i}").manifest.files[0].tensors) for i in range(4)]
     centre = tensors[-1].chunks[0]
@@ -256,9 +256,9 @@ def test_a_family_that_uploads_double_is_coded_around_its_centre(local: LocalVau
 
 def test_what_no_commit_has_waits(local: LocalVault):
     IncomingFiles(local).add([WEIGHTS], REPO)
-    assert code_some(local) == 0
+    assert encode_some(local) == 0
     commit_upload(local, REPO, WEIGHTS)
-    assert code_some(local) > 0
+    assert encode_some(local) > 0
 
 
 def test_what_somebody_is_at_is_not_given_twice(local: LocalVault):
@@ -271,8 +271,8 @@ def test_what_somebody_is_at_is_not_given_twice(local: LocalVault):
 def test_bytes_that_no_codec_makes_smaller_stay_as_they_are(local: LocalVault):
     data = np.random.default_rng(3).bytes(200_000)
     commit_upload(local, REPO, data)
-    assert code_some(local) > 0
-    assert code_some(local) == 0
+    assert encode_some(local) > 0
+    assert encode_some(local) == 0
     assert b"".join(map(bytes, local.read_file(REPO, "main", "model.safetensors")[2])) == data
 
 
@@ -281,7 +281,7 @@ def test_a_catalogue_built_anew_knows_what_waits(local: LocalVault):
     before = count_uncoded(local.catalogue)
     rebuild_catalogue(local.backend, local.catalogue)
     assert count_uncoded(local.catalogue) == before > 0
-    assert code_some(local) == before
+    assert encode_some(local) == before
 
 
 def test_parts_that_nobody_completed_go_after_a_day(local: LocalVault):
@@ -306,7 +306,7 @@ def test_an_edit_is_coded_against_what_it_was(tmp_path: Path):
         made = IncomingFiles(uploaded).add([data], REPO, name="vocab.txt")
         entry = replace(made.entry, path="vocab.txt")
         uploaded.commit(REPO, "main", Manifest((entry,), made.chunk_bytes))
-        while code_some(uploaded):
+        while encode_some(uploaded):
             pass
     assert uploaded.report().frames == pushed.report().frames
     pushed.close()
@@ -317,13 +317,13 @@ def test_what_others_are_coded_against_meanwhile_stands_alone(local: LocalVault,
     shapes = {"a": (256, 96)}
     base = make_weights(1, shapes)
     commit_upload(local, "org/older", bf16_file(tune(base, 3)))
-    while code_some(local):
+    while encode_some(local):
         pass
     commit_upload(local, "org/base", bf16_file(base))
     path = tmp_path / "model.safetensors"
     path.write_bytes(bf16_file(tune(base, 2)))
     push(local, path, "org/tune")
-    while code_some(local):
+    while encode_some(local):
         pass
     for repo in ("org/older", "org/base", "org/tune"):
         digests = list(local.resolve(repo).manifest.digests())
@@ -349,7 +349,7 @@ def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
     second.create_tag(REPO, "v1", "main", None)
     assert len(first.log(REPO, "v1")) == 2
     with ThreadPoolExecutor(2) as pool:
-        coded = sum(pool.map(code_some, servers))
+        coded = sum(pool.map(encode_some, servers))
     assert coded == len(found.entry.segments)
     assert count_uncoded(servers[0].catalogue) == 0
     assert first.branches(REPO).keys() == {"main", "dev/x"}
@@ -363,11 +363,11 @@ def test_on_a_database_of_many_servers(postgres_url: str, tmp_path: Path):
 def test_of_two_that_wait_together_the_later_becomes_a_delta(
     local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(uncoded, "recentre_chunks", lambda *_: None)
+    monkeypatch.setattr(background_encode, "recentre_chunks", lambda *_: None)
     base = make_weights(1, {"a": (256, 96), "b": (256, 64)})
     commit_upload(local, "org/base", bf16_file(base))
     commit_upload(local, "org/tune", bf16_file(tune(base, 2)))
-    assert code_some(local) == count_uncoded(local.catalogue) + len(
+    assert encode_some(local) == count_uncoded(local.catalogue) + len(
         {d for repo in ("org/base", "org/tune") for d in local.resolve(repo).manifest.digests()}
     )
     places = [

@@ -10,13 +10,13 @@ from models import make_weights, to_bf16, write_model
 from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.frame import CODEC_IDS, parse_header
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.chunks import ChunkReader
 from weightvault.dedup.errors import InvalidFrame
-from weightvault.dedup.frames import read_frames
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import ChunkUse
-from weightvault.dedup.push import push
-from weightvault.store.pack import PackWriter
+from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.reading.chunk_reader import ChunkReader
+from weightvault.dedup.repository.frame_reader import read_frames
+from weightvault.dedup.transfer.push import push
+from weightvault.store.packs import PackWriter
 
 RAW = to_bf16(np.random.default_rng(0).normal(0, 1, 4096)).tobytes()
 

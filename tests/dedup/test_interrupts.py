@@ -9,13 +9,13 @@ import pytest
 from models import read_folder
 from vaults import open_local
 
-from weightvault.dedup import background
-from weightvault.dedup import check as checking
-from weightvault.dedup import push as pushing
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.reading import workers
+from weightvault.dedup.transfer import push as pushing
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification import check as checking
 from weightvault.store.backend import Backend
 
 # Longer than a test may take: what waits for this has failed.
@@ -24,7 +24,7 @@ LONG_SECONDS = 60
 
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalVault]:
-    monkeypatch.setattr(background, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(workers, "PATIENCE_SECONDS", 0.01)
     vault = open_local(tmp_path / "vault")
     yield vault
     vault.close()
@@ -84,7 +84,7 @@ def test_a_pull_does_not_wait_for_the_frames_on_their_way(
         line.pass_by()
         return LocalVault.read_frames(local, repo, revision, digests)
 
-    monkeypatch.setattr("weightvault.dedup.chunks.BATCH_CHUNKS", 1)
+    monkeypatch.setattr("weightvault.dedup.reading.chunk_reader.BATCH_CHUNKS", 1)
     monkeypatch.setattr(local, "read_frames", read_frames)
     with pytest.raises(KeyboardInterrupt):
         pull(local, "org/m", tmp_path / "out")

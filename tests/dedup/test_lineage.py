@@ -7,10 +7,10 @@ import pytest
 from models import make_weights, tune, write_model
 from vaults import open_local
 
-from weightvault.dedup.lineage import Relative, find_lineage
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.store.visibility import Scope
+from weightvault.dedup.reports.lineage import Relative, find_lineage
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.visibility import Scope
 
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(6)}
 

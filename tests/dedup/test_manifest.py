@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightvault.dedup.errors import InvalidManifest
-from weightvault.dedup.manifest import (
-    FileEntry,
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.manifest import (
     Manifest,
     manifest_name,
     pack_manifest,
     parse_manifest,
 )
-from weightvault.dedup.segments import Bundle, Literal, Opaque, Tensor
+from weightvault.dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
 
 CHUNK = 1 << 16
 

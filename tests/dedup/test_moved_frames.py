@@ -9,10 +9,10 @@ import pytest
 from blake3 import blake3
 
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.chunks import ChunkReader
 from weightvault.dedup.errors import ChunksMissing, Corrupt
-from weightvault.dedup.manifest import ChunkUse
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.reading.chunk_reader import ChunkReader
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def family() -> tuple[list[bytes], list[bytes]]:

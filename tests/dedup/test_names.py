@@ -3,7 +3,7 @@
 import pytest
 
 from weightvault.dedup.errors import InvalidName
-from weightvault.dedup.names import check_branch, check_path, check_repo, check_revision
+from weightvault.dedup.model.names import check_branch, check_path, check_repo, check_revision
 
 
 @pytest.mark.parametrize("repo", ["a/b", "org/my-model_v1.5", "A1/b.c", "0/9"])

@@ -10,8 +10,8 @@ from format_samples import WRITERS, Arrays, make_arrays, safetensors_of
 from models import read_folder
 
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ from families_at_work import check_family, optimise_all
 from models import make_weights, read_folder, safetensors_bytes, tune, write_model
 from vaults import FailingWrites, open_anew, open_local
 
-from weightvault.dedup import optimise, recode
 from weightvault.dedup.errors import StorageFull
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.maintenance import optimise, reencode
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.errors import StorageFull as BackendFull
-from weightvault.store.open import open_backend
 
 SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64), "norm.weight": (512,)}
 TUNED = 6
@@ -157,7 +157,7 @@ def test_steps_stop_and_go_on(vault: LocalVault, tmp_path: Path, monkeypatch: py
 def test_plans_that_do_not_pay_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     vault = open_local(tmp_path / "vault")
     push_family(vault, write_family(tmp_path))
-    monkeypatch.setattr(recode, "_encode_row", lambda row, raw, *_: bytes(raw) + bytes(64))
+    monkeypatch.setattr(reencode, "_encode_row", lambda row, raw, *_: bytes(raw) + bytes(64))
     assert vault.optimise().changed == 0
     monkeypatch.undo()
     assert vault.optimise().families < 3

@@ -7,9 +7,9 @@ import pytest
 from models import to_bf16
 
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.plan import Member, choose_centres, plan_family
-from weightvault.dedup.predict import predict_alone, predict_deltas
-from weightvault.dedup.sketch import make_sketch
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.similarity.family_plan import Member, choose_centres, plan_family
+from weightvault.dedup.similarity.size_prediction import predict_alone, predict_deltas
 
 
 def best_by_trying(deltas: np.ndarray, alone: np.ndarray) -> float:

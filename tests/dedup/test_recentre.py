@@ -8,14 +8,14 @@ from families_at_work import check_family, optimise_all
 from models import make_weights, safetensors_bytes, tune, write_model
 
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup import optimise
-from weightvault.dedup import push as pushing
 from weightvault.dedup.errors import RevisionNotFound, StorageFull
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import ChunkUse
-from weightvault.dedup.plan import MOST_CENTRES, Member, plan_family
-from weightvault.dedup.push import push
-from weightvault.dedup.sketch import make_sketch
+from weightvault.dedup.maintenance import optimise
+from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.similarity.family_plan import MOST_CENTRES, Member, plan_family
+from weightvault.dedup.transfer import push as pushing
+from weightvault.dedup.transfer.push import push
 
 SHAPES = {"w": (96, 64)}
 
@@ -68,13 +68,13 @@ def test_between_two_doublings_nothing_is_planned(
 ):
     models = write_tunes(tmp_path, make_weights(1, SHAPES), 8)
     sizes = []
-    plan = optimise.plan_kin
+    plan = optimise.plan_around
 
     def note(*arguments, **options):
         sizes.append(len(vault.list_repos()))
         return plan(*arguments, **options)
 
-    monkeypatch.setattr(optimise, "plan_kin", note)
+    monkeypatch.setattr(optimise, "plan_around", note)
     for i, model in enumerate(models):
         push(vault, model, f"org/m{i}")
     assert sizes == [2, 4, 8]

@@ -13,15 +13,15 @@ from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
 from weightvault.dedup.errors import Conflict, InvalidInput, InvalidName, RepoNotFound
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.rename import rename_repo
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.replay import RepoState, read_state
-from weightvault.dedup.undelete import undelete
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.rename_repo import rename_repo
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.repository.refs_state import RepoState, read_state
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 
 
 @pytest.fixture

@@ -20,16 +20,16 @@ from damage import (
 from models import read_folder
 from vaults import open_anew, open_local
 
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.entries import RefChange, TokenChange, Visibility
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.undelete import undelete
-from weightvault.store.scrubbing import list_findings
-from weightvault.store.tokens import TokenRow
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.model.journal_entries import RefChange, TokenChange, Visibility
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.damage import list_findings
+from weightvault.store.catalogue.tokens import TokenRow
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def local(damageable: LocalVault) -> LocalVault:
 
 def add_copies(vault: LocalVault, tmp_path: Path, repo: str) -> None:
     """Stores a second pack with the frames of a repo, in another order."""
-    from weightvault.dedup.packing import add_frame
-    from weightvault.store.pack import PackWriter
+    from weightvault.dedup.repository.pack_writing import add_frame
+    from weightvault.store.packs import PackWriter
 
     digests = list(reversed(vault.resolve(repo).manifest.digests()))
     with PackWriter(tmp_path / "copy.pack") as writer:
@@ -184,7 +184,7 @@ def test_a_damaged_manifest_comes_back_with_the_next_push(local: LocalVault, tmp
 
 
 def test_too_much_damage_is_not_believed(local: LocalVault, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("weightvault.dedup.repair._PLAUSIBLE_PACKS", 1)
+    monkeypatch.setattr("weightvault.dedup.maintenance.repair._PLAUSIBLE_PACKS", 1)
     for path in objects(tmp_path, "packs"):
         flip(path, 100)
     scrub(local)

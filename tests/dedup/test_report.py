@@ -12,16 +12,16 @@ from hypothesis.stateful import invariant, rule
 from machines import ModelMachine, at_length, brief
 from models import make_weights, read_folder, tune, write_model
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import InvalidInput, Unreachable
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.reporting import growth
-from weightvault.dedup.reporting.attribution import find_partners, find_reach, split_frames, sum_by
-from weightvault.dedup.reporting.model import DIMENSIONS, Query, Report, to_json
-from weightvault.store.accounting import DayRow, list_days, record_day
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.model.report import DIMENSIONS, Query, Report, to_json
+from weightvault.dedup.reports import growth
+from weightvault.dedup.reports.attribution import find_partners, find_reach, split_frames, sum_by
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.reports.statistics import DayRow, list_days, record_day
 from weightvault.store.errors import Unavailable
 
 ALL = Query(DIMENSIONS)
@@ -123,7 +123,7 @@ def test_a_base_that_only_deltas_need_is_theirs(local: LocalVault, model: Path, 
 def test_uploads_without_a_commit_have_a_row(local: LocalVault, model: Path):
     from sqlalchemy import insert, select
 
-    from weightvault.store.schema import chunks, loose_chunks, loose_files
+    from weightvault.store.catalogue.tables.schema import chunks, loose_chunks, loose_files
 
     push(local, model, "org/m")
     push(local, model, "org/n")

@@ -10,8 +10,8 @@ from models import make_weights, read_folder, tune, write_model
 
 from weightvault.dedup.errors import InvalidInput
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.reporting.model import Comparison, Method
+from weightvault.dedup.model.report import Comparison, Method
+from weightvault.dedup.transfer.push import push
 
 
 def by_name(found: Comparison) -> dict[str, Method]:

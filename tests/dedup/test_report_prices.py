@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from weightvault.dedup.errors import InvalidInput
-from weightvault.dedup.reporting import prices
-from weightvault.dedup.reporting.prices import GIB, Tier, Usage, bill_for, load_prices
+from weightvault.dedup.reports import prices
+from weightvault.dedup.reports.prices import GIB, Tier, Usage, bill_for, load_prices
 
 TABLE = """
 default = "here"

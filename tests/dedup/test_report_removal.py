@@ -10,15 +10,15 @@ from hypothesis.stateful import precondition, rule
 from machines import ModelMachine, at_length, brief
 from models import make_weights, tune, write_model
 
-from weightvault.dedup import compact
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.reporting.model import DIMENSIONS, Prediction, Query
-from weightvault.dedup.reporting.removal import predict_removal
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.dedup.maintenance import repack
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.report import DIMENSIONS, Prediction, Query
+from weightvault.dedup.reports.removal_prediction import predict_removal
+from weightvault.dedup.transfer.push import push
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def stored(vault: LocalVault) -> int:
@@ -111,7 +111,7 @@ def test_packs_that_live_keep_their_dead_frames(local: LocalVault, tmp_path: Pat
 
 
 def test_packs_of_several_groups(local: LocalVault, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(compact, "PACK_BYTES", 5000)
+    monkeypatch.setattr(repack, "PACK_BYTES", 5000)
     big = {f"w{i}": (64, 64) for i in range(4)}
     for k in range(3):
         weights = make_weights(k, big)

@@ -14,11 +14,17 @@ from vaults import open_local
 from weightvault.codecs.errors import CorruptFrame
 from weightvault.codecs.frame import parse_header
 from weightvault.codecs.pipeline import decode_tensor, encode_into, encode_tensor
-from weightvault.dedup.chunks import BaseCache, ChunkReader
-from weightvault.dedup.manifest import ChunkUse
-from weightvault.dedup.push import push
-from weightvault.dedup.rooms import LEAST_BYTES, ROOM_BYTES, ROOMS, SPARE_ROOMS, Rooms
-from weightvault.dedup.segments import CHUNK_BYTES
+from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.model.files.segments import CHUNK_BYTES
+from weightvault.dedup.reading.buffer_pool import (
+    BUFFER_BYTES,
+    BUFFERS,
+    LEAST_BYTES,
+    SPARE_BUFFERS,
+    BufferPool,
+)
+from weightvault.dedup.reading.chunk_reader import BaseCache, ChunkReader
+from weightvault.dedup.transfer.push import push
 
 SIZE = LEAST_BYTES + 1
 
@@ -44,7 +50,7 @@ def address(room) -> int:
     ],
 )
 def test_memory_is_not_used_again_while_any_part_of_it_is_held(hold):
-    rooms = Rooms()
+    rooms = BufferPool()
     room = rooms.take(SIZE)
     place = address(room)
     held = hold(room)
@@ -56,18 +62,18 @@ def test_memory_is_not_used_again_while_any_part_of_it_is_held(hold):
 
 
 def test_memory_is_used_again_and_no_more_of_it_kept_than_allowed():
-    rooms = Rooms(spare_rooms=2)
+    rooms = BufferPool(spare_rooms=2)
     held = [rooms.take(SIZE) for _ in range(5)]
     places = {address(room) for room in held}
     assert len(places) == 5
     held.clear()
     assert len(rooms._spare) == 2
-    assert {address(room) for room in [rooms.take(ROOM_BYTES), rooms.take(SIZE)]} < places
+    assert {address(room) for room in [rooms.take(BUFFER_BYTES), rooms.take(SIZE)]} < places
 
 
-@pytest.mark.parametrize("size", [0, 1, LEAST_BYTES - 1, ROOM_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, LEAST_BYTES - 1, BUFFER_BYTES + 1])
 def test_other_sizes_get_memory_of_their_own(size):
-    rooms = Rooms()
+    rooms = BufferPool()
     room = rooms.take(size)
     assert room.size == size
     assert room.flags.owndata
@@ -76,7 +82,7 @@ def test_other_sizes_get_memory_of_their_own(size):
 
 
 def test_an_error_lets_go_of_memory():
-    rooms = Rooms()
+    rooms = BufferPool()
     frame = bytearray(encode_tensor(random.Random(0).randbytes(SIZE), "U8"))
     frame[-1] ^= 1
     with suppress(CorruptFrame):
@@ -86,7 +92,7 @@ def test_an_error_lets_go_of_memory():
 
 
 def test_threads_never_share_memory():
-    rooms = Rooms()
+    rooms = BufferPool()
     wrong = []
 
     def work(mark: int) -> None:
@@ -131,7 +137,7 @@ def test_chunks_that_are_held_keep_their_bytes():
     for use, piece in zip([*uses, uses[0], *uses], [*held, *again], strict=True):
         assert blake3(piece).digest() == use.digest
     del held, again
-    assert len(ROOMS._spare) <= SPARE_ROOMS
+    assert len(BUFFERS._spare) <= SPARE_BUFFERS
 
 
 def test_what_is_sent_late_is_what_was_read(tmp_path):

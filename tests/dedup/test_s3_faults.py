@@ -10,16 +10,16 @@ from s3_faults import FaultProxy, cut, flip, forward, refuse, reset, reset_after
 from s3_server import S3Server
 from vaults import Wrapper, open_anew, open_local
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.undelete import undelete
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.backend import ObjectInfo
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.s3 import S3Backend
+from weightvault.store.backends.s3 import S3Backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 SHAPES = {"w": (48, 64), "b": (64,)}
 # One such fault is repeated away.

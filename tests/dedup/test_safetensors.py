@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from weightvault.dedup.errors import InvalidFile
 from weightvault.dedup.formats.safetensors import segment
-from weightvault.dedup.segments import Opaque, Segment, Tensor
+from weightvault.dedup.model.files.segments import Opaque, Segment, Tensor
 
 
 def take_apart(data: bytes) -> list[Segment]:

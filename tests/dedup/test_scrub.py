@@ -9,9 +9,9 @@ from vaults import Wrapper
 
 from weightvault.dedup.errors import Unreachable
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.scrub import Scrubber
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.catalogue.damage import list_findings
 from weightvault.store.errors import Unavailable
-from weightvault.store.scrubbing import list_findings
 
 
 @pytest.fixture
@@ -176,6 +176,6 @@ def test_samples_get_round_to_everything(local: LocalVault):
 
 def test_the_rate_is_kept(local: LocalVault, monkeypatch: pytest.MonkeyPatch):
     slept: list[float] = []
-    monkeypatch.setattr("weightvault.dedup.scrub.time.sleep", slept.append)
+    monkeypatch.setattr("weightvault.dedup.verification.scrub.time.sleep", slept.append)
     total = Scrubber(local, rate=1000).run().bytes
     assert max(slept) == pytest.approx(total / 1000, rel=0.05)

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from models import make_weights, read_folder, tune, write_model
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, Missing
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.undelete import undelete
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.collection import list_tombstones
-from weightvault.store.open import open_backend
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tombstones import list_tombstones
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from models import to_bf16
 
 from weightvault.codecs.dtypes import BY_NAME, find_dtype
 from weightvault.dedup.errors import Corrupt, InvalidInput
-from weightvault.dedup.sketch import (
+from weightvault.dedup.model.sketch import (
     Sketch,
     check_sketch,
     count_differences,
@@ -26,14 +26,14 @@ from weightvault.dedup.sketch import (
     make_sketch,
     order_words,
 )
-from weightvault.dedup.sketchfile import (
+from weightvault.dedup.model.sketch_file import (
     Sketches,
     check_sketches,
     pack_sketches,
     parse_sketches,
     predict_size,
 )
-from weightvault.store.pack import PackEntry
+from weightvault.store.packs import PackEntry
 
 NUMPY_TYPES = {
     "U8": "u1",

@@ -11,14 +11,14 @@ from machines import ModelMachine, at_length, brief
 from models import read_folder
 from vaults import open_anew, open_local
 
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.undelete import undelete
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
 
 SHAPES = {"w": (24, 32), "b": (64,)}
 REPO = st.sampled_from(["org/a", "org/b", "org/c"])

@@ -8,13 +8,13 @@ from catalogue_rows import read_rows
 from models import make_weights, tune, write_model
 from upkeep import GRACE, Clock, assert_pulls, gc, model
 
-from weightvault.dedup import entries
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.undelete import undelete
-from weightvault.store.catalogue import open_catalogue
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.undelete_repo import undelete
+from weightvault.dedup.model import journal_entries
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def test_undelete_brings_back_every_commit(local: LocalVault, tmp_path: Path):
@@ -46,10 +46,10 @@ def test_undelete_brings_back_branches_tags_and_who_may_see(local: LocalVault, t
     second = push(local, model(tmp_path, 2), "org/m").commit.id
     push(local, model(tmp_path, 3), "org/m", "gone")
     for entry in (
-        entries.RefChange("org/m", "branch", "gone", None, time.time()),
-        entries.RefChange("org/m", "branch", "main", first, time.time()),
-        entries.RefChange("org/m", "tag", "v2", second, time.time(), "the second"),
-        entries.Visibility("org/m", True, time.time()),
+        journal_entries.RefChange("org/m", "branch", "gone", None, time.time()),
+        journal_entries.RefChange("org/m", "branch", "main", first, time.time()),
+        journal_entries.RefChange("org/m", "tag", "v2", second, time.time(), "the second"),
+        journal_entries.Visibility("org/m", True, time.time()),
     ):
         local.record(entry)
     tables = ("refs", "tags", "repos")

@@ -9,16 +9,16 @@ from damage import entries_of, flip_frame
 from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
-from weightvault.dedup.collect import Collected, Collector
 from weightvault.dedup.errors import Missing, VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
-from weightvault.dedup.repair import Repairer
-from weightvault.dedup.scrub import Scrubber
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.dedup.maintenance.gc import Collected, Collector
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.maintenance.repair import Repairer
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def gc(vault: LocalVault, **options) -> Collected:

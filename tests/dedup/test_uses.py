@@ -2,10 +2,11 @@
 
 import pytest
 
-from weightvault.dedup.file_kinds import KINDS, kind_of
-from weightvault.dedup.manifest import FileEntry, Manifest
-from weightvault.dedup.segments import Literal, Opaque, Tensor
-from weightvault.dedup.uses import TENSOR, chunk_uses, file_row
+from weightvault.dedup.model.file_kinds import KINDS, kind_of
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.model.files.rows import TENSOR, chunk_uses, file_row
+from weightvault.dedup.model.files.segments import Literal, Opaque, Tensor
 
 A, B, C = (bytes([i]) * 32 for i in range(3))
 

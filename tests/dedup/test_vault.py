@@ -26,10 +26,10 @@ from weightvault.dedup.errors import (
     TensorNotFound,
 )
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 @pytest.fixture(params=["directory", "s3"])

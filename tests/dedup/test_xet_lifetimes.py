@@ -10,12 +10,12 @@ from xet_samples import pack_file, pack_xorb
 from xet_server import Server, make_chunks
 
 from weightvault.dedup.errors import Conflict, Corrupt
-from weightvault.dedup.incoming import KEEP_SECONDS
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.repair import Repairer
-from weightvault.dedup.scrub import Scrubber
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
+from weightvault.dedup.maintenance.repair import Repairer
+from weightvault.dedup.transfer.uploads import KEEP_SECONDS
+from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
 
 DAY = 24 * 3600.0
 

@@ -11,8 +11,8 @@ from hub_clients import Hub
 from live_server import serving
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ from live_server import serving as live_server
 from models import make_weights, read_folder, tune, write_model
 from vaults import open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.api.tokens import create_token, recognise, revoke_token
+from weightvault.api.cli.main import cli
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.requests.tokens import create_token, recognise, revoke_token
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import InvalidName, Missing
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.renew import rebuild_catalogue
+from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 
 MINE, OTHERS, PUBLIC = "me/model", "you/model", "you/open"
 ROLES = ("read", "write", "admin")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hub_clients import NO_XET, VERSIONS, Hub, client_environment, find_python, run
 
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 
 # 0.36 takes what the server offers; later ones take Xet unless they are told not to.
 WAYS = [("2.4", {}), ("1.33", {}), ("2.4", NO_XET), ("1.33", NO_XET), ("0.36", {})]

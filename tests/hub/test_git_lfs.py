@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hub_clients import Hub, checked, client_environment
 
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 
 CONTENT = np.random.default_rng(4).bytes(5_000_000)
 

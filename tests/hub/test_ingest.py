@@ -16,8 +16,8 @@ from hub_clients import NO_XET, VERSIONS, Hub, checked, client_environment, find
 from models import make_weights, tune, write_model
 from vaults import open_local
 
-from weightvault.dedup.push import push
-from weightvault.store.uncoded import count_uncoded
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.encode_queue import count_uncoded
 
 SHAPES = {f"layer.{i}.weight": (512, 256) for i in range(4)} | {"norm": (256,)}
 WAIT_SECONDS = 60.0

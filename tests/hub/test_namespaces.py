@@ -13,20 +13,20 @@ from live_server import serving
 from models import make_weights, read_folder, to_bf16, tune, write_model
 from vaults import open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
-from weightvault.api.tokens import create_token
+from weightvault.api.cli.main import cli
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.server.app import create_app
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.entries import Visibility
 from weightvault.dedup.errors import AccessRefused, ChunksMissing, InvalidFrame
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.packing import add_frame
-from weightvault.dedup.push import push
-from weightvault.dedup.sketch import make_sketch
-from weightvault.dedup.uncoded import BackgroundCoder, code_some
-from weightvault.store.pack import PackWriter
+from weightvault.dedup.maintenance.background_encode import BackgroundEncoder, encode_some
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.journal_entries import Visibility
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.repository.pack_writing import add_frame
+from weightvault.dedup.transfer.push import push
+from weightvault.store.packs import PackWriter
 
 SHAPES = {"a": (256, 128)}
 
@@ -41,7 +41,7 @@ def vault(tmp_path: Path) -> Iterator[LocalVault]:
 def mine(vault: LocalVault, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpVault]:
     """The vault over HTTP, with a token for "me"; nothing is coded behind the back of a push."""
     secret = create_token(vault, "mine", "write", "me").secret
-    monkeypatch.setattr(BackgroundCoder, "_run", lambda _: None)
+    monkeypatch.setattr(BackgroundEncoder, "_run", lambda _: None)
     with ExitStack() as stack:
         url = stack.enter_context(serving(create_app(vault)))
         yield stack.enter_context(closing(HttpVault(url, token=secret)))
@@ -182,7 +182,7 @@ def test_what_others_have_is_no_base_in_the_background_either(
     Collector(vault, grace_seconds=0).run()
     folder = model(tmp_path / "next", 1, tuned=3)
     push(mine, folder, "me/next", base="me/tune")
-    while code_some(vault):
+    while encode_some(vault):
         pass
     digests = vault.resolve("me/next").manifest.digests()
     theirs = vault.resolve("you/base").manifest.digests()

@@ -16,9 +16,9 @@ from hub_clients import Hub
 from models import bf16_file, make_weights
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.store.pack import pack_key
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
+from weightvault.store.packs import pack_key
 
 REPO = "/api/models/me/model"
 WEIGHTS = bf16_file(make_weights(1))

@@ -19,10 +19,10 @@ from models import make_weights, safetensors_bytes
 from sqlalchemy import delete
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.dedup.collect import Collector
+from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.store.schema import xet_xorbs
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.store.catalogue.tables.schema import xet_xorbs
 
 # Since 1.20 huggingface_hub uploads through Xet and nothing else.
 CLIENTS = ("2.4", "1.33")

@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from vaults import open_local
 from xet_samples import golden, golden_files, pack_file, pack_shard, pack_xorb
 
-from weightvault.api.hub.xet_grants import XetGrant, issue_token
-from weightvault.api.server import create_app
+from weightvault.api.hub.xet.grants import XetGrant, issue_token
+from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.xet.hashes import format_hash, hash_chunk
 from weightvault.dedup.xet.shard import Shard
 

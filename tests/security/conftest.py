@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from vaults import open_local
 
-from weightvault.api.server import create_app
+from weightvault.api.server.app import create_app
 
 
 @pytest.fixture

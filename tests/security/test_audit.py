@@ -21,15 +21,15 @@ from models import make_weights, write_model
 from slow_clients import ask
 from vaults import open_local
 
-from weightvault.api.access import routes_of
-from weightvault.api.audit import ASKS, AUDIT_LOGGER, AuditFile
-from weightvault.api.client import HttpVault
-from weightvault.api.logs import configure
-from weightvault.api.server import create_app
-from weightvault.api.settings import ConnectionLimits, ServerSettings
-from weightvault.api.tokens import create_token
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.access import routes_of
+from weightvault.api.requests.audit import ASKS, AUDIT_LOGGER, AuditFile
+from weightvault.api.requests.settings import ConnectionLimits, ServerSettings
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.server.app import create_app
+from weightvault.api.server.logs import configure
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 FACTS = {
     *("time", "request_id", "event", "who", "token_id", "address", "method", "operation"),
@@ -76,7 +76,7 @@ def started(tmp_path: Path, limits: ConnectionLimits) -> Iterator[Audited]:
     options = configure("plain", log)["handlers"]["audit"]
     handler = AuditFile(options["filename"])
     formatter = dict(configure("json")["formatters"]["json"])
-    from weightvault.api.logs import WithRequestId
+    from weightvault.api.server.logs import WithRequestId
 
     made = logging.config.DictConfigurator({}).configure_formatter(formatter)
     handler.setFormatter(made)
@@ -237,8 +237,8 @@ def test_questions_are_endpoints(tmp_path: Path) -> None:
 def test_serve_keeps_the_log_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 
-    from weightvault.api import serving as server
-    from weightvault.api.cli import cli
+    from weightvault.api.cli.main import cli
+    from weightvault.api.server import serving as server
 
     taken: list[Any] = []
     monkeypatch.setattr(server, "run", lambda *args: taken.append(args[-1]))

@@ -18,23 +18,23 @@ from models import make_weights, to_bf16, tune, write_model
 from sqlalchemy import select
 from vaults import open_local
 
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.api.tokens import create_token
-from weightvault.dedup.collect import Collector
-from weightvault.dedup.entries import Visibility
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import VaultError
-from weightvault.dedup.history import AddFile, History, Message
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
-from weightvault.dedup.rename import rename_repo
-from weightvault.dedup.sketch import make_sketch
-from weightvault.dedup.uncoded import BackgroundCoder, code_some
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.open import open_backend
-from weightvault.store.schema import (
+from weightvault.dedup.maintenance.background_encode import BackgroundEncoder, encode_some
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.rename_repo import rename_repo
+from weightvault.dedup.model.journal_entries import Visibility
+from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import AddFile, History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.backends.open import open_backend
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tables.schema import (
     chunks,
     commit_chunks,
     commits,
@@ -52,7 +52,7 @@ SECRET = "Q7x9"
 @pytest.fixture(autouse=True)
 def coder_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """What servers do in the background the tests do themselves."""
-    monkeypatch.setattr(BackgroundCoder, "_run", lambda _: None)
+    monkeypatch.setattr(BackgroundEncoder, "_run", lambda _: None)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -80,7 +80,7 @@ def local(tmp_path: Path) -> Iterator[LocalVault]:
 def settle(vault: LocalVault) -> None:
     """Does all that the server would do in the background."""
     for _ in range(50):
-        if not code_some(vault):
+        if not encode_some(vault):
             return
     raise AssertionError("encoding in the background does not come to an end")
 
@@ -381,7 +381,7 @@ def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault
     publish(vault, "you/open", False)
     settle(vault)
     assert edges_of(vault, "me/tune") == set()
-    from weightvault.store.scrubbing import record_scrub
+    from weightvault.store.catalogue.damage import record_scrub
 
     # The frame that is in use is lost; the old one, on what is private now, is what there is.
     mine = vault.resolve("me/tune").manifest.digests()
@@ -393,8 +393,8 @@ def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault
     assert [spare.base for spare in kept if spare.base is not None]
     record_scrub(vault.catalogue, used.pack_id, [(used.offset, largest, "flipped")], None)
     with vault.catalogue.writing() as connection:
-        from weightvault.store.needs import replace_unusable
-        from weightvault.store.owners import queue_by_digest
+        from weightvault.store.catalogue.dependencies import replace_unusable
+        from weightvault.store.catalogue.owners import queue_by_digest
 
         queue_by_digest(connection, replace_unusable(connection, [largest]))
     assert whole
@@ -418,7 +418,7 @@ class Tenants:
     def act(self) -> None:
         """Does one thing; what cannot be done at the moment is refused, and nothing happens."""
         actions = [self.push] * 4 + [self.upload] * 3 + [self.publish] * 2
-        actions += [self.delete, self.move, self.upkeep, lambda: code_some(self.vault)]
+        actions += [self.delete, self.move, self.upkeep, lambda: encode_some(self.vault)]
         if not self.files:
             actions = [self.push]
         with suppress(VaultError):

@@ -18,13 +18,13 @@ import pytest
 from models import make_weights, write_model
 from sqlalchemy import insert
 
-from weightvault.api.cli import cli
+from weightvault.api.cli.main import cli
 from weightvault.api.config import open_local_vault
-from weightvault.api.hub.key_file import key_path, load_key
 from weightvault.api.hub.signing import InvalidSignature, Signer, open_signer
-from weightvault.dedup.push import push
-from weightvault.store.catalogue import open_catalogue
-from weightvault.store.schema import settings
+from weightvault.api.requests.key_file import key_path, load_key
+from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tables.schema import settings
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_a_server_tells_it_too(model: Path, tmp_path: Path):
     folder = tmp_path / "vault"
     run("--vault", folder, "push", model, "org/m")
     widen(folder)
-    command = [sys.executable, "-m", "weightvault.api.cli", "--vault", str(folder)]
+    command = [sys.executable, "-m", "weightvault.api.cli.main", "--vault", str(folder)]
     with subprocess.Popen(
         [*command, "--json", "serve", "--port", "0", "--log-format", "json"],
         stdout=subprocess.PIPE,

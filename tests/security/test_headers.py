@@ -21,15 +21,15 @@ from sites import tags_of
 from slow_clients import ask
 from vaults import open_local
 
-from weightvault.api.headers import attachment
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.api.tokens import create_token
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.sending.headers import attachment
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import StorageFull, VaultError
-from weightvault.dedup.history import History
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History
+from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.errors import AccessDenied, Unavailable
 from weightvault.store.errors import StorageFull as StoreFull
 

@@ -12,7 +12,7 @@ import pytest
 from hostile_requests import Target, attacked, commit_lines, make_files, make_manifest, push_card
 
 from weightvault.dedup.errors import InvalidManifest
-from weightvault.dedup.manifest import check_paths, parse_manifest
+from weightvault.dedup.model.files.manifest import check_paths, parse_manifest
 
 MANY = 200_000
 

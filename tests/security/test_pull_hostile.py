@@ -21,17 +21,17 @@ from hostile_server import Liar, json_answer, lying, rename_files
 from models import make_weights, read_folder, write_model
 from vaults import Wrapper, open_anew, open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
-from weightvault.dedup.entries import commit_row
+from weightvault.api.cli.main import cli
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import InvalidInput, InvalidName, VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest, manifest_name, pack_manifest
-from weightvault.dedup.names import check_path
-from weightvault.dedup.paths import check_new_path
-from weightvault.dedup.pull import pull
-from weightvault.dedup.push import push
+from weightvault.dedup.model.files.manifest import Manifest, manifest_name, pack_manifest
+from weightvault.dedup.model.journal_entries import commit_row
+from weightvault.dedup.model.names import check_path
+from weightvault.dedup.model.paths import check_new_path
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
 
 CARD = "# A model\n"
 

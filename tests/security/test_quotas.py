@@ -16,14 +16,14 @@ from models import make_weights, write_model
 from tenants import Tenant, make_tenant, sha256
 from vaults import open_anew, open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.quotas import Quotas
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
+from weightvault.api.cli.main import cli
+from weightvault.api.requests.quotas import Quotas
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import QuotaExceeded
-from weightvault.dedup.quotas import describe_quota, set_limits
-from weightvault.dedup.reporting.model import Query
-from weightvault.store.limits import Limits
+from weightvault.dedup.maintenance.quotas import describe_quota, set_limits
+from weightvault.dedup.model.report import Query
+from weightvault.store.catalogue.access.limits import Limits
 
 DATA = random.Random(1).randbytes(60_000)
 OTHER = random.Random(2).randbytes(60_000)

@@ -20,13 +20,13 @@ from pydantic import BaseModel
 from slow_clients import ask, connect, read_all, sockets
 from vaults import open_local
 
-from weightvault.api.downloads import Downloads, Source
-from weightvault.api.server import create_app
-from weightvault.api.settings import ConnectionLimits, ServerSettings
-from weightvault.api.slots import Slots
-from weightvault.api.telling import TellingResponse
+from weightvault.api.requests.settings import ConnectionLimits, ServerSettings
+from weightvault.api.requests.slots import Slots
+from weightvault.api.sending.downloads import Downloads, Source
+from weightvault.api.sending.progress_lines import TellingResponse
+from weightvault.api.server.app import create_app
 from weightvault.dedup.progress import Progress
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 LONG_BYTES = 12 << 20
 FILE = "/v1/repos/org/model/files/model.safetensors"

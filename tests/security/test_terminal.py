@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from models import make_weights, safetensors_bytes, write_model
 from vaults import open_local
 
-from weightvault.api.cli import cli
-from weightvault.api.progress import BarProgress, LineProgress
+from weightvault.api.cli.main import cli
+from weightvault.api.cli.progress import BarProgress, LineProgress
 from weightvault.api.terminal import show, show_json, show_lines
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
 
 TITLE = "\x1b]0;owned\x07"
 EVIL = (

@@ -27,10 +27,11 @@ from models import make_weights, tune, write_model
 from vaults import open_local
 from xet_samples import pack_file, pack_shard, pack_xorb
 
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
-from weightvault.dedup.manifest import FileEntry, Manifest, pack_manifest, parse_manifest
-from weightvault.dedup.push import push
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.manifest import Manifest, pack_manifest, parse_manifest
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.dedup.xet.hashes import format_hash
 
 # The promise is ten; a machine that is busy with other tests gets more.

@@ -29,19 +29,19 @@ from models import bf16_file, make_weights, tune
 from tenants import Tenant, make_tenant, sha256
 from vaults import open_local
 
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 from weightvault.api.web import front
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
+from weightvault.dedup.formats.scan import scan_files
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.maintenance.background_encode import encode_some
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.model.files.segments import CHUNK_BYTES
 from weightvault.dedup.progress import Progress
-from weightvault.dedup.push import push
-from weightvault.dedup.scan import scan_files
-from weightvault.dedup.segments import CHUNK_BYTES
-from weightvault.dedup.uncoded import code_some
+from weightvault.dedup.transfer.push import push
 
 EXAMPLES = int(os.environ.get("WEIGHTVAULT_TEST_TENANT_EXAMPLES", "4"))
 
@@ -186,7 +186,7 @@ def beta_deletes(world: World) -> None:
 
 
 def operator_codes(world: World) -> None:
-    while code_some(world.vault):
+    while encode_some(world.vault):
         pass
 
 
@@ -348,7 +348,7 @@ def alpha_deletes(world: World, _number: int, repo: str) -> None:
 
 
 def more_coding(world: World, _number: int, _repo: str) -> None:
-    code_some(world.vault)
+    encode_some(world.vault)
 
 
 def more_optimising(world: World, _number: int, _repo: str) -> None:

@@ -20,22 +20,24 @@ from models import make_weights, write_model
 from vaults import Wrapper, open_anew, open_local
 from xet_samples import LZ4, pack_file, pack_shard, pack_xorb
 
-from weightvault.api.client import HttpVault
+from weightvault.api.client.http_vault import HttpVault
 from weightvault.api.errors import Overloaded
-from weightvault.api.server import create_app
-from weightvault.api.slots import Slots
-from weightvault.api.tokens import create_token
-from weightvault.dedup import expansion, push
-from weightvault.dedup.coding import DECODING, encode_tensor
+from weightvault.api.requests.slots import Slots
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import TooExpensive
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import FileEntry, Manifest, pack_manifest
-from weightvault.dedup.packing import add_frame
-from weightvault.dedup.segments import CHUNK_BYTES, Opaque
+from weightvault.dedup.model.files import expansion
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.manifest import Manifest, pack_manifest
+from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque
+from weightvault.dedup.reading.timed_codecs import DECODING, encode_tensor
+from weightvault.dedup.repository.pack_writing import add_frame
+from weightvault.dedup.transfer import push
 from weightvault.dedup.xet.hashes import format_hash
 from weightvault.store.backend import Backend
 from weightvault.store.cancel import Cancelled, CancelToken, cancelled_by
-from weightvault.store.pack import PackWriter
+from weightvault.store.packs import PackWriter
 
 REPO = "org/model"
 COMMITS = f"/v1/repos/{REPO}/commits"

@@ -30,8 +30,8 @@ from places import (
 from s3_faults import DATA, FaultProxy
 from s3_server import S3Server, find_executable, named_endpoint
 
-from weightvault.store.catalogue import Catalogue, open_catalogue
-from weightvault.store.s3 import S3Backend
+from weightvault.store.backends.s3 import S3Backend
+from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

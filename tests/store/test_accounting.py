@@ -4,13 +4,13 @@ import numpy as np
 from chunk_samples import digest, entry
 from sqlalchemy import func, insert, select
 
-from weightvault.store import accounting
-from weightvault.store.accounting import DayRow
-from weightvault.store.catalogue import Catalogue
-from weightvault.store.columns import read_lists, read_table
-from weightvault.store.ledger import read_ledger
-from weightvault.store.rows import CommitRow, FileRow
-from weightvault.store.schema import journal, loose_chunks, loose_files, packs
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.reports import statistics
+from weightvault.store.catalogue.reports.bulk import read_ledger
+from weightvault.store.catalogue.reports.columns import read_lists, read_table
+from weightvault.store.catalogue.reports.statistics import DayRow
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
+from weightvault.store.catalogue.tables.schema import journal, loose_chunks, loose_files, packs
 
 
 def add(catalogue: Catalogue, repo: str, *names: object, uses: int = 3, created: float = 1) -> None:
@@ -32,7 +32,7 @@ def add_upload(catalogue: Catalogue, repo: str, name: object, expires: float) ->
 
 
 def catalogue_chunk(connection, name: object) -> int:
-    from weightvault.store.schema import chunks
+    from weightvault.store.catalogue.tables.schema import chunks
 
     return connection.scalar(select(chunks.c.id).where(chunks.c.digest == digest(name)))
 
@@ -42,16 +42,16 @@ def test_sums_of_a_repo(catalogue: Catalogue):
     catalogue.add_pack("p", 1000, entries)
     add(catalogue, "org/base", "a", "c")
     add(catalogue, "org/tuned", "b")
-    base = accounting.sum_repo(catalogue, "org/base")
+    base = statistics.sum_repo(catalogue, "org/base")
     assert (base.commits, base.logical, base.unique) == (1, 400, 400)
     assert (base.exclusive, base.shared) == (100, 100)
-    tuned = accounting.sum_repo(catalogue, "org/tuned")
+    tuned = statistics.sum_repo(catalogue, "org/tuned")
     assert (tuned.unique, tuned.exclusive, tuned.shared) == (200, 100, 100)
     catalogue.delete_repo("org/base", "journal/d")
-    tuned = accounting.sum_repo(catalogue, "org/tuned")
+    tuned = statistics.sum_repo(catalogue, "org/tuned")
     assert (tuned.exclusive, tuned.shared) == (200, 0)
     add_upload(catalogue, "org/other", "b", expires=9.0)
-    tuned = accounting.sum_repo(catalogue, "org/tuned")
+    tuned = statistics.sum_repo(catalogue, "org/tuned")
     assert (tuned.exclusive, tuned.shared) == (0, 200)
 
 
@@ -61,7 +61,7 @@ def test_sums_of_files_count_each_distinct_file_once(catalogue: Catalogue):
     add(catalogue, "org/two", "a")
     add(catalogue, "org/three", "a", "b")
     with catalogue.reading() as connection:
-        found = accounting.sum_files(connection)
+        found = statistics.sum_files(connection)
     assert (found.files, found.logical, found.by_format) == (3, 800, {1: 800})
     assert (found.distinct, found.tensors, found.inlined) == (600, 580, 20)
 
@@ -114,17 +114,17 @@ def test_days_keep_their_last_record(catalogue: Catalogue):
     early = DayRow("2026-01-01", 10.0, 1, 1, 5, 4, 3, 2)
     late = DayRow("2026-01-01", 20.0, 2, 2, 6, 5, 4, 3)
     for row in (late, early, DayRow("2025-12-31", 1.0, 0, 0, 0, 0, 0, 0)):
-        accounting.record_day(catalogue, row)
-    assert [row.day for row in accounting.list_days(catalogue)] == ["2025-12-31", "2026-01-01"]
-    assert accounting.last_day(catalogue) == late
+        statistics.record_day(catalogue, row)
+    assert [row.day for row in statistics.list_days(catalogue)] == ["2025-12-31", "2026-01-01"]
+    assert statistics.last_day(catalogue) == late
 
 
 def test_the_database_says_how_large_it_is(catalogue: Catalogue):
-    before = accounting.database_bytes(catalogue)
+    before = statistics.database_bytes(catalogue)
     assert before is not None
     with catalogue.writing() as connection:
         connection.execute(insert(journal), [{"key": f"{i:0120}"} for i in range(20_000)])
-    after = accounting.database_bytes(catalogue)
+    after = statistics.database_bytes(catalogue)
     assert after is not None
     assert after > before + 2_000_000
     with catalogue.reading() as connection:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from places import KIB, PART_BYTES, Place
 
-from weightvault.store import s3
+from weightvault.store.backends import s3
 from weightvault.store.errors import CorruptObject, InvalidKey, NotFound
 
 BAD_KEYS = [

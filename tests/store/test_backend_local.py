@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from weightvault.store.backends.local import STALE_SECONDS, LocalBackend
 from weightvault.store.errors import (
     AccessDenied,
     CorruptObject,
@@ -23,7 +24,6 @@ from weightvault.store.errors import (
     StoreError,
     Unavailable,
 )
-from weightvault.store.local import STALE_SECONDS, LocalBackend
 
 
 def files_below(root: Path) -> list[str]:
@@ -184,7 +184,7 @@ def test_a_file_that_may_not_grow_further_is_a_full_store(
     script = f"""
         import resource, sys
         from weightvault.store.errors import StorageFull
-        from weightvault.store.local import LocalBackend
+        from weightvault.store.backends.local import LocalBackend
         resource.setrlimit(resource.RLIMIT_FSIZE, (2 << 20, 2 << 20))
         backend = LocalBackend(sys.argv[1])
         backend.put("fits", bytes(2 << 20))
@@ -205,7 +205,7 @@ def kill_at(root: Path, number: int, cwd: Path) -> int:
     """Puts "a" and "new/b" in a process that is killed at the given call; returns its status."""
     script = """
         import os, signal, sys
-        from weightvault.store.local import LocalBackend
+        from weightvault.store.backends.local import LocalBackend
         left = int(sys.argv[2])
 
         def count(real):
@@ -323,7 +323,7 @@ def test_a_large_file_is_stored_in_little_memory(root: Path, tmp_path: Path) -> 
         file.truncate(200 << 20)
     script = f"""
         import resource, sys
-        from weightvault.store.local import LocalBackend
+        from weightvault.store.backends.local import LocalBackend
         resource.setrlimit(resource.RLIMIT_DATA, (100 << 20, {resource.RLIM_INFINITY}))
         LocalBackend(sys.argv[1], fsync=False).put_file("a", sys.argv[2])
     """

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from weightvault.store.local import LocalBackend
-from weightvault.store.memory import MemoryBackend
-from weightvault.store.open import open_backend
-from weightvault.store.s3 import S3Backend
+from weightvault.store.backends.local import LocalBackend
+from weightvault.store.backends.memory import MemoryBackend
+from weightvault.store.backends.open import open_backend
+from weightvault.store.backends.s3 import S3Backend
 
 
 def root_of(url: str) -> Path:
@@ -99,7 +99,7 @@ def test_what_is_no_address_is_a_value_error_that_helps(
 
 def test_only_s3_loads_boto3(tmp_path: Path) -> None:
     script = (
-        "import sys; from weightvault.store.open import open_backend; open_backend('a');"
+        "import sys; from weightvault.store.backends.open import open_backend; open_backend('a');"
         "sys.exit('boto3' in sys.modules or 'botocore' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

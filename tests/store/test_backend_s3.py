@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from s3_server import CLIENT_ENVIRONMENT, S3Server, find_executable
 
+from weightvault.store.backends.open import open_backend
+from weightvault.store.backends.s3 import S3Backend
 from weightvault.store.errors import AccessDenied, InvalidKey, NotFound, Unavailable
-from weightvault.store.open import open_backend
-from weightvault.store.s3 import S3Backend
 
 DATA = bytes(range(256)) * 40
 

@@ -23,8 +23,10 @@ from s3_faults import (
 )
 from s3_server import S3Server
 
-from weightvault.store import s3
 from weightvault.store.backend import Backend
+from weightvault.store.backends import s3
+from weightvault.store.backends.open import open_backend
+from weightvault.store.backends.s3 import S3Backend
 from weightvault.store.errors import (
     AccessDenied,
     CorruptObject,
@@ -33,8 +35,6 @@ from weightvault.store.errors import (
     StoreError,
     Unavailable,
 )
-from weightvault.store.open import open_backend
-from weightvault.store.s3 import S3Backend
 
 USES: dict[str, Callable[[Backend], object]] = {
     "put": lambda backend: backend.put("b", b"new"),

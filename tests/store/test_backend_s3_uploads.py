@@ -20,13 +20,9 @@ from s3_faults import (
 )
 from s3_server import S3Server
 
-from weightvault.store import s3
-from weightvault.store.errors import (
-    AccessDenied,
-    StoreError,
-    Unavailable,
-)
-from weightvault.store.s3 import S3Backend
+from weightvault.store.backends import s3
+from weightvault.store.backends.s3 import S3Backend
+from weightvault.store.errors import AccessDenied, StoreError, Unavailable
 
 PART_BYTES = 1 << 10
 

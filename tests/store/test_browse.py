@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 from chunk_samples import digest
 
-from weightvault.store.browse import (
+from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue.reports.pages import (
     RepoLine,
     base_bytes,
     codecs_of,
@@ -15,9 +16,8 @@ from weightvault.store.browse import (
     list_history,
     list_page,
 )
-from weightvault.store.catalogue import Catalogue, open_catalogue
-from weightvault.store.pack import PackEntry
-from weightvault.store.rows import CommitRow, FileRow
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
+from weightvault.store.packs import PackEntry
 
 NAMES = [f"org-{i % 3}/m{i:02d}" for i in range(25)]
 CHAIN = [f"{number:040x}" for number in range(200, 210)]

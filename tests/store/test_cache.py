@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from vaults import CountingReads
 
-from weightvault.store import cache
-from weightvault.store.cache import CachedBackend
+from weightvault.store.backends import cache
+from weightvault.store.backends.cache import CachedBackend
+from weightvault.store.backends.memory import MemoryBackend
 from weightvault.store.errors import CorruptObject, NotFound
-from weightvault.store.memory import MemoryBackend
 
 BLOCK = 1000
 PACK = "packs/ab/" + "ab" * 32

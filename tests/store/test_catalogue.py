@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from chunk_samples import digest, entry
 
-from weightvault.store.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
 from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
-from weightvault.store.rows import CommitRow, FileRow
 
 
 def commit(oid: str, repo: str = "org/m", branch: str = "main", created: float = 1.0) -> CommitRow:

@@ -11,11 +11,11 @@ from alembic.script import ScriptDirectory
 from old_catalogues import SCRIPTS, VERSIONS, make_version
 from sqlalchemy import Engine, MetaData, create_engine, inspect
 
-from weightvault.store import engine as engines
-from weightvault.store import schema
-from weightvault.store.catalogue import open_catalogue
+from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.tables import engine as engines
+from weightvault.store.catalogue.tables import schema
+from weightvault.store.catalogue.tables.migrate import HEAD, read_version
 from weightvault.store.errors import StoreError
-from weightvault.store.migrate import HEAD, read_version
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sketch_samples import add_commit, add_rows, flip_bits, make_entry, make_row
 
-from weightvault.store.catalogue import Catalogue
-from weightvault.store.collection import remove_dead, set_tombstones
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.dependencies import usable_among
+from weightvault.store.catalogue.moved_frames import adopt_frames, can_stand_alone, replay_moves
+from weightvault.store.catalogue.sketches.sketches import find_near
+from weightvault.store.catalogue.tables.rows import Location, SketchRow
+from weightvault.store.catalogue.tombstones import remove_dead, set_tombstones
 from weightvault.store.errors import NotFound
-from weightvault.store.moves import adopt_frames, can_stand_alone, replay_moves
-from weightvault.store.needs import usable_among
-from weightvault.store.rows import Location, SketchRow
-from weightvault.store.sketches import find_near
 
 OLD = make_row("old centre")
 NEW = flip_bits(OLD, 1, "new centre")

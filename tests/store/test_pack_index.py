@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pack_samples import make_pack, read_all, reader
 
+from weightvault.store.backends.memory import MemoryBackend
 from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
-from weightvault.store.memory import MemoryBackend
-from weightvault.store.pack import PackEntry, read_index
+from weightvault.store.packs import PackEntry, read_index
 
 
 def test_the_bytes_are_those_of_the_specification() -> None:

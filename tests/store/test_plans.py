@@ -7,22 +7,15 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from weightvault.store import (
-    browse,
-    collection,
-    lineage,
-    owners,
-    peers,
-    scrubbing,
-    sketches,
-    uncoded,
-)
-from weightvault.store.catalogue import Catalogue, open_catalogue
-from weightvault.store.known_files import known_files
-from weightvault.store.needs import usable_among
-from weightvault.store.pack import PackEntry
-from weightvault.store.rows import CommitRow, FileRow
-from weightvault.store.visibility import Scope
+from weightvault.store.catalogue import damage, encode_queue, owners, tombstones
+from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue.dependencies import usable_among
+from weightvault.store.catalogue.files.known_files import known_files
+from weightvault.store.catalogue.reports import lineage, pages
+from weightvault.store.catalogue.sketches import peers, sketches
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
+from weightvault.store.catalogue.visibility import Scope
+from weightvault.store.packs import PackEntry
 
 ROWS = 3000
 
@@ -124,7 +117,7 @@ HOT = {
     "queue_deltas_on": asked(owners.queue_deltas_on, [1, 2, 3]),
     "chunks_of_repo": asked(owners.chunks_of_repo, "org/3-0"),
     "audit_bases": asked(owners.audit_bases, 10),
-    "read_ownership": lambda c: uncoded.read_ownership(c, [400, 401]),
+    "read_ownership": lambda c: encode_queue.read_ownership(c, [400, 401]),
     "peers_of": lambda c: peers.peers_of(c, 1),
     "other_groups_on": lambda c: peers.other_groups_on(c, OTHERS, 1),
     "read_centres of an owner": lambda c: sketches.read_centres(c, [1, 2], OWNER),
@@ -142,21 +135,21 @@ HOT = {
     "unknown_entries": lambda c: c.unknown_entries(["journal/00030000"]),
     "last_entry": lambda c: c.last_entry(),
     "chunks_in": lambda c: c.chunks_in(digest("pack", 3).hex()),
-    "packs_holding": lambda c: collection.packs_holding(c, one()),
-    "tombstones_among": lambda c: collection.tombstones_among(c, ["packs/ab/x"]),
-    "live_places": lambda c: collection.live_places(c, digest("pack", 3).hex()),
-    "copies_of": lambda c: scrubbing.copies_of(c, one()[0]),
-    "frames_in": lambda c: scrubbing.frames_in(c, 4),
+    "packs_holding": lambda c: tombstones.packs_holding(c, one()),
+    "tombstones_among": lambda c: tombstones.tombstones_among(c, ["packs/ab/x"]),
+    "live_places": lambda c: tombstones.live_places(c, digest("pack", 3).hex()),
+    "copies_of": lambda c: damage.copies_of(c, one()[0]),
+    "frames_in": lambda c: damage.frames_in(c, 4),
     "list_newcomers": lambda c: sketches.list_newcomers(c, "org/3-0", oid(), 0, 100),
     "read_family": lambda c: sketches.read_family(c, [1, 2]),
     "count_arrived": lambda c: sketches.count_arrived(c, [1, 2], 400),
-    "commits_using": lambda c: scrubbing.commits_using(c, one()),
-    "a page by name": lambda c: browse.list_page(c, order="name", cursor="org/3", limit=5),
-    "a page by update": lambda c: browse.list_page(c, order="updated", cursor="50", limit=5),
-    "list_history": lambda c: browse.list_history(c, "org/3-0", oid(), 5),
-    "frames_of": lambda c: browse.frames_of(c, one()),
-    "codecs_of": lambda c: browse.codecs_of(c, "org/3-0", oid()),
-    "base_bytes": lambda c: browse.base_bytes(c, "org/3-0", oid()),
+    "commits_using": lambda c: damage.commits_using(c, one()),
+    "a page by name": lambda c: pages.list_page(c, order="name", cursor="org/3", limit=5),
+    "a page by update": lambda c: pages.list_page(c, order="updated", cursor="50", limit=5),
+    "list_history": lambda c: pages.list_history(c, "org/3-0", oid(), 5),
+    "frames_of": lambda c: pages.frames_of(c, one()),
+    "codecs_of": lambda c: pages.codecs_of(c, "org/3-0", oid()),
+    "base_bytes": lambda c: pages.base_bytes(c, "org/3-0", oid()),
     "centres_of": lambda c: lineage.centres_of(c, "org/3-0"),
     "first_repos": lambda c: lineage.first_repos(c, one()),
     "users_of": lambda c: lineage.users_of(c, one(0)),

@@ -5,14 +5,20 @@ from __future__ import annotations
 import pytest
 from blake3 import blake3
 
-from weightvault.store.catalogue import Catalogue
+from weightvault.store.catalogue.access.limits import Limits
+from weightvault.store.catalogue.access.quotas import (
+    Usage,
+    list_limits,
+    put_limits,
+    read_usage,
+    sum_in_flight,
+)
+from weightvault.store.catalogue.access.received import note_received
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.files.loose_files import LooseRow, add_loose
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
 from weightvault.store.errors import QuotaExceeded
-from weightvault.store.limits import Limits
-from weightvault.store.loose import LooseRow, add_loose
-from weightvault.store.pack import PackEntry
-from weightvault.store.quotas import Usage, list_limits, put_limits, read_usage, sum_in_flight
-from weightvault.store.received import note_received
-from weightvault.store.rows import CommitRow, FileRow
+from weightvault.store.packs import PackEntry
 
 RAW = 200
 

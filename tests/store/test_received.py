@@ -3,17 +3,17 @@
 import pytest
 from blake3 import blake3
 
-from weightvault.store.catalogue import Catalogue
-from weightvault.store.pack import PackEntry
-from weightvault.store.received import (
+from weightvault.store.catalogue.access.received import (
     note_received,
     readable_through,
     received_among,
     strike_received,
 )
-from weightvault.store.refs import set_public
-from weightvault.store.rows import CommitRow
-from weightvault.store.visibility import EVERYTHING, Scope
+from weightvault.store.catalogue.catalogue import Catalogue
+from weightvault.store.catalogue.refs import set_public
+from weightvault.store.catalogue.tables.rows import CommitRow
+from weightvault.store.catalogue.visibility import EVERYTHING, Scope
+from weightvault.store.packs import PackEntry
 
 NAMES = ("mine", "data", "theirs", "open", "MINE", "none")
 CHUNKS = {name: blake3(name.encode()).digest() for name in NAMES}

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from sketch_samples import add_commit, add_rows, flip_bits, make_row
 from sqlalchemy import text
 
-from weightvault.store import sketches as search
-from weightvault.store.bands import band_values
-from weightvault.store.catalogue import Catalogue, open_catalogue
-from weightvault.store.moves import settle_chunks
-from weightvault.store.rows import SketchRow
-from weightvault.store.visibility import Scope
+from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
+from weightvault.store.catalogue.moved_frames import settle_chunks
+from weightvault.store.catalogue.sketches import sketches as search
+from weightvault.store.catalogue.sketches.bands import band_values
+from weightvault.store.catalogue.tables.rows import SketchRow
+from weightvault.store.catalogue.visibility import Scope
 
 
 def found_bits(catalogue: Catalogue, row: SketchRow) -> set[bytes]:

@@ -11,7 +11,7 @@ from live_server import serving
 from sites import Site, fill_site
 from vaults import open_local
 
-from weightvault.api.server import create_app
+from weightvault.api.server.app import create_app
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,14 @@ from live_server import serving
 from models import make_weights, tune, write_model
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.api.tokens import create_token, revoke_token
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.requests.tokens import create_token, revoke_token
+from weightvault.api.server.app import create_app
 from weightvault.api.web.session import COOKIE
-from weightvault.dedup.history import History
-from weightvault.dedup.incoming import IncomingFiles
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.push import push
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import History
+from weightvault.dedup.transfer.uploads import IncomingFiles
 
 SHAPES = {f"model.layers.{i}.weight": (128, 96) for i in range(4)}
 # The family: a private base, a public tune of it, another private one.

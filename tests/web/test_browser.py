@@ -10,8 +10,8 @@ from live_server import serving
 from sites import MANY, Site
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.api.tokens import create_token
+from weightvault.api.requests.tokens import create_token
+from weightvault.api.server.app import create_app
 
 PAGES = {
     "front": "/",

@@ -8,9 +8,9 @@ import pytest
 from browser import Visitor, find_chromium, running_browser
 from sites import Site, tags_of
 
-from weightvault.api.cli import cli
+from weightvault.api.cli.main import cli
 from weightvault.api.web.figures import DASHBOARD, draw_all, draw_waterfall
-from weightvault.dedup.reporting.model import Query, Report
+from weightvault.dedup.model.report import Query, Report
 
 
 def run(*arguments: object) -> click.testing.Result:

@@ -13,8 +13,8 @@ from models import make_weights, write_model
 from sites import MANY, Site, tags_of
 from vaults import open_local
 
-from weightvault.api.server import create_app
-from weightvault.dedup.push import push
+from weightvault.api.server.app import create_app
+from weightvault.dedup.transfer.push import push
 
 PAGES = (
     "/",

@@ -1,0 +1,96 @@
+"""The verbs about repos: ls, info and rm."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ...formatting import format_bytes, format_count, format_table
+from ...terminal import show
+from ..console import Interrupted, Session, interruptible
+from ..options import verb
+
+if TYPE_CHECKING:
+    from ....dedup.vault import RepoInfo, RepoSummary
+
+
+@verb("ls")
+def ls(session: Session) -> None:
+    """List the repos of the vault."""
+    with session.open() as vault:
+        repos = vault.list_repos()
+    session.emit({"repos": [asdict(repo) for repo in repos]}, _describe_list(repos))
+
+
+@verb("info")
+@click.argument("repo")
+def info(session: Session, repo: str) -> None:
+    """Show the branches and files of REPO and what it costs."""
+    with session.open() as vault:
+        found = vault.describe_repo(repo)
+    session.emit(asdict(found), _describe_repo(found))
+
+
+@verb("rm")
+@click.argument("repo")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def rm(session: Session, repo: str, yes: bool) -> None:
+    """Delete REPO with all its commits."""
+
+    def explain() -> tuple[str, str]:
+        return f"interrupted; {repo} may have been deleted", "`weightvault ls` tells"
+
+    with session.open() as vault:
+        if not yes and not _confirm(vault.describe_repo(repo)):
+            raise Interrupted(f"{repo} was not deleted")
+        with interruptible(explain):
+            vault.delete_repo(repo)
+    session.emit({"deleted": repo}, f"deleted {repo}")
+
+
+def _confirm(found: RepoInfo) -> bool:
+    if not sys.stdin.isatty():
+        raise click.UsageError("rm asks before it deletes, and nobody is there: add --yes")
+    freed = format_bytes(found.cost.exclusive)
+    commits = format_count(found.cost.commits, "commit")
+    return click.confirm(f"delete {show(found.name)}, {commits}, {freed} of its own?", err=True)
+
+
+def _describe_list(repos: list[RepoSummary]) -> str:
+    if not repos:
+        return "no repos yet"
+    head = ("repo", "branches", "files", "size", "updated")
+    rows = [
+        (r.name, ",".join(r.branches), str(r.files), format_bytes(r.size), _format_time(r.updated))
+        for r in repos
+    ]
+    return format_table([head, *rows], left=2)
+
+
+def _describe_repo(found: RepoInfo) -> str:
+    cost = found.cost
+    kept = "stored" if cost.counted == "frames" else "of distinct content"
+    facts = [
+        ("repo", found.name),
+        *((f"branch {name}", commit) for name, commit in found.branches.items()),
+        ("newest", f"{found.commit.id} of {_format_time(found.commit.created)}"),
+        ("base", found.commit.base or "none"),
+        ("commits", str(cost.commits)),
+        ("logical", format_bytes(cost.logical)),
+        ("unique", format_bytes(cost.unique)),
+        ("own", f"{format_bytes(cost.exclusive)} {kept} for this repo alone"),
+        ("shared", f"{format_bytes(cost.shared)} {kept} for others too"),
+    ]
+    files = [
+        (f.path, str(f.tensors), format_bytes(f.size), f"  {f.blake3[:16]}") for f in found.files
+    ]
+    table = format_table([("file", "tensors", "size", "  blake3"), *files])
+    return f"{format_table(facts, left=2)}\n\n{table}"
+
+
+def _format_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -1,0 +1,146 @@
+"""The verbs that move models: push and pull."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from ...formatting import format_bytes, format_count, format_rate
+from ...terminal import show
+from ..console import Session, interruptible
+from ..options import revision_option, verb
+
+if TYPE_CHECKING:
+    from ....dedup.model.files.manifest import Manifest
+    from ....dedup.transfer.pull import PullResult
+    from ....dedup.transfer.push import PushResult
+    from ....dedup.vault import Commit, Vault
+
+
+@verb("push")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("repo")
+@revision_option("The branch to push to.")
+@click.option("--base", metavar="REPO", help="The repo that this model derives from.")
+@click.option(
+    "--level",
+    type=click.Choice(["fast", "default", "max"]),
+    default="default",
+    show_default=True,
+    help="How much time to spend on a smaller result.",
+)
+def push(
+    session: Session, path: Path, repo: str, revision: str, base: str | None, level: str
+) -> None:
+    """Store the file or folder PATH as the newest commit of REPO.
+
+    Only what the vault does not have yet is sent. A push that was interrupted can be run again
+    and goes on where it was.
+    """
+    from ....dedup.model.names import check_branch, check_repo
+    from ....dedup.transfer.push import push as run_push
+    from ..progress import make_progress
+
+    # Before the vault is opened: a mistyped name must not make a new one.
+    check_repo(repo)
+    check_branch(revision)
+    with session.open(create=True) as vault:
+        watch = CommitWatch(vault)
+        with interruptible(lambda: _explain_push(watch, repo)):
+            result = run_push(
+                cast("Vault", watch),
+                path,
+                repo,
+                revision,
+                base=base,
+                level=level,
+                progress=make_progress(),
+            )
+    session.emit(asdict(result), _describe_push(result))
+
+
+@verb("pull")
+@click.argument("repo")
+@click.argument("dest", type=click.Path(path_type=Path))
+@revision_option("A branch or commit id.")
+@click.option("--skip-refused", is_flag=True, help="Leave out files that pull does not write.")
+def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: bool) -> None:
+    """Write the files of REPO below the folder DEST.
+
+    Every file is verified before it appears under its name. Files that are there already, byte
+    for byte, are left alone; others of the same name are replaced. No link below DEST is followed.
+    Files that tools would execute or read settings from, such as .git/config, are refused.
+    """
+    from ....dedup.transfer.pull import pull as run_pull
+    from ..progress import make_progress
+
+    def explain() -> tuple[str, str]:
+        return f"interrupted; the files in {dest} that are there are whole", "pull again to resume"
+
+    with session.open() as vault, interruptible(explain):
+        result = run_pull(
+            vault, repo, dest, revision, skip_refused=skip_refused, progress=make_progress()
+        )
+    session.emit(asdict(result), _describe_pull(result, dest))
+
+
+class CommitWatch:
+    """Passes everything on to a vault and notes whether the commit was asked for.
+
+    Until then an interrupted push has certainly changed nothing that anybody sees; after that,
+    the answer may have been on its way.
+    """
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self.asked = False
+        self.made = False
+
+    def commit(
+        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+    ) -> Commit:
+        """See Vault.commit."""
+        self.asked = True
+        commit = self._vault.commit(repo, branch, manifest, base=base)
+        self.made = True
+        return commit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._vault, name)
+
+
+def _explain_push(watch: CommitWatch, repo: str) -> tuple[str, str]:
+    if watch.made:
+        message = "interrupted after the commit was made, while related models were re-encoded"
+        return message, "`weightvault optimise` does the rest"
+    if watch.asked:
+        message = "interrupted while committing; the commit may have been made"
+        return message, f"`weightvault info {repo}` tells; pushing again is safe"
+    return "interrupted; nothing was committed", "push again to resume: what was sent is kept"
+
+
+def _describe_push(result: PushResult) -> str:
+    rate = format_rate(result.logical, result.seconds)
+    saved = f"\n{format_bytes(result.saved)} saved by re-encoding related models"
+    chunks = f"{format_count(result.new_chunks, 'new chunk')}, {result.known_chunks} known"
+    return (
+        f"pushed {result.commit.repo} {result.commit.branch} {result.commit.id}\n"
+        f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}: {chunks}; "
+        f"{format_bytes(result.sent)} sent in {result.seconds:.1f} s ({rate})"
+        f"{saved if result.saved else ''}"
+    )
+
+
+def _describe_pull(result: PullResult, dest: Path) -> str:
+    rate = format_rate(result.logical, result.seconds)
+    commit = result.commit
+    refused = "".join(f"\nrefused {each.path!a}: {each.reason}" for each in result.refused)
+    return (
+        f"pulled {show(commit.repo)} {show(commit.branch)} {commit.id} into {show(str(dest))}\n"
+        f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}, "
+        f"{result.unchanged} unchanged; "
+        f"{format_bytes(result.received)} received in {result.seconds:.1f} s ({rate}){refused}"
+    )

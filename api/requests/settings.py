@@ -1,0 +1,54 @@
+"""How a server behaves, beyond the vault it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...store.private import PRIVATE_UMASK
+
+INGEST = ("background", "inline")
+"""When uploads of foreign clients are coded: behind their back, or before they are answered."""
+
+# The catalogue's database and its log go on growing when uploads are refused.
+RESERVE_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What clients may hold of a server: connections, and time in which nothing happens.
+
+    `most` connections are open in all, `most_per_client` from one address; addresses in
+    `trusted_proxies` stand for others, whom they name in X-Forwarded-For, and count in all only.
+    A request's head has `head_seconds`. A client that sends a body or receives an answer moves
+    `progress_bytes` in each `progress_seconds`. Between two requests there are `idle_seconds`.
+    All answers that wait for their clients take `buffered_bytes` of memory.
+    """
+
+    most: int = 2000
+    most_per_client: int = 512
+    trusted_proxies: tuple[str, ...] = ()
+    head_seconds: float = 20.0
+    progress_seconds: float = 60.0
+    progress_bytes: int = 64 << 10
+    # Longer than clients keep an idle connection, so that they, who know, are the ones to close it.
+    idle_seconds: float = 75.0
+    buffered_bytes: int = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
+    longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
+    `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
+    Nothing is taken in that would leave less than `reserve_bytes` of free disk. `allowed_hosts`:
+    names of the server, besides those that hosts.Hosts knows."""
+
+    anonymous_reads: str = "none"
+    ingest: str = "background"
+    multipart_bytes: int = 2 << 30
+    part_bytes: int = 128 << 20
+    download_bytes: int = 1 << 30
+    umask: int = PRIVATE_UMASK
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    reserve_bytes: int = RESERVE_BYTES
+    allowed_hosts: tuple[str, ...] = ()

@@ -1,0 +1,222 @@
+"""The HTTP application: routers, error bodies, health.
+
+Other protocols over the same vault are further routers: `create_app` is where they join.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CapacityLimiter
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ... import __version__
+from ...dedup.errors import VaultError
+from ...dedup.local_vault import LocalVault
+from ...dedup.maintenance.background_encode import BackgroundEncoder
+from ...store.cancel import CancelToken, cancelled_by
+from ..errors import (
+    HTTP_CODES,
+    Busy,
+    Overloaded,
+    RangeNotSatisfiable,
+    Unauthorized,
+    error_body,
+    http_status,
+    retry_seconds,
+)
+from ..hub.router import hub_routes, unknown_route
+from ..protocol.wire import VERSION_HEADER
+from ..requests.access import declare_public, require_rights
+from ..requests.audit import Audit
+from ..requests.callers import Gate
+from ..requests.cancelling import Cancelling
+from ..requests.hosts import Hosts
+from ..requests.public_errors import tell_error
+from ..requests.settings import ServerSettings
+from ..requests.slots import Slots
+from ..requests.uploads import sweep_uploads
+from ..sending.downloads import Downloads
+from ..sending.headers import SafeHeaders, complete_headers
+from ..v1 import content, health, reports, routes, tokens
+from ..web.site import add_pages
+from . import metrics
+from .daily_totals import recording
+from .logs import RequestLog
+from .metrics import Metered, Metrics
+
+_log = logging.getLogger("weightvault.api")
+
+# Never Basic: browsers would ask for a password, and send it along with what any page makes them
+# send.
+_CHALLENGE = 'Bearer realm="weightvault"'
+
+# Threads of their own for who watches the server.
+_PROBES_AT_ONCE = 2
+
+_DESCRIPTION = """\
+Stores AI model weights losslessly in a fraction of their size and gives back the very bytes.
+
+Every response with a status of 400 or more has the body
+`{"error": {"code": "...", "message": "...", "hint": "..."}}`; `code` is stable.
+"""
+
+
+def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> FastAPI:
+    """Returns the application that serves `vault`, which stays the caller's to close."""
+    settings = settings or ServerSettings()
+    app = FastAPI(
+        title="weightvault",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=_lifespan,
+        # FastAPI's own load scripts from elsewhere; web/reference.py takes their place.
+        docs_url=None,
+        redoc_url=None,
+    )
+    for route in app.routes:
+        # The description of the API, which tells of no vault.
+        declare_public(route)
+    app.state.vault = vault
+    app.state.settings = settings
+    app.state.gate = Gate(settings.anonymous_reads, Hosts(settings.allowed_hosts))
+    app.state.checking = Slots()
+    app.state.work, app.state.upkeep = CancelToken(), CancelToken()
+    app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
+    app.state.health = health.HealthProbe()
+    app.state.downloads = Downloads(settings.download_bytes)
+    app.state.metrics = Metrics(app)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
+    app.router.routes.extend(hub_routes())
+    app.include_router(routes.router)
+    app.include_router(reports.router)
+    app.include_router(tokens.router)
+    for router in (*routes.of_repo.routers, *content.of_repo.routers):
+        app.include_router(router)
+    app.router.routes.append(unknown_route())
+    add_pages(app)
+    app.add_middleware(Cancelling, within=app.state.work)
+    app.add_middleware(VersionHeader)
+    app.add_middleware(SafeHeaders)
+    app.add_middleware(Metered, metrics=app.state.metrics)
+    app.add_middleware(Audit)
+    app.add_middleware(RequestLog)
+    _install_error_handlers(app)
+    require_rights(app)
+    return app
+
+
+def endpoints(app: FastAPI) -> set[tuple[str, str]]:
+    """Returns every documented endpoint as method and path, such as ("GET", "/v1/repos")."""
+    paths = app.openapi()["paths"]
+    return {(method.upper(), path) for path, methods in paths.items() for method in methods}
+
+
+class VersionHeader:
+    """Puts our version on every response: by it a client tells this server from any other."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Calls the application with the header added to what it sends."""
+
+        async def send_with_version(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)[VERSION_HEADER] = __version__
+            await send(message)
+
+        await self._app(scope, receive, send_with_version)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
+    upkeep: CancelToken = app.state.upkeep
+    with cancelled_by(upkeep):
+        coder = BackgroundEncoder(app.state.vault, within=upkeep)
+        coder.start()
+        async with recording(app):
+            yield
+            app.state.work.cancel()
+            upkeep.cancel()
+    await run_in_threadpool(coder.stop)
+
+
+def _install_error_handlers(app: FastAPI) -> None:
+    app.add_exception_handler(VaultError, _on_vault_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def _error(
+    status: int,
+    code: str,
+    message: str,
+    hint: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    return JSONResponse(error_body(code, message, hint), status, headers)
+
+
+def _on_vault_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VaultError)
+    status = http_status(type(error))
+    if status >= 500:
+        _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+    headers = None
+    if isinstance(error, RangeNotSatisfiable):
+        headers = {"Content-Range": f"bytes */{error.size}"}
+    if isinstance(error, Busy | Overloaded):
+        headers = {"Retry-After": str(retry_seconds(error))}
+    if isinstance(error, Unauthorized):
+        headers = {"WWW-Authenticate": _CHALLENGE}
+    error = tell_error(error, request.app.state)
+    return _error(status, error.code, error.message, error.hint, headers)
+
+
+def _on_invalid_request(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # What was sent is not repeated: it may be large, and may not be text.
+    found = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
+    hint = "the request's schema is at /docs"
+    return _error(422, "invalid_request", f"invalid request: {'; '.join(found)}", hint)
+
+
+def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {status: code for code, status in HTTP_CODES.items()}
+    code = codes.get(error.status_code, "http_error")
+    asked = f"{request.method} {request.url.path}"
+    message, hint = f"{error.detail}: {asked}", None
+    if code in ("unknown_endpoint", "method_not_allowed"):
+        message, hint = f"there is no endpoint {asked}", "the endpoints are listed at /docs"
+    headers = dict(error.headers) if error.headers else None
+    return _error(error.status_code, code, message, hint, headers)
+
+
+def _on_disconnect(request: Request, _error: Exception) -> Response:
+    _log.info("%s %s: the client went away", request.method, request.url.path)
+    return Response(status_code=499)
+
+
+def _on_unexpected(request: Request, _exception: Exception) -> Response:
+    # The exception goes on to the server that runs this application, which logs its traceback.
+    headers = {VERSION_HEADER: __version__}
+    hint = "the server's log has the details"
+    response = _error(500, "internal", "the server failed unexpectedly", hint, headers)
+    # It is made outside of what all other answers pass.
+    complete_headers(response.headers, request.headers)
+    return response

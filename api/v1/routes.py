@@ -1,0 +1,382 @@
+"""The endpoints that write, list and account. Those that hand out content are in content.py.
+
+A repo is two path parts, three with its kind in front; a revision is a query parameter, because
+branches may contain slashes. Plain functions run in worker threads, so that a slow disk holds up
+nobody else.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from ...dedup.local_vault import LocalVault
+from ...dedup.model.files.entries import FileEntry
+from ...dedup.model.files.manifest import parse_manifest
+from ...dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
+from ...dedup.model.names import check_repo
+from ...dedup.progress import Progress
+from ...dedup.transfer.namespaced_vault import NamespacedVault
+from ...dedup.vault import Candidate, OptimiseStep, Snapshot
+from ..protocol.wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
+from ..requests.access import (
+    may_commit,
+    may_read_repo,
+    may_write_repo,
+    needs,
+    pushes,
+    reads_everything,
+    repo_in_path,
+    repos_seen,
+    require_read,
+    sees_own,
+    writes_everything,
+)
+from ..requests.callers import caller_of
+from ..requests.repo_routes import RepoRoutes
+from ..requests.slots import run_checked
+from ..requests.uploads import received_bytes, received_file
+from ..sending.progress_lines import TOLD, ProgressParam, TellingResponse
+from .documented import BINARY_BODY, DIGESTS_BODY, FAILURES, NAME, SKETCHES_BODY
+from .json_bodies import DigestsParam, SketchesParam
+from .schemas import (
+    AddedSchema,
+    BasesSchema,
+    CandidateSchema,
+    CentresSchema,
+    CheckSchema,
+    CommitSchema,
+    FamilySchema,
+    MissingSchema,
+    OptimiseStepSchema,
+    RepoInfoSchema,
+    RepoSummarySchema,
+    RevisionFileSchema,
+    RevisionSchema,
+    SegmentsSchema,
+    TensorSchema,
+)
+
+
+def vault_of(request: Request) -> LocalVault:
+    """Returns the vault that the application was made for."""
+    return request.app.state.vault
+
+
+def way_in(request: Request) -> LocalVault | NamespacedVault:
+    """Returns the vault as the caller may push to it."""
+    caller, vault = caller_of(request), vault_of(request)
+    return (
+        vault
+        if caller.writes_all
+        else NamespacedVault(vault, caller.principal, caller.scope, caller.owned)
+    )
+
+
+def repo_of(
+    request: Request,
+    namespace: Annotated[
+        str, Path(description="first part of the repo's name", json_schema_extra=NAME)
+    ],
+    name: Annotated[
+        str, Path(description="second part of the repo's name", json_schema_extra=NAME)
+    ],
+) -> str:
+    """Returns the repo that the path names; the vault checks the name."""
+    return repo_in_path(request)
+
+
+VaultParam = Annotated[LocalVault, Depends(vault_of)]
+WayInParam = Annotated[LocalVault | NamespacedVault, Depends(way_in)]
+RepoParam = Annotated[str, Depends(repo_of)]
+RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
+CursorParam = Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")]
+
+router = APIRouter(prefix="/v1", responses=FAILURES)
+of_repo = RepoRoutes("/v1/repos", responses=FAILURES)
+
+
+@router.post(
+    "/missing",
+    tags=["push"],
+    summary="Ask which chunks are missing",
+    openapi_extra=DIGESTS_BODY,
+    dependencies=needs(pushes),
+)
+def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> MissingSchema:
+    """Says which of the chunks the vault holds no frame of, in the order asked.
+
+    For a token with a namespace: as far as its repos, and what was sent with it, tell.
+    """
+    missing = vault.find_missing(digests)
+    asked = len(set(digests))
+    request.app.state.metrics.chunks_asked.inc(asked)
+    request.app.state.metrics.chunks_known.inc(asked - len(missing))
+    return MissingSchema(missing=[digest.hex() for digest in digests if digest in missing])
+
+
+@router.post(
+    "/bases",
+    tags=["push"],
+    summary="Ask what to code against",
+    openapi_extra=SKETCHES_BODY,
+    dependencies=needs(pushes),
+)
+def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
+    """Names, for each sketch, stored chunks with related content, best first.
+
+    A frame may be made against any of them; its bytes come from the frames of the revision named.
+    """
+    found = vault.find_bases(sketches)
+    return BasesSchema(bases=[[_candidate_schema(c) for c in each] for each in found])
+
+
+@router.put(
+    "/packs/{name}",
+    tags=["push"],
+    summary="Upload a pack",
+    openapi_extra=BINARY_BODY,
+    dependencies=needs(pushes),
+)
+async def add_pack(
+    request: Request,
+    vault: WayInParam,
+    name: Annotated[
+        str, Path(pattern=r"^[0-9a-f]{64}$", description="BLAKE3-256 of the pack, in hexadecimal")
+    ],
+) -> AddedSchema:
+    """Takes in frames, as one pack. Every frame is decoded and hashed before this answers."""
+    async with received_file(request, vault.scratch, MAX_PACK_BYTES) as path:
+        added = await run_checked(request, partial(vault.add_pack, bounded=True), path, name)
+    request.app.state.metrics.frames_added.inc(added)
+    return AddedSchema(added=added)
+
+
+@of_repo.post(
+    "/commits/check",
+    tags=["push"],
+    status_code=204,
+    summary="Ask whether a commit would be let in",
+    dependencies=needs(may_commit),
+)
+def check_commit(_repo: RepoParam) -> Response:
+    """Answers 204 where the caller may commit to a repo of that name, there or not."""
+    return Response(status_code=204)
+
+
+@of_repo.post(
+    "/commits",
+    tags=["push"],
+    summary="Commit a revision",
+    openapi_extra=BINARY_BODY,
+    dependencies=needs(may_commit),
+)
+async def commit(
+    request: Request,
+    vault: WayInParam,
+    repo: RepoParam,
+    branch: Annotated[str, Query(description="the branch to move")] = "main",
+    base: Annotated[str | None, Query(description="the repo this one derives from")] = None,
+) -> CommitSchema:
+    """Makes the manifest in the body the newest commit of a branch.
+
+    Repo and branch are made as needed. `chunks_missing` means that frames have to be uploaded
+    first. A commit of the manifest that the branch has already changes nothing.
+    """
+    body = await received_bytes(request, MAX_MANIFEST_BODY_BYTES)
+
+    def parse_and_commit() -> CommitSchema:
+        if base is not None:
+            require_read(request, check_repo(base))
+        made = vault.commit(repo, branch, parse_manifest(body), base=base, bounded=True)
+        return CommitSchema.model_validate(made)
+
+    return await run_checked(request, parse_and_commit)
+
+
+@router.get(
+    "/repos",
+    tags=["repos"],
+    summary="List all repos",
+    dependencies=needs(sees_own),
+)
+def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
+    """Lists, by name, the repos that the caller may read."""
+    sees = repos_seen(request)
+    found = (repo for repo in vault.list_repos() if sees(repo.name))
+    return [RepoSummarySchema.model_validate(repo) for repo in found]
+
+
+@of_repo.get(
+    "",
+    tags=["repos"],
+    summary="Describe a repo",
+    dependencies=needs(may_read_repo),
+)
+def describe_repo(request: Request, vault: VaultParam, repo: RepoParam) -> RepoInfoSchema:
+    """Tells a repo's branches, the files of its newest commit, and what it costs."""
+    return RepoInfoSchema.model_validate(vault.describe_repo(repo, caller_of(request).scope))
+
+
+@of_repo.delete(
+    "",
+    tags=["repos"],
+    status_code=204,
+    summary="Delete a repo",
+    dependencies=needs(may_write_repo),
+)
+def delete_repo(vault: VaultParam, repo: RepoParam) -> Response:
+    """Deletes a repo with all its commits."""
+    vault.delete_repo(repo)
+    return Response(status_code=204)
+
+
+@of_repo.get(
+    "/revision",
+    tags=["repos"],
+    summary="Resolve a revision",
+    dependencies=needs(may_read_repo),
+)
+def resolve(
+    vault: VaultParam,
+    repo: RepoParam,
+    revision: RevisionParam = "main",
+    tensors: Annotated[bool, Query(description="list each file's tensors")] = False,
+) -> RevisionSchema:
+    """Tells which commit a branch names, and the files of that commit."""
+    return _revision_schema(vault.resolve(repo, revision), tensors)
+
+
+@of_repo.post(
+    "/recentre",
+    tags=["repos"],
+    summary="Code families anew that a commit has made twice as large",
+    dependencies=needs(may_write_repo),
+)
+async def recentre(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    revision: RevisionParam = "main",
+    cursor: CursorParam = 0,
+) -> OptimiseStepSchema:
+    """Does one step of what keeps the plan good between two runs of optimise; for whoever made
+    the commit to ask for, or not.
+
+    Ask again with the cursor that it answers with until that is null. With a token that does not
+    read all repos it does nothing: the server does so in the background.
+    """
+
+    def step() -> OptimiseStepSchema:
+        if not caller_of(request).reads_all:
+            # Families have members of others: how long a step takes, and whether there is another,
+            # tells of them. What such a caller pushed is encoded in the background, which
+            # re-centres, too (dedup/maintenance/background_encode.py).
+            vault.resolve(repo, revision)
+            return OptimiseStepSchema.model_validate(OptimiseStep(0, 0, 0, 0, 0, None))
+        return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
+
+    return await run_checked(request, step)
+
+
+@router.get(
+    "/families",
+    tags=["vault"],
+    summary="List the families of models",
+    dependencies=needs(reads_everything),
+)
+def list_families(vault: VaultParam) -> list[FamilySchema]:
+    """Lists which repos share bases, largest family first."""
+    return [FamilySchema.model_validate(family) for family in vault.list_families()]
+
+
+@router.get(
+    "/optimise",
+    tags=["vault"],
+    summary="Ask how much there is to optimise",
+    dependencies=needs(reads_everything),
+)
+def count_centres(vault: VaultParam) -> CentresSchema:
+    """Counts the chunks that families may be around, which the steps of optimising look at."""
+    return CentresSchema(chunks=vault.count_centres())
+
+
+@router.post(
+    "/optimise",
+    tags=["vault"],
+    summary="Code some families anew",
+    dependencies=needs(writes_everything),
+)
+async def optimise(
+    request: Request,
+    vault: VaultParam,
+    cursor: CursorParam = 0,
+    dry_run: Annotated[bool, Query(description="only predict")] = False,
+) -> OptimiseStepSchema:
+    """Does one step of finding better bases for what is stored; takes some tens of seconds.
+
+    Ask again with the cursor that it answers with until that is null.
+    """
+
+    def step() -> OptimiseStepSchema:
+        return OptimiseStepSchema.model_validate(vault.optimise(cursor, dry_run=dry_run))
+
+    return await run_checked(request, step)
+
+
+@router.get(
+    "/check",
+    tags=["vault"],
+    summary="Check the vault",
+    response_model=CheckSchema,
+    responses=TOLD,
+    dependencies=needs(reads_everything),
+)
+def check(vault: VaultParam, progress: ProgressParam = False) -> Any:
+    """Checks that everything referred to is there; reads no weights and writes nothing."""
+
+    def work(told: Progress | None = None) -> CheckSchema:
+        return CheckSchema.model_validate(vault.check(told))
+
+    return TellingResponse(work) if progress else work()
+
+
+def _candidate_schema(found: Candidate) -> CandidateSchema:
+    return CandidateSchema(
+        digest=found.digest.hex(),
+        size=found.size,
+        predicted=found.predicted,
+        repo=found.repo,
+        revision=found.revision,
+    )
+
+
+def _revision_schema(snapshot: Snapshot, with_tensors: bool) -> RevisionSchema:
+    chunk_bytes = snapshot.manifest.chunk_bytes
+    return RevisionSchema(
+        commit=CommitSchema.model_validate(snapshot.commit),
+        files=[_file_schema(f, chunk_bytes, with_tensors) for f in snapshot.manifest.files],
+    )
+
+
+def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> RevisionFileSchema:
+    tensors = list(entry.tensors)
+    return RevisionFileSchema(
+        path=entry.path,
+        size=entry.size,
+        tensors=len(tensors),
+        blake3=entry.digest.hex(),
+        segments=SegmentsSchema(
+            literal=_sum_sizes(entry, Literal),
+            opaque=_sum_sizes(entry, Opaque),
+            tensors=_sum_sizes(entry, Tensor) + _sum_sizes(entry, Bundle),
+            chunks=sum(1 for _ in entry.chunks(chunk_bytes)),
+        ),
+        tensor_list=[TensorSchema.model_validate(t) for t in tensors] if with_tensors else [],
+    )
+
+
+def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor | Bundle]) -> int:
+    return sum(s.size for s in entry.segments if isinstance(s, kind))

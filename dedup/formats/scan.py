@@ -1,0 +1,154 @@
+"""Reads the files to push: takes them apart and hashes the files and their chunks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from ..errors import InvalidFile, VaultError
+from ..model.files.entries import FileEntry
+from ..model.files.manifest import Manifest
+from ..model.files.segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
+from ..model.paths import TEMPORARY_FOLDER, check_new_path
+from ..model.sketch import make_query
+from ..model.sketch_file import Sketches
+from ..progress import Progress
+from .companions import Places, find_companions, segment_companion
+from .cutting.bundles import bundle_small
+from .cutting.fused import cut_fused
+from .registry import segment_file
+
+# Folders that tools keep beside a model and that no hub takes in.
+_IGNORED_FOLDERS = {
+    *(".git", ".hg", ".svn", ".cache", "__pycache__", ".vscode", ".idea"),
+    TEMPORARY_FOLDER,
+}
+
+# Below this, waking other threads takes longer (0.1 ms) than hashing alone.
+_HASH_THREADS_BYTES = 1 << 20
+
+
+def find_files(path: Path) -> dict[str, Path]:
+    """Returns the files to push by their path in the repo, sorted: one file, or a whole folder.
+
+    Links to files are followed, links to folders are not. Raises InvalidFile when there is
+    nothing to push, InvalidName for a file name that no vault takes in.
+    """
+    if path.is_file():
+        return {check_new_path(path.name): path}
+    if not path.is_dir():
+        raise InvalidFile(f"{path} is neither a file nor a folder", "name what to push")
+    found = {check_new_path(p.relative_to(path).as_posix()): p for p in _walk(path)}
+    if not found:
+        raise InvalidFile(f"{path} holds no files", "name a folder with a model in it")
+    return dict(sorted(found.items()))
+
+
+def scan_files(
+    files: dict[str, Path],
+    progress: Progress,
+    chunk_bytes: int = CHUNK_BYTES,
+    sketches: Sketches | None = None,
+) -> Manifest:
+    """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks.
+
+    Raises InvalidFile naming the file that is wrong.
+    """
+    progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
+    try:
+        places = find_companions(files)
+        entries = (
+            _scan_file(name, p, progress, chunk_bytes, sketches, places.get(name))
+            for name, p in files.items()
+        )
+        return Manifest(tuple(entries), chunk_bytes)
+    finally:
+        progress.end()
+
+
+def _scan_file(
+    name: str,
+    path: Path,
+    progress: Progress,
+    chunk_bytes: int,
+    sketches: Sketches | None,
+    places: Places | None,
+) -> FileEntry:
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            if places:
+                segments = segment_companion(file, before.st_size, places)
+            else:
+                segments = segment_file(name, file, before.st_size)
+            segments = bundle_small(cut_fused(segments), chunk_bytes)
+            entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
+            _check_unchanged(before, os.fstat(file.fileno()))
+            return entry
+    except VaultError as error:
+        raise type(error)(f"{path}: {error.message}", error.hint) from error
+    except OSError as error:
+        raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(f for f in folders if f not in _IGNORED_FOLDERS)
+        for name in sorted(names):
+            path = Path(root, name)
+            # Pipes, sockets and dangling links have no bytes to keep.
+            if path.is_file():
+                yield path
+
+
+def _hash_file(
+    name: str,
+    file: BinaryIO,
+    segments: list[Segment],
+    progress: Progress,
+    chunk_bytes: int,
+    sketches: Sketches | None,
+) -> FileEntry:
+    whole = blake3(max_threads=blake3.AUTO)
+    size = sum(s.size for s in segments)
+    buffer = memoryview(bytearray(min(size, chunk_bytes)))
+    file.seek(0)
+    hashed: list[Segment] = []
+    for segment in segments:
+        digests: list[bytes] = []
+        for n in chunk_sizes(segment, chunk_bytes):
+            data = _read_exactly(file, buffer[:n])
+            whole.update(data)
+            digests.append(_hash(data))
+            if sketches is not None and not isinstance(segment, Literal):
+                sketches[digests[-1]] = make_query(data, coding_facts(segment)[0])
+            progress.advance(n)
+        if not isinstance(segment, Literal):
+            segment = replace(segment, chunks=tuple(digests))
+        hashed.append(segment)
+    return FileEntry(name, size, whole.digest(), tuple(hashed))
+
+
+def _hash(data: memoryview) -> bytes:
+    many = blake3.AUTO if len(data) >= _HASH_THREADS_BYTES else 1
+    return blake3(data, max_threads=many).digest()
+
+
+def _read_exactly(file: BinaryIO, buffer: memoryview) -> memoryview:
+    filled = 0
+    while filled < len(buffer):
+        n = file.readinto(buffer[filled:])  # pyright: ignore[reportAttributeAccessIssue]
+        if not n:
+            raise InvalidFile("the file became shorter while it was read", "push it again")
+        filled += n
+    return buffer
+
+
+def _check_unchanged(before: os.stat_result, after: os.stat_result) -> None:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise InvalidFile("the file changed while it was read", "push it again")

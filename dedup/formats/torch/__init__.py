@@ -1,0 +1,10 @@
+"""PyTorch checkpoints: pickles that are followed, never run.
+
+`opcodes` follows a pickle's opcodes on a stack of plain values, `pickles` learns from it which
+tensors look at which storages, `storages` divides a storage among them; `torch_zip` and
+`torch_legacy` are the two kinds of files.
+
+Imports `formats/source.py` and `cutting`, and `model`.
+
+- **storage**: a run of elements that tensors are views of.
+"""

@@ -1,0 +1,290 @@
+"""Codes chunks that were stored as they came, as a push would have: behind an upload's back.
+
+The queue (store/catalogue/encode_queue.py) holds what IncomingFiles stored raw, oldest first.
+`encode_some` takes a share of it that nobody else has, encodes each chunk alone and against the
+best bases, and puts the smaller frame in use (store/catalogue/moved_frames.py). Chunks that wait
+are nothing to code against: of a base and a fine-tune uploaded together, the one that came first is
+coded alone, the other against it.
+
+Bases are those that all owners of a chunk may read (store/catalogue/owners.py). A chunk that is a
+delta on another one, because it got an owner or its base lost a reader, is in the queue, too: its
+new frame is put in use whatever it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...codecs.frame import parse_header
+from ...store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.encode_queue import (
+    Ownership,
+    allowed_bases,
+    audit_some,
+    bases_among,
+    claim_chunks,
+    first_commits,
+    read_ownership,
+    release_chunks,
+    return_chunks,
+    waiting_among,
+)
+from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.sketches.sketches import FamilyRow
+from ...store.catalogue.tables.rows import CommitRow, Location
+from ...store.packs import PackWriter
+from ..errors import Corrupt, Missing, VaultError
+from ..model.cards import CARD, MAX_CARD_HEAD_BYTES
+from ..model.files.entries import ChunkUse
+from ..model.files.manifest import Manifest
+from ..model.journal_entries import Moves
+from ..model.sketch import Sketch, make_query
+from ..reading.chunk_reader import Buffer, ChunkReader
+from ..repository.error_translation import store_errors
+from ..repository.journal import write_entry
+from ..repository.pack_writing import add_frame
+from ..repository.repository import Repository
+from ..similarity.base_selection import Lineage, choose_bases, find_lineage
+from ..transfer.push import encode_best
+from ..vault import BaseFinder, Candidate, RevisionReader
+from .optimise import recentre_chunks
+
+# What is taken from the queue at a time: whoever dies holds no more up, for no longer.
+SHARE_CHUNKS = 500
+SHARE_BYTES = 128 * 1024 * 1024
+CLAIM_SECONDS = 900.0
+# What is checked at a time, once, when the first token is limited to a namespace.
+AUDIT_CHUNKS = 2000
+
+# In the thread that asks, so that its priority counts, and other cores are for requests.
+_THREADS = 1
+
+_IDLE_SECONDS = 2.0
+STOP_SECONDS = 3.0
+_FAILED_SECONDS = 60.0
+_LOWEST_PRIORITY = 19
+
+_log = logging.getLogger("weightvault.dedup")
+
+
+def encode_some(vault: Repository, level: str = "default") -> int:
+    """Codes the chunks that have waited longest; returns how many were looked at, 0 if none waits
+    that nobody else is at. Raises VaultError kinds; what was taken waits again after a while."""
+    now = time.time()
+    with store_errors():
+        rows = claim_chunks(vault.catalogue, now, now + CLAIM_SECONDS, SHARE_CHUNKS, SHARE_BYTES)
+        if not rows:
+            # Only looked at: what has to be encoded again is claimed by the next call.
+            return audit_some(vault.catalogue, AUDIT_CHUNKS)
+        mine = [row.chunk_id for row in rows]
+        try:
+            _code(vault, rows, level)
+        except Cancelled:
+            return_chunks(vault.catalogue, mine)
+            raise
+        release_chunks(vault.catalogue, mine)
+        recentre_chunks(vault, set(mine))
+    return len(rows)
+
+
+class BackgroundEncoder:
+    """A thread that codes what waits, until it is stopped; everything else goes before it."""
+
+    def __init__(
+        self, vault: Repository, level: str = "default", *, within: CancelToken | None = None
+    ) -> None:
+        self._vault = vault
+        self._level = level
+        self._token = CancelToken(within)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="coder", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends before the next frame; what is not done waits for the next coder. One that does not
+        end within `STOP_SECONDS` is left alone: whatever it is at may be cut off, as by a crash."""
+        self._token.cancel()
+        self._stop.set()
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
+            _log.warning("coding did not end in time; what it had in hand is coded later")
+
+    def _run(self) -> None:
+        # Of this thread alone, on Linux; elsewhere it is as good as the others.
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        pause = 0.0
+        while not self._token.cancelled and not self._stop.wait(pause):
+            try:
+                with cancelled_by(self._token):
+                    pause = 0.0 if encode_some(self._vault, self._level) else _IDLE_SECONDS
+            except Cancelled:
+                return
+            except VaultError as error:
+                _log.error("could not code uploads (%s): %s", error.code, error.message)
+                pause = _FAILED_SECONDS
+            except Exception:
+                _log.exception("could not code uploads")
+                pause = _FAILED_SECONDS
+
+
+def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="code-", dir=vault.scratch) as folder:
+        path = Path(folder, "pack")
+        places: list[Location] = []
+        with PackWriter(path) as writer:
+            owned = read_ownership(vault.catalogue, [row.chunk_id for row in rows])
+            for row, frame in _encode(vault, rows, owned, level):
+                if owned[row.chunk_id].violates or len(frame) < row.place.frame_bytes:
+                    add_frame(writer, frame)
+                    places.append(row.place)
+            if not places:
+                return
+            name = writer.finish()
+        vault.add_pack(path, name)
+
+    def publish(moved: list[bytes]) -> str:
+        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()))
+
+    # One by one: each may have found another place meanwhile.
+    adopt_frames(vault.catalogue, name, [[place] for place in places], publish)
+
+
+def _encode(
+    vault: Repository, rows: list[FamilyRow], owned: dict[int, Ownership], level: str
+) -> Iterator[tuple[FamilyRow, Buffer]]:
+    reader = ChunkReader(vault.fetch_frames)
+    needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
+    # What was coded just now, and stands alone, is as good a base as any.
+    alone: set[bytes] = set()
+    for (commit, owners), mine in _by_commit(vault, rows, owned).items():
+        jobs = _plan(vault, owners, commit, mine, alone)
+        for row in mine:
+            check_cancelled()
+            job = jobs[row.chunk_id]
+            usable = [] if row.place.digest in needed else _usable(vault, job, alone)
+            bases = _read_bases(reader, usable)
+            # What a candidate is a delta on may be this very chunk, or somebody else's.
+            allowed = allowed_bases(vault.catalogue, row.chunk_id, bases) - {row.place.digest}
+            bases = {digest: base for digest, base in bases.items() if digest in allowed}
+            frame = encode_best(job.use, job.raw, bases, level, _THREADS)
+            if parse_header(frame).base_digest is None:
+                alone.add(job.use.digest)
+            yield row, frame
+
+
+def _by_commit(
+    vault: Repository, rows: list[FamilyRow], owned: dict[int, Ownership]
+) -> dict[_Origin, list[FamilyRow]]:
+    """Returns the rows by the commit that brought them and their owners, in the order of the queue;
+    the commit is None for those of a repo that was deleted this moment."""
+    commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
+    found: dict[_Origin, list[FamilyRow]] = defaultdict(list)
+    for row in rows:
+        found[commits.get(row.chunk_id), owned[row.chunk_id].owners].append(row)
+    return found
+
+
+# The commit that brought chunks, and the namespaces that have them.
+_Origin = tuple[CommitRow | None, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk to encode, its bytes, and what it may be coded against, best first."""
+
+    use: ChunkUse
+    raw: Buffer
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """Finds bases as `finder` does, but none that waits itself, unless it is among `coded`; so not
+    the chunk that is asked for, either."""
+
+    finder: BaseFinder
+    catalogue: Catalogue
+    coded: set[bytes]
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """See BaseFinder.find_bases."""
+        found = self.finder.find_bases(sketches)
+        digests = {c.digest for candidates in found for c in candidates}
+        waiting = waiting_among(self.catalogue, digests) - self.coded
+        return [tuple(c for c in each if c.digest not in waiting) for each in found]
+
+
+def _plan(
+    vault: Repository,
+    owners: frozenset[str],
+    commit: CommitRow | None,
+    rows: list[FamilyRow],
+    coded: set[bytes],
+) -> dict[int, _Job]:
+    """Returns the jobs by chunk id: bases are chosen for the commit as its push would have, within
+    what all `owners` may read."""
+    raws = list(ChunkReader(vault.fetch_frames).read(map(_use, rows)))
+    if commit is None:
+        return {r.chunk_id: _Job(_use(r), raw, ()) for r, raw in zip(rows, raws, strict=True)}
+    manifest = vault.load_manifest(commit.manifest)
+    listed = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
+    uses = {use.digest: use for use in listed}
+    sketches = {
+        row.place.digest: make_query(raw, uses[row.place.digest].dtype)
+        for row, raw in zip(rows, raws, strict=True)
+    }
+    view = vault.for_owners(owners)
+    settled = _Settled(view, vault.catalogue, coded)
+    lineage = _lineage_of(vault, view, commit, manifest)
+    chosen = choose_bases(settled, manifest, list(sketches), sketches, lineage)
+    return {
+        row.chunk_id: _Job(uses[row.place.digest], raw, chosen.get(row.place.digest, ()))
+        for row, raw in zip(rows, raws, strict=True)
+    }
+
+
+def _lineage_of(
+    vault: Repository, view: RevisionReader, commit: CommitRow, manifest: Manifest
+) -> Lineage:
+    card = manifest.file(CARD)
+    with tempfile.TemporaryDirectory(prefix="card-", dir=vault.scratch) as folder:
+        files: dict[str, Path] = {}
+        if card is not None:
+            files[CARD] = Path(folder, CARD)
+            with files[CARD].open("wb") as file:
+                stop = min(card.size, MAX_CARD_HEAD_BYTES)
+                file.writelines(vault.read_entry(card, manifest.chunk_bytes, 0, stop))
+        return find_lineage(view, files, commit.repo, commit.parent)
+
+
+def _usable(vault: Repository, job: _Job, coded: set[bytes]) -> list[Candidate]:
+    """Returns the candidates but those that wait themselves, unless they were coded just now."""
+    waiting = waiting_among(vault.catalogue, [c.digest for c in job.candidates]) - coded
+    return [c for c in job.candidates if c.digest not in waiting | {job.use.digest}]
+
+
+def _read_bases(reader: ChunkReader, chosen: Sequence[Candidate]) -> dict[bytes, Buffer]:
+    """Returns the bytes of bases by digest; where one is a delta, what that is on."""
+    try:
+        return dict(reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in chosen))
+    except (Missing, Corrupt):
+        # Collected or damaged since it was named: alone, the chunk can always be coded.
+        return {}
+
+
+def _use(row: FamilyRow) -> ChunkUse:
+    return ChunkUse(row.place.digest, 0, row.place.raw_bytes, "U8")

@@ -1,0 +1,71 @@
+"""Builds a catalogue anew from nothing but the objects."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import delete
+
+from ...codecs.frame import CODEC_IDS
+from ...store.backend import Backend
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.dependencies import hold_store
+from ...store.catalogue.encode_queue import queue_codec
+from ...store.catalogue.tables.schema import days, metadata, settings
+from ...store.catalogue.tombstones import forget_removed, list_tombstones
+from ..errors import Missing
+from ..model.store_marker import read_marker
+from ..progress import Progress
+from ..repository.error_translation import store_errors
+from ..repository.journal import catch_up, learn_packs
+from ..repository.pins import CLAIM_SECONDS
+
+# What the objects do not tell: settings, and how the vault grew.
+_KEPT = (settings, days)
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a catalogue holds after it was built anew."""
+
+    repos: int
+    commits: int
+    packs: int
+    entries: int
+
+
+def rebuild_catalogue(
+    backend: Backend, catalogue: Catalogue, progress: Progress | None = None
+) -> Rebuilt:
+    """Empties the catalogue and fills it from the object store.
+
+    Nobody else may be using it. Stopped half way, the next opening goes on. What only the
+    catalogue knows is lost: what a scrub found, and how long tombstones that were given by no
+    journal entry have stood. Raises Missing where there is no store, which would empty it for good.
+    """
+    with store_errors():
+        marker = read_marker(backend)
+        if marker is None:
+            raise Missing("there are no objects to build a catalogue from", "correct the address")
+        with catalogue.writing() as connection:
+            hold_store(connection, alone=True)
+            for table in reversed(metadata.sorted_tables):
+                if table not in _KEPT:
+                    connection.execute(delete(table))
+        catalogue.set_store_id(marker.store_id)
+        entries = catch_up(backend, catalogue, progress)
+        learn_packs(backend, catalogue, progress=progress)
+        # Whether more could be made of them is not on record.
+        queue_codec(catalogue, CODEC_IDS["raw"])
+        _forget_removed(backend, catalogue)
+        commits = catalogue.all_commits()
+        packs = len(catalogue.pack_names())
+        return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries)
+
+
+def _forget_removed(backend: Backend, catalogue: Catalogue) -> None:
+    """The journal tells which objects began to be removed, the store which of them are gone."""
+    there = {info.key for info in backend.list()}
+    gone = list_tombstones(catalogue).keys() - there
+    forget_removed(catalogue, gone, time.time() - CLAIM_SECONDS)

@@ -1,0 +1,153 @@
+"""Writes new frames for families and puts them in use: a pack like one from outside, then one
+transaction (store/catalogue/moved_frames.py). Killed at any moment it leaves frames that nothing
+refers to."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ...codecs.dtypes import BY_ID
+from ...codecs.frame import frame_room
+from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.sketches.sketches import FamilyRow, mark_planned
+from ...store.catalogue.tables.rows import Location
+from ...store.packs import PackWriter
+from ..model.files.entries import ChunkUse
+from ..model.journal_entries import Moves
+from ..reading.buffer_pool import BUFFERS
+from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.timed_codecs import encode_into
+from ..repository.frame_reader import read_frames
+from ..repository.journal import write_entry
+from ..repository.pack_writing import add_frame
+from ..repository.repository import Repository
+from ..similarity.family import PlannedFamily
+
+# Less than this is not worth new frames, of which the old ones stay until a collection.
+MIN_GAIN = 0.01
+MIN_GAIN_BYTES = 256
+
+
+def saves(before: int, after: int) -> bool:
+    """Says whether going from `before` to `after` bytes is worth new frames."""
+    return before - after >= max(MIN_GAIN_BYTES, MIN_GAIN * before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Chunks of one family that have new frames: where the old ones are, and their bytes."""
+
+    places: list[Location]
+    before: int
+    after: int
+
+
+class Reencoding:
+    """Gathers new frames of families in a pack; `finish` stores it and puts them in use.
+
+    `encoded` counts raw bytes. To be used with `with`, which removes what was not finished.
+    """
+
+    def __init__(self, vault: Repository) -> None:
+        self.encoded = 0
+        self._vault = vault
+        self._fetch = partial(read_frames, vault.backend, vault.catalogue)
+        self._folder = tempfile.TemporaryDirectory(prefix="optimise-", dir=vault.scratch)
+        self._path = Path(self._folder.name, "pack")
+        self._writer: PackWriter | None = None
+        self._groups: list[_Group] = []
+
+    def __enter__(self) -> Reencoding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.abort()
+        self._folder.cleanup()
+
+    def add(self, family: PlannedFamily) -> None:
+        """Encodes what the family's plan changes; keeps the frames if they save bytes.
+
+        They wait in a file until that is known: together they may exceed the memory there is.
+        """
+        moved: list[tuple[Location, int]] = []
+        with tempfile.TemporaryFile(dir=self._folder.name) as waiting:
+            for i, frame in self._encode(family):
+                if not family.keeps_frame(i, len(frame)):
+                    waiting.write(frame)
+                    moved.append((family.rows[i].place, len(frame)))
+            before = sum(place.frame_bytes for place, _ in moved)
+            after = sum(size for _, size in moved)
+            if not saves(family.plan.before, family.plan.before - before + after):
+                mark_planned(self._vault.catalogue, family.leader, family.fingerprint)
+                return
+            waiting.seek(0)
+            for _, size in moved:
+                self._write(waiting.read(size))
+        self._groups.append(_Group([place for place, _ in moved], before, after))
+
+    def finish(self, count: Callable[[int, int, int], None]) -> None:
+        """Stores the pack and puts its frames in use; tells `count` the chunks of each family that
+        moved, and their frame bytes before and after."""
+        if self._writer is None:
+            return
+        name, self._writer = self._writer.finish(), None
+        self._vault.add_pack(self._path, name)
+
+        def publish(moved: list[bytes]) -> str:
+            moves = Moves(name, tuple(moved), time.time())
+            return write_entry(self._vault.backend, moves)
+
+        places = [group.places for group in self._groups]
+        moved = set(adopt_frames(self._vault.catalogue, name, places, publish))
+        for group in self._groups:
+            if group.places[0].digest in moved:
+                count(len(group.places), group.before, group.after)
+
+    def _encode(self, family: PlannedFamily) -> Iterator[tuple[int, Buffer]]:
+        """Yields each changed member's position and new frame."""
+        changes = family.changes()
+        members = ChunkReader(self._fetch).read(_use(family.rows[i]) for i in changes)
+        bases = ChunkReader(self._fetch)
+        columns = self._vault.find_columns(family.leader)
+        base: int | None = None
+        base_raw: Buffer | None = None
+        for i, raw in zip(changes, members, strict=True):
+            if family.plan.bases[i] != base:
+                base = family.plan.bases[i]
+                base_raw = None if base is None else next(bases.read([_use(family.rows[base])]))
+            row = family.rows[i]
+            self.encoded += row.place.raw_bytes
+            digest = None if base is None else family.rows[base].place.digest
+            yield i, _encode_row(row, raw, base_raw, digest, columns)
+
+    def _write(self, frame: bytes) -> None:
+        if self._writer is None:
+            self._writer = PackWriter(self._path)
+        add_frame(self._writer, frame)
+
+
+def _use(row: FamilyRow) -> ChunkUse:
+    return ChunkUse(row.place.digest, 0, row.place.raw_bytes, "U8")
+
+
+def _encode_row(
+    row: FamilyRow,
+    raw: Buffer,
+    base: Buffer | None,
+    base_digest: bytes | None,
+    columns: int | None,
+) -> Buffer:
+    assert row.sketch is not None
+    dtype, digest = BY_ID[row.sketch.dtype].name, row.place.digest
+    room = BUFFERS.take(frame_room(row.place.raw_bytes))
+    if base is None:
+        return encode_into(room, raw, dtype, digest=digest)
+    return encode_into(
+        room, raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
+    )

@@ -1,0 +1,96 @@
+"""Moves the frames that are still needed out of packs that are to disappear."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from ...store.catalogue.dependencies import usable_among
+from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.tables.rows import Location
+from ...store.catalogue.tombstones import PackUse, live_places
+from ...store.packs import PackWriter
+from ..model.journal_entries import Moves
+from ..progress import Progress
+from ..repository.frame_reader import read_frames
+from ..repository.journal import write_entry
+from ..repository.pack_writing import add_frame
+from ..repository.repository import Repository
+
+T = TypeVar("T")
+
+# As large as the packs of a push (push.PACK_BYTES), for the same reason.
+PACK_BYTES = 64 * 1024 * 1024
+
+
+def move_live_frames(
+    vault: Repository, uses: Iterable[PackUse], progress: Progress
+) -> tuple[int, int]:
+    """Copies the live frames of packs into new ones and puts those in use, a new pack at a time.
+
+    Returns how many packs were emptied so, and the bytes of the frames moved. Every frame is
+    decoded and hashed on its way. Frames that were moved elsewhere meanwhile stay where they are.
+    """
+    listed = list(uses)
+    progress.begin("compacting", sum(use.live_bytes for use in listed))
+    try:
+        places = ((use, live_places(vault.catalogue, use.name)) for use in listed)
+        counts = [_move(vault, group, progress) for group in group_places(places)]
+    finally:
+        progress.end()
+    return sum(packs for packs, _ in counts), sum(size for _, size in counts)
+
+
+def move_places(vault: Repository, pack: str, progress: Progress) -> int:
+    """Moves those live frames of one pack to a new one that can be read; returns how many."""
+    movable = _movable(vault, pack)
+    places = [place for place in live_places(vault.catalogue, pack) if place.digest in movable]
+    progress.begin("moving", sum(place.frame_bytes for place in places))
+    try:
+        moved, _ = _move(vault, [places], progress) if places else (0, 0)
+    finally:
+        progress.end()
+    return len(places) if moved else 0
+
+
+def _movable(vault: Repository, pack: str) -> set[bytes]:
+    live = {place.digest for place in live_places(vault.catalogue, pack)}
+    with vault.catalogue.reading() as connection:
+        return usable_among(connection, live)
+
+
+def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list[T]]]:
+    """Yields what is live in packs, as many packs together as fit one new pack."""
+    group: list[list[T]] = []
+    total = 0
+    for use, places in packs:
+        if places:
+            group.append(places)
+            total += use.live_bytes
+        if total >= PACK_BYTES:
+            yield group
+            group, total = [], 0
+    if group:
+        yield group
+
+
+def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
+    with tempfile.TemporaryDirectory(prefix="compact-", dir=vault.scratch) as folder:
+        path = Path(folder, "pack")
+        with PackWriter(path) as writer:
+            digests = [place.digest for places in groups for place in places]
+            for frame in read_frames(vault.backend, vault.catalogue, digests):
+                add_frame(writer, frame)
+                progress.advance(len(frame))
+            name = writer.finish()
+        vault.add_pack(path, name)
+
+    def publish(moved: list[bytes]) -> str:
+        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()))
+
+    moved = set(adopt_frames(vault.catalogue, name, groups, publish))
+    done = [places for places in groups if places[0].digest in moved]
+    return len(done), sum(place.frame_bytes for places in done for place in places)

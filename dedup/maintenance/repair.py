@@ -1,0 +1,213 @@
+"""Mends what a scrub found, as far as there is a second copy of it, and says what there is not.
+
+A damaged frame is replaced by another frame of the same chunk; what is whole in a damaged pack
+moves to a new one, and a collection takes the rest. A frame without a copy stays on record: its
+chunk counts as missing, so pushing the file again brings it back. Small objects are made anew from
+the catalogue. Nothing is deleted that cannot be made again: damaged objects are kept aside, under
+`quarantine/`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+from ...store.catalogue.damage import (
+    WHOLE_PACK,
+    Finding,
+    clear_finding,
+    copies_of,
+    forget_finding,
+    forget_spares,
+    frames_in,
+    list_findings,
+    packs_by_age,
+    record_scrub,
+)
+from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.tables.rows import Location
+from ...store.packs import pack_key
+from ..errors import VaultError
+from ..model.files.entries import ChunkUse
+from ..model.journal_entries import Moves
+from ..progress import Progress
+from ..reading.chunk_reader import Buffer, ChunkReader
+from ..repository.error_translation import store_errors
+from ..repository.frame_reader import read_frames
+from ..repository.journal import catch_up, write_entry
+from ..repository.repository import Repository
+from ..verification.damage import affected_files, name_files
+from ..verification.pack_verify import is_right, scan_pack
+from ..verification.scrub import judge_object
+from .base_copies import copy_bases
+from .object_repair import repair_object
+from .repack import move_places
+
+# Damage is rare and a few places at a time. Where more than this share of all packs looks damaged
+# it is likelier that the disk, the address or this program is at fault than the packs.
+_PLAUSIBLE_SHARE = 0.5
+# Of a small store even one damaged pack is a large share.
+_PLAUSIBLE_PACKS = 8
+
+
+@dataclass
+class Repaired:
+    """What a repair did, or with a dry run would do, as sentences; `lost` name the files that no
+    copy is left for."""
+
+    restored: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+
+class Repairer:
+    """One repair of a vault, of what the last scrub recorded and of small objects."""
+
+    def __init__(
+        self, vault: Repository, *, dry_run: bool = False, progress: Progress | None = None
+    ) -> None:
+        self._vault = vault
+        self._backend, self._catalogue = vault.backend.uncached(), vault.catalogue
+        self._done = Repaired(dry_run=dry_run)
+        self._dry_run = dry_run
+        self._restored: set[bytes] = set()
+        self._progress = progress or Progress()
+        self._bases = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
+
+    def run(self) -> Repaired:
+        """Repairs. Raises VaultError when too much looks damaged to believe it."""
+        with store_errors():
+            if not self._dry_run:
+                catch_up(self._backend, self._catalogue)
+            findings = list_findings(self._catalogue)
+            self._refuse_unlikely(findings)
+            places = self._catalogue.locate([f.digest for f in findings if f.in_use])
+            # Those that stand alone first: what is a delta may need them.
+            alone_first = sorted(findings, key=lambda f: _is_delta(places.get(f.digest)))
+            for finding in alone_first:
+                if finding.offset != WHOLE_PACK:
+                    self._repair_frame(finding, places.get(finding.digest))
+            self._empty_packs({f.pack for f in findings})
+            self._mend_small()
+            self._name_lost()
+        return self._done
+
+    def _refuse_unlikely(self, findings: Collection[Finding]) -> None:
+        damaged = len({f.pack for f in findings})
+        if damaged > max(_PLAUSIBLE_PACKS, _PLAUSIBLE_SHARE * len(packs_by_age(self._catalogue))):
+            raise VaultError(
+                f"{damaged} packs are on record as damaged, too many to be true: nothing was done",
+                "check the disk and the address, then run `weightvault scrub` again",
+            )
+
+    def _repair_frame(self, finding: Finding, place: Location | None) -> None:
+        chunk = finding.digest.hex()
+        if finding.in_use and place and is_right(self._backend, place, self._read_base):
+            self._say(f"chunk {chunk} reads well again; the damage was passing")
+            self._restored.add(finding.digest)
+            if not self._dry_run:
+                clear_finding(self._catalogue, finding)
+        elif not finding.in_use:
+            self._say(f"a damaged copy of chunk {chunk} was given up; another one is in use")
+            if not self._dry_run:
+                forget_finding(self._catalogue, finding)
+        else:
+            self._use_copy(finding, place)
+
+    def _use_copy(self, finding: Finding, place: Location | None) -> None:
+        """Puts the first copy in use that is whole; without one the finding stays on record."""
+        for copy in copies_of(self._catalogue, finding.digest):
+            if place is None or not is_right(self._backend, copy, self._read_base):
+                continue
+            if self._dry_run or self._adopt(copy, place):
+                self._say(f"chunk {finding.digest.hex()} is read from its copy in {copy.pack}")
+                self._restored.add(finding.digest)
+                if not self._dry_run:
+                    forget_finding(self._catalogue, finding)
+                return
+
+    def _adopt(self, copy: Location, place: Location) -> bool:
+        def publish(moved: list[bytes]) -> str:
+            return write_entry(self._backend, Moves(copy.pack, tuple(moved), time.time()))
+
+        return bool(adopt_frames(self._catalogue, copy.pack, [[place]], publish))
+
+    def _empty_packs(self, names: Collection[str]) -> None:
+        """Moves what is whole out of damaged packs, so that a collection can take them."""
+        for name in sorted(names):
+            if self._dry_run:
+                self._say(f"what is whole in pack {pack_key(name)} moves to a new one")
+                continue
+            moved = move_places(self._vault, name, self._progress)
+            if moved:
+                self._say(f"{moved} frames of pack {pack_key(name)} moved to a new one")
+            # Copies in it would keep a damaged pack; where copies are wanted they are made anew.
+            forget_spares(self._catalogue, name)
+        if names and not self._dry_run and self._vault.base_copies():
+            copied = copy_bases(self._vault, self._vault.base_copies(), self._progress)
+            if copied:
+                self._say(f"{copied} bytes of bases were stored a second time again")
+        for name in sorted(() if self._dry_run else names):
+            self._judge_again(name)
+
+    def _judge_again(self, name: str) -> None:
+        """Reads a pack once more: where all its frames are live and whole, moving them has written
+        the very same pack anew."""
+        pack = next((p for p in packs_by_age(self._catalogue) if p.name == name), None)
+        if pack is None:
+            return
+        places = frames_in(self._catalogue, pack.id)
+        scan = scan_pack(self._backend, name, places, self._read_base, lambda _: None)
+        record_scrub(self._catalogue, pack.id, scan.wrong, None if scan.unjudged else time.time())
+        if not scan.wrong:
+            self._say(f"pack {pack_key(name)} is whole again")
+
+    def _mend_small(self) -> None:
+        for info in list(self._backend.list()):
+            if info.key.startswith(("packs/", "quarantine/")):
+                continue
+            problem = judge_object(self._vault, info.key)
+            if problem:
+                self._mend(info.key, problem)
+
+    def _mend(self, key: str, problem: str) -> None:
+        outcome = repair_object(self._vault, key, dry_run=self._dry_run)
+        if outcome.mended:
+            self._say(f"{key} was damaged and is {outcome.hint}")
+        else:
+            self._done.lost.append(f"{problem}; {outcome.hint}")
+
+    def _name_lost(self) -> None:
+        """Names what is still on record as damaged and that some file needs."""
+        left = [f for f in list_findings(self._catalogue) if f.in_use]
+        if self._dry_run:
+            left = [f for f in left if f.digest not in self._restored]
+        files = affected_files(self._backend, self._catalogue, {f.digest for f in left})
+        groups: dict[tuple[str, ...], list[bytes]] = {}
+        for finding in (f for f in left if files[f.digest]):
+            groups.setdefault(tuple(files[finding.digest]), []).append(finding.digest)
+        for affected, digests in groups.items():
+            what = f"chunk {digests[0].hex()} has no whole copy"
+            if len(digests) > 1:
+                what = f"{len(digests)} chunks have no whole copy"
+            self._done.lost.append(
+                f"{what}; {name_files(affected)}; pushing such a file again brings it back"
+            )
+
+    def _read_base(self, digest: bytes, size: int) -> Buffer:
+        return self._bases.read_base(ChunkUse(digest, 0, size, "U8"))
+
+    def _say(self, sentence: str) -> None:
+        self._done.restored.append(sentence)
+
+
+def _is_delta(place: Location | None) -> bool:
+    return place is not None and place.base is not None
+
+
+def sentences(done: Repaired) -> Iterator[str]:
+    """Yields what was done and what was not, for people."""
+    yield from done.restored
+    yield from (f"lost: {sentence}" for sentence in done.lost)

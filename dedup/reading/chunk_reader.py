@@ -1,0 +1,263 @@
+"""Reads chunks: fetches their frames in batches, their bases too, and decodes them."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Lock
+
+from ...codecs.errors import FrameError
+from ...codecs.frame import FrameHeader, parse_header
+from ...store.cancel import check_cancelled
+from ..errors import ChunksMissing, Corrupt
+from ..model.files.entries import ChunkUse
+from ..model.files.segments import CHUNK_BYTES
+from .buffer_pool import BUFFERS
+from .timed_codecs import decode_range, decode_tensor
+from .workers import Background, result_of
+
+Buffer = bytes | bytearray | memoryview
+FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
+Frames = dict[bytes, tuple[FrameHeader, bytes]]
+
+# A batch is one request for frames. Two are in flight (one fetched while one is decoded), each
+# with raw bytes, frames and bases: together about ten times this, at worst 350 MiB.
+BATCH_BYTES = 32 * 1024 * 1024
+BATCH_CHUNKS = 1000
+
+# Bases stay at hand for the other deltas on them; the next chunk of a file has another base, so
+# a large cache only helps files that repeat tensors.
+BASE_CACHE_BYTES = 64 * 1024 * 1024
+
+
+# A family that is coded anew that often while a batch is read is no coincidence.
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The part [start, stop) of a chunk, in raw bytes."""
+
+    use: ChunkUse
+    start: int
+    stop: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the chunk."""
+        return self.start == 0 and self.stop == self.use.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetched:
+    """A batch: its slices, and the frames of its chunks by digest."""
+
+    slices: list[Slice]
+    frames: Frames
+
+
+class _MovedError(Corrupt):
+    """A base is a delta by now: its family was coded anew, or the store is damaged."""
+
+
+class ChunkReader:
+    """Decodes chunks that `fetch` has the frames of; not for use by several threads at once.
+
+    `received` counts the bytes of all frames fetched. `bases` is a cache to share with others,
+    `batch_bytes` what is fetched together, at least a chunk.
+    """
+
+    def __init__(
+        self,
+        fetch: FetchFrames,
+        bases: BaseCache | None = None,
+        *,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
+        self.received = 0
+        self._fetch = fetch
+        self._bases = BaseCache(BASE_CACHE_BYTES) if bases is None else bases
+        self._batch_bytes = batch_bytes
+
+    def read_bases(self, uses: Iterable[ChunkUse]) -> Iterator[tuple[bytes, Buffer]]:
+        """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
+        chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
+        for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
+            fetched, bases = self._with_bases(self._fetch_batch(batch))
+            frames = fetched.frames
+            for part in batch:
+                header, frame = frames[part.use.digest]
+                if header.base_digest is None:
+                    yield part.use.digest, _decode_whole(frame, None, header)
+                else:
+                    yield header.base_digest, bases[header.base_digest]
+
+    def read(self, uses: Iterable[ChunkUse]) -> Iterator[Buffer]:
+        """Yields the raw bytes of chunks in order, each verified against its digest."""
+        return self.read_slices(Slice(use, 0, use.size) for use in uses)
+
+    def read_base(self, use: ChunkUse) -> Buffer:
+        """Returns the raw bytes of a chunk that stands alone, kept at hand for the next call.
+        Raises Corrupt or Missing."""
+        return self._load_bases({use.digest: use.size})[use.digest]
+
+    def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
+        """Yields parts of chunks in order; whole chunks are verified against their digests, parts
+        by the checksums of the blocks they lie in. Raises Corrupt when something is not right."""
+        with Background("fetch") as fetcher:
+            pending: Future[_Fetched] | None = None
+            for batch in _batches(slices, self._batch_bytes):
+                upcoming = fetcher.submit(self._fetch_batch, batch)
+                if pending:
+                    yield from self._decode(result_of(pending))
+                pending = upcoming
+            if pending:
+                yield from self._decode(result_of(pending))
+
+    def _fetch_batch(self, slices: list[Slice]) -> _Fetched:
+        sizes = {s.use.digest: s.use.size for s in slices}
+        return _Fetched(slices, self._fetch_frames(sizes))
+
+    def _fetch_frames(self, sizes: Mapping[bytes, int | None]) -> Frames:
+        frames: Frames = {}
+        for (digest, size), frame in zip(sizes.items(), self._fetch(list(sizes)), strict=True):
+            self.received += len(frame)
+            # Before it is kept: a batch in memory is as large as its chunks, whoever sent it.
+            if len(frame) > _most_frame_bytes(CHUNK_BYTES if size is None else size):
+                raise Corrupt(f"frame of chunk {digest.hex()} takes more than the chunk itself")
+            frames[digest] = (_checked_header(frame, digest, size), frame)
+        return frames
+
+    def _with_bases(self, batch: _Fetched) -> tuple[_Fetched, dict[bytes, Buffer]]:
+        """Returns a batch with the raw bytes of its bases; fetched anew where its family was coded
+        anew meanwhile, so that what its frames need has become a delta, or is given out no more."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return batch, self._load_bases(_bases_needed(batch.frames))
+            except (_MovedError, ChunksMissing):
+                batch = self._fetch_batch(batch.slices)
+        return batch, self._load_bases(_bases_needed(batch.frames))
+
+    def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
+        batch, bases = self._with_bases(fetched)
+        # What a file repeats is decoded once, and let go of after its last use.
+        left = Counter(part.use.digest for part in batch.slices if part.is_whole)
+        held: dict[bytes, Buffer] = {}
+        for part in batch.slices:
+            check_cancelled()
+            digest = part.use.digest
+            raw = held.pop(digest, None) if part.is_whole else None
+            if raw is None:
+                header, frame = batch.frames[digest]
+                base = bases[header.base_digest] if header.base_digest is not None else None
+                raw = _decode_slice(frame, header, base, part)
+            if part.is_whole:
+                left[digest] -= 1
+                if left[digest]:
+                    held[digest] = raw
+            yield raw
+
+    def _load_bases(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
+        """Returns the raw bytes of bases by digest, fetching those that are not cached."""
+        found = {digest: self._bases.get(digest) for digest in sizes}
+        absent = {digest: sizes[digest] for digest, raw in found.items() if raw is None}
+        bases = {digest: raw for digest, raw in found.items() if raw is not None}
+        if absent:
+            for digest, (header, frame) in self._fetch_frames(absent).items():
+                bases[digest] = self._base(digest, frame, header)
+        return bases
+
+    def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
+        if header.base_digest is not None:
+            raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
+        raw = _decode_whole(frame, None, header)
+        self._bases.put(digest, raw)
+        return raw
+
+
+class BaseCache:
+    """Keeps the most recently used buffers up to a total of `limit` bytes; safe to use from
+    several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = Lock()
+        self._size = 0
+        self._items: OrderedDict[bytes, Buffer] = OrderedDict()
+
+    def get(self, digest: bytes) -> Buffer | None:
+        with self._lock:
+            raw = self._items.get(digest)
+            if raw is not None:
+                self._items.move_to_end(digest)
+            return raw
+
+    def put(self, digest: bytes, raw: Buffer) -> None:
+        with self._lock:
+            if digest not in self._items:
+                self._items[digest] = raw
+                self._size += len(raw)
+            while self._size > self._limit and len(self._items) > 1:
+                self._size -= len(self._items.popitem(last=False)[1])
+
+
+def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:
+    """Cuts slices into batches of distinct chunks of so many bytes: one that comes again at once is
+    fetched once."""
+    batch: list[Slice] = []
+    sizes: dict[bytes, int] = {}
+    total = 0
+    for part in slices:
+        more = 0 if part.use.digest in sizes else part.use.size
+        if batch and (total + more > batch_bytes or len(batch) >= BATCH_CHUNKS):
+            yield batch
+            batch, sizes, total, more = [], {}, 0, part.use.size
+        batch.append(part)
+        sizes[part.use.digest] = part.use.size
+        total += more
+    if batch:
+        yield batch
+
+
+def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
+    """The bases of the deltas among `frames`, with their sizes; None where a base may have any."""
+    headers = (header for header, _ in frames.values())
+    return {h.base_digest: h.base_bytes for h in headers if h.base_digest is not None}
+
+
+def _most_frame_bytes(raw_bytes: int) -> int:
+    """Returns more than any frame of so many raw bytes takes."""
+    return raw_bytes + raw_bytes // 16 + (1 << 16)
+
+
+def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:
+    try:
+        header = parse_header(frame)
+    except FrameError as error:
+        raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
+    fits = header.raw_bytes <= CHUNK_BYTES if size is None else header.raw_bytes == size
+    if header.digest != digest or not fits:
+        raise Corrupt(f"frame of chunk {digest.hex()} holds another chunk")
+    return header
+
+
+def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: Slice) -> Buffer:
+    if part.start == 0 and part.stop == header.raw_bytes:
+        return _decode_whole(frame, base, header)
+    try:
+        # Bases were verified when they were decoded, so their digest need not be taken again.
+        known = header.base_digest
+        room = BUFFERS.take(part.stop - part.start)
+        return decode_range(frame, part.start, part.stop, base=base, base_digest=known, out=room)
+    except FrameError as error:
+        raise Corrupt(f"chunk {part.use.digest.hex()} does not decode: {error}") from error
+
+
+def _decode_whole(frame: bytes, base: Buffer | None, header: FrameHeader) -> Buffer:
+    try:
+        room = BUFFERS.take(header.raw_bytes)
+        return decode_tensor(frame, base=base, base_digest=header.base_digest, out=room)
+    except FrameError as error:
+        raise Corrupt(f"chunk {header.digest.hex()} does not decode: {error}") from error

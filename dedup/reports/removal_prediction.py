@@ -1,0 +1,270 @@
+"""What deleting repos would free, by the plan of the collection that would follow.
+
+The ledger without the repos says what would be live then. What a collection does with that is
+worked out by the functions it plans with itself (collect.py, repack.py, base_copies.py), and the
+packs it would write are sized by those that write them: so the prediction is exact, whatever waits
+already. It supposes that all graces have ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from ...store.catalogue.reports.bulk import CommitLine, read_ledger, read_loose
+from ...store.catalogue.reports.inventory import Inventory, read_inventory
+from ...store.catalogue.reports.outlook import (
+    find_twin,
+    frames_in_use,
+    frames_of,
+    lone_spares,
+    other_manifests,
+)
+from ...store.catalogue.tombstones import PackUse
+from ...store.packs import PackEntry, pack_key, predict_size
+from ..errors import RepoNotFound
+from ..maintenance.base_copies import first_pack
+from ..maintenance.gc import DEFAULT_DEAD_SHARE, choose_mostly_dead
+from ..maintenance.repack import group_places
+from ..model import sketch_file
+from ..model.files.manifest import manifest_key
+from ..model.report import UPLOADS, Prediction, Reason
+from ..model.sketch_file import sketches_key
+from ..repository.journal import catch_up, learn_packs
+from ..repository.pins import REMOVAL_SECONDS
+from ..repository.repository import Repository
+from .attribution import Integers, sum_by
+from .breakdown import Account
+
+Mask = NDArray[np.bool_]
+_NAMES = 5
+
+
+def predict_removal(
+    vault: Repository, repos: Sequence[str], dead_share: float = DEFAULT_DEAD_SHARE
+) -> Prediction:
+    """Returns what deleting `repos` and collecting would do. Raises RepoNotFound.
+
+    Brings the catalogue up to date, like a dry run of a collection, and changes nothing else.
+    """
+    catch_up(vault.backend, vault.catalogue)
+    learn_packs(vault.backend, vault.catalogue)
+    sizes = {info.key: info.size for info in vault.backend.list()}
+    copies = vault.base_copies() or None
+    with vault.catalogue.reading() as connection:
+        account = Account(read_ledger(connection), {})
+        _check_repos(account, repos)
+        inventory = read_inventory(connection, copies)
+        store = _Store(connection, sizes, account, inventory, copies, dead_share, time.time())
+        now, then = store.outlook(()), store.outlook(repos)
+    before = sum(size for key, size in sizes.items() if not key.startswith("journal/"))
+    return Prediction(
+        change="rm",
+        subjects=tuple(repos),
+        exact=now.exact and then.exact,
+        before=before,
+        after=before - then.removed_bytes + then.written,
+        waiting=now.removed_bytes - now.written,
+        written=then.written,
+        kept=tuple(_find_reasons(account, repos, then)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """A store after a collection: chunks that commits and uploads use, and those that live; bytes
+    of objects removed and written; the ids of packs that go. `exact`: all facts were known."""
+
+    used: Mask
+    live: Mask
+    removed_bytes: int
+    written: int
+    gone: set[int]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A frame with the position of its chunk in the ledger."""
+
+    place: int
+    entry: PackEntry
+
+
+@dataclass(frozen=True)
+class _Store:
+    """A store as it is, and what a collection would make of it."""
+
+    connection: Connection
+    sizes: dict[str, int]
+    account: Account
+    inventory: Inventory
+    copies_from: int | None
+    dead_share: float
+    now: float
+
+    @cached_property
+    def spares(self) -> list[tuple[int, int]]:
+        """Frames that stand alone and are not in use: pack id and position of the chunk."""
+        found = lone_spares(self.connection)
+        ids = self.account.ledger.chunks.id
+        places = np.searchsorted(ids, [chunk for _, chunk in found]).tolist()
+        return [(pack, place) for (pack, _), place in zip(found, places, strict=True)]
+
+    @cached_property
+    def many(self) -> Mask:
+        """Chunks with so many deltas on them that copies are kept."""
+        base = self.account.ledger.chunks.base
+        count = np.bincount(base[base >= 0], minlength=len(base))
+        return count >= (self.copies_from or len(base) + 1)
+
+    def outlook(self, without: Collection[str]) -> _Outlook:
+        """Says how a collection leaves the store once the repos `without` are deleted."""
+        used = self._used(without)
+        live = self.account.with_bases(used)
+        uses = self._pack_uses(live)
+        dead = choose_mostly_dead(uses, self.dead_share)
+        moves = {use.id: self._live_in(use, live) for use in dead}
+        packs = [*self._copies(live), *self._rewritten(dead, moves)]
+        written, twins = self._weigh(packs)
+        gone = {use.id for use in uses if not use.live_bytes}
+        # Where a second frame of a base is wanted, the one that was moved away is it.
+        gone |= {id_ for id_, moved in moves.items() if not self.many[_alone(moved)].any()}
+        gone -= twins
+        removed = self._removed(gone, without)
+        exact = all(entry.dtype >= 0 for entries in packs for entry in entries)
+        total = sum(self.sizes.get(key, 0) for key in removed)
+        return _Outlook(used, live, total, written, gone, exact)
+
+    def _used(self, without: Collection[str]) -> Mask:
+        ledger = self.account.ledger
+        stays = np.array([line.repo not in without for line in ledger.commits], np.bool_)
+        chunk = ledger.chunk[stays[ledger.commit]]
+        used = np.bincount(chunk, minlength=len(ledger.chunks)) > 0
+        ids = ledger.chunks.id
+        used[read_loose(self.connection, ids, without=without, now=self.now)] = True
+        return used
+
+    def _pack_uses(self, live: Mask) -> list[PackUse]:
+        """As store.catalogue.tombstones.pack_uses, of chunks that are live then."""
+        chunks = self.account.ledger.chunks
+        count = max((pack.id for pack in self.inventory.packs), default=0) + 1
+        bytes_ = sum_by(chunks.pack[live], chunks.frame_bytes[live], count).tolist()
+        kept = {pack for pack, place in self.spares if live[place] and self.many[place]}
+        return [
+            PackUse(p.id, p.name, p.bytes, p.frame_bytes, p.frame_bytes if p.id in kept else size)
+            for p in self.inventory.packs
+            for size in (bytes_[p.id],)
+        ]
+
+    def _live_in(self, use: PackUse, live: Mask) -> list[_Placed]:
+        frames = frames_in_use(self.connection, use.id)
+        ids = self.account.ledger.chunks.id
+        places = np.searchsorted(ids, [chunk for chunk, _ in frames]).tolist()
+        pairs = zip(places, frames, strict=True)
+        return [_Placed(place, entry) for place, (_, entry) in pairs if live[place]]
+
+    def _rewritten(
+        self, dead: Sequence[PackUse], moves: dict[int, list[_Placed]]
+    ) -> Iterator[list[PackEntry]]:
+        for group in group_places((use, moves[use.id]) for use in dead):
+            yield [placed.entry for placed_in_pack in group for placed in placed_in_pack]
+
+    def _copies(self, live: Mask) -> Iterator[list[PackEntry]]:
+        """The packs of second frames that are made first, the first frame of each twice."""
+        had = np.zeros_like(live)
+        had[[place for _, place in self.spares]] = True
+        wanted = self.account.ledger.chunks.id[live & self.many & ~had]
+        entries = frames_of(self.connection, wanted.tolist())
+        while entries:
+            batch = first_pack(entries)
+            entries = entries[len(batch) :]
+            yield [batch[0], *batch]
+
+    def _weigh(self, packs: Sequence[Sequence[PackEntry]]) -> tuple[int, set[int]]:
+        """Returns the bytes of new packs with their sketches, and the ids of those that are there
+        already."""
+        ids = {pack.name: pack.id for pack in self.inventory.packs}
+        written, twins = 0, set[int]()
+        for entries in packs:
+            known = [replace(e, dtype=max(e.dtype, 0)) for e in entries]
+            size = predict_size(known)
+            twin = find_twin(self.connection, size, [entry.digest for entry in entries])
+            if twin is None:
+                written += size + sketch_file.predict_size(known)
+            else:
+                twins.add(ids[twin])
+        return written, twins
+
+    def _removed(self, gone: set[int], without: Collection[str]) -> set[str]:
+        """Keys of the objects that go."""
+        packs = {pack_key(pack.name) for pack in self.inventory.packs if pack.id in gone}
+        packs |= {key for key in self._interrupted() if key.startswith("packs/")}
+        named = other_manifests(self.connection, without, self.now)
+        manifests = {key for key in self.sizes if key.startswith("manifests/")}
+        sketches = {key for key in self.sizes if key.startswith("sketches/")}
+        beside = {sketches_key(key.rpartition("/")[2]) for key in packs}
+        stray = {k for k in sketches if pack_key(k.rpartition("/")[2]) not in self.sizes}
+        return packs | beside | stray | (manifests - {manifest_key(name) for name in named})
+
+    def _interrupted(self) -> Iterator[str]:
+        """Keys of objects that a collection was removing when it was stopped."""
+        recorded = {pack_key(pack.name) for pack in self.inventory.packs}
+        for key, tomb in self.inventory.tombstones.items():
+            if tomb.removed is None or key in recorded:
+                continue
+            if not tomb.foreign or self.now >= tomb.removed + 2 * REMOVAL_SECONDS:
+                yield key
+
+
+def _alone(moved: Sequence[_Placed]) -> list[int]:
+    """Returns the positions of those chunks whose frames stand alone."""
+    return [placed.place for placed in moved if placed.entry.base_digest is None]
+
+
+def _check_repos(account: Account, repos: Collection[str]) -> None:
+    known = {line.repo for line in account.ledger.commits}
+    for repo in repos:
+        if repo not in known:
+            raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
+
+
+def _find_reasons(account: Account, repos: Collection[str], then: _Outlook) -> Iterator[Reason]:
+    """Says why bytes of the repos stay."""
+    ledger = account.ledger
+    theirs = np.array([line.repo in repos for line in ledger.commits], np.bool_)
+    own = np.zeros(len(ledger.chunks), np.bool_)
+    own[ledger.chunk[theirs[ledger.commit]]] = True
+    own = account.with_bases(own)
+    stays = ~np.isin(ledger.chunks.pack, list(then.gone))
+    for why, mask, others in (
+        ("other repos have the same chunks", own & then.used, True),
+        ("deltas in other repos need them as bases", own & then.live & ~then.used, True),
+        ("too little of their packs is dead to rewrite those", own & ~then.live & stays, False),
+    ):
+        size = int(ledger.chunks.frame_bytes[mask].sum())
+        if size:
+            yield Reason(why, size, _holders(account, mask, repos) if others else ())
+
+
+def _holders(account: Account, mask: Mask, without: Collection[str]) -> tuple[str, ...]:
+    """The owners other than `without` that reach most of the chunks in `mask`, most first."""
+    groups = [(name, len(list(g))) for name, g in groupby(account.ledger.commits, _repo_of)]
+    reach = account.reach_of([size for _, size in groups])
+    names = [*(name for name, _ in groups), UPLOADS]
+    inside = mask[reach.chunk]
+    frames = account.ledger.chunks.frame_bytes[reach.chunk[inside]]
+    sizes: Integers = sum_by(reach.owner[inside], frames, len(names))
+    ranked = sorted((-size, name) for size, name in zip(sizes.tolist(), names, strict=True))
+    return tuple(name for size, name in ranked if size and name not in without)[:_NAMES]
+
+
+def _repo_of(line: CommitLine) -> str:
+    return line.repo

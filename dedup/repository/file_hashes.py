@@ -1,0 +1,49 @@
+"""The hashes of whole files: ours, SHA-256, and what git calls a blob of those bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from blake3 import blake3
+
+from ...store.cancel import check_cancelled
+from ...store.catalogue.files.hashes import HashRow, hashes_of, record_hashes
+from ..model.files.manifest import Manifest
+from ..reading.chunk_reader import Buffer
+from .error_translation import store_errors
+from .reader import VaultReader
+
+
+def git_hasher(size: int) -> hashlib._Hash:
+    """Returns a SHA-1 that becomes that of a git blob once its `size` bytes have been added."""
+    hasher = hashlib.sha1(usedforsecurity=False)
+    hasher.update(b"blob %d\0" % size)
+    return hasher
+
+
+def hash_file(pieces: Iterable[Buffer], size: int) -> HashRow:
+    """Returns the three hashes of a file of `size` bytes that comes in pieces."""
+    ours, sha256, git = blake3(max_threads=blake3.AUTO), hashlib.sha256(), git_hasher(size)
+    for piece in pieces:
+        check_cancelled()
+        ours.update(piece)
+        sha256.update(piece)
+        git.update(piece)
+    return HashRow(ours.digest(), sha256.digest(), git.digest())
+
+
+def hashes_in(vault: VaultReader, manifest: Manifest) -> dict[bytes, HashRow]:
+    """Returns the hashes of a manifest's files, by digest.
+
+    They are on record since a file's first commit. Those of files that were committed by an older
+    weightvault are taken now, which reads them once.
+    """
+    with store_errors():
+        found = hashes_of(vault.catalogue, [entry.digest for entry in manifest.files])
+        for entry in manifest.files:
+            if entry.digest not in found:
+                pieces = vault.read_entry(entry, manifest.chunk_bytes, 0, entry.size)
+                found[entry.digest] = hash_file(pieces, entry.size)
+                record_hashes(vault.catalogue, [found[entry.digest]])
+    return found

@@ -1,0 +1,318 @@
+"""The journal: one small object per change of a ref, so that the object store knows all refs.
+
+An entry is written after the packs and the manifest and before the catalogue's transaction: once
+it is durable the change will be seen, if not now then when a catalogue next opens the vault. The
+same replay builds a catalogue from nothing (ARCHITECTURE.md, "The journal"; FORMAT.md, Journal).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+from ...store.backend import Backend
+from ...store.cancel import check_cancelled
+from ...store.catalogue.access.quotas import put_limits
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.files.hashes import HashRow, record_hashes
+from ...store.catalogue.files.loose_files import LooseRow, add_loose
+from ...store.catalogue.moved_frames import replay_moves, settle_chunks
+from ...store.catalogue.refs import change_ref, set_public
+from ...store.catalogue.tables.rows import CommitRow, SketchRow, batches
+from ...store.catalogue.tokens import put_token
+from ...store.catalogue.tombstones import (
+    catalogue_id,
+    lift_tombstones,
+    list_tombstones,
+    replay_removal,
+    set_tombstones,
+)
+from ...store.errors import CorruptObject, NotFound
+from ...store.packs import PackEntry, pack_key, read_index
+from ..errors import Corrupt, VaultError
+from ..model.files.manifest import Manifest, manifest_key, manifest_name, parse_manifest
+from ..model.files.rows import chunk_uses, file_row
+from ..model.journal_entries import (
+    PREFIX,
+    AnyEntry,
+    Entry,
+    Loose,
+    Moves,
+    QuotaChange,
+    RefChange,
+    TokenChange,
+    Tombs,
+    Visibility,
+    key_at,
+    key_time,
+    pack_entry,
+    parse_entry,
+)
+from ..model.sketch_file import parse_sketches, sketches_key
+from ..progress import Progress
+from ..similarity.candidates import sketch_row
+from .replay_rules import LaterEntries
+
+# Clocks of several writers differ; entries this much older than the newest one known are looked
+# at again.
+CLOCK_MARGIN_SECONDS = 3600
+# What keys can tell apart.
+_TICK_SECONDS = 1e-6
+# Small objects: on S3 each takes a round trip, and connections are kept for as many.
+_READERS = 16
+_NOTHING = LaterEntries(())
+
+
+def write_entry(backend: Backend, entry: AnyEntry) -> str:
+    """Stores an entry durably and returns its key. Keys sort by time."""
+    key, data = pack_entry(entry)
+    backend.put(key, data)
+    return key
+
+
+def follow(last: str | None) -> float:
+    """Returns the time of an entry written now: later than that of the entry `last`, the newest one
+    known, though its writer's clock may be ahead."""
+    return max(time.time(), key_time(last) + _TICK_SECONDS if last else 0.0)
+
+
+def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None = None) -> int:
+    """Brings a catalogue up to date with the journal; returns how many entries were new to it.
+
+    That is none as a rule, all of them for a new catalogue, and a few where another machine
+    writes to the same store or a server died between the entry and its transaction.
+    """
+    listed = {i.key: i.size for i in backend.list(PREFIX, after=_resume_key(catalogue))}
+    new = catalogue.unknown_entries(listed)
+    if new:
+        learn_packs(backend, catalogue, progress=progress)
+    entries = dict(read_entries(backend, new))
+    younger = _read_younger(backend, listed, new)
+    # What a repo had before it was deleted may have been collected since.
+    deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
+    with _showing(progress, "replaying the journal", sum(listed[key] for key in new)) as advance:
+        for key, entry in entries.items():
+            repo = getattr(entry, "repo", "")
+            gone = key < deleted.get(repo, "") or younger.delete(repo, key)
+            if gone and isinstance(entry, Entry) and entry.commit:
+                catalogue.pass_entry(key)
+                # Other repos may have the same files, whose hashes are told once.
+                record_hashes(catalogue, entry.hashes)
+            elif isinstance(entry, Loose):
+                _apply_loose(backend, catalogue, key, entry, deleted=gone)
+            else:
+                apply_entry(backend, catalogue, key, entry, younger)
+            advance(listed[key])
+    return len(new)
+
+
+def _read_younger(backend: Backend, listed: Iterable[str], new: Sequence[str]) -> LaterEntries:
+    """Reads those of the `listed` entries that are younger than one that is new, and known."""
+    found = []
+    for key in sorted(set(listed) - set(new)) if new else ():
+        if key > new[0]:
+            # What is damaged is for a repair to tell again.
+            with suppress(NotFound, CorruptObject, VaultError):
+                found += read_entries(backend, [key])
+    return LaterEntries(found)
+
+
+@contextmanager
+def _showing(
+    progress: Progress | None, task: str, total_bytes: int
+) -> Iterator[Callable[[int], None]]:
+    shown = progress if progress and total_bytes else Progress()
+    shown.begin(task, total_bytes)
+    try:
+        yield shown.advance
+    finally:
+        shown.end()
+
+
+def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, AnyEntry]]:
+    """Yields entries with their keys, several being fetched at a time."""
+    with ThreadPoolExecutor(_READERS, "journal") as readers:
+        for batch in batches(list(keys)):
+            check_cancelled()
+            for key, data in zip(batch, readers.map(backend.get, batch), strict=True):
+                yield key, parse_entry(key, data)
+
+
+def list_entries(backend: Backend) -> Iterator[tuple[str, AnyEntry]]:
+    """Yields the whole journal in order."""
+    return read_entries(backend, list_keys(backend))
+
+
+def list_keys(backend: Backend) -> list[str]:
+    """Returns the keys of all entries, in order."""
+    return [info.key for info in backend.list(PREFIX)]
+
+
+def apply_entry(
+    backend: Backend,
+    catalogue: Catalogue,
+    key: str,
+    entry: AnyEntry,
+    younger: LaterEntries = _NOTHING,
+) -> None:
+    """Carries out one entry of the journal in the catalogue, in one transaction, as far as nothing
+    `younger` that it has carried out already stands against it."""
+    if isinstance(entry, Moves):
+        replay_moves(catalogue, entry.pack, entry.chunks, key)
+    elif isinstance(entry, Tombs):
+        _apply_tombs(catalogue, key, entry)
+    elif isinstance(entry, Loose):
+        _apply_loose(backend, catalogue, key, entry)
+    elif isinstance(entry, TokenChange):
+        put_token(catalogue, entry.row, key)
+    elif isinstance(entry, QuotaChange):
+        put_limits(catalogue, entry.namespace, entry.limits, key)
+    elif isinstance(entry, RefChange | Visibility):
+        if younger.decide(entry, key) or younger.delete(entry.repo, key):
+            catalogue.pass_entry(key)
+        else:
+            _apply_change(catalogue, key, entry)
+    elif entry.commit is None:
+        catalogue.delete_repo(entry.repo, key, keep=younger.commits(entry.repo, key))
+    else:
+        moves = not younger.decide(entry, key)
+        _apply_commit(backend, catalogue, key, entry.commit, entry.hashes, moves=moves)
+
+
+def _apply_change(catalogue: Catalogue, key: str, entry: RefChange | Visibility) -> None:
+    if isinstance(entry, RefChange):
+        change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
+    else:
+        set_public(catalogue, entry.repo, entry.public, key)
+
+
+def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
+    if entry.stage == "retire":
+        set_tombstones(catalogue, entry.keys, entry.created, key, lambda: None)
+    elif entry.stage == "restore":
+        lift_tombstones(catalogue, entry.keys, key, lambda: None)
+    else:
+        foreign = entry.by != catalogue_id(catalogue)
+        replay_removal(catalogue, entry.keys, entry.created, key, foreign=foreign)
+
+
+def _apply_commit(
+    backend: Backend,
+    catalogue: Catalogue,
+    key: str,
+    row: CommitRow,
+    hashes: Collection[HashRow],
+    *,
+    moves: bool,
+) -> None:
+    try:
+        manifest = load_manifest(backend, row.manifest)
+    except (NotFound, Corrupt):
+        # Nobody knows its files any more; a check says so, and everything else can be read.
+        catalogue.add_commit(row, [], {}, key, hashes=hashes, partial=True, moves=moves)
+        return
+    values = row, list(map(file_row, manifest.files)), chunk_uses(manifest), key
+    try:
+        catalogue.add_commit(*values, hashes=hashes, moves=moves)
+    except NotFound:
+        # Its packs were being removed when it was made, and are still there: whoever removes
+        # them looks at the journal once more before deleting anything.
+        learn_packs(backend, catalogue, removed_too=True)
+        # What is lost all the same must not keep anybody from the rest, of it and of others.
+        catalogue.add_commit(*values, hashes=hashes, partial=True, moves=moves)
+
+
+def _apply_loose(
+    backend: Backend, catalogue: Catalogue, key: str, entry: Loose, *, deleted: bool = False
+) -> None:
+    """What has expired may be gone, and it is gone for good where its repo was `deleted` since."""
+    if entry.expires > time.time():
+        with suppress(NotFound, Corrupt):
+            manifest = load_manifest(backend, entry.manifest)
+            row = loose_row(entry, manifest)
+            values = row, entry.git_sha1, list(manifest.digests()), key
+            try:
+                add_loose(catalogue, *values)
+            except NotFound:
+                if deleted:
+                    raise
+                # As with those of a commit.
+                learn_packs(backend, catalogue, removed_too=True)
+                add_loose(catalogue, *values)
+            return
+    catalogue.pass_entry(key)
+
+
+def loose_row(entry: Loose, manifest: Manifest) -> LooseRow:
+    """Returns what the catalogue keeps of an upload. Raises Corrupt unless it is one file."""
+    if len(manifest.files) != 1:
+        raise Corrupt(f"manifest {entry.manifest} is not that of one file")
+    (file,) = manifest.files
+    found = (file.digest, file.recipe(), file.size)
+    return LooseRow(entry.sha256, entry.repo, *found, entry.manifest, entry.expires)
+
+
+def load_manifest(backend: Backend, name: str) -> Manifest:
+    """Reads the manifest called `name`. Raises Corrupt unless its bytes hash to its name."""
+    data = backend.get(manifest_key(name))
+    if manifest_name(data) != name:
+        raise Corrupt(f"manifest {name} is damaged")
+    return parse_manifest(data, stored=True)
+
+
+def learn_packs(
+    backend: Backend,
+    catalogue: Catalogue,
+    *,
+    removed_too: bool = False,
+    progress: Progress | None = None,
+) -> None:
+    """Records the packs that the catalogue does not know, from their own indexes. One that is
+    being removed counts as known unless `removed_too`."""
+    known = catalogue.pack_names()
+    if not removed_too:
+        tombs = list_tombstones(catalogue)
+        known |= {k.rpartition("/")[2] for k, tomb in tombs.items() if tomb.removed is not None}
+    touched: set[bytes] = set()
+    sizes = {info.key.rpartition("/")[2]: info.size for info in backend.list("packs/")}
+    new = [name for name in sizes if name not in known]
+    with _showing(progress, "learning packs", sum(sizes[name] for name in new)) as advance:
+        for name in new:
+            advance(sizes[name])
+            try:
+                entries = read_index(_range_reader(backend, pack_key(name)), sizes[name])
+            except (CorruptObject, NotFound):
+                # Torn by a failing store, or collected since it was listed: it is as if it were
+                # not there. Commits that need it say so.
+                continue
+            catalogue.add_pack(name, sizes[name], entries, read_sketch_rows(backend, name, entries))
+            touched.update(e.base_digest for e in entries if e.base_digest is not None)
+            touched.update(e.digest for e in entries)
+    # Packs come in any order, so only now is it known what each base may be.
+    settle_chunks(catalogue, touched)
+
+
+def read_sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) -> list[SketchRow]:
+    """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
+    bases, so their loss stops nothing."""
+    try:
+        found = parse_sketches(backend.get(sketches_key(pack)), entries)
+    except (NotFound, Corrupt):
+        return []
+    return [sketch_row(digest, sketch) for digest, sketch in found.items()]
+
+
+def _range_reader(backend: Backend, key: str):
+    def read(start: int, stop: int) -> bytes:
+        return backend.get(key, start, stop)
+
+    return read
+
+
+def _resume_key(catalogue: Catalogue) -> str:
+    last = catalogue.last_entry()
+    if last is None:
+        return ""
+    return key_at(max(0.0, key_time(last) - CLOCK_MARGIN_SECONDS))

@@ -1,0 +1,183 @@
+"""Reading what a vault holds: revisions, frames, whole files, ranges, tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
+
+from ...store.backend import Backend
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.sketches.sketches import commit_with
+from ...store.catalogue.tables.rows import CommitRow
+from ..errors import (
+    ChunksMissing,
+    EntryNotFound,
+    InvalidInput,
+    RepoNotFound,
+    RevisionNotFound,
+    TensorNotFound,
+)
+from ..model.files.entries import FileEntry, TensorPlace
+from ..model.files.manifest import Manifest
+from ..model.names import check_repo, check_revision
+from ..reading.chunk_reader import BaseCache, Buffer, ChunkReader
+from ..reading.file_assembly import file_parts, read_parts
+from ..vault import Commit, Snapshot
+from .error_translation import store_errors
+from .frame_reader import read_frames
+from .journal import load_manifest
+
+# Of files that are read over HTTP, many at a time: what is fetched ahead, and the bases that all of
+# them share. A client that reads a file range by range asks for the same base again and again.
+_SERVED_BATCH_BYTES = 4 * 1024 * 1024
+_SERVED_BASES_BYTES = 256 * 1024 * 1024
+
+# A manifest of 10,000 tensors takes about 10 MB.
+_MANIFESTS_KEPT = 8
+
+
+class VaultReader:
+    """The half of a LocalVault that changes nothing. Safe to use from several threads."""
+
+    def __init__(self, backend: Backend, catalogue: Catalogue) -> None:
+        self.backend = backend
+        self.catalogue = catalogue
+        self._served_bases = BaseCache(_SERVED_BASES_BYTES)
+        # Named by their content, so they never change; every range of a file needs one.
+        self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(load_manifest, backend))
+        # Asked for each of its chunks in turn.
+        self._load_columns = lru_cache(_MANIFESTS_KEPT)(self._read_columns)
+
+    def resolve(self, repo: str, revision: str = "main") -> Snapshot:
+        """See Vault.resolve."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            return Snapshot(make_commit(row), self._load_manifest(row.manifest))
+
+    def check_commit(self, repo: str) -> None:
+        """See Vault.check_commit: whoever has the vault may do everything."""
+        check_repo(repo)
+
+    def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """See Vault.read_frames."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            allowed = self.catalogue.chunks_of(repo, row.oid, digests)
+        refused = [d for d in digests if d not in allowed]
+        if refused:
+            raise ChunksMissing(f"{repo} at {revision} has no chunk {refused[0].hex()}")
+        return self._fetch_any(digests)
+
+    def stat_file(self, repo: str, revision: str, path: str) -> tuple[Snapshot, FileEntry]:
+        """Returns a revision and its file `path`. Raises Repo-, Revision- or EntryNotFound."""
+        snapshot = self.resolve(repo, revision)
+        entry = snapshot.manifest.file(path)
+        if entry is None:
+            raise EntryNotFound(f"{repo} at {revision} has no file {path!r}")
+        return snapshot, entry
+
+    def read_file(
+        self, repo: str, revision: str, path: str, start: int = 0, stop: int | None = None
+    ) -> tuple[Snapshot, FileEntry, Iterator[Buffer]]:
+        """Returns a revision, its file and the file's bytes [start, stop), piece by piece.
+
+        Raises before the first piece when there is no such file, Corrupt at the piece that is
+        damaged.
+        """
+        snapshot, entry = self.stat_file(repo, revision, path)
+        end = entry.size if stop is None else min(stop, entry.size)
+        pieces = self._read(entry, snapshot.manifest, start, end)
+        return snapshot, entry, pieces
+
+    def read_tensor(
+        self, repo: str, revision: str, name: str, file: str | None = None
+    ) -> tuple[Snapshot, TensorPlace, Iterator[Buffer]]:
+        """Returns a revision, where its tensor called `name` is, and the tensor's raw bytes, piece
+        by piece.
+
+        `file` says which file's, where several have one of that name; without it that raises
+        InvalidInput. Raises TensorNotFound.
+        """
+        snapshot = self.resolve(repo, revision)
+        found = [
+            (entry, place)
+            for entry in snapshot.manifest.files
+            if file in (None, entry.path)
+            for place in entry.places()
+            if place.tensor.name == name
+        ]
+        if not found:
+            raise TensorNotFound(f"{repo} at {revision} has no tensor {name!r}")
+        if len(found) > 1:
+            paths = ", ".join(place.path for _, place in found)
+            raise InvalidInput(f"several files have a tensor {name!r}: {paths}", "name the file")
+        entry, place = found[0]
+        end = place.offset + place.tensor.size
+        return snapshot, place, self._read(entry, snapshot.manifest, place.offset, end)
+
+    def fetch_frames(self, digests: Sequence[bytes]) -> Iterator[bytes]:
+        """Yields the frames of any chunks, in that order. Raises ChunksMissing."""
+        return self._fetch_any(digests)
+
+    def load_manifest(self, name: str) -> Manifest:
+        """Returns the manifest of that name. Raises Corrupt."""
+        with store_errors():
+            return self._load_manifest(name)
+
+    def read_entry(
+        self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
+        return read_parts(ChunkReader(self._fetch_any), file_parts(entry, chunk_bytes, start, stop))
+
+    def serve_entry(
+        self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        """As `read_entry`, for many at once: each holds a chunk or two, and all share bases."""
+        reader = ChunkReader(self._fetch_any, self._served_bases, batch_bytes=_SERVED_BATCH_BYTES)
+        return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
+
+    def require_repo(self, repo: str) -> None:
+        """Raises RepoNotFound unless there is a repo of that name."""
+        check_repo(repo)
+        with store_errors():
+            if not self.catalogue.has_repo(repo):
+                raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
+
+    def find_columns(self, chunk_id: int) -> int | None:
+        """Returns how many elements a row of the tensor has that a chunk is of; None where no
+        commit needs it or the tensor has no rows."""
+        found = commit_with(self.catalogue, chunk_id)
+        if found is None:
+            return None
+        digest, name = found
+        return self._load_columns(name).get(digest)
+
+    def _read_columns(self, name: str) -> dict[bytes, int | None]:
+        manifest = self._load_manifest(name)
+        uses = (use for entry in manifest.files for use in entry.chunks(manifest.chunk_bytes))
+        return {use.digest: use.columns for use in uses}
+
+    def _find_commit(self, repo: str, revision: str) -> CommitRow:
+        check_revision(revision)
+        check_repo(repo)
+        with store_errors():
+            row = self.catalogue.find_commit(repo, revision)
+        if row is None:
+            self.require_repo(repo)
+            raise RevisionNotFound(f"repo {repo} has no revision {revision!r}")
+        return row
+
+    def _fetch_any(self, digests: Sequence[bytes]) -> Iterator[bytes]:
+        return read_frames(self.backend, self.catalogue, digests)
+
+    def _read(
+        self, entry: FileEntry, manifest: Manifest, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        return self.read_entry(entry, manifest.chunk_bytes, start, stop)
+
+
+def make_commit(row: CommitRow) -> Commit:
+    """Returns a commit as a vault tells of it."""
+    who = (row.parent, row.base, row.title, row.message, row.author)
+    return Commit(row.oid, row.repo, row.branch, row.manifest, row.created, *who)

@@ -1,0 +1,344 @@
+"""The repository: an object store and a catalogue, kept in step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ...store.backend import Backend
+from ...store.cancel import check_cancelled
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.commits import complete_commit
+from ...store.catalogue.damage import get_setting, set_setting
+from ...store.catalogue.dependencies import hold_store, stranded_among, usable_among
+from ...store.catalogue.files.hashes import HashRow
+from ...store.catalogue.files.known_files import known_files
+from ...store.catalogue.moved_frames import can_stand_alone
+from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
+from ...store.catalogue.tables.rows import CommitRow
+from ...store.errors import NotFound
+from ...store.packs import PackEntry, pack_key
+from ...store.repo_names import namespace_of
+from ..errors import ChunksMissing, Corrupt, InvalidManifest
+from ..model.files.entries import FileEntry
+from ..model.files.expansion import check_files
+from ..model.files.manifest import Manifest, manifest_key, manifest_name, pack_manifest
+from ..model.files.rows import chunk_uses, file_row
+from ..model.journal_entries import AnyEntry, Entry, commit_row, pack_entry
+from ..model.names import check_branch, check_repo
+from ..model.paths import check_new_paths
+from ..model.sketch import Sketch
+from ..model.sketch_file import Sketches, pack_sketches, sketches_key
+from ..model.store_marker import match_catalogue, read_marker, restore_marker, write_marker
+from ..reading.chunk_reader import ChunkReader, Slice
+from ..reading.file_assembly import file_parts, weave
+from ..similarity.candidates import find_candidates, sketch_row
+from ..vault import Candidate, Commit, PushTarget, RepoSummary
+from .error_translation import store_errors
+from .file_hashes import hash_file
+from .journal import apply_entry, catch_up, follow, write_entry
+from .owners_view import OwnersView
+from .pack_check import check_pack
+from .pins import pin_chunks, reclaim_pack
+from .reader import VaultReader, make_commit
+
+_BASE_COPIES = "base_copies"
+
+
+class Repository(VaultReader):
+    """An object store and its catalogue: all that operations on a vault read and write through.
+
+    Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
+    `scratch` is a folder for temporary files, best on the disk that the backend writes to. With
+    `mend_marker` a damaged marker of the store is made anew, if the catalogue knows the store.
+    """
+
+    def __init__(
+        self, backend: Backend, catalogue: Catalogue, *, scratch: Path, mend_marker: bool = False
+    ) -> None:
+        super().__init__(backend, catalogue)
+        self.scratch = scratch
+        with store_errors():
+            if mend_marker:
+                restore_marker(backend, catalogue)
+            match_catalogue(backend, catalogue)
+            catch_up(backend, catalogue)
+
+    def close(self) -> None:
+        """Gives back connections and files."""
+        self.catalogue.close()
+        self.backend.close()
+
+    # The way in
+
+    def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
+        """See Vault.find_missing."""
+        with store_errors(), self.catalogue.reading() as connection:
+            return set(digests) - usable_among(connection, digests)
+
+    def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
+        """See Vault.find_bases."""
+        with store_errors():
+            return find_candidates(self.catalogue, sketches)
+
+    def for_owner(self, repo: str) -> PushTarget:
+        """See Vault.for_owner."""
+        check_repo(repo)
+        return self.for_owners([namespace_of(repo)])
+
+    def for_owners(self, owners: Collection[str]) -> PushTarget:
+        """Returns the vault as far as bases go for chunks that these namespaces have."""
+        with store_errors(), self.catalogue.reading() as connection:
+            reach = reach_of(owners, sharing_of(connection))
+        return self if reach == ANYWHERE else OwnersView(self, self.catalogue, reach)
+
+    def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
+        """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
+        reader = ChunkReader(self._fetch_any)
+        alone = partial(can_stand_alone, self.catalogue)
+        with store_errors():
+            locate = self.catalogue.locate
+            entries, sketches = check_pack(path, name, locate, alone, reader, bounded=bounded)
+            put = partial(self.backend.put_file, pack_key(name), path)
+            return self._add_pack(name, path.stat().st_size, entries, sketches, put)
+
+    def add_own_pack(
+        self, data: memoryview, name: str, entries: Sequence[PackEntry], sketches: Sketches
+    ) -> int:
+        """As add_pack, of a pack in memory whose frames were made and decoded in this process."""
+        with store_errors():
+            put = partial(self.backend.put, pack_key(name), data)
+            return self._add_pack(name, len(data), entries, sketches, put)
+
+    def commit(
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        bounded: bool = False,
+    ) -> Commit:
+        """See Vault.commit. With `bounded` raises TooExpensive as expansion.py has it."""
+        check_repo(repo)
+        check_branch(branch)
+        if base is not None:
+            check_repo(base)
+        check_new_paths(file.path for file in manifest.files)
+        data = pack_manifest(manifest)
+        name = manifest_name(data)
+        with store_errors():
+            head = self.catalogue.find_commit(repo, branch)
+            # A push that finds its manifest gone or quarantined puts it back.
+            if head and head.manifest == name and self.backend.exists(manifest_key(name)):
+                self._complete(head, manifest)
+                return make_commit(head)
+            self._check_chunks(manifest)
+            try:
+                hashes = self._check_files(manifest, bounded=bounded)
+            except Corrupt:
+                # A collection may have come in between, which says what to do better.
+                self._check_chunks(manifest)
+                raise
+            pin_chunks(self.backend, self.catalogue, name, manifest.digests().keys())
+            row = commit_row(repo, branch, name, head.oid if head else None, base)
+            self.record_commit(row, manifest, data, hashes)
+        return make_commit(row)
+
+    def commit_staged(
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        parent: str | None,
+        hashes: Collection[HashRow],
+        *told: str | None,
+    ) -> Commit:
+        """Makes `manifest` the newest commit of `branch`, if that is at the commit `parent` still.
+
+        All its files were staged or committed before (dedup/transfer/uploads.py), which is what
+        their `hashes` come from; `told` are title, message and author. Raises Conflict,
+        ChunksMissing.
+        """
+        check_repo(repo)
+        check_branch(branch)
+        data = pack_manifest(manifest)
+        name = manifest_name(data)
+        with store_errors():
+            self._check_chunks(manifest)
+            pin_chunks(self.backend, self.catalogue, name, manifest.digests().keys())
+            row = commit_row(repo, branch, name, parent, None, *told)
+            self.record_commit(row, manifest, data, hashes, exact=True)
+        return make_commit(row)
+
+    def delete_repo(self, repo: str, confirm: Callable[[], object] = lambda: None) -> None:
+        """See Vault.delete_repo. `confirm` may raise to stop it; nobody commits to the repo between
+        that and its end."""
+        self.require_repo(repo)
+
+        def make(last: str | None) -> tuple[str, Callable[[], None]]:
+            key, entry = pack_entry(Entry(repo, follow(last)))
+            return key, lambda: self.backend.put(key, entry)
+
+        with store_errors():
+            write_marker(self.backend, self.catalogue)
+            self.catalogue.delete_repo(repo, make, confirm)
+
+    # Looking
+
+    def list_repos(self) -> list[RepoSummary]:
+        """See Vault.list_repos."""
+        with store_errors():
+            rows = self.catalogue.list_repos()
+        return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
+
+    def check_health(self) -> None:
+        """Asks the object store and the catalogue for something small; raises if one fails."""
+        with store_errors():
+            read_marker(self.backend)
+            self.catalogue.last_entry()
+
+    # Settings
+
+    def base_copies(self) -> int:
+        """Returns from how many deltas on a base are kept twice; 0: none is."""
+        return int(get_setting(self.catalogue, _BASE_COPIES) or 0)
+
+    def keep_base_copies(self, least_deltas: int) -> None:
+        """Sets what base_copies returns; collections make the copies, and give them up."""
+        set_setting(self.catalogue, _BASE_COPIES, str(least_deltas))
+
+    def base_sharing(self) -> str | None:
+        """Returns what an operator decided about bases of other namespaces, one of
+        store.catalogue.owners.CHOICES; None where that goes by the tokens."""
+        with store_errors():
+            return get_setting(self.catalogue, BASE_SHARING)
+
+    def share_bases(self, choice: str | None) -> None:
+        """Sets what base_sharing returns. What is stored already is checked in the background."""
+        with store_errors(), self.catalogue.writing() as connection:
+            hold_store(connection, alone=True)
+            choose_sharing(connection, choice)
+
+    # Inside
+
+    def _add_pack(
+        self,
+        name: str,
+        size: int,
+        entries: Sequence[PackEntry],
+        sketches: Sketches,
+        put_pack: Callable[[], None],
+    ) -> int:
+        def put() -> None:
+            # The sketches first: without them, a catalogue built anew would not find these chunks.
+            self.backend.put(sketches_key(name), pack_sketches(entries, sketches))
+            put_pack()
+
+        def ensure() -> None:
+            # Until it is on record nothing knows the pack: a collection without grace may have
+            # taken it.
+            if not self.backend.exists(pack_key(name)):
+                put()
+
+        write_marker(self.backend, self.catalogue)
+        reclaim_pack(self.backend, self.catalogue, name)
+        put()
+        rows = [sketch_row(digest, sketch) for digest, sketch in sketches.items()]
+        return self.catalogue.add_pack(name, size, entries, rows, ensure)
+
+    def record_commit(
+        self,
+        row: CommitRow,
+        manifest: Manifest,
+        data: bytes,
+        hashes: Collection[HashRow] = (),
+        *,
+        exact: bool = False,
+    ) -> None:
+        """Makes a commit the newest of its branch.
+
+        `data` is the manifest's bytes, `hashes` those of its new files. With `exact` raises
+        Conflict unless the branch is at the commit's parent. Raises ChunksMissing when something it
+        needs is gone.
+        """
+        write_marker(self.backend, self.catalogue)
+
+        def make(last: str | None) -> tuple[str, Callable[[], None]]:
+            key, entry = pack_entry(Entry(row.repo, follow(last), row, tuple(hashes)))
+
+            def publish() -> None:
+                self.backend.put(manifest_key(row.manifest), data)
+                self.backend.put(key, entry)
+
+            return key, publish
+
+        files, uses = list(map(file_row, manifest.files)), chunk_uses(manifest)
+        try:
+            self.catalogue.add_commit(row, files, uses, make, hashes=hashes, exact=exact)
+        except NotFound as error:
+            raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
+
+    def record(self, entry: AnyEntry) -> None:
+        """Writes a journal entry, of now, and does what it says."""
+        write_marker(self.backend, self.catalogue)
+        entry = replace(entry, created=follow(self.catalogue.last_entry()))
+        key = write_entry(self.backend, entry)
+        apply_entry(self.backend, self.catalogue, key, entry)
+
+    def _complete(self, row: CommitRow, manifest: Manifest) -> None:
+        """Records all that a present commit needs, if some of it was lost once."""
+        try:
+            complete_commit(
+                self.catalogue, row, list(map(file_row, manifest.files)), chunk_uses(manifest)
+            )
+        except NotFound as error:
+            raise ChunksMissing(f"{row.repo}: {error}", "push again") from error
+
+    def _check_chunks(self, manifest: Manifest) -> None:
+        wanted = manifest.digests()
+        known = self.catalogue.known(list(wanted))
+        absent = [d for d in wanted if d not in known]
+        if absent:
+            raise ChunksMissing(
+                f"{len(absent)} of {len(wanted)} chunks were never uploaded", "push again"
+            )
+        with self.catalogue.reading() as connection:
+            stranded = stranded_among(connection, wanted.keys())
+        if stranded:
+            raise ChunksMissing(
+                f"what {len(stranded)} of {len(wanted)} chunks were coded against was collected",
+                "push again",
+            )
+        wrong = [d for d, size in wanted.items() if known[d] != size]
+        if wrong:
+            raise InvalidManifest(f"chunk {wrong[0].hex()} has another size than stated")
+
+    def _check_files(self, manifest: Manifest, *, bounded: bool) -> list[HashRow]:
+        """Rebuilds and hashes every file that was not before, each once: nobody's word is taken for
+        it. Returns what else they hash to."""
+        by_recipe: dict[bytes, FileEntry] = {}
+        for entry in manifest.files:
+            check_cancelled()
+            same = by_recipe.setdefault(entry.recipe(), entry)
+            if same.digest != entry.digest:
+                raise InvalidManifest(f"{same.path!r} and {entry.path!r} cannot differ")
+        pairs = {(entry.digest, recipe): entry for recipe, entry in by_recipe.items()}
+        known = known_files(self.catalogue, pairs.keys())
+        new = [entry for pair, entry in pairs.items() if pair not in known]
+        if bounded:
+            check_files(new, manifest.chunk_bytes, self.catalogue.locate)
+        return list(self._hash_files(new, manifest.chunk_bytes))
+
+    def _hash_files(self, entries: Sequence[FileEntry], chunk_bytes: int) -> Iterator[HashRow]:
+        """Yields the hashes of files, all read in one go: most are short."""
+        parts = (part for entry in entries for part in file_parts(entry, chunk_bytes))
+        slices = (part for part in parts if isinstance(part, Slice))
+        pieces = ChunkReader(self._fetch_any).read_slices(slices)
+        for entry in entries:
+            hashes = hash_file(weave(file_parts(entry, chunk_bytes), pieces), entry.size)
+            if hashes.digest != entry.digest:
+                raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
+            yield hashes

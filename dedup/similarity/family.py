@@ -1,0 +1,152 @@
+"""A family as planning sees it: its chunks, how they are stored now, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import xxhash
+
+from ...codecs.frame import CODEC_IDS
+from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.sketches.peers import Peers, Sorted, sort_chunks
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, find_near, read_family
+from ..model.sketch import find_related
+from .candidates import row_sketch
+from .family_plan import Member, Plan, plan_family
+
+# Raw bytes of a family that moves as a whole. The present centres of a larger one stay: its members
+# may only join others.
+MOST_FAMILY_BYTES = 1 << 30
+
+# Less than this is hardly longer than its header.
+_LEAST_CODED_BYTES = 512
+
+RAW_CODEC = CODEC_IDS["raw"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFamily:
+    """Members of a family of one dtype and size in the order of their digests, the plan for them,
+    and the `fingerprint` of what it was made from. `leader` is the chunk id that the family is
+    known by: the lowest of those that stand alone."""
+
+    leader: int
+    rows: list[FamilyRow]
+    plan: Plan
+    fingerprint: int
+
+    def changes(self) -> list[int]:
+        """The members that need another frame, new centres first, then by base: so each base is
+        read once."""
+        pairs = zip(self.plan.bases, _bases(self.rows), strict=True)
+        changed = [i for i, (new, old) in enumerate(pairs) if new != old or self._is_uncoded(i)]
+        return sorted(changed, key=lambda i: -1 if (b := self.plan.bases[i]) is None else b)
+
+    def keeps_frame(self, i: int, new_bytes: int) -> bool:
+        """Says whether a member is better off with the frame it has, and may keep it: one that
+        others shall be coded against must stand alone, and so must what its own frame is on."""
+        old = _bases(self.rows)[i]
+        needed = i in self.plan.bases
+        valid = old is None or (not needed and self.plan.bases[old] is None)
+        return valid and self.rows[i].place.frame_bytes <= new_bytes
+
+    @property
+    def replaced_bytes(self) -> int:
+        """Frame bytes of the members that need another frame."""
+        return sum(self.rows[i].place.frame_bytes for i in self.changes())
+
+    @property
+    def has_uncoded(self) -> bool:
+        """Whether a member is stored as it came, so that any coding may save."""
+        return any(map(self._is_uncoded, range(len(self.rows))))
+
+    def _is_uncoded(self, i: int) -> bool:
+        return is_uncoded(self.rows[i])
+
+
+def is_uncoded(row: FamilyRow) -> bool:
+    """Says whether a chunk is stored as it is and long enough for a codec to make a difference."""
+    return row.codec == RAW_CODEC and row.place.raw_bytes >= _LEAST_CODED_BYTES
+
+
+def find_centres(catalogue: Catalogue, row: FamilyRow, peers: Peers) -> set[int]:
+    """Returns the ids of the chunks of a family that stand alone: those related to `row`, as far as
+    the owners of its `peers` may read them, and `row` itself or its base."""
+    if row.sketch is None:
+        return {row.chunk_id}
+    near = find_near(catalogue, row.sketch, peers.scopes)
+    related = find_related(row.sketch.bits, [bits for _, bits in near])
+    return find_ids(catalogue, [row.place.base or row.place.digest]) | {near[i][0] for i in related}
+
+
+def plan_around(
+    catalogue: Catalogue, centres: set[int], like: FamilyRow, peers: Peers, *, uncoded: bool
+) -> PlannedFamily | None:
+    """Returns the family of the deltas on `centres`, as far as its members are `peers` and have the
+    dtype and the size of `like`, with its plan; None where there is nothing to plan, or nothing
+    came of the same plan before. Members that are stored as they came count if `uncoded`."""
+    rows = sorted(read_family(catalogue, centres), key=lambda row: row.place.digest)
+    found = sort_chunks(catalogue, peers, [row.chunk_id for row in rows])
+    known = found.peers | found.bases
+    fingerprint = _fingerprint([row for row in rows if row.chunk_id in known])
+    leader = min(centres) if peers.everybody else min(found.peers, default=like.chunk_id)
+    if any(row.planned == fingerprint for row in rows if row.chunk_id == leader):
+        return None
+    alike = [row for row in rows if row.sketch is not None and _alike(row, like)]
+    alike = [row for row in alike if row.chunk_id in found.peers or _is_base(row, found)]
+    # What no commit needs any more is to go: nothing shall come to depend on it.
+    needed = {row.place.base for row in rows if row.live}
+    alone = {
+        row.place.digest
+        for row in alike
+        if row.place.base is None and (row.live or row.place.digest in needed)
+    }
+    # A delta on a chunk of another size stays what it is.
+    mine = [row for row in alike if (row.place.base or row.place.digest) in alone]
+    if not uncoded:
+        mine = [row for row in mine if not is_uncoded(row)]
+    if len(mine) < 2 and not any(map(is_uncoded, mine)):
+        return None
+    return PlannedFamily(leader, mine, plan_family(_members(mine, rows, found.peers)), fingerprint)
+
+
+def _is_base(row: FamilyRow, found: Sorted) -> bool:
+    """Says whether a chunk of others is one to code against as it is."""
+    return row.chunk_id in found.bases and row.place.base is None and not is_uncoded(row)
+
+
+def _alike(row: FamilyRow, like: FamilyRow) -> bool:
+    assert row.sketch is not None
+    assert like.sketch is not None
+    same = row.sketch.dtype == like.sketch.dtype
+    return same and row.place.raw_bytes == like.place.raw_bytes
+
+
+def _members(mine: list[FamilyRow], rows: list[FamilyRow], peers: set[int]) -> list[Member]:
+    """Those of `rows` that are planned; what a delta outside them needs is fixed, and so is what is
+    none of the `peers`."""
+    position = {row.place.digest: i for i, row in enumerate(mine)}
+    outside = {r.place.base for r in rows if r.place.digest not in position}
+    large = sum(row.place.raw_bytes for row in mine) > MOST_FAMILY_BYTES
+    members: list[Member] = []
+    for row in mine:
+        assert row.sketch is not None
+        base = None if row.place.base is None else position[row.place.base]
+        coded = not is_uncoded(row)
+        others = row.place.digest in outside or row.chunk_id not in peers
+        kept = (large and coded) or others
+        fixed = row.place.base is None and kept
+        members.append(Member(row_sketch(row.sketch), row.place.frame_bytes, base, fixed, coded))
+    return members
+
+
+def _bases(rows: Sequence[FamilyRow]) -> list[int | None]:
+    position = {row.place.digest: i for i, row in enumerate(rows)}
+    return [None if r.place.base is None else position[r.place.base] for r in rows]
+
+
+def _fingerprint(rows: Sequence[FamilyRow]) -> int:
+    """Differs when a family has other members, or they have other frames."""
+    text = repr([(r.chunk_id, r.place.frame_bytes, r.place.base) for r in rows])
+    return xxhash.xxh3_64_intdigest(text.encode()) >> 1

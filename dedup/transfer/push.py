@@ -1,0 +1,365 @@
+"""The way in: files to segments to chunks to frames to packs to a commit."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from io import BufferedReader
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ...codecs.frame import frame_room, parse_header
+from ...store.packs import PackWriter
+from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
+from ..formats.scan import find_files, scan_files
+from ..model.files.entries import ChunkUse
+from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
+from ..model.files.manifest import Manifest
+from ..model.files.segments import CHUNK_BYTES
+from ..model.names import check_branch, check_repo
+from ..model.sketch_file import Sketches
+from ..progress import Progress
+from ..reading.buffer_pool import BUFFERS
+from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.timed_codecs import encode_into
+from ..reading.workers import Background, result_of
+from ..repository.error_translation import store_errors
+from ..repository.pack_writing import add_frame
+from ..similarity.base_selection import Lineage, choose_bases, find_base
+from ..vault import Candidate, Commit, PackSink, PushTarget, RevisionReader, Vault
+
+# About one request each way on S3 for as much as is worth one; a frame is at most 32 MiB.
+PACK_BYTES = 64 * 1024 * 1024
+# Digests per question; the answer to one is at most 640 KB of JSON.
+_ASK_DIGESTS = 10_000
+# Coding relatives anew takes as long as the push itself at most, or one step; the rest is for
+# optimise.
+_RECENTRE_SHARE = 1.0
+# Bases that vanish thrice while they are read are no coincidence.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
+    `saved` by coding stored relatives anew."""
+
+    commit: Commit
+    files: int
+    logical: int
+    new_chunks: int
+    known_chunks: int
+    sent: int
+    saved: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A chunk to encode: the file it is read from, where, and the bases to try."""
+
+    path: Path
+    use: ChunkUse
+    bases: tuple[Candidate, ...]
+
+
+# Raw bytes of a job and, by digest, of its bases.
+_Loaded = tuple[_Job, Buffer, dict[bytes, Buffer]]
+
+
+def push(
+    vault: Vault,
+    path: Path,
+    repo: str,
+    branch: str = "main",
+    *,
+    base: str | None = None,
+    level: str = "default",
+    progress: Progress | None = None,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> PushResult:
+    """Stores the file or folder `path` as the newest commit of `branch` of `repo`.
+
+    Sends only chunks the vault lacks, coded against `base` (a repo) where that is smaller.
+    Nothing is visible before all of it is stored; a push that failed can be run again and
+    continues where it was. `chunk_bytes` bounds the memory used; tensors larger than it share
+    storage only with tensors pushed with the same one. Raises VaultError kinds.
+    """
+    started = time.monotonic()
+    progress = progress or Progress()
+    check_repo(repo)
+    check_branch(branch)
+    files = find_files(path)
+    vault.check_commit(repo)
+    view = vault.for_owner(repo)
+    base_name, lineage = find_base(view, files, repo, branch, base)
+    sketches: Sketches = {}
+    manifest = scan_files(files, progress, chunk_bytes, sketches)
+
+    def send(missing: set[bytes]) -> int:
+        return send_missing(view, manifest, files, missing, sketches, lineage, level, progress)
+
+    def commit_all() -> Commit:
+        # What was never committed is rebuilt and hashed first.
+        with progress.running("committing"):
+            return vault.commit(repo, branch, manifest, base=base_name)
+
+    new = ask_missing(vault, manifest)
+    sent = send(new)
+    try:
+        commit = commit_all()
+    except ChunksMissing:
+        # A collection took what was there when this began.
+        sent += send(ask_missing(vault, manifest))
+        commit = commit_all()
+    saved = 0
+    if new:
+        with progress.running("coding relatives anew"):
+            saved = _recentre(vault, commit, time.monotonic() - started)
+    return PushResult(
+        commit=commit,
+        files=len(manifest.files),
+        logical=manifest.size,
+        new_chunks=len(new),
+        known_chunks=len(manifest.digests()) - len(new),
+        sent=sent,
+        saved=saved,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _recentre(vault: Vault, commit: Commit, push_seconds: float) -> int:
+    """Lets the vault code families anew that have doubled; returns the bytes saved.
+
+    The commit is made, and nothing depends on this: what fails here is left to optimise.
+    """
+    saved = 0
+    stop = time.monotonic() + _RECENTRE_SHARE * push_seconds
+    cursor: int | None = 0
+    try:
+        while cursor is not None:
+            step = vault.recentre(commit.repo, commit.id, cursor)
+            saved += step.before - step.after
+            cursor = step.cursor if time.monotonic() < stop else None
+    except VaultError:
+        pass
+    return saved
+
+
+def ask_missing(vault: PackSink, manifest: Manifest) -> set[bytes]:
+    """Returns the chunks of `manifest` that the vault lacks."""
+    digests = list(manifest.digests())
+    missing: set[bytes] = set()
+    for start in range(0, len(digests), _ASK_DIGESTS):
+        missing |= vault.find_missing(digests[start : start + _ASK_DIGESTS])
+    return missing
+
+
+def _jobs(
+    manifest: Manifest,
+    files: dict[str, Path],
+    missing: set[bytes],
+    bases: dict[bytes, tuple[Candidate, ...]],
+) -> Iterator[_Job]:
+    """Yields each missing chunk once, in file order."""
+    wanted = set(missing)
+    for entry in manifest.files:
+        for use in entry.chunks(manifest.chunk_bytes):
+            if use.digest in wanted:
+                wanted.discard(use.digest)
+                yield _Job(files[entry.path], use, bases.get(use.digest, ()))
+
+
+def send_missing(
+    vault: PushTarget,
+    manifest: Manifest,
+    files: dict[str, Path],
+    missing: set[bytes],
+    sketches: Sketches,
+    lineage: Lineage,
+    level: str,
+    progress: Progress,
+    scratch: Path | None = None,
+) -> int:
+    """Sends the missing chunks of `files`, coded against the best bases; packs wait in the folder
+    `scratch`. Returns the bytes of packs sent.
+
+    Chooses bases again when one vanished meanwhile, because its repo was deleted or its family
+    coded anew, and goes without when that does not help.
+    """
+
+    def send(bases: dict[bytes, tuple[Candidate, ...]]) -> int:
+        return _send(vault, list(_jobs(manifest, files, missing, bases)), level, progress, scratch)
+
+    for _ in range(_ATTEMPTS):
+        try:
+            return send(choose_bases(vault, manifest, missing, sketches, lineage))
+        except Missing:
+            missing = ask_missing(vault, manifest)
+        except (Corrupt, InvalidFrame):
+            break
+    # A base cannot be read, and pushing again may be what mends it. Or it is a delta on what is not
+    # to be told. So they go without.
+    missing = ask_missing(vault, manifest)
+    return send({})
+
+
+def _send(
+    vault: PushTarget, jobs: list[_Job], level: str, progress: Progress, scratch: Path | None
+) -> int:
+    """Encodes and sends the chunks; returns the bytes of packs sent."""
+    progress.begin("storing", sum(job.use.size for job in jobs))
+    try:
+        with (
+            store_errors(),
+            tempfile.TemporaryDirectory(prefix="weightvault-", dir=scratch) as folder,
+            _PackSender(vault, Path(folder)) as sender,
+        ):
+            for job, raw, bases in _load(vault, jobs):
+                work = len(raw) + max(map(len, bases.values()), default=0)
+                sender.add(encode_best(job.use, raw, bases, level), work)
+                progress.advance(job.use.size)
+            return sender.finish()
+    finally:
+        progress.end()
+
+
+def _load(vault: RevisionReader, jobs: list[_Job]) -> Iterator[_Loaded]:
+    """Yields each job with its raw bytes and those of its bases."""
+    bases = _read_bases(vault, [candidate for job in jobs for candidate in job.bases])
+    for path, group in groupby(jobs, key=lambda job: job.path):
+        with path.open("rb") as file:
+            for job in group:
+                yield job, _read_chunk(file, job), dict(next(bases) for _ in job.bases)
+
+
+def _read_bases(
+    vault: RevisionReader, candidates: list[Candidate]
+) -> Iterator[tuple[bytes, Buffer]]:
+    """Yields each candidate's digest and raw bytes, or those of the base it has become a delta on
+    since it was named; read through the revisions that came with the candidates."""
+    scopes = {c.digest: (c.repo, c.revision) for c in candidates}
+
+    def fetch(digests: Sequence[bytes]) -> Iterator[bytes]:
+        frames: dict[bytes, bytes] = {}
+        for scope in sorted({scopes[digest] for digest in digests}):
+            wanted = [digest for digest in digests if scopes[digest] == scope]
+            frames.update(zip(wanted, vault.read_frames(*scope, wanted), strict=True))
+        for digest in digests:
+            base = parse_header(frames[digest]).base_digest
+            if base is not None:
+                scopes.setdefault(base, scopes[digest])
+            yield frames[digest]
+
+    reader = ChunkReader(fetch)
+    return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
+
+
+def _read_chunk(file: BufferedReader, job: _Job) -> Buffer:
+    file.seek(job.use.offset)
+    raw = BUFFERS.take(job.use.size).data
+    if file.readinto(raw) != job.use.size:
+        raise InvalidFile(f"{job.path} became shorter while it was pushed", "push it again")
+    return raw
+
+
+def encode_best(
+    use: ChunkUse,
+    raw: Buffer,
+    bases: dict[bytes, Buffer],
+    level: str,
+    threads: int | None = None,
+) -> Buffer:
+    """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
+    bases. `threads`: at most that many, None for every core."""
+    known = {"level": level, "digest": use.digest, "threads": threads}
+
+    def encode(**against: object) -> Buffer:
+        room = BUFFERS.take(frame_room(len(raw)))
+        return encode_into(room, raw, use.dtype, **known, **against)
+
+    frames = [
+        encode(
+            base=base,
+            base_digest=digest,
+            columns=use.columns,
+            rows=_common_rows(len(raw), len(base)),
+        )
+        for digest, base in bases.items()
+    ]
+    return min(frames, key=len) if frames else encode()
+
+
+def _common_rows(size: int, base_size: int) -> list[tuple[int, int, int]] | None:
+    """What a tensor has in common with a base that has fewer rows or more: what both begin with,
+    as vocabularies grow at the end. None for a base of the same size."""
+    return None if size == base_size else [(0, 0, min(size, base_size))]
+
+
+class _PackSender:
+    """Gathers frames into packs and sends each while the next one is filled."""
+
+    def __init__(self, vault: PackSink, folder: Path) -> None:
+        self._vault = vault
+        self._folder = folder
+        self._worker = Background("send")
+        self._pending: Future[None] | None = None
+        self._writer: PackWriter | None = None
+        self._sent = self._work = 0
+        self._count = 0
+
+    def __enter__(self) -> _PackSender:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._worker.__exit__(*raised)
+        if self._writer is not None:
+            self._writer.abort()
+
+    def add(self, frame: Buffer, work: int) -> None:
+        """Adds a frame that decoding takes so many bytes of, its base's included; sends the pack it
+        fills up, and one that a server would find too expensive with it."""
+        work += USE_BYTES
+        if self._writer is not None and self._work + work > FREE_PACK_BYTES:
+            self._submit()
+        if self._writer is None:
+            self._work = 0
+            self._count += 1
+            self._path = self._folder / f"{self._count}.pack"
+            self._writer = PackWriter(self._path)
+        add_frame(self._writer, frame)
+        self._work += work
+        if self._writer.size >= PACK_BYTES:
+            self._submit()
+
+    def finish(self) -> int:
+        """Sends what is left and returns the bytes of all packs, all of them taken in."""
+        if self._writer is not None:
+            self._submit()
+        self._wait()
+        return self._sent
+
+    def _submit(self) -> None:
+        assert self._writer is not None
+        name = self._writer.finish()
+        self._wait()
+        self._sent += self._writer.size
+        self._pending = self._worker.submit(self._deliver(self._path, name))
+        self._writer = None
+
+    def _deliver(self, path: Path, name: str) -> Callable[[], None]:
+        def deliver() -> None:
+            self._vault.add_pack(path, name)
+            # The folder is gone where an interrupted push did not wait for this.
+            path.unlink(missing_ok=True)
+
+        return deliver
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            result_of(pending)

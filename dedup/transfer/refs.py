@@ -1,0 +1,316 @@
+"""Repos as git has them: commits made of changes, branches, tags, and the log.
+
+What a client sends is a list of changes to a branch; what is stored is the manifest that comes of
+it. Commits are immutable and keep their parents; branches and tags name them. A native push makes
+commits of the same kind (LocalVault.commit).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...store.cancel import check_cancelled
+from ...store.catalogue.refs import commits_of, is_public, list_tags
+from ..errors import Conflict, EntryNotFound, RevisionNotFound
+from ..model.files.entries import FileEntry
+from ..model.files.manifest import Manifest, check_paths, manifest_name, pack_manifest
+from ..model.files.segments import CHUNK_BYTES, Literal, cut_bytes
+from ..model.files.tree import FileTree
+from ..model.journal_entries import RefChange, Visibility
+from ..model.names import check_branch, check_path, check_repo
+from ..model.paths import check_new_path
+from ..repository.error_translation import store_errors
+from ..repository.reader import make_commit
+from ..repository.repository import Repository
+from ..vault import Commit
+from .uploads import IncomingFiles, StagedFile
+
+DEFAULT_BRANCH = "main"
+_PULL_REQUEST = re.compile(r"refs/pr/([1-9][0-9]{0,8})")
+
+# A client that got no answer asks again; later, the same request means something new.
+_REPEAT_SECONDS = 600.0
+# Commits to one branch at the same moment: each tries again on top of the one that was first.
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AddFile:
+    """A file is written, or written over."""
+
+    path: str
+    file: StagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFile:
+    """A file goes."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteFolder:
+    """A folder goes, with all below it."""
+
+    path: str
+
+
+Change = AddFile | DeleteFile | DeleteFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a commit says of itself."""
+
+    title: str
+    text: str | None = None
+    author: str | None = None
+
+
+class StaleParent(Conflict):
+    """The commit that a client built on is not the newest of the branch."""
+
+    code = "stale_parent"
+
+
+# Files that were stored anew for one commit, however often it is tried.
+_Cuts = dict[tuple[bytes, int], FileEntry]
+
+
+class History:
+    """The repos of a vault, as clients of hubs see them. Methods raise VaultError kinds."""
+
+    def __init__(self, vault: Repository, incoming: IncomingFiles) -> None:
+        self._vault = vault
+        self._incoming = incoming
+
+    # Looking
+
+    def branches(self, repo: str) -> dict[str, str]:
+        """Returns the branches of a repo with the ids of their newest commits."""
+        with store_errors():
+            return {n: row.oid for n, row in self._vault.catalogue.branches(repo).items()}
+
+    def tags(self, repo: str) -> dict[str, str]:
+        """Returns the tags of a repo with the ids of the commits they name."""
+        with store_errors():
+            return {n: row.oid for n, row in list_tags(self._vault.catalogue, repo).items()}
+
+    def log(self, repo: str, revision: str) -> list[Commit]:
+        """Returns a commit and those before it, newest first."""
+        newest = self._vault.resolve(repo, revision).commit
+        with store_errors():
+            rows = commits_of(self._vault.catalogue, repo)
+        found: list[Commit] = []
+        oid: str | None = newest.id
+        while oid in rows and len(found) < len(rows):
+            found.append(make_commit(rows[oid]))
+            oid = rows[oid].parent
+        return found
+
+    def is_public(self, repo: str) -> bool | None:
+        """Says whether a repo is public; None where there is none of that name."""
+        with store_errors():
+            return is_public(self._vault.catalogue, repo)
+
+    # Repos
+
+    def create_repo(self, repo: str, message: Message, *, public: bool = False) -> Commit:
+        """Makes a repo with a branch and an empty first commit. Raises Conflict if it is there."""
+        check_repo(repo)
+        if self.is_public(repo) is not None:
+            raise Conflict(f"there is a repo {repo} already")
+        made = self._commit(repo, DEFAULT_BRANCH, Manifest(()), None, (), message)
+        if public:
+            self.set_public(repo, public)
+        return made
+
+    def set_public(self, repo: str, public: bool) -> None:
+        """Makes a repo public or private."""
+        with store_errors():
+            self._vault.record(Visibility(repo, public, time.time()))
+
+    # Refs
+
+    def create_branch(self, repo: str, name: str, start: str) -> None:
+        """Makes a branch at the revision `start`. Raises Conflict if it is there."""
+        check_branch(name)
+        target = self._vault.resolve(repo, start).commit.id
+        if name in self.branches(repo):
+            raise Conflict(f"{repo} has a branch {name} already")
+        self._change_ref(repo, "branch", name, target)
+
+    def delete_branch(self, repo: str, name: str) -> None:
+        """Takes a branch away; its commits stay. Raises RevisionNotFound, and Conflict for the last
+        branch and the default one."""
+        found = self.branches(repo)
+        if name not in found:
+            raise RevisionNotFound(f"repo {repo} has no branch {name!r}")
+        if name == DEFAULT_BRANCH or len(found) == 1:
+            raise Conflict(f"branch {name} of {repo} cannot be deleted")
+        self._change_ref(repo, "branch", name, None)
+
+    def create_tag(self, repo: str, name: str, revision: str, message: str | None) -> None:
+        """Lets a tag name a revision. Raises Conflict if it is there."""
+        check_branch(name)
+        target = self._vault.resolve(repo, revision).commit.id
+        if name in self.tags(repo):
+            raise Conflict(f"{repo} has a tag {name} already")
+        self._change_ref(repo, "tag", name, target, message)
+
+    def delete_tag(self, repo: str, name: str) -> None:
+        """Takes a tag away. Raises RevisionNotFound."""
+        if name not in self.tags(repo):
+            raise RevisionNotFound(f"repo {repo} has no tag {name!r}")
+        self._change_ref(repo, "tag", name, None)
+
+    def open_pull_request(self, repo: str, revision: str) -> int:
+        """Makes the branch of a new pull request at a revision and returns its number."""
+        target = self._vault.resolve(repo, revision).commit.id
+        matches = (_PULL_REQUEST.fullmatch(name) for name in self.branches(repo))
+        number = 1 + max((int(m[1]) for m in matches if m), default=0)
+        self._change_ref(repo, "branch", f"refs/pr/{number}", target)
+        return number
+
+    # Commits
+
+    def commit(
+        self,
+        repo: str,
+        branch: str,
+        changes: Sequence[Change],
+        message: Message,
+        *,
+        parent: str | None = None,
+    ) -> Commit:
+        """Makes a commit of `changes` to what `branch` has now.
+
+        With `parent` that must be the branch's newest commit, or StaleParent is raised. Raises
+        EntryNotFound for what is deleted and not there, ChunksMissing when something was collected.
+        Changes that change nothing, and those that the newest commit has just made because the same
+        client asked before, return that commit.
+        """
+        cuts: _Cuts = {}
+        for _ in range(_ATTEMPTS):
+            check_cancelled()
+            head = self._head(repo, branch)
+            if self._was_made(head, changes, message, parent, cuts):
+                return head
+            if parent not in (None, head.id):
+                raise StaleParent(
+                    f"{branch} of {repo} is at {head.id}, not at {parent}",
+                    "look at what changed, then commit on top of it",
+                )
+            before = self._vault.load_manifest(head.manifest)
+            after = self._apply(before, changes, cuts, repo)
+            if after == before:
+                return head
+            try:
+                hashes = {c.file.hashes for c in changes if isinstance(c, AddFile)}
+                return self._commit(repo, branch, after, head.id, hashes, message)
+            except Conflict:
+                continue
+        raise Conflict(f"{branch} of {repo} is changed by many others at once", "try again")
+
+    def _head(self, repo: str, branch: str) -> Commit:
+        with store_errors():
+            row = self._vault.catalogue.branches(repo).get(branch)
+        if row is None:
+            # Says whether it is the repo or the branch that is not there.
+            self._vault.resolve(repo, branch)
+            raise RevisionNotFound(f"{branch!r} is no branch of {repo}", "commit to a branch")
+        return make_commit(row)
+
+    def _was_made(
+        self,
+        head: Commit,
+        changes: Sequence[Change],
+        message: Message,
+        parent: str | None,
+        cuts: _Cuts,
+    ) -> bool:
+        """Says whether the branch's newest commit is what a client that got no answer asks again.
+
+        Deletions alone are taken at their word: what is not there cannot be deleted.
+        """
+        told = (head.title, head.message, head.author)
+        if (
+            told != (message.title, message.text, message.author)
+            or head.parent is None
+            or parent not in (None, head.parent)
+            or head.created < time.time() - _REPEAT_SECONDS
+            or not any(isinstance(change, AddFile) for change in changes)
+        ):
+            return False
+        before = self._vault.load_manifest(
+            self._vault.resolve(head.repo, head.parent).commit.manifest
+        )
+        try:
+            after = self._apply(before, changes, cuts, head.repo)
+        except EntryNotFound:
+            return False
+        return manifest_name(pack_manifest(after)) == head.manifest
+
+    def _commit(
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        parent: str | None,
+        hashes: Iterable,
+        message: Message,
+    ) -> Commit:
+        told = (message.title, message.text, message.author)
+        known = sorted(hashes, key=lambda row: row.digest)
+        return self._vault.commit_staged(repo, branch, manifest, parent, known, *told)
+
+    def _apply(
+        self, before: Manifest, changes: Sequence[Change], cuts: _Cuts, repo: str
+    ) -> Manifest:
+        files = FileTree()
+        # What the chunks of each are cut at.
+        lengths = {entry.path: before.chunk_bytes for entry in before.files}
+        for entry in before.files:
+            files.add(entry.path, entry)
+        for change in changes:
+            path = check_path(change.path.rstrip("/"))
+            if isinstance(change, AddFile):
+                check_new_path(path)
+                files.add(path, replace(change.file.entry, path=path))
+                lengths[path] = change.file.chunk_bytes
+            elif not files.remove(path, folder=isinstance(change, DeleteFolder)):
+                kind = "folder" if isinstance(change, DeleteFolder) else "file"
+                raise EntryNotFound(f"A {kind} with this name doesn't exist: {path}")
+        found = sorted(files.items())
+        check_paths(path for path, _ in found)
+        # Last, as it may write a file anew.
+        listed = tuple(self._cut(entry, lengths[path], cuts, repo) for path, entry in found)
+        return Manifest(listed, CHUNK_BYTES)
+
+    def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts, repo: str) -> FileEntry:
+        """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks, unless
+        `cuts` has it."""
+        runs = (s for s in entry.segments if not isinstance(s, Literal))
+        if chunk_bytes == CHUNK_BYTES or all(s.size <= cut_bytes(s, chunk_bytes) for s in runs):
+            return entry
+        key = (entry.digest, chunk_bytes)
+        if key not in cuts:
+            with tempfile.TemporaryDirectory(prefix="cut-", dir=self._vault.scratch) as folder:
+                path = Path(folder, "file")
+                with path.open("wb") as file:
+                    file.writelines(self._vault.read_entry(entry, chunk_bytes, 0, entry.size))
+                (staged,) = self._incoming.stage({entry.path: path}, repo)
+            cuts[key] = staged.entry
+        return replace(cuts[key], path=entry.path)
+
+    def _change_ref(
+        self, repo: str, kind: str, name: str, target: str | None, message: str | None = None
+    ) -> None:
+        with store_errors():
+            self._vault.record(RefChange(repo, kind, name, target, time.time(), message))

@@ -1,0 +1,346 @@
+"""The catalogue: where each digest lives, and which commits of which repos need it.
+
+It holds nothing that the object store cannot give back: packs carry their index, manifests and
+journal entries are objects (ARCHITECTURE.md, "The journal"). Every public method is one
+transaction and raises only StoreError kinds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, or_, select, update
+
+from ..packs import PackEntry
+from ..private import PRIVATE_UMASK
+from .access.quotas import charge_commit, forget_usage
+from .commits import insert_commit
+from .dependencies import hold_readers, hold_store, lift_pack, replace_unusable
+from .files.hashes import HashRow, add_hashes
+from .owners import chunks_of_repo, queue_by_digest, queue_deltas_on
+from .refs import check_head, hold_repo, move_branch, tagged_commit
+from .repo_list import file_totals, repo_rows
+from .sketches.bands import add_sketches
+from .spare_frames import hold_chunks, keep_spares, settle
+from .tables.database import Database, MakeEntry
+from .tables.engine import open_engine
+from .tables.migrate import OnStep
+from .tables.rows import (
+    CommitRow,
+    FileRow,
+    Location,
+    RepoRow,
+    SketchRow,
+    batches,
+    by_digest,
+    commit_columns,
+    location_columns,
+)
+from .tables.schema import (
+    chunks,
+    commit_chunks,
+    commits,
+    journal,
+    loose_files,
+    packs,
+    refs,
+    repos,
+    settings,
+)
+
+
+class Catalogue(Database):
+    """The SQL side of a vault. Safe to use from several threads and processes."""
+
+    # The store it belongs to
+
+    def is_empty(self) -> bool:
+        """Says whether the catalogue records nothing yet."""
+        with self.reading() as connection:
+            tables = (packs, journal)
+            return not any(connection.execute(select(t).limit(1)).first() for t in tables)
+
+    def store_id(self, default: str | None = None) -> str | None:
+        """Returns the identity of the store; `default` becomes it where there is none."""
+        query = select(settings.c.value).where(settings.c.name == "store_id")
+        if default is None:
+            with self.reading() as connection:
+                return connection.scalar(query)
+        with self.writing() as connection:
+            self.add_once(connection, settings, [{"name": "store_id", "value": default}])
+            return connection.scalar(query)
+
+    def set_store_id(self, store_id: str) -> None:
+        """Ties the catalogue to the store of that identity."""
+        mine = update(settings).where(settings.c.name == "store_id").values(value=store_id)
+        with self.writing() as connection:
+            # Servers that share it may do the same at the same moment.
+            if not connection.execute(mine).rowcount:
+                self.add_once(connection, settings, [{"name": "store_id", "value": store_id}])
+
+    # Chunks and packs
+
+    def known(self, digests: Collection[bytes]) -> dict[bytes, int]:
+        """Returns those of `digests` that have a frame, with their raw size in bytes."""
+        columns = select(chunks.c.digest, chunks.c.raw_bytes)
+        with self.reading() as connection:
+            rows = by_digest(connection, columns, digests)
+            return {row.digest: row.raw_bytes for row in rows}
+
+    def locate(self, digests: Collection[bytes]) -> dict[bytes, Location]:
+        """Returns where the frames of `digests` lie; unknown ones are left out."""
+        with self.reading() as connection:
+            rows = by_digest(connection, location_columns(), digests)
+            return {row.digest: Location(*row) for row in rows}
+
+    def add_pack(
+        self,
+        name: str,
+        size: int,
+        entries: Sequence[PackEntry],
+        found: Sequence[SketchRow] = (),
+        ensure: Callable[[], object] = lambda: None,
+    ) -> int:
+        """Records a stored pack of `size` bytes; returns how many of its chunks were new.
+
+        `found`: sketches of its chunks. A chunk that already has a frame keeps it, and the pack's
+        becomes a spare one; a base that has become a delta meanwhile stands alone again. Recording
+        a pack again changes nothing. `ensure` stores the object if it was taken away; inside the
+        transaction nobody does.
+        """
+        frame_bytes = sum(e.frame_bytes for e in entries)
+        values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
+        with self.writing() as connection:
+            hold_store(connection)
+            ensure()
+            self.add_once(connection, packs, [values])
+            lift_pack(connection, name)
+            pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
+            new = self.add_once(connection, chunks, [_chunk_values(e, pack_id) for e in entries])
+            keep_spares(connection, self.add_once, pack_id, entries)
+            add_sketches(connection, self.add_once, found)
+            digests = {e.digest for e in entries}
+            bases = {e.base_digest for e in entries if e.base_digest is not None}
+            # All that the next two may change, at once.
+            hold_chunks(connection, digests | bases)
+            settle(connection, bases)
+            queue_by_digest(connection, replace_unusable(connection, digests))
+            return new
+
+    def pack_names(self) -> set[str]:
+        """Returns the names of all packs recorded."""
+        with self.reading() as connection:
+            return set(connection.scalars(select(packs.c.name)))
+
+    # Commits
+
+    def add_commit(
+        self,
+        row: CommitRow,
+        entries: Sequence[FileRow],
+        uses: Mapping[bytes, int],
+        key: str | MakeEntry,
+        *,
+        hashes: Collection[HashRow] = (),
+        exact: bool = False,
+        partial: bool = False,
+        moves: bool = True,
+    ) -> None:
+        """Records a commit, what it needs and the journal entry `key`, and `moves` its branch.
+
+        `uses`: the digests of its chunks, with what commit_chunks.uses says of each. An entry that
+        is still to be written (MakeEntry) is stored with its manifest inside the transaction: what
+        it stores is relied on by nobody else before, and never stored for what does not happen.
+        `hashes` are those of files. Raises NotFound when a chunk, or a base of one, is gone, unless
+        it may be `partial`, and with `exact` Superseded unless the branch is where the commit's
+        parent says; QuotaExceeded for an entry still to be written that takes more than is left.
+        """
+        with self.writing() as connection:
+            hold_store(connection)
+            if isinstance(key, str) and not self.take_entry(connection, key):
+                return
+            made = self.add_once(connection, repos, [{"name": row.repo}])
+            repo_id = hold_repo(connection, row.repo)
+            publish = self.make_entry(connection, key)
+            if exact:
+                check_head(connection, repo_id, row.branch, row.parent)
+            add_hashes(connection, self.add_once, hashes)
+            # What the journal says has happened, whatever it takes.
+            enforce = not isinstance(key, str)
+            charge_commit(connection, row.repo, entries, uses, new_repo=bool(made), enforce=enforce)
+            commit_id = insert_commit(connection, repo_id, row, entries, uses, partial=partial)
+            if moves:
+                move_branch(connection, repo_id, row.branch, commit_id)
+            publish()
+
+    def pass_entry(self, key: str) -> None:
+        """Records that the journal entry `key` is known, without doing what it says."""
+        with self.writing() as connection:
+            self.take_entry(connection, key)
+
+    def delete_repo(
+        self,
+        repo: str,
+        key: str | MakeEntry,
+        confirm: Callable[[], object] = lambda: None,
+        *,
+        keep: Collection[str] = (),
+    ) -> None:
+        """Removes a repo with its commits, as the journal entry `key` says, which may be still to
+        be written. Nobody commits to the repo between `confirm`, which may raise, and that. A repo
+        with commits whose ids are to `keep` stays, with these alone."""
+        with self.writing() as connection:
+            hold_readers(connection)
+            if isinstance(key, str) and not self.take_entry(connection, key):
+                return
+            if not isinstance(key, str):
+                hold_repo(connection, repo)
+                confirm()
+            publish = self.make_entry(connection, key)
+            read = chunks_of_repo(connection, repo)
+            mine = select(repos.c.id).where(repos.c.name == repo)
+            gone = delete(repos).where(repos.c.name == repo)
+            if keep:
+                others = commits.c.repo_id.in_(mine) & commits.c.oid.not_in(keep)
+                gone = delete(commits).where(others)
+            connection.execute(gone)
+            forget_usage(connection, repo)
+            connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+            queue_deltas_on(connection, read)
+            publish()
+
+    def find_commit(self, repo: str, revision: str) -> CommitRow | None:
+        """Returns the commit that a branch, commit id or tag of `repo` names, in this order."""
+        by_branch = (
+            select(refs.c.commit_id)
+            .join(repos, refs.c.repo_id == repos.c.id)
+            .where(repos.c.name == repo, refs.c.name == revision)
+        )
+        wanted = or_(commits.c.oid == revision, commits.c.id.in_(by_branch))
+        with self.reading() as connection:
+            row = connection.execute(commit_columns().where(repos.c.name == repo, wanted)).first()
+            if row is None:
+                row = connection.execute(tagged_commit(repo, revision)).first()
+            return CommitRow(*row) if row else None
+
+    def has_repo(self, repo: str) -> bool:
+        """Says whether there is a repo of that name."""
+        with self.reading() as connection:
+            return connection.scalar(select(repos.c.id).where(repos.c.name == repo)) is not None
+
+    def branches(self, repo: str) -> dict[str, CommitRow]:
+        """Returns the branches of a repo with the commits they point to."""
+        query = (
+            commit_columns(refs.c.name)
+            .join(refs, refs.c.commit_id == commits.c.id)
+            .where(repos.c.name == repo)
+            .order_by(refs.c.name)
+        )
+        with self.reading() as connection:
+            return {name: CommitRow(*row) for *row, name in connection.execute(query)}
+
+    def all_commits(self) -> list[CommitRow]:
+        """Returns every commit of every repo, by repo, oldest first."""
+        query = commit_columns().order_by(repos.c.name, commits.c.id)
+        with self.reading() as connection:
+            return [CommitRow(*row) for row in connection.execute(query)]
+
+    def list_repos(self) -> list[RepoRow]:
+        """Returns all repos by name."""
+        with self.reading() as connection:
+            query = (
+                select(repos.c.name, refs.c.name, commits.c.id, commits.c.created)
+                .join(refs, refs.c.repo_id == repos.c.id)
+                .join(commits, commits.c.id == refs.c.commit_id)
+                .order_by(repos.c.name, refs.c.name)
+            )
+            branches = connection.execute(query).all()
+            totals = file_totals(connection)
+        return list(repo_rows(branches, totals))
+
+    def chunks_of(self, repo: str, oid: str, digests: Collection[bytes]) -> set[bytes]:
+        """Returns those of `digests` that a commit needs, bases of its deltas included."""
+        mine = (
+            select(commit_chunks.c.chunk_id)
+            .join(commits, commits.c.id == commit_chunks.c.commit_id)
+            .join(repos, repos.c.id == commits.c.repo_id)
+            .where(repos.c.name == repo, commits.c.oid == oid)
+        )
+        used = select(chunks.c.digest).where(chunks.c.id.in_(mine))
+        with self.reading() as connection:
+            found = {r.digest for r in by_digest(connection, used, digests)}
+            rest = [d for d in digests if d not in found]
+            edges = select(chunks.c.base).where(chunks.c.id.in_(mine))
+            found.update(r.base for r in by_digest(connection, edges, rest, chunks.c.base))
+        return found
+
+    def chunks_in(self, pack: str) -> list[Location]:
+        """Returns the chunks whose frames lie in a pack, in order of offset."""
+        query = location_columns().where(packs.c.name == pack).order_by(chunks.c.offset)
+        with self.reading() as connection:
+            return [Location(*row) for row in connection.execute(query)]
+
+    def repos_needing(self, pack: str) -> list[str]:
+        """Returns the repos that need a frame of a pack, as chunk or as base of one."""
+        base, delta = chunks.alias("base"), chunks.alias("delta")
+        held = select(chunks.c.id).join(packs).where(packs.c.name == pack)
+        on_held = (
+            select(delta.c.id).join(base, base.c.digest == delta.c.base).where(base.c.id.in_(held))
+        )
+        query = (
+            select(repos.c.name)
+            .distinct()
+            .join(commits, commits.c.repo_id == repos.c.id)
+            .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+            .where(commit_chunks.c.chunk_id.in_(held) | commit_chunks.c.chunk_id.in_(on_held))
+            .order_by(repos.c.name)
+        )
+        with self.reading() as connection:
+            return list(connection.scalars(query))
+
+    # The journal
+
+    def unknown_entries(self, keys: Iterable[str]) -> list[str]:
+        """Returns those journal keys that this catalogue has not taken in, in order."""
+        wanted = list(keys)
+        with self.reading() as connection:
+            seen: set[str] = set()
+            for batch in batches(wanted):
+                seen.update(
+                    connection.scalars(select(journal.c.key).where(journal.c.key.in_(batch)))
+                )
+        return sorted(set(wanted) - seen)
+
+    def last_entry(self) -> str | None:
+        """Returns the greatest journal key taken in."""
+        with self.reading() as connection:
+            return connection.scalar(select(func.max(journal.c.key)))
+
+
+def open_catalogue(
+    url: str,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+    umask: int = PRIVATE_UMASK,
+) -> Catalogue:
+    """Opens the catalogue at a SQLAlchemy URL, making its tables if the database is new.
+
+    `migrate`, `on_step` and `umask` as in engine.open_engine. Raises ValueError for a URL that is
+    none, StoreError when it cannot be opened.
+    """
+    return Catalogue(open_engine(url, migrate=migrate, on_step=on_step, umask=umask))
+
+
+def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
+    return {
+        "digest": entry.digest,
+        "pack_id": pack_id,
+        "offset": entry.offset,
+        "frame_bytes": entry.frame_bytes,
+        "raw_bytes": entry.raw_bytes,
+        "codec": entry.codec,
+        "base": entry.base_digest,
+        "dtype": entry.dtype,
+    }

@@ -1,0 +1,122 @@
+"""Puts newly written frames of chunks in use, in one transaction, and replays having done so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, exists, select
+
+from .dependencies import hold_store
+from .owners import queue_by_digest
+from .spare_frames import settle, swap
+from .tables.database import Database
+from .tables.rows import Location, by_digest
+from .tables.schema import chunks, packs, spares
+
+
+def adopt_frames(
+    catalogue: Database,
+    pack: str,
+    groups: Sequence[Collection[Location]],
+    publish: Callable[[list[bytes]], str],
+) -> list[bytes]:
+    """Puts the frames of `pack` in use for groups of chunks; returns the chunks that moved.
+
+    A group is given by where its frames were when the new ones were planned. It moves as a whole
+    or not at all: not if one of them has moved meanwhile, nor if a delta outside the group needs
+    one that becomes a delta. `publish` writes the journal entry for what moves and returns its
+    key; it is called inside the transaction, so that the entry is durable before anybody sees the
+    change, and never written for what does not happen.
+    """
+    with catalogue.writing() as connection:
+        # Nobody may make a delta on what becomes one meanwhile.
+        hold_store(connection, alone=True)
+        moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
+        if moved:
+            # Somebody may have come to own one since its new frame was planned.
+            queue_by_digest(connection, moved)
+            catalogue.take_entry(connection, publish(moved))
+    return moved
+
+
+def replay_moves(catalogue: Database, pack: str, digests: Collection[bytes], key: str) -> None:
+    """Does again what the journal entry `key` says was done; nothing if it is known."""
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        if not catalogue.take_entry(connection, key):
+            return
+        rows = _chunk_rows(connection, digests)
+        fresh = _spares_in(connection, pack, [row.id for row in rows.values()])
+        moving = [row for row in rows.values() if row.id in fresh]
+        _swap_all(connection, moving, fresh)
+        bases = {row.base for row in _chunk_rows(connection, digests).values()} - {None}
+        settle(connection, {*digests, *bases})
+        queue_by_digest(connection, digests)
+
+
+def settle_chunks(catalogue: Database, digests: Collection[bytes]) -> None:
+    """Makes deltas one deep again where packs were learned in any order (spares.settle)."""
+    with catalogue.writing() as connection:
+        # Who moves frames holds them in another order.
+        hold_store(connection)
+        settle(connection, digests)
+
+
+def can_stand_alone(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that have a frame without a base, in use or spare."""
+    alone = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None))
+    query = select(chunks.c.digest).where(chunks.c.base.is_(None) | alone)
+    with catalogue.reading() as connection:
+        return {row.digest for row in by_digest(connection, query, digests)}
+
+
+def _adopt_group(connection: Connection, pack: str, group: Collection[Location]) -> list[bytes]:
+    before = {place.digest: place for place in group}
+    rows = _chunk_rows(connection, list(before))
+    fresh = _spares_in(connection, pack, [row.id for row in rows.values()])
+    still = all(
+        digest in rows and _place(rows[digest]) == (p.pack, p.offset)
+        for digest, p in before.items()
+    )
+    if not still or not _one_deep(connection, rows, fresh):
+        return []
+    _swap_all(connection, list(rows.values()), fresh)
+    return list(rows)
+
+
+def _one_deep(connection: Connection, rows: dict[bytes, Any], fresh: dict[int, Any]) -> bool:
+    """Says whether, with the fresh frames in use, every base would stand alone."""
+    if any(row.id not in fresh for row in rows.values()):
+        return False
+    turning = [d for d, row in rows.items() if fresh[row.id].base is not None]
+    on_them = select(chunks.c.digest).where(chunks.c.base.is_not(None))
+    needing = {r.digest for r in by_digest(connection, on_them, turning, chunks.c.base)}
+    if needing - rows.keys():
+        return False
+    bases = {fresh[row.id].base for row in rows.values()} - {None}
+    outside = _chunk_rows(connection, list(bases - rows.keys()))
+    return all(
+        fresh[rows[b].id].base is None if b in rows else b in outside and outside[b].base is None
+        for b in bases
+    )
+
+
+def _swap_all(connection: Connection, rows: list[Any], fresh: dict[int, Any]) -> None:
+    for row in rows:
+        swap(connection, row, fresh[row.id])
+
+
+def _chunk_rows(connection: Connection, digests: Collection[bytes]) -> dict[bytes, Any]:
+    query = select(chunks, packs.c.name.label("pack")).join(packs)
+    return {row.digest: row for row in by_digest(connection, query, list(digests))}
+
+
+def _spares_in(connection: Connection, pack: str, chunk_ids: list[int]) -> dict[int, Any]:
+    query = select(spares).join(packs, packs.c.id == spares.c.pack_id).where(packs.c.name == pack)
+    found = by_digest(connection, query, chunk_ids, spares.c.chunk_id)  # type: ignore[arg-type]
+    return {row.chunk_id: row for row in found}
+
+
+def _place(row: Any) -> tuple[str, int]:
+    return row.pack, row.offset

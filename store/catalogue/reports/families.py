@@ -1,0 +1,63 @@
+"""What the newest commits of all repos share, as rows to find families in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+
+from ..tables.database import Database
+from ..tables.schema import chunks, commit_chunks, commits, refs, repos, sketches
+
+_ROWS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SharedRow:
+    """A chunk of a repo's newest commit: its digest, that of its base if it is a delta, raw and
+    frame bytes, the bits of its own sketch and of its base's."""
+
+    repo: str
+    digest: bytes
+    base: bytes | None
+    raw_bytes: int
+    frame_bytes: int
+    bits: bytes
+    base_bits: bytes | None
+
+
+def read_shared(catalogue: Database) -> Iterator[SharedRow]:
+    """Yields the chunks that have a telling sketch of the newest commit of each repo, by repo in
+    the order they were made."""
+    newest = (
+        select(func.max(refs.c.commit_id))
+        .where(refs.c.repo_id == repos.c.id)
+        .correlate(repos)
+        .scalar_subquery()
+    )
+    base, base_sketch = chunks.alias("base"), sketches.alias("base_sketch")
+    query = (
+        select(
+            repos.c.name,
+            chunks.c.digest,
+            chunks.c.base,
+            chunks.c.raw_bytes,
+            chunks.c.frame_bytes,
+            sketches.c.bits,
+            base_sketch.c.bits,
+        )
+        .select_from(repos)
+        .join(commits, commits.c.id == newest)
+        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .join(sketches, sketches.c.chunk_id == chunks.c.id)
+        .outerjoin(base, base.c.digest == chunks.c.base)
+        .outerjoin(base_sketch, base_sketch.c.chunk_id == base.c.id)
+        .where(sketches.c.kind.is_not(None))
+        .order_by(repos.c.id, chunks.c.id)
+    )
+    with catalogue.reading() as connection:
+        streamed = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        for row in streamed:
+            yield SharedRow(*row)

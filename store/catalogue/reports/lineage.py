@@ -1,0 +1,149 @@
+"""Which repos rest on which: who came first with a base, and who uses it now.
+
+Everything is told within a scope, as if there were no repos but those. What a chunk is coded
+against depends on all repos: for a scope that is not everything a chunk stands on itself alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import func, select, union_all
+
+from ..tables.database import Database
+from ..tables.rows import batches
+from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
+from ..visibility import Scope
+from .pages import newest_commit
+
+
+@dataclass(frozen=True, slots=True)
+class CentreRow:
+    """A chunk of a commit by what it stands on: the digest of its base, or its own where it stands
+    alone, and its raw bytes."""
+
+    centre: bytes
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """A repo whose newest commit uses some of the centres asked for, with the raw bytes of the
+    chunks that do."""
+
+    repo: str
+    raw_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRow:
+    """Raw and frame bytes of the newest commit of a repo, each chunk once."""
+
+    raw_bytes: int
+    frame_bytes: int
+
+
+def centres_of(catalogue: Database, repo: str, seen: Scope) -> list[CentreRow]:
+    """Returns the chunks with a telling sketch of a repo's newest commit."""
+    centre = func.coalesce(chunks.c.base, chunks.c.digest) if seen.everything else chunks.c.digest
+    query = (
+        select(centre, chunks.c.raw_bytes)
+        .select_from(repos)
+        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .join(sketches, sketches.c.chunk_id == chunks.c.id)
+        .where(repos.c.name == repo, sketches.c.kind.is_not(None))
+    )
+    with catalogue.reading() as connection:
+        return [CentreRow(*row) for row in connection.execute(query)]
+
+
+def first_repos(catalogue: Database, digests: Collection[bytes], seen: Scope) -> dict[bytes, str]:
+    """Returns which repo's commit, of those still there, was the first to hold each chunk; those
+    that no commit holds are left out."""
+    first = (
+        select(chunks.c.digest, func.min(commit_chunks.c.commit_id).label("commit_id"))
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(commits, commits.c.id == commit_chunks.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(chunks.c.digest.in_(digests), seen.condition())
+        .group_by(chunks.c.digest)
+        .subquery("first_use")
+    )
+    query = (
+        select(first.c.digest, repos.c.name)
+        .join(commits, commits.c.id == first.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+    )
+    with catalogue.reading() as connection:
+        return {row.digest: row.name for row in connection.execute(query)}
+
+
+def users_of(catalogue: Database, centres: Collection[bytes], seen: Scope) -> list[UserRow]:
+    """Returns the repos whose newest commits hold `centres` or deltas on them, most bytes first."""
+    holding = select(commit_chunks.c.commit_id, chunks.c.raw_bytes).join(
+        chunks, chunks.c.id == commit_chunks.c.chunk_id
+    )
+    held = holding.where(chunks.c.digest.in_(centres))
+    on_them = holding.where(chunks.c.base.in_(centres))
+    uses = (union_all(on_them, held) if seen.everything else held).subquery("its_uses")
+    raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
+    sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery("its_sums")
+    query = (
+        select(repos.c.name, sums.c.raw_bytes)
+        .join(commits, commits.c.id == sums.c.commit_id)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commits.c.id == newest_commit(), seen.condition())
+        .order_by(sums.c.raw_bytes.desc(), repos.c.id)
+    )
+    with catalogue.reading() as connection:
+        return [UserRow(name, int(size)) for name, size in connection.execute(query)]
+
+
+def declared_base(catalogue: Database, repo: str, seen: Scope) -> str | None:
+    """Returns the repo that the newest commit of a repo names as its base, if it is one seen."""
+    of_newest = (
+        select(commits.c.base)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(repos.c.name == repo, commits.c.id == newest_commit())
+        .scalar_subquery()
+    )
+    query = select(repos.c.name).where(repos.c.name == of_newest, seen.condition())
+    with catalogue.reading() as connection:
+        return connection.scalar(query)
+
+
+def declaring(catalogue: Database, base: str, seen: Scope) -> list[str]:
+    """Returns the repos seen whose newest commits name `base` as theirs, by name."""
+    query = (
+        select(repos.c.name)
+        .join(commits, commits.c.repo_id == repos.c.id)
+        .where(commits.c.base == base, commits.c.id == newest_commit(), seen.condition())
+        .order_by(repos.c.name)
+    )
+    with catalogue.reading() as connection:
+        return list(connection.scalars(query))
+
+
+def sizes_of(catalogue: Database, names: Collection[str]) -> dict[str, SizeRow]:
+    """Returns the sizes of the newest commits of repos."""
+    sums = (func.sum(chunks.c.raw_bytes), func.sum(chunks.c.frame_bytes))
+    query = (
+        select(repos.c.name, *sums)
+        .select_from(repos)
+        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .group_by(repos.c.name)
+    )
+    with catalogue.reading() as connection:
+        return {
+            name: SizeRow(int(raw), int(frames))
+            for name, raw, frames in _by_name(connection, query, names)
+        }
+
+
+def _by_name(connection: Any, query: Any, names: Collection[str]) -> Iterator[Any]:
+    for batch in batches(list(names)):
+        yield from connection.execute(query.where(repos.c.name.in_(batch)))

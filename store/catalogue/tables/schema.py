@@ -1,0 +1,386 @@
+"""The catalogue's tables. Digests are 32 raw bytes; times are Unix seconds; sizes are bytes."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+
+metadata = MetaData()
+
+# SQLite only counts up by itself in a column of exactly INTEGER type.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_Digest = LargeBinary(32)
+
+# Columns by which sketches are searched (store/catalogue/sketches/sketches.py).
+BANDS = 16
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("frame_bytes", BigInteger, nullable=False),
+)
+
+# Where each digest lives. `base` is the digest of the base of a delta: rows may arrive before
+# their base's row when a catalogue is rebuilt pack by pack, so it is no foreign key.
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("digest", _Digest, nullable=False, unique=True),
+    Column("pack_id", ForeignKey("packs.id"), nullable=False, index=True),
+    Column("offset", BigInteger, nullable=False),
+    Column("frame_bytes", BigInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("base", _Digest, nullable=True, index=True),
+    # As the frame names it. NULL where a catalogue from before it was kept does not know.
+    Column("dtype", SmallInteger, nullable=True),
+)
+
+# Frames of chunks that have another one in `chunks`: written at the same time by somebody else, or
+# left behind when a chunk was coded anew. One that stands alone is what a base returns to when a
+# delta on it arrives after it became a delta itself.
+spares = Table(
+    "spares",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), nullable=False, index=True),
+    Column("frame_bytes", BigInteger, nullable=False),
+    Column("codec", SmallInteger, nullable=False),
+    Column("base", _Digest, nullable=True),
+    Column("dtype", SmallInteger, nullable=True),
+)
+
+# What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is NULL where nothing can be
+# said. The bands are pieces of `bits` to search by; they are NULL unless the chunk stands alone,
+# and their indexes hold only the others: thousands of deltas on one base cost the search nothing.
+sketches = Table(
+    "sketches",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True),
+    Column("kind", SmallInteger, nullable=True),
+    Column("dtype", SmallInteger, nullable=False),
+    Column("raw_bytes", BigInteger, nullable=False),
+    Column("bits", LargeBinary(32), nullable=False),
+    Column("words", LargeBinary, nullable=False),
+    # Fingerprint of the family when it was last planned around this chunk.
+    Column("planned", BigInteger, nullable=True),
+    *(Column(f"band{i}", Integer, nullable=True) for i in range(BANDS)),
+)
+for _band in (sketches.c[f"band{i}"] for i in range(BANDS)):
+    _filled = _band.is_not(None)
+    Index(
+        f"sketches_{_band.name}",
+        _band,
+        sqlite_where=_filled,
+        postgresql_where=_filled,
+        # So that a search reads the indexes alone (SQLite's hold the row's id anyway).
+        postgresql_include=["chunk_id"],
+    )
+
+repos = Table(
+    "repos",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(200), nullable=False, unique=True),
+    # Whether those without a token may read it, where the server lets them read public repos.
+    Column("public", Boolean, nullable=False, server_default=false()),
+)
+
+commits = Table(
+    "commits",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), nullable=False),
+    Column("oid", String(40), nullable=False),
+    Column("branch", String(255), nullable=False),
+    Column("parent", String(40), nullable=True),
+    Column("manifest", String(64), nullable=False, index=True),
+    Column("base", String(200), nullable=True, index=True),
+    Column("created", Float, nullable=False),
+    Column("title", Text, nullable=True),
+    Column("message", Text, nullable=True),
+    Column("author", Text, nullable=True),
+    UniqueConstraint("repo_id", "oid"),
+)
+
+refs = Table(
+    "refs",
+    metadata,
+    Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("message", Text, nullable=True),
+)
+
+# `recipe` identifies the segments a file is made of: a (digest, recipe) pair that is here was
+# decoded and hashed once and need not be again.
+files = Table(
+    "files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("path", String(1024), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("digest", _Digest, nullable=False),
+    Column("recipe", _Digest, nullable=False),
+    Column("tensors", Integer, nullable=False),
+    # For reports: a number for the format, as the name has it, and how many of the bytes are those
+    # of tensors, and how many the manifest keeps. All 0 where an older catalogue does not know.
+    Column("format", SmallInteger, nullable=False, server_default="0"),
+    Column("tensor_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("inlined_bytes", BigInteger, nullable=False, server_default="0"),
+    Index("files_digest_recipe", "digest", "recipe"),
+)
+
+# `uses`: bit 0 if a tensor of the commit has the chunk, bit n if a file of format n does.
+commit_chunks = Table(
+    "commit_chunks",
+    metadata,
+    Column("commit_id", ForeignKey("commits.id", ondelete="CASCADE"), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
+    Column("uses", Integer, nullable=False, server_default="0"),
+)
+
+# By what names other systems know a file: its BLAKE3-256, SHA-256 and hash as a git blob.
+hashes = Table(
+    "hashes",
+    metadata,
+    Column("digest", _Digest, primary_key=True),
+    Column("sha256", _Digest, nullable=False, index=True),
+    Column("git_sha1", LargeBinary(20), nullable=False),
+)
+
+# Whole files that were uploaded for a repo and that no commit need name
+# (dedup/transfer/uploads.py). Their chunks are kept until `expires`; `manifest` is one that has but
+# this file.
+loose_files = Table(
+    "loose_files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("sha256", _Digest, nullable=False),
+    Column("repo", String(200), nullable=False),
+    Column("digest", _Digest, nullable=False, index=True),
+    Column("recipe", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("manifest", String(64), nullable=False, index=True),
+    Column("expires", Float, nullable=False),
+    UniqueConstraint("sha256", "repo"),
+)
+
+loose_chunks = Table(
+    "loose_chunks",
+    metadata,
+    Column("loose_id", ForeignKey("loose_files.id", ondelete="CASCADE"), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id"), primary_key=True, index=True),
+)
+
+# Chunks stored as they came, which wait to be coded (dedup/maintenance/background_encode.py);
+# `claimed` is until when somebody is at it.
+uncoded = Table(
+    "uncoded",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("claimed", Float, nullable=False),
+)
+
+# Chunks that somebody limited to a namespace has sent and no commit there has yet: a commit may
+# name what was sent for it, as knowing a digest opens nothing (dedup/transfer/namespaced_vault.py).
+received = Table(
+    "received",
+    metadata,
+    Column("namespace", String(100), primary_key=True),
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("at", Float, nullable=False, index=True),
+)
+
+# What a namespace may take and use at most (store/catalogue/access/quotas.py); NULL: as much as it
+# likes. `used_…` are what its commits take now, NULL where that is to be added up anew. `entry` is
+# the key of the journal entry that set the limits; where they were taken away, all are NULL.
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("namespace", String(100), primary_key=True),
+    Column("stored", BigInteger, nullable=True),
+    Column("logical", BigInteger, nullable=True),
+    Column("repos", Integer, nullable=True),
+    Column("in_flight", BigInteger, nullable=True),
+    Column("requests_per_minute", Integer, nullable=True),
+    Column("cpu_seconds_per_minute", Integer, nullable=True),
+    Column("entry", String(120), nullable=False),
+    Column("used_stored", BigInteger, nullable=True),
+    Column("used_logical", BigInteger, nullable=True),
+    Column("used_repos", Integer, nullable=True),
+)
+
+# Who may come in over HTTP: `hash` is the SHA-256 of the token itself, which is kept nowhere.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("hash", _Digest, nullable=False, unique=True),
+    Column("created", Float, nullable=False),
+    Column("revoked", Float, nullable=True),
+    # As "acme=write lab=read", with "*" for all namespaces.
+    Column("roles", Text, nullable=False, server_default=""),
+    Column("expires", Float, nullable=True),
+)
+
+# When tokens were last used, to the hour.
+token_uses = Table(
+    "token_uses",
+    metadata,
+    Column("token", String(16), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# Sessions of browsers that ended before `until`, when they would have ended by themselves.
+ended_sessions = Table(
+    "ended_sessions",
+    metadata,
+    Column("session", String(32), primary_key=True),
+    Column("until", Float, nullable=False),
+)
+
+# What Xet clients uploaded (dedup/xet, ARCHITECTURE.md "Xet"). Clients remember for weeks which
+# xorbs they sent to an address; that of an owner, a namespace of repos, holds the name of its
+# generation, so a new one makes them forget. One without an owner has ended.
+xet_generations = Table(
+    "xet_generations",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", String(32), nullable=False, unique=True),
+    Column("owner", String(100), nullable=True, unique=True),
+)
+
+# `kept`: its chunks are an object of their own. Otherwise they are read from files it was used in.
+xet_xorbs = Table(
+    "xet_xorbs",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
+    Column("hash", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("chunks", Integer, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Column("used", Float, nullable=False),
+    # Of its serialised form; not known of those from before version 0013.
+    Column("sent", BigInteger),
+    UniqueConstraint("generation_id", "hash"),
+)
+
+# Files by the hash that the protocol gives them.
+xet_files = Table(
+    "xet_files",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
+    Column("hash", _Digest, nullable=False),
+    Column("sha256", _Digest, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    UniqueConstraint("generation_id", "hash"),
+)
+
+# The chunks [first, stop) of a xorb are the bytes of a file from `offset` on.
+xet_places = Table(
+    "xet_places",
+    metadata,
+    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True),
+    Column("first", Integer, primary_key=True),
+    Column("file_id", ForeignKey("xet_files.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("stop", Integer, nullable=False),
+)
+
+# Chunks by which a client that remembers nothing may ask for a xorb.
+xet_marks = Table(
+    "xet_marks",
+    metadata,
+    Column("hash", _Digest, primary_key=True),
+    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+# Which journal entries this catalogue has taken in.
+journal = Table("journal", metadata, Column("key", String(120), primary_key=True))
+
+# Objects that shall disappear (ARCHITECTURE.md, "Collection"): packs and manifests by their key.
+# `since` is when nothing was seen to need them, `removed` when their rows went and their deletion
+# began; `foreign` tells that another catalogue of the same store is at it.
+tombstones = Table(
+    "tombstones",
+    metadata,
+    Column("key", String(120), primary_key=True),
+    Column("since", Float, nullable=False),
+    Column("removed", Float, nullable=True),
+    Column("foreign", Boolean, nullable=False),
+)
+
+# Frames that a scrub found damaged, or whose pack is gone, until they are repaired. A chunk whose
+# frame in use is here counts as missing, so that whoever has it can push it again.
+damage = Table(
+    "damage",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id", ondelete="CASCADE"), primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("digest", _Digest, nullable=False, index=True),
+    Column("reason", String(300), nullable=False),
+    Column("found", Float, nullable=False),
+)
+
+# When every byte of a pack was last read and found right.
+verified = Table(
+    "verified",
+    metadata,
+    Column("pack_id", ForeignKey("packs.id", ondelete="CASCADE"), primary_key=True),
+    Column("at", Float, nullable=False),
+)
+
+# What the vault came to on a day (UTC), by the last record of that day.
+days = Table(
+    "days",
+    metadata,
+    Column("day", String(10), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("repos", Integer, nullable=False),
+    Column("commits", Integer, nullable=False),
+    Column("logical", BigInteger, nullable=False),
+    Column("unique", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+)
+
+# One row per fact about the catalogue itself, such as its schema version.
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(60), primary_key=True),
+    Column("value", String(200), nullable=False),
+)

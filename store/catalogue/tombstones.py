@@ -1,0 +1,319 @@
+"""The catalogue's side of a collection: tombstones, and taking away what nothing needs.
+
+What disappears is an object, a pack or a manifest, named by its key. A tombstone says since when
+nothing was seen to need it; `remove_dead` takes its rows away after the grace, if still nothing
+does; only then is the object deleted (ARCHITECTURE.md, "Collection").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, case, delete, exists, func, select, update
+
+from .dependencies import hold_store, is_live
+from .sketches.bands import refresh_bands
+from .spare_frames import swap
+from .tables.database import Database
+from .tables.rows import Location, batches, location_columns
+from .tables.schema import (
+    chunks,
+    commits,
+    loose_files,
+    packs,
+    settings,
+    sketches,
+    spares,
+    tombstones,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackUse:
+    """A pack, with the bytes of all its frames and of those that are live or kept on purpose."""
+
+    id: int
+    name: str
+    bytes: int
+    frame_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A row of `tombstones`; times are Unix seconds."""
+
+    key: str
+    since: float
+    removed: float | None
+    foreign: bool
+
+
+def catalogue_id(catalogue: Database) -> str:
+    """Returns the identity of the catalogue, drawn when it is first asked for: by it a collection
+    knows its own entries of the journal."""
+    query = select(settings.c.value).where(settings.c.name == "catalogue_id")
+    with catalogue.writing() as connection:
+        row = {"name": "catalogue_id", "value": uuid4().hex}
+        catalogue.add_once(connection, settings, [row])
+        return str(connection.scalar(query))
+
+
+def pack_uses(catalogue: Database, copies_from: int | None = None) -> list[PackUse]:
+    """Returns every pack with how much of it is needed.
+
+    `copies_from`: spare frames of bases with at least so many deltas count as needed.
+    """
+    with catalogue.reading() as connection:
+        return _pack_uses(connection, copies_from)
+
+
+def list_tombstones(catalogue: Database) -> dict[str, Tombstone]:
+    """Returns all tombstones by key."""
+    with catalogue.reading() as connection:
+        return {row.key: Tombstone(*row) for row in connection.execute(select(tombstones))}
+
+
+def tombstones_among(catalogue: Database, keys: Collection[str]) -> list[Tombstone]:
+    """Returns the tombstones of those of `keys` that have one."""
+    with catalogue.reading() as connection:
+        return [
+            Tombstone(*row)
+            for batch in batches(list(keys))
+            for row in connection.execute(select(tombstones).where(tombstones.c.key.in_(batch)))
+        ]
+
+
+def used_manifests(catalogue: Database) -> set[str]:
+    """Returns the names of all manifests that commits or uploads have."""
+    with catalogue.reading() as connection:
+        tables = (commits, loose_files)
+        return {n for t in tables for n in connection.scalars(select(t.c.manifest).distinct())}
+
+
+def packs_holding(catalogue: Database, digests: Collection[bytes]) -> set[str]:
+    """Returns the packs in which chunks, and the bases of those that are deltas, lie."""
+    base = chunks.alias("base")
+    own = select(packs.c.name).join(chunks, chunks.c.pack_id == packs.c.id)
+    theirs = (
+        select(packs.c.name)
+        .join(base, base.c.pack_id == packs.c.id)
+        .join(chunks, chunks.c.base == base.c.digest)
+    )
+    with catalogue.reading() as connection:
+        names: set[str] = set()
+        for batch in batches(list(digests)):
+            for query in (own, theirs):
+                names.update(connection.scalars(query.where(chunks.c.digest.in_(batch)).distinct()))
+        return names
+
+
+def live_places(catalogue: Database, pack: str) -> list[Location]:
+    """Returns where the live frames of a pack lie, in order of offset."""
+    query = location_columns().where(packs.c.name == pack, is_live())
+    with catalogue.reading() as connection:
+        return [Location(*row) for row in connection.execute(query.order_by(chunks.c.offset))]
+
+
+def set_tombstones(
+    catalogue: Database, keys: Sequence[str], since: float, entry: str, publish: Callable[[], Any]
+) -> None:
+    """Gives each of `keys` a tombstone, as the journal entry `entry` says; `publish` writes it."""
+    rows = [{"key": k, "since": since, "removed": None, "foreign": False} for k in keys]
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        if catalogue.take_entry(connection, entry):
+            catalogue.add_once(connection, tombstones, rows)
+            publish()
+
+
+def lift_tombstones(
+    catalogue: Database, keys: Collection[str], entry: str, publish: Callable[[], Any]
+) -> None:
+    """Takes tombstones away again, as the journal entry `entry` says; `publish` writes it."""
+    with catalogue.writing() as connection:
+        hold_store(connection)
+        if catalogue.take_entry(connection, entry):
+            _delete_tombstones(connection, keys)
+            publish()
+
+
+def lift_needed(catalogue: Database, copies_from: int | None = None) -> None:
+    """Takes their tombstones away from objects that something needs: a commit may have come between
+    a collection's look and its tombstones. Other catalogues see for themselves."""
+    waiting = select(tombstones.c.key).where(tombstones.c.removed.is_(None))
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        keys = set(connection.scalars(waiting))
+        _delete_tombstones(connection, keys - set(_unneeded(connection, keys, copies_from)))
+
+
+def remove_dead(
+    catalogue: Database,
+    keys: Collection[str],
+    now: float,
+    publish: Callable[[list[str]], str],
+    copies_from: int | None = None,
+) -> list[str]:
+    """Takes away the rows of those objects among `keys` that have a tombstone and that nothing
+    needs; returns their keys. What is needed again loses its tombstone.
+
+    `publish` writes the journal entry for them and returns its key, inside the transaction.
+    """
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        present = set(_tombstones_among(connection, keys))
+        dead = _unneeded(connection, present, copies_from)
+        _delete_tombstones(connection, present - set(dead))
+        _drop_packs(connection, [_pack_name(key) for key in dead])
+        marked = update(tombstones).values(removed=now, foreign=False)
+        for batch in batches(dead):
+            connection.execute(marked.where(tombstones.c.key.in_(batch)))
+        if dead:
+            catalogue.take_entry(connection, publish(dead))
+    return dead
+
+
+def replay_removal(
+    catalogue: Database, keys: Collection[str], now: float, entry: str, *, foreign: bool
+) -> None:
+    """Does what the journal entry `entry` says: `keys` are going, since `now`.
+
+    It is one of another catalogue (`foreign`), or one of this that died before it did so. A pack
+    that is needed here all the same stays recorded, for a check to report.
+    """
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        if not catalogue.take_entry(connection, entry):
+            return
+        dead = _unneeded(connection, set(keys), None)
+        _drop_packs(connection, [_pack_name(key) for key in dead])
+        _delete_tombstones(connection, keys)
+        rows = [{"key": k, "since": now, "removed": now, "foreign": foreign} for k in dead]
+        catalogue.add_once(connection, tombstones, rows)
+
+
+def delete_removed(catalogue: Database, key: str, delete_object: Callable[[], None]) -> bool:
+    """Deletes an object whose rows are gone, unless it was put again meanwhile; says whether.
+
+    Nobody can come to rely on it in between: they wait for this transaction.
+    """
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        query = select(tombstones).where(tombstones.c.key == key, tombstones.c.removed.is_not(None))
+        if connection.execute(query).first() is None or not _unneeded(connection, {key}, None):
+            return False
+        delete_object()
+        _delete_tombstones(connection, [key])
+        return True
+
+
+def forget_removed(catalogue: Database, gone: Collection[str], before: float) -> None:
+    """Drops the tombstones of objects that are gone: removed by this catalogue, or by another one
+    `before` that time, so that it cannot be at it any more."""
+    with catalogue.writing() as connection:
+        for batch in batches(list(gone)):
+            done = ~tombstones.c.foreign | (tombstones.c.removed < before)
+            mine = tombstones.c.key.in_(batch) & tombstones.c.removed.is_not(None)
+            connection.execute(delete(tombstones).where(mine, done))
+
+
+def _pack_uses(
+    connection: Connection, copies_from: int | None, names: Collection[str] | None = None
+) -> list[PackUse]:
+    kept: dict[int, int] = dict.fromkeys(kept_copies(connection, copies_from), 1)
+    live = func.coalesce(func.sum(case((is_live(), chunks.c.frame_bytes), else_=0)), 0)
+    query = (
+        select(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes, live)
+        .outerjoin(chunks, chunks.c.pack_id == packs.c.id)
+        .group_by(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes)
+        .order_by(packs.c.id)
+    )
+    parts = (
+        [query] if names is None else [query.where(packs.c.name.in_(b)) for b in batches([*names])]
+    )
+    rows = [row for part in parts for row in connection.execute(part)]
+    return [
+        PackUse(i, name, size, frames, frames if i in kept else int(used))
+        for i, name, size, frames, used in rows
+    ]
+
+
+def kept_copies(connection: Connection, copies_from: int | None) -> set[int]:
+    """Returns the ids of packs that hold the second frame of a base with many deltas."""
+    if copies_from is None:
+        return set()
+    many = (
+        select(chunks.c.base)
+        .where(chunks.c.base.is_not(None))
+        .group_by(chunks.c.base)
+        .having(func.count() >= copies_from)
+    )
+    query = (
+        select(spares.c.pack_id)
+        .join(chunks, chunks.c.id == spares.c.chunk_id)
+        .where(chunks.c.digest.in_(many), spares.c.base.is_(None), is_live())
+    )
+    return set(connection.scalars(query.distinct()))
+
+
+def _unneeded(connection: Connection, keys: Collection[str], copies_from: int | None) -> list[str]:
+    """Returns those keys whose pack has nothing live, or whose manifest no commit has."""
+    names = {_pack_name(key): key for key in keys}
+    uses = _pack_uses(connection, copies_from, [n for n, k in names.items() if _is_pack(k)])
+    needed = {use.name for use in uses if use.live_bytes}
+    manifests = [n for n, k in names.items() if not _is_pack(k)]
+    for batch in batches(manifests):
+        for table in (commits, loose_files):
+            query = select(table.c.manifest).where(table.c.manifest.in_(batch))
+            needed.update(connection.scalars(query.distinct()))
+    return sorted(key for name, key in names.items() if name not in needed)
+
+
+def _drop_packs(connection: Connection, names: Collection[str]) -> None:
+    """Takes away packs without live frames: their rows and those of their chunks, except chunks
+    with another frame elsewhere, which move there."""
+    for batch in batches(list(names)):
+        ids = list(connection.scalars(select(packs.c.id).where(packs.c.name.in_(batch))))
+        connection.execute(delete(spares).where(spares.c.pack_id.in_(ids)))
+        _move_to_spares(connection, ids)
+        # The frames those left behind are spares of these packs now.
+        connection.execute(delete(spares).where(spares.c.pack_id.in_(ids)))
+        gone = select(chunks.c.id).where(chunks.c.pack_id.in_(ids))
+        connection.execute(delete(sketches).where(sketches.c.chunk_id.in_(gone)))
+        connection.execute(delete(chunks).where(chunks.c.pack_id.in_(ids)))
+        connection.execute(delete(packs).where(packs.c.id.in_(ids)))
+
+
+def _move_to_spares(connection: Connection, pack_ids: list[int]) -> None:
+    other = exists().where(spares.c.chunk_id == chunks.c.id)
+    moving = connection.execute(select(chunks).where(chunks.c.pack_id.in_(pack_ids), other)).all()
+    for chunk in moving:
+        alone_first = (spares.c.base.is_not(None), spares.c.frame_bytes)
+        mine = select(spares).where(spares.c.chunk_id == chunk.id).order_by(*alone_first)
+        spare = connection.execute(mine.limit(1)).first()
+        swap(connection, chunk, spare)
+    refresh_bands(connection, [chunk.id for chunk in moving])
+
+
+def _tombstones_among(connection: Connection, keys: Collection[str]) -> list[str]:
+    found: list[str] = []
+    for batch in batches(list(keys)):
+        found += connection.scalars(select(tombstones.c.key).where(tombstones.c.key.in_(batch)))
+    return found
+
+
+def _delete_tombstones(connection: Connection, keys: Collection[str]) -> None:
+    for batch in batches(list(keys)):
+        connection.execute(delete(tombstones).where(tombstones.c.key.in_(batch)))
+
+
+def _is_pack(key: str) -> bool:
+    return key.startswith("packs/")
+
+
+def _pack_name(key: str) -> str:
+    return key.rpartition("/")[2]
