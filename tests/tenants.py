@@ -15,11 +15,11 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from xet_samples import pack_file, pack_shard, pack_xorb
 
-from weightvault.api.client.http_vault import HttpVault
-from weightvault.api.client.transport import Transport
-from weightvault.api.requests.tokens import create_token
-from weightvault.dedup.transfer.push import PushResult, push
-from weightvault.dedup.xet.hashes import format_hash
+from weightvault.api.client import HttpVault
+from weightvault.api.tokens import create_token
+from weightvault.api.transport import Transport
+from weightvault.dedup.push import PushResult, push
+from weightvault.dedup.xet.hashes import format_hash, hash_chunk
 
 URL = "http://hub"
 
@@ -70,8 +70,9 @@ class Tenant:
 
     def create(self, repo: str, **options: Any) -> httpx.Response:
         """Makes a repo."""
-        namespace, name = repo.split("/")
+        *kind, namespace, name = repo.split("/")
         body = {"name": name, "organization": namespace, "private": True, **options}
+        body |= {"type": kind[0].removesuffix("s")} if kind else {}
         return self.web.post("/api/repos/create", json=body)
 
     def commit(
@@ -87,7 +88,7 @@ class Tenant:
             lines.append({"key": "lfsFile", "value": value})
         body = "\n".join(map(json.dumps, lines))
         headers = {"Content-Type": "application/x-ndjson"}
-        return self.web.post(f"/api/models/{repo}/commit/main", content=body, headers=headers)
+        return self.web.post(f"{hub_path(repo)}/commit/main", content=body, headers=headers)
 
     def batch(self, repo: str, data: bytes, operation: str = "upload") -> dict[str, Any]:
         """What git-lfs is told of one file."""
@@ -100,10 +101,16 @@ class Tenant:
         action = self.batch(repo, data).get("actions", {}).get("upload")
         return self.web.put(action["href"], content=data) if action else None
 
+    def ask_xet(self, repo: str, data: bytes) -> None:
+        """Asks what a Xet client asks of a file of one chunk before it sends it."""
+        address, headers = self._open_xet(repo)
+        chunk, xorb = format_hash(hash_chunk(data)), format_hash(pack_xorb([data])[0])
+        self.web.get(f"{address}/v1/chunks/default/{chunk}", headers=headers)
+        self.web.post(f"{address}/v1/xorb-grants/default/{xorb}", headers=headers)
+
     def upload_xet(self, repo: str, data: bytes) -> httpx.Response:
         """Sends a file by Xet, as one chunk."""
-        told = self.web.get(f"/api/models/{repo}/xet-write-token/main").json()
-        address, headers = told["casUrl"], {"Authorization": f"Bearer {told['accessToken']}"}
+        address, headers = self._open_xet(repo)
         digest, xorb = pack_xorb([data])
         where = f"{address}/v1/xorbs/default/{format_hash(digest)}"
         sent = self.web.post(where, content=xorb, headers=headers)
@@ -111,6 +118,15 @@ class Tenant:
             return sent
         shard = pack_shard([pack_file([(digest, [data], 0)])])
         return self.web.post(f"{address}/v1/shards", content=shard, headers=headers)
+
+    def _open_xet(self, repo: str) -> tuple[str, dict[str, str]]:
+        told = self.web.get(f"{hub_path(repo)}/xet-write-token/main").json()
+        return told["casUrl"], {"Authorization": f"Bearer {told['accessToken']}"}
+
+
+def hub_path(repo: str) -> str:
+    """Where the hub's API has a repo."""
+    return f"/api/{repo}" if repo.count("/") == 2 else f"/api/models/{repo}"
 
 
 def make_tenant(
