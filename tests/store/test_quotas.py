@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+
 import pytest
 from blake3 import blake3
 
@@ -40,16 +43,16 @@ class Committer:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._made = 0
+        self._numbers = count(1)
 
     def __call__(self, repo: str, *numbers: int, replayed: bool = False) -> None:
-        self._made += 1
-        key = f"journal/{self._made:05}"
-        row = CommitRow(f"{self._made:040}", repo, "main", None, f"{self._made:064}", None, 1.0)
+        made = next(self._numbers)
+        key = f"journal/{made:05}"
+        row = CommitRow(f"{made:040}", repo, "main", None, f"{made:064}", None, 1.0)
         chunks = [digest(f"{number}") for number in numbers]
         files = [FileRow(d.hex(), RAW, d, d, 0) for d in chunks]
-        made = key if replayed else (lambda _: (key, lambda: None))
-        self._catalogue.add_commit(row, files, dict.fromkeys(chunks, 0), made)
+        told = key if replayed else (lambda _: (key, lambda: None))
+        self._catalogue.add_commit(row, files, dict.fromkeys(chunks, 0), told)
 
 
 @pytest.fixture
@@ -130,3 +133,23 @@ def test_what_is_on_its_way(catalogue: Catalogue, commit: Committer):
     assert sum_in_flight(catalogue, "me", 5.0) == 4 * RAW
     commit("me/a", 3)
     assert sum_in_flight(catalogue, "me", 5.0) == 3 * RAW
+
+
+def test_commits_at_once_do_not_take_more_than_is_left(catalogue: Catalogue, commit: Committer):
+    """Each alone would fit, into repos that have nothing else in common."""
+    put_limits(catalogue, "me", Limits(stored=5 * RAW), "journal/quota")
+    commit("me/first", 0)
+    outcomes = []
+
+    def push(number: int) -> None:
+        chunks = [2 * number, 2 * number + 1]
+        try:
+            commit(f"me/{number}", *chunks)
+            outcomes.append("made")
+        except QuotaExceeded:
+            outcomes.append("refused")
+
+    with ThreadPoolExecutor(4) as others:
+        list(others.map(push, range(1, 5)))
+    assert sorted(outcomes) == ["made"] * 2 + ["refused"] * 2
+    assert read_usage(catalogue, "me") == Usage(5 * RAW, 5 * RAW, 3)
