@@ -15,10 +15,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from xet_samples import pack_file, pack_shard, pack_xorb
 
-from weightvault.api.client import HttpVault
-from weightvault.api.tokens import create_token
-from weightvault.api.transport import Transport
-from weightvault.dedup.push import PushResult, push
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.client.transport import Transport
+from weightvault.api.requests.tokens import create_token
+from weightvault.dedup.transfer.push import PushResult, push
 from weightvault.dedup.xet.hashes import format_hash, hash_chunk
 
 URL = "http://hub"

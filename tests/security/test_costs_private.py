@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from models import bf16_file, make_weights
 from tenants import Tenant, make_tenant
 
-from weightvault.dedup.uncoded import code_some
+from weightvault.dedup.maintenance.background_encode import encode_some
 
 SECRET = 4
 GUESSES = range(8)
@@ -87,5 +87,5 @@ def test_the_right_guess_looks_like_the_wrong_ones(
         told = [told_of(attacker, f"{attacker.namespace}/model") for attacker in attackers]
         for other in told:
             assert other == told[SECRET]
-        while code_some(shared_app.state.vault):
+        while encode_some(shared_app.state.vault):
             pass

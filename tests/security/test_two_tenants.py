@@ -31,20 +31,20 @@ from starlette.routing import Match
 from tenants import Tenant, hub_path, make_tenant, sha256
 from vaults import open_local
 
-from weightvault.api.access import routes_of
-from weightvault.api.client import HttpVault
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.access import routes_of
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 from weightvault.api.web import front
-from weightvault.dedup.collect import Collector
 from weightvault.dedup.errors import VaultError
+from weightvault.dedup.formats.scan import scan_files
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.manifest import Manifest
+from weightvault.dedup.maintenance.background_encode import encode_some
+from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.model.files.manifest import Manifest
+from weightvault.dedup.model.files.segments import CHUNK_BYTES
 from weightvault.dedup.progress import Progress
-from weightvault.dedup.push import push
-from weightvault.dedup.scan import scan_files
-from weightvault.dedup.segments import CHUNK_BYTES
-from weightvault.dedup.uncoded import code_some
+from weightvault.dedup.transfer.push import push
 
 EXAMPLES = int(os.environ.get("WEIGHTVAULT_TEST_TENANT_EXAMPLES", "0"))
 
@@ -202,7 +202,7 @@ def beta_deletes(world: World) -> None:
 
 
 def operator_codes(world: World) -> None:
-    while code_some(world.vault):
+    while encode_some(world.vault):
         pass
 
 
@@ -382,7 +382,7 @@ def alpha_deletes(world: World, _number: int, repo: str) -> None:
 
 
 def more_coding(world: World, _number: int, _repo: str) -> None:
-    code_some(world.vault)
+    encode_some(world.vault)
 
 
 def more_optimising(world: World, _number: int, _repo: str) -> None:
