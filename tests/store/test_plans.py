@@ -14,7 +14,7 @@ from weightvault.store.catalogue.files.known_files import known_files
 from weightvault.store.catalogue.reports import lineage, pages
 from weightvault.store.catalogue.sketches import peers, sketches
 from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
-from weightvault.store.catalogue.visibility import Scope
+from weightvault.store.catalogue.visibility import EVERYTHING, Scope
 from weightvault.store.packs import PackEntry
 
 ROWS = 3000
@@ -150,9 +150,9 @@ HOT = {
     "frames_of": lambda c: pages.frames_of(c, one()),
     "codecs_of": lambda c: pages.codecs_of(c, "org/3-0", oid()),
     "base_bytes": lambda c: pages.base_bytes(c, "org/3-0", oid()),
-    "centres_of": lambda c: lineage.centres_of(c, "org/3-0"),
-    "first_repos": lambda c: lineage.first_repos(c, one()),
-    "users_of": lambda c: lineage.users_of(c, one(0)),
+    "centres_of": lambda c: lineage.centres_of(c, "org/3-0", EVERYTHING),
+    "first_repos": lambda c: lineage.first_repos(c, one(), EVERYTHING),
+    "users_of": lambda c: lineage.users_of(c, one(0), EVERYTHING),
     "sizes_of": lambda c: lineage.sizes_of(c, ["org/3-0", "org/3-1"]),
 }
 # Tables of a few rows: one for each pack, repo or fact, or of what is wrong.
