@@ -170,7 +170,7 @@ def test_an_interrupted_push_does_not_wait_for_its_pack(
 ) -> None:
     begun, repaired, add_pack = Event(), Event(), LocalVault.add_pack
 
-    def take_long(vault: LocalVault, path: Path, name: str) -> int:
+    def take_long(vault: LocalVault, path: Path, name: str, **_: bool) -> int:
         begun.set()
         repaired.wait(120)
         return add_pack(vault, path, name)

@@ -34,7 +34,7 @@ def test_the_vault_sees_the_whole_body_in_a_file(
     body = os.urandom(3_000_001)
     seen: list[bytes] = []
 
-    def take(path: Path, name: str) -> int:
+    def take(path: Path, name: str, **_: bool) -> int:
         seen.append(path.read_bytes())
         raise Conflict(name)
 

@@ -145,7 +145,9 @@ HOT = {
     "count_arrived": lambda c: sketches.count_arrived(c, [1, 2], 400),
     "commits_using": lambda c: damage.commits_using(c, one()),
     "a page by name": lambda c: pages.list_page(c, order="name", cursor="org/3", limit=5),
-    "a page by update": lambda c: pages.list_page(c, order="updated", cursor="50", limit=5),
+    "a page by update": lambda c: pages.list_page(
+        c, order="updated", cursor=f"org/3-0@{oid()}", limit=5
+    ),
     "list_history": lambda c: pages.list_history(c, "org/3-0", oid(), 5),
     "frames_of": lambda c: pages.frames_of(c, one()),
     "codecs_of": lambda c: pages.codecs_of(c, "org/3-0", oid()),
