@@ -69,7 +69,7 @@ def list_routes(app: FastAPI) -> list[Route]:
     found = {
         (method, getattr(route, "path", None) or route.pattern)
         for route in routes_of(app)
-        for method in route.methods or ()
+        for method in getattr(route, "methods", None) or ()
     }
     found |= {("GET", "/-/static/site.css"), ("TRACE", "/"), ("OPTIONS", "/v1/repos")}
     return [Route(method, path) for method, path in sorted(found)]
