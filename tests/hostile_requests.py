@@ -53,9 +53,9 @@ def make_manifest(outline: bytes, digests: list[bytes]) -> bytes:
     return head + b"".join(digests) + stored
 
 
-def make_files(paths: list[str]) -> bytes:
-    """The bytes of a manifest of empty files."""
-    files = [{"path": p, "size": 0, "blake3": "00" * 32, "segments": []} for p in paths]
+def make_files(paths: list[str], digest: str = "00" * 32) -> bytes:
+    """The bytes of a manifest of empty files, with `digest` as theirs."""
+    files = [{"path": p, "size": 0, "blake3": digest, "segments": []} for p in paths]
     return make_manifest(json.dumps({"chunk_bytes": 1 << 25, "files": files}).encode(), [])
 
 

@@ -28,6 +28,7 @@ from ...dedup.transfer.refs import (
     Message,
 )
 from ...dedup.transfer.uploads import StagedFile
+from ..errors import TooLarge
 from ..requests.access import repos_seen, require_create, require_write
 from ..requests.audit import note_repo
 from ..requests.callers import caller_of
@@ -47,6 +48,8 @@ _MOST_COMMIT_BYTES = 4 << 30
 _MOST_LINE_BYTES = 8 << 20
 _MOST_LINE_VALUES = 100
 _MOST_OPERATIONS = 100_000
+# Each takes half a millisecond, however short it is; clients send up to 1,000 at once.
+_MOST_ADDED = 4_000
 _MOST_TITLE, _MOST_TEXT = 500, 65_536
 
 _FIRST_TITLE = "initial commit"
@@ -221,6 +224,7 @@ class _Commit:
     header: dict[str, Any] = field(default_factory=dict)
     operations: list[_Operation] = field(default_factory=list)
     files: dict[str, Path] = field(default_factory=dict)
+    added: int = 0
 
 
 async def commit(request: Request) -> Response:
@@ -266,6 +270,8 @@ def _read_commit(body: Path, folder: Path) -> _Commit:
         for number, line in enumerate(_lines(lines)):
             try:
                 _read_line(found, line, folder / str(number))
+            except TooLarge:
+                raise
             except (ValueError, KeyError, TypeError, InvalidInput) as error:
                 where = f"line {number + 1} of the commit"
                 raise HubError(400, f"{where} is malformed: {error}") from error
@@ -289,8 +295,13 @@ def _read_line(found: _Commit, line: bytes, target: Path) -> None:
     if size is not None and type(size) is not int:
         raise TypeError("its size is no number of bytes")
     found.operations.append(_Operation(key, path, str(value.get("oid", ""))[:64], size))
-    if len(found.operations) > _MOST_OPERATIONS:
-        raise ValueError(f"a commit changes at most {_MOST_OPERATIONS} files")
+    if key in ("file", "lfsFile"):
+        found.added += 1
+    if found.added > _MOST_ADDED or len(found.operations) > _MOST_OPERATIONS:
+        raise TooLarge(
+            f"a commit adds at most {_MOST_ADDED} files and changes at most {_MOST_OPERATIONS}",
+            "make several commits, or push with weightvault, which takes any number of files",
+        )
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

@@ -28,6 +28,7 @@ from ...dedup.reading.timed_codecs import DECODING, ENCODING
 from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.reports.statistics import count_waiting, last_day
 from ..requests.access import monitors, needs
+from ..v1.documented import FAILURES
 from ..requests.slots import Slots
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 _OTHER = "other"
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 
-router = APIRouter(tags=["vault"], dependencies=needs(monitors))
+router = APIRouter(tags=["vault"], responses=FAILURES, dependencies=needs(monitors))
 
 
 @router.get("/metrics", summary="Metrics for Prometheus", response_class=Response)

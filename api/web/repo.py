@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
@@ -16,6 +17,7 @@ from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.names import RepoName, check_repo, is_commit_id
 from ...dedup.reports.lineage import find_lineage
 from ...dedup.reports.revision_details import (
+    describe_file,
     describe_tensors,
     list_folder,
     list_tensors,
@@ -39,6 +41,7 @@ from .paging import PageRoute, cut_page
 from .rendering import render
 
 TENSORS_A_PAGE = 100
+FILES_A_PAGE = 1000
 _COMMITS_A_PAGE = 50
 _MAIN = "main"
 # Of a text file, this much is shown; of an image of a card, no more is sent.
@@ -108,8 +111,8 @@ def show_card(request: Request, view: ViewParam) -> Response:
 
 
 @of_repo.get("/tree/{rest:path}")
-def show_files(request: Request, view: ViewParam) -> Response:
-    """The files of a folder, with what each takes."""
+def show_files(request: Request, view: ViewParam, page: int = 1) -> Response:
+    """The files of a folder, a page at a time, with what each takes."""
     snapshot, frames = view.snapshot(), caller_of(request).reads_all
     listed = list_folder(view.vault.catalogue, snapshot, view.path, frames=frames)
     if not listed and view.path:
@@ -120,7 +123,7 @@ def show_files(request: Request, view: ViewParam) -> Response:
         view=view,
         page="tree",
         commit=snapshot.commit,
-        listed=listed,
+        found=cut_page(listed, page, FILES_A_PAGE),
         crumbs=list(_crumbs(view.path)),
         frames=frames,
     )
@@ -130,9 +133,7 @@ def show_files(request: Request, view: ViewParam) -> Response:
 def show_file(request: Request, view: ViewParam) -> Response:
     """One file: what it is made of, and its text if it is a short one."""
     snapshot, entry = view.vault.stat_file(view.repo, view.revision, view.path)
-    folder = view.path.rpartition("/")[0]
     frames = caller_of(request).reads_all
-    listed = list_folder(view.vault.catalogue, snapshot, folder, frames=frames)
     return render(
         request,
         "repo_file.html",
@@ -140,7 +141,7 @@ def show_file(request: Request, view: ViewParam) -> Response:
         page="tree",
         commit=snapshot.commit,
         entry=entry,
-        line=next(line for line in listed if line.path == entry.path),
+        line=describe_file(view.vault.catalogue, entry, frames=frames),
         parts=split_bytes(entry),
         chunks=sum(1 for _ in entry.chunks(snapshot.manifest.chunk_bytes)),
         text=_text(view, entry),
@@ -168,7 +169,7 @@ def show_tensors(
         commit=snapshot.commit,
         search=q.strip(),
         file=file or None,
-        files=[entry.path for entry in snapshot.manifest.files if any(entry.tensors)],
+        files=list(islice(_paths_with_tensors(snapshot), FILES_A_PAGE)),
         found=found,
         tensors=describe_tensors(view.vault.catalogue, found.items, frames=frames),
         frames=frames,
@@ -252,6 +253,10 @@ def _text(view: RepoView, entry: FileEntry) -> str | None:
     except (Missing, Corrupt, UnicodeDecodeError):
         return None
     return None if "\0" in text else text
+
+
+def _paths_with_tensors(snapshot: Snapshot) -> Iterator[str]:
+    return (entry.path for entry in snapshot.manifest.files if any(entry.tensors))
 
 
 def _crumbs(path: str) -> Iterator[tuple[str, str]]:

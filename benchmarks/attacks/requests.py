@@ -116,6 +116,9 @@ class Fuzzer:
         answer = self._client.post(
             f"/{repo}.git/info/lfs/objects/batch", json=batch, headers=headers
         )
+        if answer.status_code != 200:
+            print(f"uploads are refused: {answer.status_code} {answer.text[:200]}")
+            return
         actions = answer.json()["objects"][0].get("actions", {})
         if "upload" in actions:
             address = actions["upload"]["href"].removeprefix(self._target.url)

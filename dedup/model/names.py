@@ -15,6 +15,7 @@ _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REVISION = 255
 _MAX_PATH_BYTES = 1024
+_BAD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +109,7 @@ def check_path(path: str) -> str:
     """
     parts = path.split("/")
     bad_part = any(part in ("", ".", "..") for part in parts)
-    bad_character = "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path)
-    if bad_part or bad_character or _utf8_length(path) > _MAX_PATH_BYTES:
+    if bad_part or _BAD_CHARACTER.search(path) or _utf8_length(path) > _MAX_PATH_BYTES:
         raise InvalidName(
             f"file path {path!r} is not allowed",
             "a path is relative, uses '/', and has no '.', '..' or empty part",

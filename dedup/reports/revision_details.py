@@ -121,6 +121,11 @@ def list_folder(
     return sorted(listed, key=lambda item: (item.files == 0, item.path))
 
 
+def describe_file(catalogue: Catalogue, entry: FileEntry, *, frames: bool = True) -> Listed:
+    """Returns what one file takes, as list_folder does."""
+    return _list(entry.path, [entry], _frames(catalogue, [entry]) if frames else None)
+
+
 def list_tensors(
     snapshot: Snapshot, file: str | None = None, search: str = ""
 ) -> list[TensorPlace]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hostile_requests import Target, attacked, commit_lines, make_files, make_manifest, push_card
 
 from weightvault.dedup.errors import InvalidManifest
@@ -309,3 +310,47 @@ def test_changes_of_many_files_are_linear(target: Target, tmp_path: Path):
     assert [e["path"] for e in target.http.get("/api/models/org/m/tree/main").json()] == [
         "README.md", "config.json", "model.safetensors",
     ]  # fmt: skip
+
+
+def test_a_commit_adds_a_bounded_number_of_files(shared: Target):
+    path = "/api/models/org/m/commit/main"
+    lines = [{"key": "file", "value": {"path": f"{i}", "content": ""}} for i in range(4001)]
+    assert shared.http.post(path, content=commit_lines(*lines)).status_code == 413
+
+
+def test_long_folders_are_shown_in_pages(shared: Target):
+    names = [f"{i:04}-{'n' * 200}" for i in range(2500)]
+    digest = blake3(b"").hexdigest()
+    body = make_files(sorted(names), digest)
+    assert shared.http.post("/v1/repos/org/long/commits", content=body).status_code == 200
+    pages = [shared.http.get("/org/long/tree/main", params={"page": n}) for n in (1, 2, 3)]
+    assert all(page.status_code == 200 and len(page.content) < 2 << 20 for page in pages)
+    shown = [sum(page.text.count(f">{name}<") for name in names) for page in pages]
+    assert shown == [1000, 1000, 500]
+    assert shared.http.get("/org/long/tree/main?page=" + "9" * 5000).status_code < 500
+
+
+def test_folders_of_folders_are_bounded(shared: Target):
+    for path in ("/".join("d" * 33), "/".join("d" * 500)):
+        body = make_files([path], blake3(b"").hexdigest())
+        assert shared.http.post("/v1/repos/org/x/commits", content=body).status_code == 400
+    body = make_files(["/".join("d" * 32)], blake3(b"").hexdigest())
+    assert shared.http.post("/v1/repos/org/x/commits", content=body).status_code == 200
+
+
+@pytest.mark.parametrize("query", ["q=%00", "after=%00", "before=%00", "q=%ff", "order=%00"])
+def test_texts_that_no_database_keeps_are_refused(query: str, shared: Target):
+    assert shared.http.get(f"/?{query}").status_code < 500
+    assert shared.http.get(f"/org/m/tensors?{query}").status_code < 500
+
+
+@pytest.mark.parametrize("part", ["%00", "%ff", "%ed%a0%80", "a%00b", "%e2%80%ae", "%0a"])
+def test_odd_parts_of_paths_are_not_found(part: str, shared: Target):
+    for path in (
+        *(f"/{part}/m", f"/org/{part}", f"/org/m/tree/{part}", f"/org/m/blob/main/{part}"),
+        *(f"/api/models/{part}/m", f"/api/models/org/m/tree/main/{part}", f"/api/{part}"),
+        *(f"/v1/repos/org/{part}", f"/v1/repos/org/m/files/{part}", f"/org/m/resolve/{part}/x"),
+        *(f"/v1/repos/org/m/tensors/{part}", f"/{part}.git/info/lfs/objects/x", f"/v1/{part}"),
+    ):
+        answer = shared.http.get(path)
+        assert 400 <= answer.status_code < 500, path
