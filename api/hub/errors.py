@@ -65,10 +65,16 @@ def error_response(request: Request, error: VaultError | HubError) -> Response:
         error = _hub_error(request, tell_error(error, request.app.state))
     headers, message = dict(error.headers), cut_message(error.message)
     # Headers take no more than Latin-1, and no line breaks; the body has all of it.
-    headers["X-Error-Message"] = " ".join(message.split()).encode("ascii", "replace").decode()
+    headers["X-Error-Message"] = _header_text(message)
     if error.code:
         headers["X-Error-Code"] = error.code
     return JSONResponse({"error": message, **error.body}, error.status, headers)
+
+
+def _header_text(message: str) -> str:
+    """Returns a message as a header may hold it: printable ASCII."""
+    text = " ".join(message.split()).encode("ascii", "replace").decode()
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _hub_error(request: Request, error: VaultError) -> HubError:

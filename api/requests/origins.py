@@ -37,7 +37,7 @@ def refuse_foreign_pages(request: Request) -> None:
         return
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site", "same-origin")
-    foreign = origin is not None and not _is_own(request, urlsplit(origin).netloc)
+    foreign = origin is not None and not _is_own(request, _authority(origin))
     if foreign or site not in ("same-origin", "none"):
         raise AccessRefused(
             "a page of another site sent this request", "send it from here, or from a program"
@@ -47,6 +47,14 @@ def refuse_foreign_pages(request: Request) -> None:
         raise UnsupportedType(
             f"a body of type {kind} is not taken here", "send application/json, or binary data"
         )
+
+
+def _authority(origin: str) -> str:
+    """Returns the host and port of an origin, "" where it is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _is_own(request: Request, authority: str) -> bool:

@@ -53,6 +53,7 @@ from . import metrics
 from .daily_totals import recording
 from .logs import RequestLog
 from .metrics import Metered, Metrics
+from .targets import PlainTargets
 
 _log = logging.getLogger("weightvault.api")
 
@@ -106,6 +107,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.append(unknown_route())
     add_pages(app)
     app.add_middleware(Cancelling, within=app.state.work)
+    app.add_middleware(PlainTargets)
     app.add_middleware(VersionHeader)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Metered, metrics=app.state.metrics)

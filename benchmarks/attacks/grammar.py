@@ -156,7 +156,7 @@ class Grammar:
         found = {"Content-Type": rng.choice(_TYPES[:3])}
         odd = {
             "Range": lambda: "bytes=" + ",".join(f"{i}-{i}" for i in range(rng.choice([1, 4000]))),
-            "If-None-Match": lambda: '"x", ' * 2000,
+            "If-None-Match": lambda: '"x",' * 2000,
             "If-Range": lambda: '"' + "a" * 1000 + '"',
             "Accept-Language": lambda: "de;q=0.1," * 2000,
             "Accept": lambda: "text/html;q=0." + "9" * 5000,
@@ -166,6 +166,15 @@ class Grammar:
             "X-Forwarded-For": lambda: "1.1.1.1," * 2000,
             "Expect": lambda: "100-continue",
             "X-Odd": lambda: "x" * 20_000,
+            "Origin": lambda: rng.choice(["http://[", "null", "http://" + "a" * 9999, "\x7f"]),
+            "Host": lambda: rng.choice(["[", "a:b:c", "", "a" * 9999, "127.0.0.1:99999999"]),
+            "Referer": lambda: "http://[",
+            "Authorization": lambda: rng.choice(
+                ["Basic %%%", "Bearer", "Basic OjpOUA==", "x" * 999]
+            ),
+            "Sec-Fetch-Site": lambda: rng.choice(["cross-site", "x" * 999]),
+            "If-Modified-Since": lambda: "Mon, 99 Foo 99999 99:99:99 GMT",
+            "Content-Length": lambda: rng.choice(["-1", "9" * 40, "0x10"]),
         }
         for name in rng.sample(sorted(odd), rng.choice([0, 0, 1, 2])):
             found[name] = odd[name]()
