@@ -28,8 +28,8 @@ from ...dedup.reading.timed_codecs import DECODING, ENCODING
 from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.reports.statistics import count_waiting, last_day
 from ..requests.access import monitors, needs
-from ..v1.documented import FAILURES
 from ..requests.slots import Slots
+from ..v1.documented import FAILURES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
