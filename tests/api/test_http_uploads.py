@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from weightvault.api.server.app import create_app
-from weightvault.api.v1 import routes
+from weightvault.api.v1 import json_bodies, routes
 from weightvault.dedup.errors import Conflict
 from weightvault.dedup.local_vault import LocalVault
 
@@ -49,7 +49,7 @@ def test_a_body_too_large_is_refused(
 ) -> None:
     monkeypatch.setattr(routes, "MAX_PACK_BYTES", 1000)
     monkeypatch.setattr(routes, "MAX_MANIFEST_BODY_BYTES", 1000)
-    monkeypatch.setattr(routes, "MAX_JSON_BODY_BYTES", 1000)
+    monkeypatch.setattr(json_bodies, "MAX_JSON_BODY_BYTES", 1000)
 
     def unannounced():
         yield b"x" * 600
