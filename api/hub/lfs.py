@@ -133,8 +133,9 @@ def _put_action(request: Request, repo: str, item: _Object) -> dict[str, Any]:
 def _parts_action(
     request: Request, hub: Hub, repo: str, item: _Object, most_parts: int
 ) -> dict[str, Any]:
-    least = -(-item.size // most_parts)
-    part = max(hub.settings.part_bytes, -(-least // _PART_STEP_BYTES) * _PART_STEP_BYTES)
+    part, least = hub.settings.part_bytes, -(-item.size // most_parts)
+    if least > part:
+        part = -(-least // _PART_STEP_BYTES) * _PART_STEP_BYTES
     token = sign_upload(request, repo, item.oid, item.size, uuid4().hex, part)
     url = f"{_lfs_url(request)}/parts/{item.oid}"
     count = -(-item.size // part)
