@@ -11,8 +11,8 @@ from blake3 import blake3
 from fastapi import Query, Request, Response
 from starlette.datastructures import Headers
 
-from ...dedup.errors import InvalidInput
 from ...dedup.model.files.entries import FileEntry, TensorPlace
+from ...dedup.model.files.expansion import check_repeats
 from ...dedup.model.files.manifest import pack_manifest
 from ...dedup.model.names import is_commit_id
 from ...dedup.reading.chunk_reader import Buffer
@@ -81,8 +81,7 @@ def read_frames(
     no bases, and raw frames only. A failure on the way breaks the connection.
     """
     if len(set(digests)) != len(digests):
-        # Each may be 32 MiB long, and its digest takes 67 bytes to ask for.
-        raise InvalidInput("a chunk is asked for twice", "ask for each once")
+        check_repeats(digests, vault.resolve(repo, revision).manifest.digests())
     fetch = vault.read_frames if caller_of(request).reads_all else partial(read_standalone, vault)
     body = FramesBody(partial(fetch, repo, revision), digests)
     return BytesStream(body.read, 0, None, headers={"Content-Disposition": attachment("frames")})

@@ -56,9 +56,10 @@ def check_pack(
             raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
         size = path.stat().st_size
         entries = _read_entries(file, size)
-        _check_entries(entries)
+        _check_lengths(entries)
         places = _find_bases(entries, locate, stand_alone)
         if bounded:
+            _check_distinct(entries)
             check_frames(entries, size, places)
         # In the order of the deltas, so that the reader can fetch ahead, many at a time.
         deltas = (e.base_digest for e in entries if e.base_digest is not None)
@@ -98,12 +99,17 @@ def _read_entries(file: BinaryIO, size: int) -> list[PackEntry]:
         raise InvalidFrame(f"pack is not well-formed: {error}") from error
 
 
-def _check_entries(entries: list[PackEntry]) -> None:
-    """Raises InvalidFrame for chunks that are too long, and for one that comes twice."""
-    seen: set[bytes] = set()
+def _check_lengths(entries: list[PackEntry]) -> None:
+    """Raises InvalidFrame for chunks that are too long."""
     for entry in entries:
         if entry.frame_bytes > _MAX_FRAME_BYTES or entry.raw_bytes > CHUNK_BYTES:
             raise InvalidFrame(f"chunk {entry.digest.hex()} is larger than {CHUNK_BYTES} bytes")
+
+
+def _check_distinct(entries: list[PackEntry]) -> None:
+    """Raises InvalidFrame for a chunk that comes twice: only copies made here do."""
+    seen: set[bytes] = set()
+    for entry in entries:
         if entry.digest in seen:
             raise InvalidFrame(f"pack holds chunk {entry.digest.hex()} twice")
         seen.add(entry.digest)

@@ -170,10 +170,10 @@ def test_an_interrupted_push_does_not_wait_for_its_pack(
 ) -> None:
     begun, repaired, add_pack = Event(), Event(), LocalVault.add_pack
 
-    def take_long(vault: LocalVault, path: Path, name: str, **_: bool) -> int:
+    def take_long(vault: LocalVault, path: Path, name: str, **bounds: bool) -> int:
         begun.set()
         repaired.wait(120)
-        return add_pack(vault, path, name)
+        return add_pack(vault, path, name, **bounds)
 
     monkeypatch.setattr(LocalVault, "add_pack", take_long)
     process = spawn("--vault", live, "push", model, "org/model")

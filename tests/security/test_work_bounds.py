@@ -206,12 +206,13 @@ def test_whoever_has_the_vault_is_not_bounded_and_what_is_stored_stays(
     vault.close()
 
 
-def test_frames_are_given_once_each(web: TestClient):
+def test_an_answer_of_frames_that_repeats_itself_for_long_is_refused(web: TestClient):
     raw = bytes(MIB)
     send_pack(web, [raw])
     web.post(COMMITS, content=repeat(raw, 1, blake3(raw).digest()))
     asked = {"digests": [blake3(raw).hexdigest()] * 10_000}
-    assert web.post(f"/v1/repos/{REPO}/frames", json=asked).status_code == 400
+    answer = web.post(f"/v1/repos/{REPO}/frames", json=asked)
+    assert code_of(answer) == (413, "too_expensive")
 
 
 # Clients of hubs

@@ -13,12 +13,13 @@ Only servers ask for this: whoever has the vault itself may do with it as they l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from ....store.catalogue.tables.rows import Location
 from ....store.packs import PackEntry
 from ...errors import TooExpensive
 from .entries import FileEntry
+from .segments import CHUNK_BYTES
 
 Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
 
@@ -73,6 +74,16 @@ def check_references(logical: int, uses: int, sent: int) -> None:
     `sent` bytes, from `uses` pieces in all, are out of proportion to that."""
     cost = logical + USE_BYTES * uses
     _require(cost, FREE_BYTES + RATIO * sent, f"files of {logical} bytes", sent)
+
+
+def check_repeats(digests: Sequence[bytes], sizes: Mapping[bytes, int]) -> None:
+    """Raises TooExpensive if an answer with a frame for each of `digests` would repeat itself for
+    long: `sizes` are those of chunks, others are as long as may be."""
+    repeats = Counter(digests)
+    repeats.subtract(repeats.keys())
+    again = sum(sizes.get(digest, CHUNK_BYTES) * count for digest, count in repeats.items())
+    if again > FREE_BYTES:
+        raise TooExpensive(f"{again} bytes are asked for more than once", "ask for each once")
 
 
 def _require(cost: int, allowed: int, what: str, stored: int) -> None:
