@@ -19,8 +19,8 @@ from typing import Any
 
 from vaults import Wrapper, open_local
 
+from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.server.serving import listen, run
-from weightvault.api.settings import ServerSettings
 from weightvault.store.backend import Backend, BytesLike
 
 PART_BYTES = 100_000

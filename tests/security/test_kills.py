@@ -23,13 +23,13 @@ from fastapi.testclient import TestClient
 from vaults import open_local
 from xet_samples import pack_file, pack_shard, pack_xorb
 
-from weightvault.api.server import create_app
-from weightvault.api.settings import ServerSettings
-from weightvault.dedup.history import History, Message
-from weightvault.dedup.incoming import IncomingFiles
+from weightvault.api.requests.settings import ServerSettings
+from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.scrub import Scrubber
-from weightvault.dedup.uncoded import code_some
+from weightvault.dedup.maintenance.background_encode import encode_some
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.dedup.xet.hashes import format_hash
 
 REPO = "org/hub"
@@ -151,7 +151,7 @@ def test_a_killed_server_loses_nothing(filled: Path, kind: str, number: int):
             send(web, data)
             answer = web.get(f"/{REPO}/resolve/main/weights.bin")
             assert answer.content == data
-    while code_some(vault):
+    while encode_some(vault):
         pass
     check_clean(vault)
     vault.close()
