@@ -28,6 +28,7 @@ from ...dedup.transfer.refs import (
     Message,
 )
 from ...dedup.transfer.uploads import StagedFile
+from ...store.cancel import check_cancelled
 from ..errors import TooLarge
 from ..requests.access import repos_seen, require_create, require_write
 from ..requests.audit import note_repo
@@ -268,6 +269,7 @@ def _read_commit(body: Path, folder: Path) -> _Commit:
     found = _Commit()
     with body.open("rb") as lines:
         for number, line in enumerate(_lines(lines)):
+            check_cancelled()
             try:
                 _read_line(found, line, folder / str(number))
             except TooLarge:

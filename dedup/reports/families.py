@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.families import SharedRow, read_shared
 from ..model.sketch import SKETCH_BITS
@@ -34,6 +35,7 @@ def find_families(catalogue: Catalogue) -> list[Family]:
     sizes: dict[bytes, tuple[int, int]] = {}
     keys: dict[str, dict[bytes, int]] = {}
     for row in read_shared(catalogue):
+        check_cancelled()
         _add_row(repos.setdefault(row.repo, _Repo()), row)
         centre = row.base or row.digest
         keys.setdefault(row.repo, {})[row.digest] = row.raw_bytes
@@ -42,6 +44,7 @@ def find_families(catalogue: Catalogue) -> list[Family]:
             owners.setdefault(centre, row.repo)
             repos[row.repo].centres += owners[centre] == row.repo
     for row in read_shared(catalogue):
+        check_cancelled()
         centre = row.base or row.digest
         repos[row.repo].owners[owners.setdefault(centre, row.repo)] += row.raw_bytes
     groups = _group(repos)
