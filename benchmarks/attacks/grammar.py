@@ -95,7 +95,14 @@ class Grammar:
     def _address(self, rng: random.Random, route: Route, pack: str | None) -> str:
         parts = []
         for part in route.pattern.strip("/").split("/"):
-            parts.append(part if not part.startswith("{") else self._part(rng, part[1:-1], pack))
+            name = part.strip("{}").rstrip("*").partition(":")[0]
+            if not part.startswith("{"):
+                parts.append(part)
+            elif route.method == "DELETE" and name in ("repo", "name"):
+                # What is attacked shall stay.
+                parts.append(f"acme/n{rng.randrange(20)}"[0 if name == "repo" else 5 :])
+            else:
+                parts.append(self._part(rng, part[1:-1], pack))
         query = self._query(rng)
         return "/" + "/".join(parts) + (f"?{query}" if query else "")
 

@@ -24,12 +24,16 @@ class Unreadable(Exception):
 
 class Work:
     """How much a file may make its readers do, in reads of a few bytes; what lies in it, however
-    deep, shares that. Some 2 s of them, several times what the header of any model takes."""
+    deep, shares that. Some 2 s of them, several times what the header of any model takes, and of a
+    short file no more than it has bytes."""
 
     READS = 2_000_000
+    # What a small file may have besides as many as it has bytes; formats take at most half of them.
+    LEAST_READS = 512
 
-    def __init__(self) -> None:
-        self.left = self.READS
+    def __init__(self, size: int | None = None) -> None:
+        """`size`: the bytes of the file, where they are known."""
+        self.left = self.READS if size is None else min(self.READS, self.LEAST_READS + size)
 
     def spend(self, reads: int) -> None:
         """Counts reads; raises Unreadable once there were more than a file of a model takes."""
@@ -44,7 +48,7 @@ class Window:
 
     def __init__(self, file: ReadableFile, start: int, size: int) -> None:
         self._file = file
-        self.work = work_of(file)
+        self.work = work_of(file, size)
         self._start = start
         self._size = size
         self._position = 0
@@ -66,9 +70,10 @@ class Window:
         return data
 
 
-def work_of(file: ReadableFile) -> Work:
-    """Returns what readers of a file count their reads in: that of the file it lies in."""
-    return file.work if isinstance(file, Window) else Work()
+def work_of(file: ReadableFile, size: int | None = None) -> Work:
+    """Returns what readers of a file of `size` bytes count their reads in: that of the file it lies
+    in."""
+    return file.work if isinstance(file, Window) else Work(size)
 
 
 def read_at(file: ReadableFile, start: int, count: int) -> bytes:
@@ -101,7 +106,7 @@ class Cursor:
     def __init__(self, file: ReadableFile, size: int, position: int = 0) -> None:
         self.position = position
         self.size = size
-        self.work = work_of(file)
+        self.work = work_of(file, size)
         self._file = file
         self._buffer = b""
         self._origin = 0
