@@ -1,4 +1,4 @@
-"""Files that lead their readers in circles cost what their bytes cost, and come back as they were."""
+"""Files that lead their readers in circles cost what their bytes cost, and come back unchanged."""
 
 from __future__ import annotations
 
