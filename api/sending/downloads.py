@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -21,15 +22,19 @@ from ...dedup.model.files.segments import CHUNK_BYTES
 from ...dedup.reading.chunk_reader import Buffer
 from ..requests.slots import Slots
 
-AT_ONCE = 16
-"""Pieces that are decoded at once; where the store is far, most of them wait for it."""
+AT_ONCE = max(4, os.cpu_count() or 1)
+"""Pieces that are made at once, by half as many for one client at most: they share the cores."""
 
 # A chunk, or the frame of one.
 _PIECE_BYTES = CHUNK_BYTES + (1 << 20)
-# A chunk decoded, its frame, and the one that is fetched ahead.
+# What a download holds that is read chunk by chunk: one decoded, its frame, the next one's.
 _COPIES = 3
-# Where there is no room for that, this many bytes are decoded for a client at a time.
+# Where there is no room for that, so many bytes are decoded at a time, and nothing else is held.
 _WINDOW_BYTES = 4 << 20
+# What a client gets first that has not read anything yet, and may never do.
+_FIRST_BYTES = 1 << 20
+
+_SHORT = "a file ended before its end"
 
 Read = Callable[[int, int], Iterator[Buffer]]
 
@@ -42,7 +47,7 @@ class Source:
 
     def __init__(self, read: Read, first: int, stop: int | None) -> None:
         self._read = read
-        self._at = first
+        self._first = self._at = first
         self._stop = stop
         self._pieces: Iterator[Buffer] | None = None
         self._piece = memoryview(b"")
@@ -59,13 +64,27 @@ class Source:
         """Returns how many bytes are still to come, at most a chunk's and a little."""
         return _PIECE_BYTES if self._stop is None else min(_PIECE_BYTES, self._stop - self._at)
 
+    def choose_window(self, room: int) -> tuple[int | None, int]:
+        """Returns how many bytes are to be made together, None for a piece after another, and how
+        much memory is held for that, given that there is `room`."""
+        whole, left = _COPIES * self.left(), self.left()
+        if self._stop is None:
+            return None, whole
+        if left <= _WINDOW_BYTES:
+            return left, left
+        if self._at == self._first:
+            return _FIRST_BYTES, _FIRST_BYTES
+        return (None, whole) if whole <= room else (_WINDOW_BYTES, _WINDOW_BYTES)
+
     def advance(self, window: int | None) -> None:
-        """Makes the next piece, in a worker thread; where reading begins anew, of no more than
-        `window` bytes. Raises what `read` raises."""
+        """Makes the next piece, in a worker thread; `window` as `choose_window` returns it. Raises
+        what `read` raises."""
+        if window is not None and self._stop is not None:
+            self._end = min(self._stop, self._at + window)
+            self._make_window(self._end)
+            return
         if self._pieces is None:
             self._end = self._stop
-            if window is not None and self._stop is not None:
-                self._end = min(self._stop, self._at + window)
             self._pieces = self._read(self._at, self._end or 0)
         piece = next(self._pieces, None)
         while piece is not None and not len(piece):
@@ -74,8 +93,21 @@ class Source:
             self._piece = memoryview(piece).cast("B")[: self.left()]
         elif self._stop is None:
             self.done = True
-        elif self._at < self._stop and self._end != self._at:
-            raise Corrupt("a file ended before its end")
+        else:
+            raise Corrupt(_SHORT)
+
+    def _make_window(self, end: int) -> None:
+        """Reads all up to `end` and keeps nothing else: what reads holds whole frames."""
+        pieces, made, size = self._read(self._at, end), bytearray(), end - self._at
+        try:
+            while len(made) < size:
+                piece = next(pieces, None)
+                if piece is None:
+                    raise Corrupt(_SHORT)
+                made += piece
+        finally:
+            _close(pieces)
+        self._piece = memoryview(made)[:size]
 
     def take(self, size: int) -> memoryview:
         """Returns up to `size` bytes and goes on behind them; none if they were dropped."""
@@ -147,22 +179,18 @@ class Downloads:
             await to_thread.run_sync(_close, pieces, limiter=self._closers)
 
     def _reserve(self, source: Source) -> int | None:
-        """Counts a download that is to hold memory; returns how many bytes it may decode together,
-        None for any number."""
+        """Counts a download that is to hold memory; returns how many bytes it is to make together,
+        None for a piece after another."""
         if source in self._held:
             self._held.move_to_end(source)
             return None
-        wanted = _COPIES * source.left()
-        if self.held_bytes + wanted <= self._limit:
-            self._held[source] = wanted
-            return None
-        wanted = min(wanted, _COPIES * _WINDOW_BYTES)
+        window, wanted = source.choose_window(self._limit - self.held_bytes)
         for other in [each for each in self._held if not each.busy]:
             if self.held_bytes + wanted <= self._limit:
                 break
             self._let_go(other)
         self._held[source] = wanted
-        return _WINDOW_BYTES
+        return window
 
     def _let_go(self, source: Source) -> None:
         """Drops what a download holds; it begins again where it stands."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models import make_weights, safetensors_bytes, to_bf16
 
+from weightvault.api import downloads
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push
@@ -113,6 +114,12 @@ def test_tensor_that_several_files_have(
     assert missing.json()["error"]["code"] == "tensor_not_found"
 
 
+def make_small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has files read piece by piece that would otherwise be read whole."""
+    monkeypatch.setattr(downloads, "_FIRST_BYTES", 100)
+    monkeypatch.setattr(downloads, "_WINDOW_BYTES", 100)
+
+
 def test_a_failure_on_the_way_breaks_the_connection(
     live: str, local: LocalVault, served: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +127,7 @@ def test_a_failure_on_the_way_breaks_the_connection(
         yield served[:100]
         raise Corrupt("the rest is damaged")
 
+    make_small_windows(monkeypatch)
     monkeypatch.setattr(local, "serve_entry", damaged)
     with httpx.Client(trust_env=False) as client:
         with pytest.raises(httpx.RemoteProtocolError, match="peer closed"):
@@ -139,6 +147,7 @@ def test_a_client_that_goes_away_ends_the_reading(
         finally:
             closed.append(True)
 
+    make_small_windows(monkeypatch)
     monkeypatch.setattr(local, "serve_entry", endless)
     with (
         httpx.Client(trust_env=False) as client,

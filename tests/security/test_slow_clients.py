@@ -206,11 +206,11 @@ def test_a_client_with_many_waits_for_one_with_few() -> None:
 
 def test_memory_is_counted_until_a_download_ends() -> None:
     async def run() -> None:
-        downloads = Downloads(30 << 20)
+        downloads = Downloads(10 << 20)
         made = [Source(lambda a, b: iter([bytes(b - a)]), 0, 2 << 20) for _ in range(9)]
         for each in made:
             await downloads.advance(each, "client")
-            assert downloads.held_bytes <= 30 << 20
+            assert downloads.held_bytes <= 10 << 20
         assert [each.ready for each in made] == [False] * 4 + [True] * 5
         for each in made:
             await downloads.end(each)
