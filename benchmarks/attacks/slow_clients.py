@@ -28,10 +28,10 @@ import httpx
 import numpy as np
 
 from ...api.config import open_local_vault
-from ...api.tokens import create_token
-from ...dedup.history import History
-from ...dedup.incoming import IncomingFiles
-from ...dedup.push import push
+from ...api.requests.tokens import create_token
+from ...dedup.transfer.push import push
+from ...dedup.transfer.refs import History
+from ...dedup.transfer.uploads import IncomingFiles
 from ..support.machine import RESULTS, save_rows
 from ..support.servers import Server, running_server
 

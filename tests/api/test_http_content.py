@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from models import make_weights, safetensors_bytes, to_bf16
 
-from weightvault.api import downloads
+from weightvault.api.sending import downloads
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push
