@@ -18,6 +18,7 @@ from ...store.catalogue.files.known_files import known_files
 from ...store.catalogue.moved_frames import can_stand_alone
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ...store.catalogue.tables.rows import CommitRow
+from ...store.catalogue.visibility import EVERYTHING, Scope
 from ...store.errors import NotFound
 from ...store.packs import PackEntry, pack_key
 from ...store.repo_names import namespace_of
@@ -120,8 +121,10 @@ class Repository(VaultReader):
         *,
         base: str | None = None,
         bounded: bool = False,
+        known_to: Scope = EVERYTHING,
     ) -> Commit:
-        """See Vault.commit. With `bounded` raises TooExpensive as expansion.py has it."""
+        """See Vault.commit. With `bounded` raises TooExpensive as expansion.py has it. Files that
+        repos of `known_to` have are not put together again to be hashed."""
         check_repo(repo)
         check_branch(branch)
         if base is not None:
@@ -137,7 +140,7 @@ class Repository(VaultReader):
                 return make_commit(head)
             self._check_chunks(manifest)
             try:
-                hashes = self._check_files(manifest, bounded=bounded)
+                hashes = self._check_files(manifest, known_to, bounded=bounded)
             except Corrupt:
                 # A collection may have come in between, which says what to do better.
                 self._check_chunks(manifest)
@@ -316,9 +319,9 @@ class Repository(VaultReader):
         if wrong:
             raise InvalidManifest(f"chunk {wrong[0].hex()} has another size than stated")
 
-    def _check_files(self, manifest: Manifest, *, bounded: bool) -> list[HashRow]:
-        """Rebuilds and hashes every file that was not before, each once: nobody's word is taken for
-        it. Returns what else they hash to."""
+    def _check_files(self, manifest: Manifest, known_to: Scope, *, bounded: bool) -> list[HashRow]:
+        """Rebuilds and hashes each file once that no repo of `known_to` has: nobody's word is
+        taken for it. Returns what else they hash to."""
         by_recipe: dict[bytes, FileEntry] = {}
         for entry in manifest.files:
             check_cancelled()
@@ -326,7 +329,7 @@ class Repository(VaultReader):
             if same.digest != entry.digest:
                 raise InvalidManifest(f"{same.path!r} and {entry.path!r} cannot differ")
         pairs = {(entry.digest, recipe): entry for recipe, entry in by_recipe.items()}
-        known = known_files(self.catalogue, pairs.keys())
+        known = known_files(self.catalogue, pairs.keys(), known_to)
         new = [entry for pair, entry in pairs.items() if pair not in known]
         if bounded:
             check_files(new, manifest.chunk_bytes, self.catalogue.locate)

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from sqlalchemy import delete, select
 
 from ..dependencies import hold_store
+from ..owners import Sharing, sharing_of
 from ..tables.database import Database
 from ..tables.rows import batches, by_digest
 from ..tables.schema import chunks, commit_chunks, commits, received, repos
@@ -37,6 +38,21 @@ def readable_through(
             for row in connection.execute(named.where(commits.c.id.in_(batch)))
         }
     return {digest: places[commit_id] for digest, commit_id in held.items()}
+
+
+def unknown_to(
+    catalogue: Database, digests: Collection[bytes], owners: Collection[str]
+) -> set[bytes]:
+    """Returns those of `digests` that some of these namespaces may not read, in their own repos or
+    public ones; none where everybody reads everything."""
+    with catalogue.reading() as connection:
+        if sharing_of(connection) is Sharing.FREE:
+            return set()
+    found: set[bytes] = set()
+    for owner in owners:
+        scope = Scope((owner,), public=True)
+        found |= set(digests) - readable_through(catalogue, digests, scope).keys()
+    return found
 
 
 def note_received(
