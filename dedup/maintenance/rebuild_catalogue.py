@@ -11,7 +11,7 @@ from ...codecs.frame import CODEC_IDS
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.dependencies import hold_store
-from ...store.catalogue.encode_queue import queue_codec
+from ...store.catalogue.encode_queue import audit_again, queue_codec
 from ...store.catalogue.tables.schema import days, metadata, settings
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
 from ..errors import Missing
@@ -58,6 +58,8 @@ def rebuild_catalogue(
         learn_packs(backend, catalogue, progress=progress)
         # Whether more could be made of them is not on record.
         queue_codec(catalogue, CODEC_IDS["raw"])
+        # Deltas were recorded before their owners were.
+        audit_again(catalogue)
         _forget_removed(backend, catalogue)
         commits = catalogue.all_commits()
         packs = len(catalogue.pack_names())
