@@ -25,15 +25,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from ...api.client import HttpVault
+from ...api.client.http_vault import HttpVault
 from ...codecs.pipeline import encode_tensor
-from ...dedup.manifest import Manifest
-from ...dedup.packing import add_frame
+from ...dedup.formats.scan import find_files, scan_files
+from ...dedup.model.files.manifest import Manifest
+from ...dedup.model.files.segments import CHUNK_BYTES
 from ...dedup.progress import Progress
-from ...dedup.push import push
-from ...dedup.scan import find_files, scan_files
-from ...dedup.segments import CHUNK_BYTES
-from ...store.pack import PackWriter
+from ...dedup.repository.pack_writing import add_frame
+from ...dedup.transfer.push import push
+from ...store.packs import PackWriter
 from ..support.machine import RESULTS, save_rows
 from ..support.servers import running_server, weightvault_command
 
@@ -47,7 +47,7 @@ Times = dict[str, tuple[list[float], list[float]]]
 
 def main() -> None:
     """Measures and prints, and writes a CSV if asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("result", nargs="?", type=Path, default=RESULTS / "attack_timing.csv")
     parser.add_argument("--samples", type=int, default=SAMPLES)
     asked = parser.parse_args()

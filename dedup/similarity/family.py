@@ -95,6 +95,8 @@ def plan_around(
         return None
     alike = [row for row in rows if row.sketch is not None and _alike(row, like)]
     alike = [row for row in alike if row.chunk_id in found.peers or _is_base(row, found)]
+    # Of what is too short to have words nothing can be predicted but that it stands alone.
+    alike = [r for r in alike if r.chunk_id == like.chunk_id or _has_words(r)]
     # What no commit needs any more is to go: nothing shall come to depend on it.
     needed = {row.place.base for row in rows if row.live}
     alone = {
@@ -109,6 +111,10 @@ def plan_around(
     if len(mine) < 2 and not any(map(is_uncoded, mine)):
         return None
     return PlannedFamily(leader, mine, plan_family(_members(mine, rows, found.peers)), fingerprint)
+
+
+def _has_words(row: FamilyRow) -> bool:
+    return row.sketch is not None and bool(row.sketch.words)
 
 
 def _is_base(row: FamilyRow, found: Sorted) -> bool:

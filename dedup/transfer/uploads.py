@@ -33,12 +33,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ...store.cancel import carry, check_cancelled
+from ...store.catalogue.access.received import unknown_to
 from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
 from ...store.catalogue.files.loose_files import LooseRow, add_loose, find_loose
-from ...store.catalogue.access.received import unknown_to
-from ...store.repo_names import namespace_of
 from ...store.errors import NotFound
+from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
 from ..formats.scan import scan_files
 from ..model.files.entries import FileEntry

@@ -403,6 +403,18 @@ def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault
     assert not find_violations(vault)
 
 
+def test_short_texts_of_one_length_stop_no_optimisation(local: LocalVault, tmp_path: Path):
+    (tmp_path / "cards").mkdir()
+    noise = random.Random(1).randbytes(900)
+    for number in range(4):
+        (tmp_path / "cards" / "notes.bin").write_bytes(noise + bytes([number]))
+        push(local, tmp_path / "cards", "me/notes")
+    cursor: int | None = 0
+    while cursor is not None:
+        cursor = local.optimise(cursor).cursor
+    assert content_of(local, "me/notes", "notes.bin") == noise + b"\3"
+
+
 class Tenants:
     """Three namespaces that do at random what people do, with models of two families and notes."""
 
