@@ -5,16 +5,24 @@ read has it or they have sent its bytes for their namespace, which is kept on re
 commit may name such chunks alone; bases are told and taken only of repos that they may read. What
 was stored before is thus sent again, and stored once all the same.
 
+Which chunks stand alone depends on all who have them: a delta whose base somebody may not read is
+encoded again without it. So what is told and taken must not go by it. Bases are told of public
+repos only; those in one's own are found by name, as the declared base or the commit before. A delta
+on a chunk that does not stand alone is taken like any other: the chunk is given a frame that does.
+
 A frame that stands alone waits to be encoded again in the background (background_encode.py), which
 chooses among all bases that its owners may read, with more time.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from ...codecs.frame import parse_header
+from ...store.cancel import check_cancelled
 from ...store.catalogue.access.received import (
     note_received,
     readable_through,
@@ -22,13 +30,20 @@ from ...store.catalogue.access.received import (
     strike_received,
 )
 from ...store.catalogue.encode_queue import queue_chunks
+from ...store.catalogue.moved_frames import can_stand_alone
 from ...store.catalogue.owners import reach_of_any, sharing_of
 from ...store.catalogue.visibility import Scope
+from ...store.packs import PackWriter
 from ..errors import ChunksMissing, InvalidFrame
+from ..model.files.entries import ChunkUse
+from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
+from ..reading.chunk_reader import ChunkReader
+from ..reading.timed_codecs import encode_tensor
 from ..repository.error_translation import store_errors
 from ..repository.pack_check import read_entries
+from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 from ..similarity.candidates import find_candidates
 from ..vault import Candidate, Commit
@@ -56,12 +71,12 @@ class NamespacedVault:
         return self._vault.find_missing(digests) | self._unknown(digests)
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
-        """See Vault.find_bases: as if what the owner may not read were not there."""
+        """See Vault.find_bases: of public repos, unless the owner may read every repo."""
         catalogue = self._vault.catalogue
         with store_errors():
             with catalogue.reading() as connection:
                 within = reach_of_any(self._owners, sharing_of(connection))
-            read = () if self._scope.everything else (self._scope,)
+            read = () if self._scope.everything else (Scope(public=self._scope.public),)
             return find_candidates(catalogue, sketches, (*read, *within))
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
@@ -71,6 +86,12 @@ class NamespacedVault:
         for base in self._unknown(bases):
             # As of one that is not there.
             raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
+        if not self._scope.everything:
+            if bounded:
+                with store_errors():
+                    places = self._vault.catalogue.locate(bases)
+                check_frames(entries, path.stat().st_size, places)
+            self._let_stand_alone(bases)
         self._vault.add_pack(path, name, bounded=bounded)
         now, catalogue = time.time(), self._vault.catalogue
         alone = [e.digest for e in entries if e.base_digest is None]
@@ -79,6 +100,28 @@ class NamespacedVault:
             note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
             queue_chunks(catalogue, alone)
         return len(entries)
+
+    def _let_stand_alone(self, bases: Collection[bytes]) -> None:
+        """Stores a frame without a base for those of `bases` that have none: once for each, as what
+        deltas are on goes on standing alone."""
+        catalogue = self._vault.catalogue
+        with store_errors():
+            places = catalogue.locate(set(bases) - can_stand_alone(catalogue, bases))
+        if not places:
+            return
+        reader = ChunkReader(self._vault.fetch_frames)
+        with tempfile.TemporaryDirectory(prefix="alone-", dir=self.scratch) as folder:
+            path = Path(folder, "pack")
+            with PackWriter(path) as writer:
+                for digest, place in places.items():
+                    check_cancelled()
+                    dtype = parse_header(next(self._vault.fetch_frames([digest]))).dtype
+                    (raw,) = reader.read([ChunkUse(digest, 0, place.raw_bytes, dtype)])
+                    add_frame(writer, encode_tensor(raw, dtype, codec="raw", digest=digest))
+                name = writer.finish()
+            self._vault.add_pack(path, name)
+        with store_errors():
+            queue_chunks(catalogue, list(places))
 
     def commit(
         self,

@@ -96,7 +96,7 @@ def test_a_tune_is_sent_as_a_delta_on_what_may_be_read(
     vault: LocalVault, mine: HttpVault, tmp_path: Path
 ):
     whole = push(mine, model(tmp_path / "base", 1), "me/base")
-    part = push(mine, model(tmp_path / "tune", 1, tuned=2), "me/tune")
+    part = push(mine, model(tmp_path / "tune", 1, tuned=2), "me/tune", base="me/base")
     assert part.sent < 0.8 * whole.sent
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
-from models import bf16_file, make_weights
+from models import bf16_file, make_weights, to_bf16, tune
 from tenants import Tenant, make_tenant
 
 from weightvault.dedup.maintenance.background_encode import encode_some
+from weightvault.dedup.model.sketch import make_sketch
 
 SECRET = 4
 GUESSES = range(8)
@@ -89,3 +90,43 @@ def test_the_right_guess_looks_like_the_wrong_ones(
             assert other == told[SECRET]
         while encode_some(shared_app.state.vault):
             pass
+
+
+def test_an_edit_of_an_edit_is_taken_whoever_has_what_it_is_made_on(
+    shared_app: FastAPI, tmp_path: Path
+):
+    """A delta on a delta: refused only where nobody else has that very text, it told of them."""
+    victim = make_tenant(shared_app, "victim")
+    texts = [text(pin) + b"A line of its own.\n" * 50 for pin in range(4)]
+    for attacker in (make_tenant(shared_app, "first"), make_tenant(shared_app, "second")):
+        for number, data in enumerate(texts):
+            folder = tmp_path / f"{attacker.namespace}{number}"
+            folder.mkdir()
+            (folder / "README.md").write_bytes(data)
+            attacker.push(folder, f"{attacker.namespace}/model")
+        sent = [answer.status_code for answer in attacker.heard if answer.request.method == "PUT"]
+        assert sent == [200] * len(texts)
+        if attacker.namespace == "first":
+            push_natively(victim, tmp_path, "victim/model", "README.md", texts[1])
+            while encode_some(shared_app.state.vault):
+                pass
+
+
+def test_bases_are_told_as_if_others_had_nothing(shared_app: FastAPI, tmp_path: Path):
+    """What somebody else has, too, stands alone; what stands alone could be told as a base."""
+    shapes = {"layer.weight": (256, 128)}
+    base = make_weights(50, shapes)
+    models = [base, tune(base, 51), tune(base, 52)]
+    victim, attacker = make_tenant(shared_app, "victim"), make_tenant(shared_app, "attacker")
+    for number, model in enumerate(models[:2]):
+        repo = f"attacker/{number}"
+        push_natively(attacker, tmp_path, repo, "m.safetensors", bf16_file(model))
+    sketch = make_sketch(to_bf16(models[2]["layer.weight"]).tobytes(), "BF16")
+    told = []
+    for _ in range(2):
+        while encode_some(shared_app.state.vault):
+            pass
+        told.append(attacker.vault().find_bases([sketch]))
+        if len(told) == 1:
+            push_natively(victim, tmp_path, "victim/m", "m.safetensors", bf16_file(models[1]))
+    assert told[0] == told[1]
