@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -327,12 +328,14 @@ def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[
     # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
     named = dict(sorted(asked.files.items()))
     staged = dict(zip(named, hub.incoming.stage(named, repo), strict=True)) if named else {}
+    # A file at many paths is looked for once.
+    find = cache(partial(_find_upload, request, hub, repo))
     for asked_for in asked.operations:
         kind, path = asked_for.kind, asked_for.path
         if kind == "file":
             yield AddFile(path, staged[path])
         elif kind == "lfsFile":
-            yield AddFile(path, _find_upload(request, hub, repo, asked_for))
+            yield AddFile(path, _check_upload(find, asked_for))
         elif kind == "deletedFile":
             yield DeleteFile(path)
         elif kind == "deletedFolder":
@@ -341,15 +344,20 @@ def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[
             raise HubError(400, f"a commit has no {kind[:40]!r}")
 
 
-def _find_upload(request: Request, hub: Hub, repo: str, asked: _Operation) -> StagedFile:
+def _find_upload(request: Request, hub: Hub, repo: str, sha256: bytes) -> StagedFile | None:
     """Returns the file that was uploaded, or is copied from where the caller may read it."""
+    return hub.incoming.get(sha256, repo) or hub.incoming.find(sha256, repos_seen(request))
+
+
+def _check_upload(find: Callable[[bytes], StagedFile | None], asked: _Operation) -> StagedFile:
+    """Returns the file that `find` has of an operation's SHA-256. Raises HubError."""
+    check_cancelled()
     path = asked.path
     if not _SHA256.fullmatch(asked.oid):
         raise HubError(400, f"{path}: no SHA-256")
-    sha256 = bytes.fromhex(asked.oid)
-    found = hub.incoming.get(sha256, repo) or hub.incoming.find(sha256, repos_seen(request))
+    found = find(bytes.fromhex(asked.oid))
     if found is None:
-        raise HubError(400, f"{path}: the content {sha256.hex()} was never uploaded: upload again")
+        raise HubError(400, f"{path}: the content {asked.oid} was never uploaded: upload again")
     if asked.size not in (None, found.size):
         raise HubError(400, f"{path} has {found.size} bytes, not {asked.size}")
     return found

@@ -34,6 +34,8 @@ from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque
 from weightvault.dedup.reading.timed_codecs import DECODING, encode_tensor
 from weightvault.dedup.repository.pack_writing import add_frame
 from weightvault.dedup.transfer import push
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.dedup.xet.hashes import format_hash
 from weightvault.store.backend import Backend
 from weightvault.store.cancel import Cancelled, CancelToken, cancelled_by
@@ -271,6 +273,27 @@ def test_an_honest_shard_that_repeats_what_it_sent_is_taken(cas: Cas, web: TestC
     assert cas.post("/v1/shards", shard).status_code == 200
     sha256 = hashlib.sha256(b"".join(chunks) * 20).digest()
     assert web.app.state.hub.incoming.get(sha256, REPO) is not None  # type: ignore[attr-defined]
+
+
+def test_a_file_at_many_paths_is_looked_for_once(
+    web: TestClient, vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+):
+    incoming = IncomingFiles(vault)
+    History(vault, incoming).create_repo(REPO, Message("first"))
+    oid = incoming.add([b"hello"], REPO).sha256.hex()
+    looked: list[bytes] = []
+    find = IncomingFiles.get
+
+    def get(self: IncomingFiles, sha256: bytes, repo: str) -> object:
+        looked.append(sha256)
+        return find(self, sha256, repo)
+
+    monkeypatch.setattr(IncomingFiles, "get", get)
+    lines = [{"key": "header", "value": {"summary": "x"}}]
+    lines += [{"key": "lfsFile", "value": {"path": f"{i}", "oid": oid}} for i in range(2000)]
+    body = "\n".join(map(json.dumps, lines))
+    assert web.post(f"/api/models/{REPO}/commit/main", content=body).status_code == 200
+    assert len(looked) < 5
 
 
 def ask_batch(web: TestClient, sizes: Sequence[int]) -> httpx.Response:
