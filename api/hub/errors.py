@@ -85,14 +85,11 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
     caller = getattr(request.state, "caller", None)
     if isinstance(error, kinds.RepoNotFound) and caller is not None and caller.role is None:
         # It may be there for somebody with a token.
-        status = 401
+        status, headers = 401, _challenges(request)
     if isinstance(error, Unauthorized):
         # Clients look for exactly this text.
         text = error.message
-        headers["WWW-Authenticate"] = 'Bearer realm="weightvault"'
-        if BASIC_ALLOWED in request.scope:
-            # git-lfs asks for a user and a password upon this; browsers do not know the header.
-            headers["LFS-Authenticate"] = 'Basic realm="weightvault: a token as password"'
+        headers = _challenges(request)
     if isinstance(error, Busy | Overloaded):
         headers["Retry-After"] = str(retry_seconds(error))
     if isinstance(error, RangeNotSatisfiable):
@@ -105,3 +102,11 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
     if status >= 500:
         _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
     return HubError(status, text, code, headers=headers)
+
+
+def _challenges(request: Request) -> dict[str, str]:
+    headers = {"WWW-Authenticate": 'Bearer realm="weightvault"'}
+    if BASIC_ALLOWED in request.scope:
+        # git-lfs asks for a user and a password upon this; browsers do not know the header.
+        headers["LFS-Authenticate"] = 'Basic realm="weightvault: a token as password"'
+    return headers

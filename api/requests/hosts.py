@@ -28,7 +28,8 @@ class Hosts:
     may have been translated, and what is no name cannot be rebound."""
 
     def __init__(self, named: Iterable[str] = ()) -> None:
-        self._names = frozenset(map(_normalise, named)) | {"localhost"}
+        self._named = frozenset(name.rstrip(".").lower() for name in named)
+        self._names = frozenset(map(host_of, self._named)) | {"localhost"}
 
     def covers(self, request: HTTPConnection) -> bool:
         """Says whether a request is for one of them."""
@@ -42,9 +43,9 @@ class Hosts:
         came_to = _address(own)
         return address.is_loopback or (came_to is not None and not came_to.is_loopback)
 
-    def names(self, host: str) -> bool:
-        """Says whether a host, with its port or without, is one of the named ones."""
-        return host_of(host) in self._names
+    def names(self, authority: str) -> bool:
+        """Says whether a host, with the port if that is not the usual one, is a named one."""
+        return authority.lower() in self._named
 
     def require(self, request: HTTPConnection) -> None:
         """Raises UnknownHost for a request for any other host."""

@@ -12,7 +12,7 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.dependencies import hold_store
 from ...store.catalogue.encode_queue import audit_again, queue_codec
-from ...store.catalogue.tables.schema import days, metadata, settings
+from ...store.catalogue.tables.schema import days, ended_sessions, metadata, settings, token_uses
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
 from ..errors import Missing
 from ..model.store_marker import read_marker
@@ -21,8 +21,8 @@ from ..repository.error_translation import store_errors
 from ..repository.journal import catch_up, learn_packs
 from ..repository.pins import CLAIM_SECONDS
 
-# What the objects do not tell: settings, and how the vault grew.
-_KEPT = (settings, days)
+# What the objects do not tell: settings, how the vault grew, what tokens and sessions did.
+_KEPT = (settings, days, token_uses, ended_sessions)
 
 
 @dataclass(frozen=True, slots=True)
