@@ -382,7 +382,7 @@ def test_odd_headers_are_no_failures(name: str, shared: Target):
             *(("POST", "/api/repos/create"), ("POST", "/-/sign-in"), ("POST", "/v1/missing")),
             ("POST", "/org/m.git/info/lfs/objects/batch"),
         ):
-            headers = {name: value.encode("latin-1")}
+            headers = {name.encode(): value.encode("latin-1")}
             body = b"" if method == "GET" else b"{}"
             answer = shared.http.request(method, path, headers=headers, content=body)
             assert answer.status_code < 500, (method, path, value[:50])
