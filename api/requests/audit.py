@@ -15,9 +15,10 @@ from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from .callers import Caller
+from .exchange import Exchange
 
 AUDIT_LOGGER = "weightvault.audit"
 
@@ -51,41 +52,13 @@ def note_denied(request: HTTPConnection) -> None:
     request.state.audit_denied = True
 
 
-class Audit:
-    """Writes the audit log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application, and writes a line about the request if it is one for the log."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        # Everything that handles the request shares this, whoever looks at it first.
-        scope.setdefault("state", {})
-        status, received, whole = 0, 0, False
-
-        async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def send_noted(message: Message) -> None:
-            nonlocal status, whole
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-            whole = message["type"] == "http.response.body" and not message.get("more_body", False)
-
-        try:
-            await self._app(scope, receive_counted, send_noted)
-        finally:
-            event = _find_event(scope, status)
-            if event is not None:
-                done = whole and status != _CLIENT_GONE
-                _write(scope, event, received, status if done else None)
+def audit_exchange(exchange: Exchange) -> None:
+    """Writes a line about a request that was answered, if it is one for the log."""
+    status = exchange.status
+    event = _find_event(exchange.scope, status)
+    if event is not None:
+        done = exchange.whole and status != _CLIENT_GONE
+        _write(exchange.scope, event, exchange.received, status if done else None)
 
 
 class AuditFile(WatchedFileHandler):

@@ -10,7 +10,6 @@ import re
 from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NO_CONTENT_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox"
 """What an answer that is no page may load and do in a browser: nothing."""
@@ -50,26 +49,6 @@ def _cache_control(asked: Headers, pinned: bool) -> str:
     if "authorization" in asked or "cookie" in asked:
         return "private, no-store"
     return f"public, max-age={_PINNED_SECONDS}, immutable" if pinned else "no-cache"
-
-
-class SafeHeaders:
-    """Puts on every answer the headers that it lacks."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application with the headers added to what it sends."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_safely(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                complete_headers(MutableHeaders(scope=message), Headers(scope=scope))
-            await send(message)
-
-        await self._app(scope, receive, send_safely)
 
 
 def complete_headers(headers: MutableHeaders, asked: Headers) -> None:

@@ -14,10 +14,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
 from ...dedup.errors import VaultError
@@ -37,7 +35,6 @@ from ..errors import (
 from ..hub.router import hub_routes, unknown_route
 from ..protocol.wire import VERSION_HEADER
 from ..requests.access import declare_public, require_rights
-from ..requests.audit import Audit
 from ..requests.callers import Gate
 from ..requests.cancelling import Cancelling
 from ..requests.hosts import Hosts
@@ -46,14 +43,13 @@ from ..requests.settings import ServerSettings
 from ..requests.slots import Slots
 from ..requests.uploads import sweep_uploads
 from ..sending.downloads import Downloads
-from ..sending.headers import SafeHeaders, complete_headers
+from ..sending.headers import complete_headers
 from ..v1 import content, health, reports, routes, tokens
 from ..web.site import add_pages
 from . import metrics
 from .daily_totals import recording
-from .logs import RequestLog
-from .metrics import Metered, Metrics
-from .targets import PlainTargets
+from .envelope import Envelope
+from .metrics import Metrics
 
 _log = logging.getLogger("weightvault.api")
 
@@ -107,12 +103,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.append(unknown_route())
     add_pages(app)
     app.add_middleware(Cancelling, within=app.state.work)
-    app.add_middleware(PlainTargets)
-    app.add_middleware(VersionHeader)
-    app.add_middleware(SafeHeaders)
-    app.add_middleware(Metered, metrics=app.state.metrics)
-    app.add_middleware(Audit)
-    app.add_middleware(RequestLog)
+    app.add_middleware(Envelope, metrics=app.state.metrics)
     _install_error_handlers(app)
     require_rights(app)
     return app
@@ -122,23 +113,6 @@ def endpoints(app: FastAPI) -> set[tuple[str, str]]:
     """Returns every documented endpoint as method and path, such as ("GET", "/v1/repos")."""
     paths = app.openapi()["paths"]
     return {(method.upper(), path) for path, methods in paths.items() for method in methods}
-
-
-class VersionHeader:
-    """Puts our version on every response: by it a client tells this server from any other."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application with the header added to what it sends."""
-
-        async def send_with_version(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)[VERSION_HEADER] = __version__
-            await send(message)
-
-        await self._app(scope, receive, send_with_version)
 
 
 @asynccontextmanager

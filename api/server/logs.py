@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+
+from ..requests.exchange import Exchange
 
 REQUEST_ID_HEADER = "X-Request-Id"
 FORMATS = ("plain", "json")
@@ -76,43 +78,25 @@ class WithRequestId(logging.Filter):
         return True
 
 
-class RequestLog:
-    """Gives every request an id, and logs it when it is answered: never its query, which may hold
-    what is nobody's business, nor its headers."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application within the request's id."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        request_id = _choose_id(Headers(scope=scope).get(REQUEST_ID_HEADER, ""))
-        token = _request_id.set(request_id)
-        status, sent, start = 0, 0, time.perf_counter()
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
-            elif message["type"] == "http.response.body":
-                sent += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            await self._app(scope, receive, send_with_id)
-        finally:
-            _log_request(scope, status, sent, time.perf_counter() - start)
-            _request_id.reset(token)
+@contextmanager
+def within_request(asked: Headers) -> Iterator[str]:
+    """Gives the id of a request with these headers; what is logged within bears it."""
+    request_id = _choose_id(asked.get(REQUEST_ID_HEADER, ""))
+    token = _request_id.set(request_id)
+    try:
+        yield request_id
+    finally:
+        _request_id.reset(token)
 
 
 def _choose_id(asked: str) -> str:
     return asked if _PROPER_ID.fullmatch(asked) else uuid4().hex
 
 
-def _log_request(scope: Scope, status: int, sent: int, seconds: float) -> None:
+def log_exchange(exchange: Exchange) -> None:
+    """Logs a request when it is answered: never its query, which may hold what is nobody's
+    business, nor its headers."""
+    scope, status, seconds = exchange.scope, exchange.status, exchange.seconds
     # Without a status the connection ended, or the application failed, before there was one.
     client = scope.get("client")
     facts = {
@@ -120,7 +104,7 @@ def _log_request(scope: Scope, status: int, sent: int, seconds: float) -> None:
         "path": scope["path"].replace("\x7f", "\\x7f"),
         "status": status or None,
         "seconds": round(seconds, 6),
-        "sent_bytes": sent,
+        "sent_bytes": exchange.sent,
         "client": client[0] if client else None,
     }
     text = f"{scope['method']} {_quote(scope['path'])} {status or '-'} {seconds:.3f} s"

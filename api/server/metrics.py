@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -21,13 +20,14 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from ...dedup.errors import VaultError
 from ...dedup.reading.timed_codecs import DECODING, ENCODING
 from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.reports.statistics import count_waiting, last_day
 from ..requests.access import monitors, needs
+from ..requests.exchange import Exchange
 from ..requests.slots import Slots
 from ..v1.documented import FAILURES
 
@@ -82,44 +82,15 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
         return Counter(f"weightvault_{name}", text, labels, registry=self.registry)
 
-
-class Metered:
-    """Counts every request and its bytes."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app = app
-        self._metrics = metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application and counts what goes in and out."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        status, received, sent, start = "none", 0, 0, time.perf_counter()
-
-        async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            return message
-
-        async def send_counted(message: Message) -> None:
-            nonlocal status, sent
-            if message["type"] == "http.response.start":
-                status = str(message["status"])
-            sent += len(message.get("body", b""))
-            await send(message)
-
-        try:
-            with self._metrics.under_way.track_inprogress():
-                await self._app(scope, receive_counted, send_counted)
-        finally:
-            # Only now is it known which route took it.
-            labels = _method(scope), getattr(scope.get("route"), "path_format", _OTHER)
-            self._metrics.requests.labels(*labels, status).inc()
-            self._metrics.received.labels(*labels).inc(received)
-            self._metrics.sent.labels(*labels).inc(sent)
-            self._metrics.seconds.labels(*labels).observe(time.perf_counter() - start)
+    def count_exchange(self, exchange: Exchange) -> None:
+        """Counts a request that was answered, and its bytes."""
+        scope, status = exchange.scope, str(exchange.status or "none")
+        # Only now is it known which route took it.
+        labels = _method(scope), getattr(scope.get("route"), "path_format", _OTHER)
+        self.requests.labels(*labels, status).inc()
+        self.received.labels(*labels).inc(exchange.received)
+        self.sent.labels(*labels).inc(exchange.sent)
+        self.seconds.labels(*labels).observe(exchange.seconds)
 
 
 class _State(Collector):

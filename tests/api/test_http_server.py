@@ -63,6 +63,9 @@ def test_the_endpoints() -> None:
         ("GET", "/v1/families"),
         ("GET", "/v1/optimise"),
         ("POST", "/v1/optimise"),
+        ("GET", "/v1/quotas"),
+        ("GET", "/v1/tokens"),
+        ("DELETE", "/v1/tokens/{token}"),
     }
 
 
