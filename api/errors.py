@@ -47,8 +47,10 @@ class RateExceeded(Busy):
 
     code = "rate_exceeded"
 
-    def __init__(self, message: str, retry_seconds: float = 1.0) -> None:
-        super().__init__(message, "try again later, or ask the operator for more")
+    def __init__(
+        self, message: str, hint: str | None = None, *, retry_seconds: float = 1.0
+    ) -> None:
+        super().__init__(message, hint or "try again later, or ask the operator for more")
         self.retry_seconds = retry_seconds
 
 

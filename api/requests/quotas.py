@@ -89,7 +89,9 @@ class Quotas:
             bucket = self._bucket(self._requests, namespace, most)
             if bucket.left < 1:
                 wait = _MINUTE if most == 0 else (1 - bucket.left) * _MINUTE / most
-                raise RateExceeded(f"{namespace} may send {most} requests a minute", wait)
+                raise RateExceeded(
+                    f"{namespace} may send {most} requests a minute", retry_seconds=wait
+                )
             bucket.left -= 1
 
     @contextmanager
@@ -105,7 +107,8 @@ class Quotas:
             if bucket.left <= 0:
                 wait = _MINUTE if most == 0 else (-bucket.left + 1) * _MINUTE / most
                 raise RateExceeded(
-                    f"checking uploads of {namespace} may take {most} CPU seconds a minute", wait
+                    f"checking uploads of {namespace} may take {most} CPU seconds a minute",
+                    retry_seconds=wait,
                 )
         start = time.thread_time()
         try:

@@ -68,5 +68,5 @@ def _has_nul(scope: Scope) -> bool:
 
 
 async def _refuse_address(scope: Scope, receive: Receive, send: Send) -> None:
-    body = error_body("invalid_input", "an address holds NUL", "correct the address")
+    body = error_body("invalid_name", "an address holds NUL", "correct the address")
     await JSONResponse(body, HTTPStatus.BAD_REQUEST)(scope, receive, send)

@@ -39,6 +39,9 @@ STATUS = {
     "invalid_card": 400,
     "invalid_json": 400,
     "corrupt": 500,
+    "quota_exceeded": 413,
+    "rate_exceeded": 429,
+    "unknown_host": 403,
 }
 
 
