@@ -35,6 +35,8 @@ class Traffic:
 
     def __init__(self, app) -> None:
         self.app = app
+        # By which the server is configured.
+        self.state = app.state
         self.bytes: Counter[str] = Counter()
         self.on_request: Callable[[str], None] = lambda path: None
 
