@@ -99,6 +99,7 @@ _STATUS: dict[type[VaultError], int] = {
     Unauthorized: 401,
     Busy: 429,
     kinds.Corrupt: 500,
+    kinds.JournalCut: 503,
 }
 
 # Longer than any of ours, which name ten files at most.

@@ -17,6 +17,7 @@
     │   └── QuotaExceeded      the namespace has as much as it may
     ├── AccessRefused      credentials or permissions
     └── Corrupt            what is stored is not what was written: scrub and repair
+        └── JournalCut         entries of the journal are gone, tokens among them perhaps
 
 Every kind has a stable `code`, which the HTTP API puts in its error body and the client turns
 back into the same class. `hint` says what to do next.
@@ -148,6 +149,12 @@ class Corrupt(VaultError):
     """What is stored is not what was written."""
 
     code = "corrupt"
+
+
+class JournalCut(Corrupt):
+    """Entries of the journal are gone that may have made or revoked tokens: nobody is let in."""
+
+    code = "journal_cut"
 
 
 def error_classes() -> dict[str, type[VaultError]]:

@@ -17,16 +17,17 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
-from ...dedup.errors import VaultError
+from ...dedup.errors import Corrupt, JournalCut, VaultError
 from ...dedup.local_vault import LocalVault
+from ...dedup.model.store_marker import is_closed
 from ...dedup.repository.error_translation import store_errors
+from ...dedup.repository.lost_entries import require_whole
 from ...store.catalogue.tokens import (
     EVERYWHERE,
     ROLES,
     Roles,
     TokenRow,
     find_token_by_id,
-    has_tokens,
     note_use,
 )
 from ...store.catalogue.visibility import Scope
@@ -165,6 +166,7 @@ class Gate:
         self.anonymous_reads = anonymous_reads
         self.hosts = hosts or Hosts()
         self._closed: set[int] = set()
+        self._cut = False
         # When the use of a token was last put on record, by its id.
         self._used: dict[str, float] = {}
 
@@ -172,6 +174,7 @@ class Gate:
         """Returns who sent a request. Raises Unauthorized for a token that is none, UnknownHost for
         a request under another name than the server's while there are no tokens."""
         vault: LocalVault = request.app.state.vault
+        self.check_journal(vault)
         if self._is_open(vault):
             return self._without_token(request)
         basic = BASIC_ALLOWED in request.scope
@@ -195,6 +198,7 @@ class Gate:
         """Returns who acts by a grant that was made for the token of that id, or for somebody
         without one; None where the token is not valid any more."""
         vault: LocalVault = request.app.state.vault
+        self.check_journal(vault)
         if token is None:
             return self._without_token(request)
         with store_errors():
@@ -220,13 +224,28 @@ class Gate:
             # Who may come in does not hang on it.
             _log.warning("the use of token %s is not on record: %s", row.id, error.message)
 
+    def check_journal(self, vault: LocalVault) -> None:
+        """Raises JournalCut where it cannot be known which tokens are valid. Told to anybody, so
+        without saying what is missing."""
+        if not self._is_open(vault) and self._cut:
+            raise JournalCut(
+                "the journal of this store is not whole, and nobody is let in until it is",
+                "the operator finds out more with `weightvault check`",
+            )
+
     def _is_open(self, vault: LocalVault) -> bool:
         # Once there is a token, there always is one, revoked or not.
         if id(vault.catalogue) in self._closed:
             return False
         with store_errors():
-            if not has_tokens(vault.catalogue):
+            if not is_closed(vault.catalogue):
                 return True
+            try:
+                require_whole(vault.backend, vault.catalogue)
+                self._cut = False
+            except (JournalCut, Corrupt) as error:
+                _log.error("%s", error.message)
+                self._cut = True
         self._closed.add(id(vault.catalogue))
         return False
 

@@ -20,7 +20,9 @@ from fastapi import FastAPI
 
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
-from ...store.catalogue.tokens import has_tokens
+from ...dedup.model.store_marker import close_store, is_closed
+from ...dedup.repository.error_translation import store_errors
+from ...dedup.repository.lost_entries import require_whole
 from ..requests.connections import Connections
 from ..requests.settings import ServerSettings
 from .app import create_app
@@ -69,7 +71,8 @@ def run(
 ) -> None:
     """Serves `vault` until SIGINT or SIGTERM; calls `announce` with the URL once it does. Logs
     are in one of logs.FORMATS, and begin with `warnings`; the audit log is among them unless it has
-    a file of its own."""
+    a file of its own. Raises JournalCut where the store has tokens and it cannot be known which."""
+    _check_tokens(vault)
     url = _url_of(listener)
     app = create_app(vault, settings)
     config = make_config(app, log_config=configure(log_format, audit_log))
@@ -176,9 +179,18 @@ def _url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _check_tokens(vault: LocalVault) -> None:
+    """Raises JournalCut where it cannot be known which tokens are valid."""
+    with store_errors():
+        require_whole(vault.backend, vault.catalogue)
+        if is_closed(vault.catalogue):
+            # Older versions did not note it.
+            close_store(vault.backend, vault.catalogue)
+
+
 def _warn_if_open(vault: LocalVault, listener: socket.socket) -> None:
     host = listener.getsockname()[0]
-    if not ipaddress.ip_address(host).is_loopback and not has_tokens(vault.catalogue):
+    if not ipaddress.ip_address(host).is_loopback and not is_closed(vault.catalogue):
         _log.warning(
             "everybody who reaches %s can read, push and delete: `weightvault token create` makes "
             "the first token, and from then on one is needed",

@@ -47,6 +47,7 @@ def admit(request: Request) -> None:
     """Notes who sent a request for a page, where somebody who signed in did."""
     row = None if "authorization" in request.headers else _signed_in(request)
     if row is not None:
+        request.app.state.gate.check_journal(request.app.state.vault)
         request.state.signed_in = True
         vault = request.app.state.vault
         note_caller(request, request.app.state.gate.holder(vault, row))

@@ -39,6 +39,7 @@ from ...store.catalogue.encode_queue import (
     return_chunks,
     waiting_among,
 )
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.sketches.sketches import FamilyRow
 from ...store.catalogue.tables.rows import CommitRow, Location
@@ -156,8 +157,10 @@ def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
             name = writer.finish()
         vault.add_pack(path, name)
 
+    after = find_heads(vault.catalogue)
+
     def publish(moved: list[bytes]) -> str:
-        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()))
+        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()), after)
 
     # One by one: each may have found another place meanwhile.
     adopt_frames(vault.catalogue, name, [[place] for place in places], publish)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ...store.catalogue.access.received import forget_received
 from ...store.catalogue.damage import list_findings
 from ...store.catalogue.files.loose_files import expire_loose
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tables.rows import batches
 from ...store.catalogue.tombstones import (
     PackUse,
@@ -208,7 +209,8 @@ class Collector:
         keys = sorted(self._unneeded() - list_tombstones(self._catalogue).keys())
         for batch in batches(keys):
             now = self._now()
-            entry, data = pack_entry(Tombs("retire", tuple(batch), now, self._id))
+            tombs = Tombs("retire", tuple(batch), now, self._id)
+            entry, data = pack_entry(tombs, find_heads(self._catalogue))
 
             def publish(entry: str = entry, data: bytes = data) -> None:
                 self._backend.put(entry, data)
@@ -230,8 +232,11 @@ class Collector:
     def _remove_batch(self, keys: list[str], found: Collected) -> None:
         started = self._now()
 
+        after = find_heads(self._catalogue)
+
         def publish(dead: list[str]) -> str:
-            return write_entry(self._backend, Tombs("remove", tuple(dead), started, self._id))
+            tombs = Tombs("remove", tuple(dead), started, self._id)
+            return write_entry(self._backend, tombs, after)
 
         dead = remove_dead(self._catalogue, keys, started, publish, self._copies_from)
         # Whoever began to rely on one of them before that entry was there has said so by now, and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +12,8 @@ from ...store.catalogue.access.limits import Limits
 from ...store.catalogue.access.quotas import list_limits
 from ...store.catalogue.files.hashes import HashRow, hashes_of
 from ...store.catalogue.files.xorbs import end_generation, find_generation
-from ...store.catalogue.tables.rows import CommitRow
+from ...store.catalogue.lost_entries import find_heads
+from ...store.catalogue.tables.rows import CommitRow, batches
 from ...store.catalogue.tokens import list_tokens
 from ...store.errors import NotFound
 from ...store.packs import pack_key, read_index
@@ -22,6 +24,7 @@ from ..model.journal_entries import (
     Entry,
     QuotaChange,
     TokenChange,
+    Tombs,
     pack_entry,
     parse_entry,
 )
@@ -30,6 +33,7 @@ from ..model.sketch_file import Sketches, pack_sketches, sketches_key
 from ..model.store_marker import restore_marker
 from ..reading.chunk_reader import ChunkReader
 from ..repository.frame_reader import read_frames
+from ..repository.heads import mend_heads
 from ..repository.journal import follow, list_keys, load_manifest
 from ..repository.refs_state import Replay, RepoState, changes_of, read_state
 from ..repository.repository import Repository
@@ -58,7 +62,9 @@ def repair_object(vault: Repository, key: str, *, dry_run: bool) -> ObjectRepair
         _mend_sketches(vault, key.rpartition("/")[2])
     elif kind == "journal":
         _quarantine(vault, key)
-        _complete_journal(vault)
+        settle_entries(vault, [key])
+    elif kind == "heads":
+        mend_heads(vault.backend, vault.catalogue, key)
     elif kind == "xorbs":
         _give_up_xorb(vault, key)
         return ObjectRepair(True, "removed: its clients send what they have again")
@@ -98,6 +104,15 @@ def _mend_sketches(vault: Repository, pack: str) -> None:
     for use, raw in zip(uses, reader.read(uses), strict=True):
         sketches[use.digest] = make_sketch(raw, use.dtype)
     vault.backend.put(sketches_key(pack), pack_sketches(entries, sketches))
+
+
+def settle_entries(vault: Repository, keys: Sequence[str]) -> None:
+    """Tells again what the catalogue knows of entries that are gone, and notes in the journal that
+    their loss is settled."""
+    _complete_journal(vault)
+    for batch in batches(list(keys)):
+        # Of all kinds of entries one that says nothing else, to old versions either.
+        _put(vault, Tombs("restore", (), 0.0), batch)
 
 
 def _complete_journal(vault: Repository) -> None:
@@ -155,9 +170,10 @@ def _replay(vault: Repository) -> Replay:
     return found
 
 
-def _put(vault: Repository, entry: AnyEntry) -> None:
-    """Writes an entry of now."""
-    key, data = pack_entry(replace(entry, created=follow(vault.catalogue.last_entry())))
+def _put(vault: Repository, entry: AnyEntry, lost: Collection[str] = ()) -> None:
+    """Writes an entry of now, which settles that others are `lost`."""
+    entry = replace(entry, created=follow(vault.catalogue.last_entry()))
+    key, data = pack_entry(entry, find_heads(vault.catalogue), lost)
     vault.backend.put(key, data)
     # The catalogue has what it says; it is not to be carried out once more.
     vault.catalogue.pass_entry(key)

@@ -15,10 +15,11 @@ from ...store.catalogue.encode_queue import audit_again, queue_codec
 from ...store.catalogue.tables.schema import days, ended_sessions, metadata, settings, token_uses
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
 from ..errors import Missing
-from ..model.store_marker import read_marker
+from ..model.store_marker import note_closed, read_marker
 from ..progress import Progress
 from ..repository.error_translation import store_errors
 from ..repository.journal import catch_up, learn_packs
+from ..repository.lost_entries import describe_lost
 from ..repository.pins import CLAIM_SECONDS
 
 # What the objects do not tell: settings, how the vault grew, what tokens and sessions did.
@@ -27,12 +28,14 @@ _KEPT = (settings, days, token_uses, ended_sessions)
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a catalogue holds after it was built anew."""
+    """What a catalogue holds after it was built anew; `lost` has a sentence for each journal entry
+    that is gone, and that it therefore does not know."""
 
     repos: int
     commits: int
     packs: int
     entries: int
+    lost: tuple[str, ...] = ()
 
 
 def rebuild_catalogue(
@@ -48,6 +51,7 @@ def rebuild_catalogue(
         marker = read_marker(backend)
         if marker is None:
             raise Missing("there are no objects to build a catalogue from", "correct the address")
+        note_closed(catalogue, marker)
         with catalogue.writing() as connection:
             hold_store(connection, alone=True)
             for table in reversed(metadata.sorted_tables):
@@ -63,7 +67,8 @@ def rebuild_catalogue(
         _forget_removed(backend, catalogue)
         commits = catalogue.all_commits()
         packs = len(catalogue.pack_names())
-        return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries)
+        lost = tuple(describe_lost(backend, catalogue))
+        return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries, lost)
 
 
 def _forget_removed(backend: Backend, catalogue: Catalogue) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ...codecs.dtypes import BY_ID
 from ...codecs.frame import frame_room
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.sketches.sketches import FamilyRow, mark_planned
 from ...store.catalogue.tables.rows import Location
@@ -99,9 +100,11 @@ class Reencoding:
         name, self._writer = self._writer.finish(), None
         self._vault.add_pack(self._path, name)
 
+        after = find_heads(self._vault.catalogue)
+
         def publish(moved: list[bytes]) -> str:
             moves = Moves(name, tuple(moved), time.time())
-            return write_entry(self._vault.backend, moves)
+            return write_entry(self._vault.backend, moves, after)
 
         places = [group.places for group in self._groups]
         moved = set(adopt_frames(self._vault.catalogue, name, places, publish))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ...store.catalogue.dependencies import usable_among
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
 from ...store.catalogue.tombstones import PackUse, live_places
@@ -88,8 +89,10 @@ def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -
             name = writer.finish()
         vault.add_pack(path, name)
 
+    after = find_heads(vault.catalogue)
+
     def publish(moved: list[bytes]) -> str:
-        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()))
+        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()), after)
 
     moved = set(adopt_frames(vault.catalogue, name, groups, publish))
     done = [places for places in groups if places[0].digest in moved]

@@ -26,6 +26,7 @@ from ...store.catalogue.damage import (
     packs_by_age,
     record_scrub,
 )
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
 from ...store.packs import pack_key
@@ -37,12 +38,13 @@ from ..reading.chunk_reader import Buffer, ChunkReader
 from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
 from ..repository.journal import catch_up, write_entry
+from ..repository.lost_entries import ACCEPT, find_lost
 from ..repository.repository import Repository
 from ..verification.damage import affected_files, name_files
 from ..verification.pack_verify import is_right, scan_pack
 from ..verification.scrub import judge_object
 from .base_copies import copy_bases
-from .object_repair import repair_object
+from .object_repair import repair_object, settle_entries
 from .repack import move_places
 
 # Damage is rare and a few places at a time. Where more than this share of all packs looks damaged
@@ -63,12 +65,19 @@ class Repaired:
 
 
 class Repairer:
-    """One repair of a vault, of what the last scrub recorded and of small objects."""
+    """One repair of a vault, of what the last scrub recorded and of small objects. `accept_lost`:
+    journal entries that are gone and that nobody knows are given up for good."""
 
     def __init__(
-        self, vault: Repository, *, dry_run: bool = False, progress: Progress | None = None
+        self,
+        vault: Repository,
+        *,
+        dry_run: bool = False,
+        accept_lost: bool = False,
+        progress: Progress | None = None,
     ) -> None:
         self._vault = vault
+        self._accept_lost = accept_lost
         self._backend, self._catalogue = vault.backend.uncached(), vault.catalogue
         self._done = Repaired(dry_run=dry_run)
         self._dry_run = dry_run
@@ -91,6 +100,7 @@ class Repairer:
                     self._repair_frame(finding, places.get(finding.digest))
             self._empty_packs({f.pack for f in findings})
             self._mend_small()
+            self._settle_lost()
             self._name_lost()
         return self._done
 
@@ -129,8 +139,10 @@ class Repairer:
                 return
 
     def _adopt(self, copy: Location, place: Location) -> bool:
+        after = find_heads(self._catalogue)
+
         def publish(moved: list[bytes]) -> str:
-            return write_entry(self._backend, Moves(copy.pack, tuple(moved), time.time()))
+            return write_entry(self._backend, Moves(copy.pack, tuple(moved), time.time()), after)
 
         return bool(adopt_frames(self._catalogue, copy.pack, [[place]], publish))
 
@@ -178,6 +190,20 @@ class Repairer:
             self._say(f"{key} was damaged and is {outcome.hint}")
         else:
             self._done.lost.append(f"{problem}; {outcome.hint}")
+
+    def _settle_lost(self) -> None:
+        """Tells journal entries again that are gone, as far as this catalogue knows them."""
+        lost = find_lost(self._backend, self._catalogue)
+        settled = [entry for entry in lost if entry.known or self._accept_lost]
+        for entry in lost:
+            if entry not in settled:
+                self._done.lost.append(f"{entry.describe()}; put it back, or see `{ACCEPT}`")
+            elif entry.known:
+                self._say(f"{entry.describe()}: it is told again")
+            else:
+                self._say(f"{entry.describe()}: its loss was accepted")
+        if settled and not self._dry_run:
+            settle_entries(self._vault, [entry.key for entry in settled])
 
     def _name_lost(self) -> None:
         """Names what is still on record as damaged and that some file needs."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from blake3 import blake3
 from ...store.backend import check_key
 from ...store.catalogue.access.limits import LIMIT_NAMES, Limits
 from ...store.catalogue.files.hashes import HashRow
+from ...store.catalogue.tables.entry_keys import EntryKey
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.tokens import EVERYWHERE, ROLES, TokenRow
 from ...store.packs import pack_key
@@ -23,6 +25,8 @@ VERSION = 1
 # not take such a token for one that is valid everywhere and for ever.
 _ROLES_VERSION = 2
 PREFIX = "journal/"
+# Far more than the heads of a journal, or than are lost and settled at once.
+_MOST_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +138,27 @@ def commit_row(
     return CommitRow(oid, repo, branch, parent, manifest, base, created, *told)
 
 
-def pack_entry(entry: AnyEntry) -> tuple[str, bytes]:
-    """Returns the key and the bytes of an entry."""
-    data = _pack_outline(entry)
-    return f"{key_at(entry.created)}-{blake3(data).hexdigest()[:16]}", data
+def pack_entry(
+    entry: AnyEntry, after: Collection[str] = (), lost: Collection[str] = ()
+) -> tuple[EntryKey, bytes]:
+    """Returns the key and the bytes of an entry. `after` are the keys of the newest entries that
+    its writer knows, `lost` those of entries whose loss it settles."""
+    outline = _make_outline(entry)
+    outline["after"] = [key.removeprefix(PREFIX) for key in after]
+    if lost:
+        outline["lost"] = [key.removeprefix(PREFIX) for key in lost]
+    data = json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
+    key = f"{key_at(entry.created)}-{blake3(data).hexdigest()[:16]}"
+    return EntryKey(key, describe_entry(entry), after, lost), data
 
 
 def parse_entry(key: str, data: bytes) -> AnyEntry:
     """Reads an entry; raises Corrupt unless it is one and its key holds its hash."""
+    return read_entry(key, data)[1]
+
+
+def read_entry(key: str, data: bytes) -> tuple[EntryKey, AnyEntry]:
+    """As parse_entry; returns the key with what else the entry tells."""
     if not key.endswith("-" + blake3(data).hexdigest()[:16]):
         raise Corrupt(f"journal entry {key} is damaged")
     try:
@@ -149,11 +166,36 @@ def parse_entry(key: str, data: bytes) -> AnyEntry:
         if outline["version"] not in (VERSION, _ROLES_VERSION):
             raise VaultError(f"journal entry {key} is too new", "upgrade weightvault")
         entry = _parse_outline(outline)
+        after, lost = (_parse_keys(outline.get(name, [])) for name in ("after", "lost"))
     except (ValueError, KeyError, TypeError) as error:
         raise Corrupt(f"journal entry {key} is malformed: {error}") from error
     if isinstance(entry, Entry) and entry.commit is not None:
         _check_commit(key, entry.commit)
-    return entry
+    return EntryKey(key, describe_entry(entry), after, lost), entry
+
+
+def describe_entry(entry: AnyEntry) -> str:
+    """Says what an entry changes, for people, in a few words."""
+    if isinstance(entry, TokenChange):
+        did = "made" if entry.row.revoked is None else "revoked"
+        return f"token {entry.row.id} ({entry.row.name}) {did}"
+    if isinstance(entry, Tombs):
+        return f"collection: {entry.stage} {len(entry.keys)} objects"
+    if isinstance(entry, Moves):
+        return f"frames of {len(entry.chunks)} chunks replaced"
+    if isinstance(entry, QuotaChange):
+        return f"quota of {entry.namespace}"
+    return f"{_describe_change(entry)} of {entry.repo}"
+
+
+def _describe_change(entry: Entry | RefChange | Visibility | Loose) -> str:
+    if isinstance(entry, Loose):
+        return "an upload"
+    if isinstance(entry, Visibility):
+        return "visibility"
+    if isinstance(entry, RefChange):
+        return f"{entry.kind} {entry.name}"
+    return f"commit {entry.commit.oid[:12]}" if entry.commit else "deletion"
 
 
 def key_at(seconds: float) -> str:
@@ -166,7 +208,7 @@ def key_time(key: str) -> float:
     return int(key.removeprefix(PREFIX).partition("-")[0], 16) / 1e6
 
 
-def _pack_outline(entry: AnyEntry) -> bytes:
+def _make_outline(entry: AnyEntry) -> dict[str, Any]:
     if isinstance(entry, Moves):
         moves = {"pack": entry.pack, "chunks": [digest.hex() for digest in entry.chunks]}
         outline = {"version": VERSION, "created": entry.created, "moves": moves}
@@ -186,7 +228,13 @@ def _pack_outline(entry: AnyEntry) -> bytes:
     else:
         outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
         outline |= _pack_change(entry)
-    return json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
+    return outline
+
+
+def _parse_keys(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) > _MOST_KEYS:
+        raise ValueError("an entry names other entries in a list")
+    return tuple(check_key(PREFIX + name) for name in names)
 
 
 def _pack_change(entry: Entry | RefChange | Visibility) -> dict[str, Any]:

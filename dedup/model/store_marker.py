@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.damage import get_setting, set_setting
+from ...store.catalogue.tokens import has_tokens
 from ...store.errors import NotFound
 from ..errors import Corrupt, VaultError
 
@@ -20,12 +22,17 @@ FEATURES: frozenset[str] = frozenset()
 _KEY = "weightvault.json"
 
 
+_CLOSED = "closed"
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """What the object says: the store's identity, 32 hexadecimal digits, and its features."""
+    """What the object says: the store's identity, 32 hexadecimal digits, its features, and whether
+    it is `closed`: a token was made once, so that nobody is let in without one ever again."""
 
     store_id: str
     features: frozenset[str] = frozenset()
+    closed: bool = False
 
 
 def read_marker(backend: Backend) -> Marker | None:
@@ -46,6 +53,7 @@ def parse_marker(data: bytes) -> Marker:
         outline = json.loads(data)
         version, store_id = outline["format"], str(outline["id"])
         features = frozenset(map(str, outline.get("features", [])))
+        closed = bool(outline.get("closed", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt(f"{_KEY} is damaged; this may be no weightvault store") from error
     if version != FORMAT_VERSION:
@@ -58,14 +66,14 @@ def parse_marker(data: bytes) -> Marker:
             f"this store uses what this weightvault does not know: {', '.join(sorted(features))}",
             "upgrade weightvault",
         )
-    return Marker(store_id, features)
+    return Marker(store_id, features, closed)
 
 
 def check_marker(data: bytes, store_id: str | None) -> None:
-    """Raises Corrupt unless `data` is what write_marker wrote for that store, or did before there
-    were features."""
+    """Raises Corrupt unless `data` is what write_marker or close_store wrote for that store, or did
+    before there were features."""
     before = json.dumps({"format": FORMAT_VERSION, "id": store_id}).encode()
-    if data not in (_marker_bytes(store_id), before):
+    if data not in (_marker_bytes(store_id), _marker_bytes(store_id, closed=True), before):
         raise Corrupt("the store's marker is damaged")
 
 
@@ -76,6 +84,8 @@ def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
     send too little.
     """
     marker = read_marker(backend)
+    if marker:
+        note_closed(catalogue, marker)
     found = marker.store_id if marker else None
     known = catalogue.store_id()
     # One without an identity was opened before the store had one, and has read its journal at most;
@@ -101,15 +111,37 @@ def write_marker(backend: Backend, catalogue: Catalogue) -> None:
     match_catalogue(backend, catalogue)
 
 
+def is_closed(catalogue: Catalogue) -> bool:
+    """Says whether a token was ever made, by the catalogue or by the marker that it was opened
+    with. Never false again once it was true."""
+    return has_tokens(catalogue) or get_setting(catalogue, _CLOSED) is not None
+
+
+def note_closed(catalogue: Catalogue, marker: Marker) -> None:
+    """Lets the catalogue know what the marker says, whatever the journal tells: it may have been
+    cut. Before a catalogue gives up the tokens it knows, it notes that there were some."""
+    if get_setting(catalogue, _CLOSED) is None and (marker.closed or has_tokens(catalogue)):
+        set_setting(catalogue, _CLOSED, "yes")
+
+
+def close_store(backend: Backend, catalogue: Catalogue) -> None:
+    """Notes in the marker that there are tokens, unless it says so. After the entry that makes the
+    first one is durable: a marker that was ahead of it would lock everybody out."""
+    marker = read_marker(backend)
+    if marker is None or not marker.closed:
+        backend.put(_KEY, _marker_bytes(catalogue.store_id(), closed=True))
+
+
 def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
     """Makes a damaged or lost marker anew, if the catalogue says which store it belongs to."""
-    store_id = catalogue.store_id()
+    store_id, closed = catalogue.store_id(), is_closed(catalogue)
+    right = _marker_bytes(store_id, closed=closed)
     try:
-        damaged = backend.get(_KEY) != _marker_bytes(store_id)
+        damaged = backend.get(_KEY) != right
     except NotFound:
         damaged = True
     if damaged and store_id is not None and _has_packs(backend, catalogue):
-        backend.put(_KEY, _marker_bytes(store_id))
+        backend.put(_KEY, right)
 
 
 def _has_packs(backend: Backend, catalogue: Catalogue) -> bool:
@@ -118,5 +150,6 @@ def _has_packs(backend: Backend, catalogue: Catalogue) -> bool:
     return any(info.key.rpartition("/")[2] in known for info in backend.list("packs/"))
 
 
-def _marker_bytes(store_id: str | None) -> bytes:
-    return json.dumps({"features": [], "format": FORMAT_VERSION, "id": store_id}).encode()
+def _marker_bytes(store_id: str | None, *, closed: bool = False) -> bytes:
+    outline = {"features": [], "format": FORMAT_VERSION, "id": store_id}
+    return json.dumps({**outline, **({"closed": True} if closed else {})}).encode()

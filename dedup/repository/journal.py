@@ -20,6 +20,7 @@ from ...store.catalogue.files.hashes import HashRow, record_hashes
 from ...store.catalogue.files.loose_files import LooseRow, add_loose
 from ...store.catalogue.moved_frames import replay_moves, settle_chunks
 from ...store.catalogue.refs import change_ref, set_public
+from ...store.catalogue.tables.entry_keys import EntryKey
 from ...store.catalogue.tables.rows import CommitRow, SketchRow, batches
 from ...store.catalogue.tokens import put_token
 from ...store.catalogue.tombstones import (
@@ -48,7 +49,7 @@ from ..model.journal_entries import (
     key_at,
     key_time,
     pack_entry,
-    parse_entry,
+    read_entry,
 )
 from ..model.sketch_file import parse_sketches, sketches_key
 from ..progress import Progress
@@ -65,9 +66,10 @@ _READERS = 16
 _NOTHING = LaterEntries(())
 
 
-def write_entry(backend: Backend, entry: AnyEntry) -> str:
-    """Stores an entry durably and returns its key. Keys sort by time."""
-    key, data = pack_entry(entry)
+def write_entry(backend: Backend, entry: AnyEntry, after: Collection[str] = ()) -> EntryKey:
+    """Stores an entry durably, which names those `after` which it comes, and returns its key. Keys
+    sort by time."""
+    key, data = pack_entry(entry, after)
     backend.put(key, data)
     return key
 
@@ -84,11 +86,10 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
     That is none as a rule, all of them for a new catalogue, and a few where another machine
     writes to the same store or a server died between the entry and its transaction.
     """
-    listed = {i.key: i.size for i in backend.list(PREFIX, after=_resume_key(catalogue))}
-    new = catalogue.unknown_entries(listed)
+    listed, entries = _read_new(backend, catalogue, _resume_key(catalogue))
+    new = list(entries)
     if new:
         learn_packs(backend, catalogue, progress=progress)
-    entries = dict(read_entries(backend, new))
     younger = _read_younger(backend, listed, new)
     # What a repo had before it was deleted may have been collected since.
     deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
@@ -106,6 +107,21 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
                 apply_entry(backend, catalogue, key, entry, younger)
             advance(listed[key])
     return len(new)
+
+
+def _read_new(
+    backend: Backend, catalogue: Catalogue, start: str
+) -> tuple[dict[str, int], dict[EntryKey, AnyEntry]]:
+    """Returns the entries there are after the key `start`, with their sizes, and those of them that
+    are new, in order. Where one of these names an older entry that is new, too, all begins there:
+    its writer's clock was far behind."""
+    listed = {info.key: info.size for info in backend.list(PREFIX, after=start)}
+    entries = dict(read_entries(backend, catalogue.unknown_entries(listed)))
+    named = {key for entry in entries for key in entry.after if key <= start}
+    older = [key for key in catalogue.unknown_entries(named) if backend.exists(key)]
+    if older:
+        return _read_new(backend, catalogue, key_at(max(0.0, key_time(older[0]) - _TICK_SECONDS)))
+    return listed, entries
 
 
 def _read_younger(backend: Backend, listed: Iterable[str], new: Sequence[str]) -> LaterEntries:
@@ -131,16 +147,16 @@ def _showing(
         shown.end()
 
 
-def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[str, AnyEntry]]:
+def read_entries(backend: Backend, keys: Iterable[str]) -> Iterator[tuple[EntryKey, AnyEntry]]:
     """Yields entries with their keys, several being fetched at a time."""
     with ThreadPoolExecutor(_READERS, "journal") as readers:
         for batch in batches(list(keys)):
             check_cancelled()
             for key, data in zip(batch, readers.map(backend.get, batch), strict=True):
-                yield key, parse_entry(key, data)
+                yield read_entry(key, data)
 
 
-def list_entries(backend: Backend) -> Iterator[tuple[str, AnyEntry]]:
+def list_entries(backend: Backend) -> Iterator[tuple[EntryKey, AnyEntry]]:
     """Yields the whole journal in order."""
     return read_entries(backend, list_keys(backend))
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombstones_among
 from ...store.packs import pack_key
 from ..errors import Conflict
@@ -52,7 +53,7 @@ def _restore(backend: Backend, catalogue: Catalogue, keys: Collection[str]) -> N
     found = tuple(sorted(tomb.key for tomb in tombstones_among(catalogue, keys)))
     if not found:
         return
-    entry, data = pack_entry(Tombs("restore", found, time.time()))
+    entry, data = pack_entry(Tombs("restore", found, time.time()), find_heads(catalogue))
     lift_tombstones(catalogue, found, entry, lambda: backend.put(entry, data))
     # Somebody may have begun to remove them before that could be read.
     catch_up(backend, catalogue)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,30 +17,38 @@ from ...store.catalogue.damage import get_setting, set_setting
 from ...store.catalogue.dependencies import hold_store, stranded_among, usable_among
 from ...store.catalogue.files.hashes import HashRow
 from ...store.catalogue.files.known_files import known_files
+from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import can_stand_alone
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.visibility import EVERYTHING, Scope
-from ...store.errors import NotFound
+from ...store.errors import NotFound, StoreError
 from ...store.packs import PackEntry, pack_key
 from ...store.repo_names import namespace_of
-from ..errors import ChunksMissing, Corrupt, InvalidManifest
+from ..errors import ChunksMissing, Corrupt, InvalidManifest, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import check_files
 from ..model.files.manifest import Manifest, manifest_key, manifest_name, pack_manifest
 from ..model.files.rows import chunk_uses, file_row
-from ..model.journal_entries import AnyEntry, Entry, commit_row, pack_entry
+from ..model.journal_entries import AnyEntry, Entry, TokenChange, commit_row, pack_entry
 from ..model.names import check_branch, check_repo
 from ..model.paths import check_new_paths
 from ..model.sketch import Sketch
 from ..model.sketch_file import Sketches, pack_sketches, sketches_key
-from ..model.store_marker import match_catalogue, read_marker, restore_marker, write_marker
+from ..model.store_marker import (
+    close_store,
+    match_catalogue,
+    read_marker,
+    restore_marker,
+    write_marker,
+)
 from ..reading.chunk_reader import ChunkReader, Slice
 from ..reading.file_assembly import file_parts, weave
 from ..similarity.candidates import find_candidates, sketch_row
 from ..vault import Candidate, Commit, PushTarget, RepoSummary
 from .error_translation import store_errors
 from .file_hashes import hash_file
+from .heads import write_heads
 from .journal import apply_entry, catch_up, follow, write_entry
 from .owners_view import OwnersView
 from .pack_check import check_pack
@@ -46,6 +56,8 @@ from .pins import pin_chunks, reclaim_pack
 from .reader import VaultReader, make_commit
 
 _BASE_COPIES = "base_copies"
+# What a rollback of the store may take unnoticed, where the catalogue is lost as well.
+_HEADS_SECONDS = 60.0
 
 
 class Repository(VaultReader):
@@ -61,6 +73,7 @@ class Repository(VaultReader):
     ) -> None:
         super().__init__(backend, catalogue)
         self.scratch = scratch
+        self._heads_noted = time.monotonic()
         with store_errors():
             if mend_marker:
                 restore_marker(backend, catalogue)
@@ -69,6 +82,9 @@ class Repository(VaultReader):
 
     def close(self) -> None:
         """Gives back connections and files."""
+        # What is not noted yet is noted by whoever opens the vault next.
+        with suppress(StoreError, VaultError):
+            write_heads(self.backend, self.catalogue)
         self.catalogue.close()
         self.backend.close()
 
@@ -181,8 +197,8 @@ class Repository(VaultReader):
         that and its end."""
         self.require_repo(repo)
 
-        def make(last: str | None) -> tuple[str, Callable[[], None]]:
-            key, entry = pack_entry(Entry(repo, follow(last)))
+        def make(last: str | None, heads: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+            key, entry = pack_entry(Entry(repo, follow(last)), heads)
             return key, lambda: self.backend.put(key, entry)
 
         with store_errors():
@@ -269,8 +285,9 @@ class Repository(VaultReader):
         """
         write_marker(self.backend, self.catalogue)
 
-        def make(last: str | None) -> tuple[str, Callable[[], None]]:
-            key, entry = pack_entry(Entry(row.repo, follow(last), row, tuple(hashes)))
+        def make(last: str | None, heads: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
+            made = Entry(row.repo, follow(last), row, tuple(hashes))
+            key, entry = pack_entry(made, heads)
 
             def publish() -> None:
                 self.backend.put(manifest_key(row.manifest), data)
@@ -283,13 +300,28 @@ class Repository(VaultReader):
             self.catalogue.add_commit(row, files, uses, make, hashes=hashes, exact=exact)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
+        self._note_heads()
+
+    def _note_heads(self) -> None:
+        """Says in the store how far the journal goes, once in a while."""
+        now = time.monotonic()
+        if now >= self._heads_noted + _HEADS_SECONDS:
+            self._heads_noted = now
+            with suppress(StoreError, VaultError):
+                write_heads(self.backend, self.catalogue)
 
     def record(self, entry: AnyEntry) -> None:
         """Writes a journal entry, of now, and does what it says."""
         write_marker(self.backend, self.catalogue)
         entry = replace(entry, created=follow(self.catalogue.last_entry()))
-        key = write_entry(self.backend, entry)
+        key = write_entry(self.backend, entry, find_heads(self.catalogue))
         apply_entry(self.backend, self.catalogue, key, entry)
+        if isinstance(entry, TokenChange):
+            # Who takes the newest entries away must not open the store, nor bring a token back.
+            close_store(self.backend, self.catalogue)
+            write_heads(self.backend, self.catalogue)
+        else:
+            self._note_heads()
 
     def _complete(self, row: CommitRow, manifest: Manifest) -> None:
         """Records all that a present commit needs, if some of it was lost once."""

@@ -37,6 +37,7 @@ from ...store.catalogue.access.received import unknown_to
 from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
 from ...store.catalogue.files.loose_files import LooseRow, add_loose, find_loose
+from ...store.catalogue.lost_entries import find_heads
 from ...store.errors import NotFound
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
@@ -234,7 +235,7 @@ class IncomingFiles:
             write_marker(self._vault.backend, self._vault.catalogue)
             digests = list(manifest.digests())
             pin_chunks(self._vault.backend, self._vault.catalogue, made.manifest, digests)
-            key, entry = pack_entry(made)
+            key, entry = pack_entry(made, find_heads(self._vault.catalogue))
 
             def publish() -> None:
                 self._vault.backend.put(manifest_key(made.manifest), data)

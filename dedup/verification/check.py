@@ -15,6 +15,7 @@ from ..model.files.manifest import Manifest, manifest_key
 from ..progress import Progress
 from ..reading.workers import Background, result_of
 from ..repository.journal import load_manifest
+from ..repository.lost_entries import describe_lost
 from ..vault import CheckResult
 from .damage import describe_findings
 
@@ -43,6 +44,7 @@ def check_vault(backend: Backend, catalogue: Catalogue, progress: Progress) -> C
     problems += _check_all("checking commits", "commits", check_commit, commits, progress)
     packs = _packs_of(catalogue, chunks)
     problems += _check_all("checking packs", "packs", check_pack, packs, progress)
+    problems.extend(describe_lost(backend, catalogue))
     problems.extend(s for s, files in describe_findings(backend, catalogue) if files)
     repos, manifests = ({getattr(row, name) for row in commits} for name in ("repo", "manifest"))
     return CheckResult(

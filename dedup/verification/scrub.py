@@ -34,7 +34,9 @@ from ..progress import Progress
 from ..reading.chunk_reader import Buffer, ChunkReader
 from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
+from ..repository.heads import parse_heads
 from ..repository.journal import catch_up
+from ..repository.lost_entries import describe_lost
 from ..repository.repository import Repository
 from ..xet.stored import check_xorb
 from .damage import describe_findings, name_files
@@ -92,6 +94,7 @@ class Scrubber:
             found = describe_findings(self._backend, self._catalogue)
             self._found.problems += [sentence for sentence, _ in found]
             self._found.problems += self._scrub_small()
+            self._found.problems += describe_lost(self._backend, self._catalogue)
             if self._sample >= 1:
                 set_setting(self._catalogue, _STARTED, None)
         return self._found
@@ -162,6 +165,8 @@ def judge_object(vault: Repository, key: str) -> str | None:
             parse_manifest(data, stored=True)
         elif folder == "journal":
             parse_entry(key, data)
+        elif key.startswith("heads/"):
+            parse_heads(key, data)
         elif key.startswith("sketches/"):
             check_sketches(data)
         elif key.startswith("xorbs/"):
@@ -180,6 +185,7 @@ def judge_object(vault: Repository, key: str) -> str | None:
 
 _MEANING = {
     "xorbs": "affects no file; clients that count on it send it again",
+    "heads": "no file is affected",
     "journal": "no file is affected while this catalogue lives",
     "weightvault.json": "no file is affected, but nobody can open the store any more",
 }

@@ -125,7 +125,12 @@ def scrub(session: Session, sample: float | None, rate: float | None) -> None:
 
 @verb("repair")
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
-def repair(session: Session, dry_run: bool) -> None:
+@click.option(
+    "--accept-lost-entries",
+    is_flag=True,
+    help="Give up journal entries that are gone and that this catalogue never read.",
+)
+def repair(session: Session, dry_run: bool, accept_lost_entries: bool) -> None:
     """Repair what the last scrub found, from redundant copies; name what has none.
 
     Ends with status 1 if files are lost.
@@ -136,7 +141,9 @@ def repair(session: Session, dry_run: bool) -> None:
         return "interrupted; what was repaired stays repaired", "run repair again to go on"
 
     with session.open_local(mend_marker=not dry_run) as vault, interruptible(explain):
-        done = Repairer(vault, dry_run=dry_run, progress=make_progress()).run()
+        done = Repairer(
+            vault, dry_run=dry_run, accept_lost=accept_lost_entries, progress=make_progress()
+        ).run()
     session.emit(asdict(done), "\n".join(map(show, sentences(done))) or "nothing to repair")
     if done.lost:
         click.get_current_context().exit(exits.FAILED)
@@ -144,7 +151,10 @@ def repair(session: Session, dry_run: bool) -> None:
 
 @verb("rebuild-catalogue")
 def rebuild_catalogue(session: Session) -> None:
-    """Rebuild the catalogue from the stored objects. Stop its servers first."""
+    """Rebuild the catalogue from the stored objects. Stop its servers first.
+
+    Ends with status 1 if entries of the journal are gone.
+    """
     from ....dedup.maintenance.rebuild_catalogue import rebuild_catalogue as rebuild
 
     def explain() -> tuple[str, str]:
@@ -160,7 +170,9 @@ def rebuild_catalogue(session: Session) -> None:
         f"{format_count(found.repos, 'repo')}, {format_count(found.commits, 'commit')} and "
         f"{format_count(found.packs, 'pack')} from {found.entries} journal entries"
     )
-    session.emit(asdict(found), text)
+    session.emit(asdict(found), "\n".join([text, *map(show, found.lost)]))
+    if found.lost:
+        click.get_current_context().exit(exits.FAILED)
 
 
 @verb("migrate")

@@ -13,13 +13,15 @@ from sqlalchemy.exc import DBAPIError
 
 from ...cancel import check_cancelled
 from .engine import sqlite_file, store_error
+from .journal_chain import heads_in, note_entry
 from .rows import identity_of
 from .schema import journal
 
-# What a journal entry will be, given the greatest key taken in, which it has to follow: its key,
-# and what stores it. Called when nobody else can change the repo any more, so that the entries of
-# one are in the order in which it changed, whatever clocks say.
-MakeEntry = Callable[[str | None], tuple[str, Callable[[], object]]]
+# What a journal entry will be, given the greatest key taken in, which it has to follow, and the
+# heads, which it has to name (chain.py): its key, and what stores it. Called when nobody else can
+# change the repo any more, so that the entries of one are in the order in which it changed,
+# whatever clocks say.
+MakeEntry = Callable[[str | None, tuple[str, ...]], tuple[str, Callable[[], object]]]
 
 
 class Database:
@@ -68,13 +70,14 @@ class Database:
 
     def take_entry(self, connection: Connection, key: str) -> bool:
         """Notes a journal entry; says whether it was new."""
-        return self.add_once(connection, journal, [{"key": key}]) > 0
+        return note_entry(connection, self.add_once, key)
 
     def make_entry(self, connection: Connection, key: str | MakeEntry) -> Callable[[], object]:
         """Takes the key of an entry that is still to be written; returns what writes it."""
         if isinstance(key, str):
             return lambda: None
-        made, publish = key(connection.scalar(select(func.max(journal.c.key))))
+        last = connection.scalar(select(func.max(journal.c.key)))
+        made, publish = key(last, heads_in(connection))
         self.take_entry(connection, made)
         return publish
 

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert
 from ...errors import StoreError, UnsupportedFormat
 from . import schema
 
-HEAD = "0010"
+HEAD = "0011"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452

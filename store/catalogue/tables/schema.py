@@ -328,8 +328,23 @@ xet_marks = Table(
     Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True, index=True),
 )
 
-# Which journal entries this catalogue has taken in.
-journal = Table("journal", metadata, Column("key", String(120), primary_key=True))
+# Which journal entries this catalogue has taken in, and in a few words what each is `about`. One
+# that is `lost` is gone from the store, which is settled.
+journal = Table(
+    "journal",
+    metadata,
+    Column("key", String(120), primary_key=True),
+    Column("about", String(200)),
+    Column("lost", Boolean, nullable=False, server_default=false()),
+)
+
+# Which entries each entry names as the newest that its writer knew (store/chain.py).
+journal_edges = Table(
+    "journal_edges",
+    metadata,
+    Column("key", String(120), primary_key=True),
+    Column("after", String(120), primary_key=True, index=True),
+)
 
 # Objects that shall disappear (ARCHITECTURE.md, "Collection"): packs and manifests by their key.
 # `since` is when nothing was seen to need them, `removed` when their rows went and their deletion
