@@ -49,6 +49,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "store.catalogue": (
         "tables",
+        "lost_entries",
         "visibility",
         "tokens",
         "owners",
@@ -67,7 +68,16 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "catalogue",
         "reports",
     ),
-    "store.catalogue.tables": ("migrations", "schema", "migrate", "rows", "engine", "database"),
+    "store.catalogue.tables": (
+        "entry_keys",
+        "migrations",
+        "schema",
+        "journal_chain",
+        "migrate",
+        "rows",
+        "engine",
+        "database",
+    ),
     "store.catalogue.tables.migrations": ("versions", "env"),
     "dedup": (
         "errors",
