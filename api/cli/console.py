@@ -49,6 +49,8 @@ class Session:
             _warn_of_exposure(cast("LocalVault", vault))
         try:
             yield vault
+            if not config.is_server(self.url):
+                cast("LocalVault", vault).note_heads()
         finally:
             vault.close()
 
@@ -73,6 +75,7 @@ class Session:
         _warn_of_exposure(vault)
         try:
             yield vault
+            vault.note_heads()
         finally:
             vault.close()
 

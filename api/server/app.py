@@ -50,6 +50,7 @@ from . import metrics
 from .daily_totals import recording
 from .envelope import Envelope
 from .metrics import Metrics
+from .noting_heads import noting_heads
 
 _log = logging.getLogger("weightvault.api")
 
@@ -122,7 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with cancelled_by(upkeep):
         coder = BackgroundEncoder(app.state.vault, within=upkeep)
         coder.start()
-        async with recording(app):
+        async with recording(app), noting_heads(app):
             yield
             app.state.work.cancel()
             upkeep.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy import delete
@@ -12,12 +13,15 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.dependencies import hold_store
 from ...store.catalogue.encode_queue import audit_again, queue_codec
+from ...store.catalogue.lost_entries import remember_named
 from ...store.catalogue.tables.schema import days, ended_sessions, metadata, settings, token_uses
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
+from ...store.errors import StoreError
 from ..errors import Missing
 from ..model.store_marker import note_closed, read_marker
 from ..progress import Progress
 from ..repository.error_translation import store_errors
+from ..repository.heads import read_heads, write_heads
 from ..repository.journal import catch_up, learn_packs
 from ..repository.lost_entries import describe_lost
 from ..repository.pins import CLAIM_SECONDS
@@ -52,12 +56,16 @@ def rebuild_catalogue(
         if marker is None:
             raise Missing("there are no objects to build a catalogue from", "correct the address")
         note_closed(catalogue, marker)
+        # What this catalogue knows of the journal must not go with it.
+        with suppress(StoreError):
+            write_heads(backend, catalogue)
         with catalogue.writing() as connection:
             hold_store(connection, alone=True)
             for table in reversed(metadata.sorted_tables):
                 if table not in _KEPT:
                     connection.execute(delete(table))
         catalogue.set_store_id(marker.store_id)
+        remember_named(catalogue, read_heads(backend).named)
         entries = catch_up(backend, catalogue, progress)
         learn_packs(backend, catalogue, progress=progress)
         # Whether more could be made of them is not on record.

@@ -2,8 +2,8 @@
 
 Each catalogue has one, `heads/ID`, ID being the catalogue's identity: those who share it take
 turns, and nobody else changes it. It names entries that are durable, and may lag behind: it is
-written at once when a token changes, and else when a vault is closed or has been open for a while
-(FORMAT.md, Heads).
+written with each change of a token, when a command ends, and every few seconds by a server that has
+something new to say (FORMAT.md, Heads).
 """
 
 from __future__ import annotations
@@ -36,11 +36,16 @@ class Heads:
     damaged: tuple[str, ...]
 
 
-def write_heads(backend: Backend, catalogue: Catalogue) -> None:
-    """Writes the object of this catalogue, unless it says already what it would say."""
+def write_heads(backend: Backend, catalogue: Catalogue, *, wait: bool = True) -> None:
+    """Writes the object of this catalogue, unless it says already what it would say. Without `wait`
+    nothing is done while somebody else is at it."""
     if not has_published(catalogue, _WRITTEN):
         key = heads_key(catalogue)
-        publish_heads(catalogue, _WRITTEN, lambda heads: backend.put(key, _pack(heads)))
+
+        def put(heads: tuple[str, ...]) -> None:
+            backend.put(key, _pack(heads))
+
+        publish_heads(catalogue, _WRITTEN, put, wait=wait)
 
 
 def heads_key(catalogue: Catalogue) -> str:

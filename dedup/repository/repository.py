@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -56,8 +55,6 @@ from .pins import pin_chunks, reclaim_pack
 from .reader import VaultReader, make_commit
 
 _BASE_COPIES = "base_copies"
-# What a rollback of the store may take unnoticed, where the catalogue is lost as well.
-_HEADS_SECONDS = 60.0
 
 
 class Repository(VaultReader):
@@ -73,7 +70,6 @@ class Repository(VaultReader):
     ) -> None:
         super().__init__(backend, catalogue)
         self.scratch = scratch
-        self._heads_noted = time.monotonic()
         with store_errors():
             if mend_marker:
                 restore_marker(backend, catalogue)
@@ -82,9 +78,6 @@ class Repository(VaultReader):
 
     def close(self) -> None:
         """Gives back connections and files."""
-        # What is not noted yet is noted by whoever opens the vault next.
-        with suppress(StoreError, VaultError):
-            write_heads(self.backend, self.catalogue)
         self.catalogue.close()
         self.backend.close()
 
@@ -300,15 +293,12 @@ class Repository(VaultReader):
             self.catalogue.add_commit(row, files, uses, make, hashes=hashes, exact=exact)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
-        self._note_heads()
 
-    def _note_heads(self) -> None:
-        """Says in the store how far the journal goes, once in a while."""
-        now = time.monotonic()
-        if now >= self._heads_noted + _HEADS_SECONDS:
-            self._heads_noted = now
-            with suppress(StoreError, VaultError):
-                write_heads(self.backend, self.catalogue)
+    def note_heads(self) -> None:
+        """Says in the store how far the journal goes, for commands and servers when they have done
+        something. Never fails: what they did is done, and whoever is next says it."""
+        with suppress(StoreError, VaultError):
+            write_heads(self.backend, self.catalogue, wait=False)
 
     def record(self, entry: AnyEntry) -> None:
         """Writes a journal entry, of now, and does what it says."""
@@ -320,8 +310,6 @@ class Repository(VaultReader):
             # Who takes the newest entries away must not open the store, nor bring a token back.
             close_store(self.backend, self.catalogue)
             write_heads(self.backend, self.catalogue)
-        else:
-            self._note_heads()
 
     def _complete(self, row: CommitRow, manifest: Manifest) -> None:
         """Records all that a present commit needs, if some of it was lost once."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from hashlib import sha256
 
-from sqlalchemy import Select, exists, select, update
+from sqlalchemy import Connection, Select, exists, select, update
 
 from .tables.database import Database
 from .tables.journal_chain import heads_in
 from .tables.rows import batches
 from .tables.schema import journal, journal_edges, settings
+
+# Stands for an entry in the table of edges: the objects that named others.
+_REMEMBERED = "heads"
 
 
 def find_heads(catalogue: Database) -> tuple[str, ...]:
@@ -22,22 +25,43 @@ def find_heads(catalogue: Database) -> tuple[str, ...]:
 def has_published(catalogue: Database, setting: str) -> bool:
     """Says whether the heads are those that `publish_heads` published last, or there are none."""
     with catalogue.reading() as connection:
-        heads = heads_in(connection)
+        heads = _to_publish(connection)
         return not heads or connection.scalar(_setting(setting)) == _name(heads)
 
 
 def publish_heads(
-    catalogue: Database, setting: str, write: Callable[[tuple[str, ...]], object]
+    catalogue: Database,
+    setting: str,
+    write: Callable[[tuple[str, ...]], object],
+    *,
+    wait: bool = True,
 ) -> None:
     """Calls `write` with the heads and notes them in the setting of that name. One call at a time:
-    a later one never knows less."""
+    a later one never knows less. Without `wait` there is none where one is under way."""
     with catalogue.writing() as connection:
         catalogue.add_once(connection, settings, [{"name": setting, "value": ""}])
-        connection.execute(_setting(setting).with_for_update())
-        heads = heads_in(connection)
+        held = connection.scalar(_setting(setting).with_for_update(skip_locked=not wait))
+        if held is None:
+            return
+        heads = _to_publish(connection)
         write(heads)
         done = update(settings).where(settings.c.name == setting)
         connection.execute(done.values(value=_name(heads)))
+
+
+def remember_named(catalogue: Database, keys: Collection[str]) -> None:
+    """Notes entries that must be there, for a catalogue that is built anew: those of them that it
+    does not come to know stay among what it publishes, until their loss is settled."""
+    rows = [{"key": _REMEMBERED, "after": key} for key in keys]
+    with catalogue.writing() as connection:
+        catalogue.add_once(connection, journal_edges, rows)
+
+
+def _to_publish(connection: Connection) -> tuple[str, ...]:
+    known = exists().where(journal.c.key == journal_edges.c.after)
+    query = select(journal_edges.c.after).where(journal_edges.c.key == _REMEMBERED, ~known)
+    remembered = connection.scalars(query.order_by(journal_edges.c.after))
+    return (*heads_in(connection), *remembered)
 
 
 def _setting(name: str) -> Select[tuple[str]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click.testing
 import pytest
+from blake3 import blake3
 from fastapi.testclient import TestClient
 from models import make_weights, write_model
 from vaults import FailingWrites, open_anew, open_local
@@ -22,7 +24,7 @@ from weightvault.dedup.errors import JournalCut, VaultError
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from weightvault.dedup.maintenance.repair import Repairer
-from weightvault.dedup.model.journal_entries import parse_entry
+from weightvault.dedup.model.journal_entries import Visibility, pack_entry, parse_entry
 from weightvault.dedup.model.store_marker import read_marker
 from weightvault.dedup.repository.journal import catch_up, list_keys
 from weightvault.dedup.repository.lost_entries import find_lost, require_whole
@@ -130,6 +132,10 @@ def test_a_catalogue_built_anew_names_what_it_lacks(
     gone = cut(vault, *which)
     rebuilt = rebuild_catalogue(vault.backend, vault.catalogue)
     assert all(any(key in each for each in rebuilt.lost) for key in gone[-1:])
+    # Nor does it forget what it lacks when it writes on.
+    (model / "config.json").write_text("{}")
+    push(vault, model, "org/n")
+    assert any(gone[-1] in each for each in rebuild_catalogue(vault.backend, vault.catalogue).lost)
     problems = vault.check().problems
     assert any(gone[-1] in problem for problem in problems)
     assert any("nobody knows what it said" in problem for problem in problems)
@@ -309,12 +315,11 @@ def test_every_entry_names_the_newest(vault: LocalVault, model: Path):
     assert find_heads(vault.catalogue) == (keys[-1],)
 
 
-def test_a_journal_of_an_older_version_is_read_and_continued(local: LocalVault, model: Path):
+def test_a_journal_of_an_older_version_is_read_and_continued(
+    local: LocalVault, model: Path, tmp_path: Path
+):
     """Its entries name no others."""
     fill(local, model)
-    local.close()
-    for info in list(local.backend.list("heads/")):
-        local.backend.delete(info.key)
     old = []
     for key in list_keys(local.backend):
         outline = json.loads(local.backend.get(key))
@@ -322,40 +327,36 @@ def test_a_journal_of_an_older_version_is_read_and_continued(local: LocalVault, 
         data = json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
         local.backend.delete(key)
         old.append(put_old(local, key, data))
-    rebuild_catalogue(local.backend, local.catalogue)
-    assert not local.check().problems
-    assert find_lost(local.backend, local.catalogue) == []
-    push(local, model, "org/n")
-    local.close()
-    (gone,) = cut(local, -2)
+    opened = open_anew(tmp_path / "vault")
+    assert not opened.check().problems
+    push(opened, model, "org/n")
+    assert not opened.check().problems
+    opened.close()
+    (gone,) = cut(opened, -2)
     assert gone == old[-1]
-    assert [e.key for e in find_lost(local.backend, local.catalogue)] == [gone]
-    rebuild_catalogue(local.backend, local.catalogue)
-    assert [e.key for e in find_lost(local.backend, local.catalogue)] == [gone]
+    opened = open_anew(tmp_path / "vault")
+    assert [e.key for e in find_lost(opened.backend, opened.catalogue)] == [gone]
+    opened.close()
 
 
 def put_old(vault: LocalVault, key: str, data: bytes) -> str:
-    from blake3 import blake3
-
     name = f"{key.rpartition('-')[0]}-{blake3(data).hexdigest()[:16]}"
     parse_entry(name, data)
     vault.backend.put(name, data)
     return name
 
 
-def test_a_late_entry_that_another_names_is_read_however_old(local: LocalVault, model: Path):
-    """A catalogue looks back an hour; what an entry names it reads anyway."""
+def test_what_an_entry_names_is_read_however_old_it_is(local: LocalVault, model: Path):
+    """A catalogue looks back an hour; a machine whose clock is further behind writes older keys."""
     fill(local, model)
-    other = LocalVault(
-        local.backend,
-        open_catalogue(f"sqlite:///{local.scratch / 'other.sqlite'}"),
-        scratch=local.scratch,
-    )
-    keys = list_keys(local.backend)
-    stash = {key: local.backend.get(key) for key in keys[1:2]}
-    assert find_lost(other.backend, other.catalogue) == []
-    assert stash
-    other.catalogue.close()
+    old, data = pack_entry(Visibility("org/m", True, time.time() - 4 * 3600))
+    local.backend.put(old, data)
+    assert catch_up(local.backend, local.catalogue) == 0
+    new, data = pack_entry(Visibility("org/n", True, time.time()), [old])
+    local.backend.put(new, data)
+    assert catch_up(local.backend, local.catalogue) == 2
+    assert local.catalogue.unknown_entries([old, new]) == []
+    assert find_lost(local.backend, local.catalogue) == []
 
 
 @pytest.mark.parametrize("kind", ["flip", "cut", "empty"])
