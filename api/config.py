@@ -127,7 +127,7 @@ def find_exposure(vault: LocalVault) -> tuple[str, str] | None:
     """Returns what of a vault others on this machine can read, and the fix, as message and hint;
     None where all of it is private."""
     from ..store.backends.local import LocalBackend
-    from .requests.key_file import key_path
+    from .key_file import key_path
 
     file, umask = vault.catalogue.file, file_umask()
     paths = [vault.scratch, *([file, key_path(file)] if file else [])]

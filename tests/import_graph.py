@@ -129,6 +129,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "api": (
         "errors",
         "terminal",
+        "key_file",
         "formatting",
         "report_text",
         "protocol",

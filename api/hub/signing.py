@@ -21,7 +21,7 @@ from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import default_setting, get_setting, set_setting
 from ...store.private import PRIVATE_UMASK
-from ..requests.key_file import KEY_BYTES, key_path, load_key
+from ..key_file import KEY_BYTES, key_path, load_key
 
 _SETTING = "signing_key"
 # Claims are a few names; nothing longer is decoded.

@@ -21,7 +21,7 @@ from sqlalchemy import insert
 from weightvault.api.cli.main import cli
 from weightvault.api.config import open_local_vault
 from weightvault.api.hub.signing import InvalidSignature, Signer, open_signer
-from weightvault.api.requests.key_file import key_path, load_key
+from weightvault.api.key_file import key_path, load_key
 from weightvault.dedup.transfer.push import push
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.tables.schema import settings

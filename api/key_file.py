@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ...dedup.errors import AccessRefused
-from ...store.private import PRIVATE_UMASK
+from ..dedup.errors import AccessRefused
+from ..store.private import PRIVATE_UMASK
 
 KEY_BYTES = 32
 _KEY = re.compile(rb"[0-9a-f]{64}\n")
