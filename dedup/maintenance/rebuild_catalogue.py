@@ -65,8 +65,9 @@ def rebuild_catalogue(
                 if table not in _KEPT:
                     connection.execute(delete(table))
         catalogue.set_store_id(marker.store_id)
-        remember_named(catalogue, read_heads(backend).named)
+        named = read_heads(backend).named
         entries = catch_up(backend, catalogue, progress)
+        remember_named(catalogue, catalogue.unknown_entries(named))
         learn_packs(backend, catalogue, progress=progress)
         # Whether more could be made of them is not on record.
         queue_codec(catalogue, CODEC_IDS["raw"])
