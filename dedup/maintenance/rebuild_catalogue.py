@@ -23,7 +23,7 @@ from ..progress import Progress
 from ..repository.error_translation import store_errors
 from ..repository.heads import read_heads, write_heads
 from ..repository.journal import catch_up, learn_packs
-from ..repository.lost_entries import describe_lost
+from ..repository.lost_entries import describe_lost, find_known_lost
 from ..repository.pins import CLAIM_SECONDS
 
 # What the objects do not tell: settings, how the vault grew, what tokens and sessions did.
@@ -58,7 +58,8 @@ def rebuild_catalogue(
         note_closed(catalogue, marker)
         # What this catalogue knows of the journal must not go with it.
         with suppress(StoreError):
-            write_heads(backend, catalogue)
+            if find_known_lost(backend, catalogue):
+                write_heads(backend, catalogue)
         with catalogue.writing() as connection:
             hold_store(connection, alone=True)
             for table in reversed(metadata.sorted_tables):

@@ -8,6 +8,7 @@ and each is read before the store is asked for it, so that nothing is missed tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from .heads import read_heads
 
 ACCEPT = "weightvault repair --accept-lost-entries"
 _MOST_NAMED = 5
+# Of an entry; no other object is looked for.
+_KEY = re.compile(f"{PREFIX}[0-9a-f]{{16}}-[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,14 @@ class LostEntry:
 def find_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
     """Returns all entries that are gone and whose loss is not settled, in order."""
     unknown = find_unknown_lost(backend, catalogue)
-    known = known_entries(catalogue)
+    return sorted([*find_known_lost(backend, catalogue), *unknown], key=lambda entry: entry.key)
+
+
+def find_known_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
+    """Returns those that this catalogue took in."""
+    known = {k: about for k, about in known_entries(catalogue).items() if _KEY.fullmatch(k)}
     present = {info.key for info in backend.list(PREFIX)}
-    gone = [LostEntry(key, known[key], True) for key in known.keys() - present]
-    return sorted([*gone, *unknown], key=lambda entry: entry.key)
+    return [LostEntry(key, known[key], True) for key in known.keys() - present]
 
 
 def find_unknown_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
