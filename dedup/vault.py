@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from .model.files.manifest import Manifest
 from .model.report import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
@@ -285,10 +285,16 @@ class Optimiser(Protocol):
         """Returns how many chunks families may be around: what optimise has to look at."""
         ...
 
+
+@runtime_checkable
+class OwnUpkeep(Protocol):
+    """A vault without a server, which nobody keeps but those who use it."""
+
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """Does as optimise, but only for families that have doubled with this commit, and only
         where much is saved: what a push does after its commit, so that the store stays near the
-        best plan between two runs of optimise. Raises Repo-/RevisionNotFound."""
+        best plan between two runs of optimise. A server does so in the background. Raises
+        Repo-/RevisionNotFound."""
         ...
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -30,3 +30,11 @@ def serving(app: FastAPI) -> Iterator[str]:
     running.should_exit = running.force_exit = True
     thread.join()
     listener.close()
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Waits for what a server does on its own behalf."""
+    deadline = time.monotonic() + _START_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come about"
+        time.sleep(0.02)

@@ -250,13 +250,6 @@ class HttpVault:
         answer = self._transport.request("GET", "/v1/optimise", slow=True)
         return self._parse(_Chunks, answer).chunks
 
-    def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
-        """See Vault.recentre."""
-        params = {"revision": revision, "cursor": cursor}
-        path = f"{_repo_path(repo)}/recentre"
-        answer = self._transport.request("POST", path, params=params, slow=True)
-        return self._parse(OptimiseStep, answer)
-
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
         return self._follow(CheckResult, "/v1/check", {}, progress)

@@ -89,6 +89,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.gate = Gate(settings.anonymous_reads, Hosts(settings.allowed_hosts))
     app.state.checking = Slots()
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
+    app.state.encoder = BackgroundEncoder(vault, within=app.state.upkeep)
     app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
     app.state.health = health.HealthProbe()
     app.state.downloads = Downloads(settings.download_bytes)
@@ -121,13 +122,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
     upkeep: CancelToken = app.state.upkeep
     with cancelled_by(upkeep):
-        coder = BackgroundEncoder(app.state.vault, within=upkeep)
-        coder.start()
+        encoder: BackgroundEncoder = app.state.encoder
+        encoder.start()
         async with recording(app), noting_heads(app):
             yield
             app.state.work.cancel()
             upkeep.cancel()
-    await run_in_threadpool(coder.stop)
+    await run_in_threadpool(encoder.stop)
 
 
 def _install_error_handlers(app: FastAPI) -> None:

@@ -19,7 +19,7 @@ from ...dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
 from ...dedup.model.names import check_repo
 from ...dedup.progress import Progress
 from ...dedup.transfer.namespaced_vault import NamespacedVault
-from ...dedup.vault import Candidate, OptimiseStep, Snapshot
+from ...dedup.vault import Candidate, Snapshot
 from ..protocol.wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
 from ..requests.access import (
     may_commit,
@@ -191,6 +191,9 @@ async def commit(
         if base is not None:
             require_read(request, check_repo(base))
         made = vault.commit(repo, branch, parse_manifest(body), base=base, bounded=True)
+        if caller_of(request).reads_all:
+            # What others push is encoded in the background, which re-centres, too.
+            request.app.state.encoder.recentre_later(made.repo, made.id)
         return CommitSchema.model_validate(made)
 
     return await run_checked(request, parse_and_commit)
@@ -247,38 +250,6 @@ def resolve(
 ) -> RevisionSchema:
     """Tells which commit a branch names, and the files of that commit."""
     return _revision_schema(vault.resolve(repo, revision), tensors)
-
-
-@of_repo.post(
-    "/recentre",
-    tags=["repos"],
-    summary="Code families anew that a commit has made twice as large",
-    dependencies=needs(may_write_repo),
-)
-async def recentre(
-    request: Request,
-    vault: VaultParam,
-    repo: RepoParam,
-    revision: RevisionParam = "main",
-    cursor: CursorParam = 0,
-) -> OptimiseStepSchema:
-    """Does one step of what keeps the plan good between two runs of optimise; for whoever made
-    the commit to ask for, or not.
-
-    Ask again with the cursor that it answers with until that is null. With a token that does not
-    read all repos it does nothing: the server does so in the background.
-    """
-
-    def step() -> OptimiseStepSchema:
-        if not caller_of(request).reads_all:
-            # Families have members of others: how long a step takes, and whether there is another,
-            # tells of them. What such a caller pushed is encoded in the background, which
-            # re-centres, too (dedup/maintenance/background_encode.py).
-            vault.resolve(repo, revision)
-            return OptimiseStepSchema.model_validate(OptimiseStep(0, 0, 0, 0, 0, None))
-        return OptimiseStepSchema.model_validate(vault.recentre(repo, revision, cursor))
-
-    return await run_checked(request, step)
 
 
 @router.get(

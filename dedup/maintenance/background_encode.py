@@ -1,4 +1,4 @@
-"""Codes chunks that were stored as they came, as a push would have: behind an upload's back.
+"""Encodes uploads in the background, as a push would have, and re-centres families.
 
 The queue (store/catalogue/encode_queue.py) holds what IncomingFiles stored raw, oldest first.
 `encode_some` takes a share of it that nobody else has, encodes each chunk alone and against the
@@ -18,7 +18,7 @@ import os
 import tempfile
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ from ..repository.repository import Repository
 from ..similarity.base_selection import Lineage, choose_bases, find_lineage
 from ..transfer.push import encode_best
 from ..vault import BaseFinder, Candidate, RevisionReader
-from .optimise import recentre_chunks
+from .optimise import recentre_chunks, recentre_step
 
 # What is taken from the queue at a time: whoever dies holds no more up, for no longer.
 SHARE_CHUNKS = 500
@@ -74,6 +74,8 @@ _IDLE_SECONDS = 2.0
 STOP_SECONDS = 3.0
 _FAILED_SECONDS = 60.0
 _LOWEST_PRIORITY = 19
+# Commits that wait to be looked at; those beyond are left to optimise.
+_MOST_NOTED = 10_000
 
 _log = logging.getLogger("weightvault.dedup")
 
@@ -99,7 +101,8 @@ def encode_some(vault: Repository, level: str = "default") -> int:
 
 
 class BackgroundEncoder:
-    """A thread that codes what waits, until it is stopped; everything else goes before it."""
+    """A thread that encodes what waits and re-centres families that have doubled, until it is
+    stopped; everything else goes before it."""
 
     def __init__(
         self, vault: Repository, level: str = "default", *, within: CancelToken | None = None
@@ -108,17 +111,27 @@ class BackgroundEncoder:
         self._level = level
         self._token = CancelToken(within)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="coder", daemon=True)
+        # Repo and id of each commit, and how far it was looked at. Nothing depends on them: those
+        # that are lost with the process are left to optimise.
+        self._noted: deque[tuple[str, str, int]] = deque(maxlen=_MOST_NOTED)
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begins."""
+        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
+
+    def recentre_later(self, repo: str, commit: str) -> None:
+        """Has the families looked at that the commit of this id may have doubled."""
+        self._noted.append((repo, commit, 0))
 
     def stop(self) -> None:
         """Ends before the next frame; what is not done waits for the next coder. One that does not
         end within `STOP_SECONDS` is left alone: whatever it is at may be cut off, as by a crash."""
         self._token.cancel()
         self._stop.set()
+        if self._thread is None:
+            return
         self._thread.join(STOP_SECONDS)
         if self._thread.is_alive():
             _log.warning("coding did not end in time; what it had in hand is coded later")
@@ -131,7 +144,7 @@ class BackgroundEncoder:
         while not self._token.cancelled and not self._stop.wait(pause):
             try:
                 with cancelled_by(self._token):
-                    pause = 0.0 if encode_some(self._vault, self._level) else _IDLE_SECONDS
+                    pause = 0.0 if self._work() else _IDLE_SECONDS
             except Cancelled:
                 return
             except VaultError as error:
@@ -140,6 +153,21 @@ class BackgroundEncoder:
             except Exception:
                 _log.exception("could not code uploads")
                 pause = _FAILED_SECONDS
+
+    def _work(self) -> int:
+        """Does some of what there is to do; returns how many chunks or commits it looked at."""
+        return encode_some(self._vault, self._level) or self._recentre_some()
+
+    def _recentre_some(self) -> int:
+        try:
+            repo, commit, cursor = self._noted.popleft()
+        except IndexError:
+            return 0
+        with store_errors():
+            step = recentre_step(self._vault, repo, commit, cursor)
+        if step.cursor is not None:
+            self._noted.appendleft((repo, commit, step.cursor))
+        return 1
 
 
 def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:

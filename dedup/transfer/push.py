@@ -30,13 +30,13 @@ from ..reading.workers import Background, result_of
 from ..repository.error_translation import store_errors
 from ..repository.pack_writing import add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
-from ..vault import Candidate, Commit, PackSink, PushTarget, RevisionReader, Vault
+from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
 
 # About one request each way on S3 for as much as is worth one; a frame is at most 32 MiB.
 PACK_BYTES = 64 * 1024 * 1024
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
-# Coding relatives anew takes as long as the push itself at most, or one step; the rest is for
+# Re-encoding relatives takes as long as the push itself at most, or one step; the rest is for
 # optimise.
 _RECENTRE_SHARE = 1.0
 # Bases that vanish thrice while they are read are no coincidence.
@@ -72,7 +72,7 @@ _Loaded = tuple[_Job, Buffer, dict[bytes, Buffer]]
 
 
 def push(
-    vault: Vault,
+    vault: PushView,
     path: Path,
     repo: str,
     branch: str = "main",
@@ -117,8 +117,8 @@ def push(
         sent += send(ask_missing(vault, manifest))
         commit = commit_all()
     saved = 0
-    if new:
-        with progress.running("coding relatives anew"):
+    if new and isinstance(vault, OwnUpkeep):
+        with progress.running("re-encoding relatives"):
             saved = _recentre(vault, commit, time.monotonic() - started)
     return PushResult(
         commit=commit,
@@ -132,8 +132,8 @@ def push(
     )
 
 
-def _recentre(vault: Vault, commit: Commit, push_seconds: float) -> int:
-    """Lets the vault code families anew that have doubled; returns the bytes saved.
+def _recentre(vault: OwnUpkeep, commit: Commit, push_seconds: float) -> int:
+    """Re-encodes families that have doubled; returns the bytes saved.
 
     The commit is made, and nothing depends on this: what fails here is left to optimise.
     """

@@ -48,7 +48,6 @@ def test_the_endpoints() -> None:
         ("GET", "/v1/repos"),
         ("GET", "/v1/repos/{namespace}/{name}"),
         ("DELETE", "/v1/repos/{namespace}/{name}"),
-        ("POST", "/v1/repos/{namespace}/{name}/recentre"),
         ("GET", "/v1/repos/{namespace}/{name}/revision"),
         ("GET", "/v1/repos/{namespace}/{name}/manifest"),
         ("POST", "/v1/repos/{namespace}/{name}/frames"),

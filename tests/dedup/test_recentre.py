@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from families_at_work import check_family, optimise_all
+from live_server import serving, wait_until
 from models import make_weights, safetensors_bytes, tune, write_model
 
+from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.server.app import create_app
 from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.errors import RevisionNotFound, StorageFull
 from weightvault.dedup.local_vault import LocalVault
@@ -157,3 +160,16 @@ def test_a_thousand_chunks_as_they_are_leave_most_out_as_centres():
     plan = plan_family(members)
     assert plan.after < 0.9 * plan.before
     assert 1 <= plan.bases.count(None) < MOST_CENTRES
+
+
+def test_a_server_plans_after_the_commits_of_its_clients(vault: LocalVault, tmp_path: Path):
+    models = write_tunes(tmp_path, make_weights(1, SHAPES), 3)
+    with serving(create_app(vault)) as url:
+        client = HttpVault(url)
+        for i, model in enumerate(models):
+            assert push(client, model, f"org/m{i}").saved == 0
+        centre = tensor_of(vault, "org/m3")
+        wait_until(lambda: base_of(vault, "org/m0") == centre)
+        client.close()
+    assert [base_of(vault, f"org/m{i}") for i in range(4)] == [centre, centre, centre, None]
+    check_family(vault, models, tmp_path / "out")

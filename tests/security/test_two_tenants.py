@@ -266,7 +266,6 @@ def read_repo(tenant: Tenant, repo: str) -> None:
         tenant.web.head(f"/v1/repos/{repo}/files/{file}")
         get(f"/{repo}/resolve/main/{file}")
         tenant.web.head(f"/{repo}/resolve/main/{file}")
-    tenant.web.post(f"/v1/repos/{repo}/recentre")
     tenant.web.post(f"/v1/repos/{repo}/commits/check")
     asked = {"paths": ["README.md", "model.safetensors"], "expand": True}
     tenant.web.post(f"{hub_path(repo)}/paths-info/main", json=asked)
