@@ -85,7 +85,9 @@ class LocalBackend(Backend):
         return data
 
     def free_bytes(self) -> int | None:
-        return shutil.disk_usage(self.root if self.root.exists() else self.root.parent).free
+        # Folders are made with the first object.
+        there = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
+        return shutil.disk_usage(there).free
 
     def size(self, key: str) -> int:
         with self._reading(key) as path:
