@@ -46,6 +46,7 @@ from ..xet.hashes import TreeHasher, format_hash, hash_chunk, hash_range, hash_x
 from ..xet.index import XorbIndex
 from ..xet.shard import Shard, ShardFile
 from ..xet.xorb import read_chunks
+from .shard_budget import ShardBudget, end_of_work
 from .uploads import IncomingFiles
 from .xet_chunks import XorbLost, XorbObjects, sees
 
@@ -77,6 +78,7 @@ class XetUploads:
         self.incoming = incoming
         self._objects = XorbObjects(vault.backend, vault.catalogue, incoming)
         self._now = now
+        self._budget = ShardBudget()
 
     # Generations
 
@@ -150,17 +152,16 @@ class XetUploads:
         `on_file` after each.
 
         Raises InvalidUpload where the shard lies; TooExpensive where its files repeat what was sent
-        too often; Conflict where it names chunks that are not to be had, which ends the generation:
-        only then do clients send them again.
+        too often; Unreachable where it has so many files that the same request must be sent again
+        to go on (shard_budget.py); Conflict where it names chunks that are not to be had, which
+        ends the generation: only then do clients send them again.
         """
         assert namespace_of(repo) == generation.owner
         try:
             with store_errors():
                 self._require({xorb.hash for xorb in shard.xorbs()}, generation)
-                self._weigh(generation, shard)
-                for file in shard.files():
-                    self._add_file(generation, repo, file)
-                    on_file()
+                until = end_of_work(self._weigh(generation, shard))
+                self._add_files(generation, repo, shard, until, on_file)
         except XorbLost as error:
             with store_errors():
                 end_generation(self._catalogue, generation)
@@ -178,9 +179,10 @@ class XetUploads:
                 raise XorbLost(f"xorb {format_hash(absent[0])} is not here")
         return found
 
-    def _weigh(self, generation: Generation, shard: Shard) -> None:
-        """Raises TooExpensive unless the files of a shard are in proportion to the xorbs they are
-        made of. Sizes are taken as stated: each is looked at before anything is done for it."""
+    def _weigh(self, generation: Generation, shard: Shard) -> int:
+        """Returns the bytes of a shard's xorbs, as they were sent. Raises TooExpensive unless its
+        files are in proportion to them. Sizes are taken as stated: each is looked at before
+        anything is done for it."""
         logical = chunks = 0
         wanted: set[bytes] = set()
         for file in shard.files():
@@ -191,6 +193,24 @@ class XetUploads:
                 wanted.add(segment.xorb)
         sent = sum(row.sent for row in self._require(wanted, generation).values())
         check_references(logical, chunks, sent)
+        return sent
+
+    def _add_files(
+        self,
+        generation: Generation,
+        repo: str,
+        shard: Shard,
+        until: float,
+        on_file: Callable[[], None],
+    ) -> None:
+        key = shard.digest(generation.name.encode(), repo.encode())
+        done, total = self._budget.files_done(key), sum(1 for _ in shard.files())
+        for number, file in enumerate(shard.files()):
+            if number >= done:
+                self._budget.spend(key, number, total, until)
+                self._add_file(generation, repo, file)
+            on_file()
+        self._budget.finish(key)
 
     def _add_file(self, generation: Generation, repo: str, file: ShardFile) -> None:
         xorbs = self._require({segment.xorb for segment in file.segments()}, generation)

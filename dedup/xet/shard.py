@@ -12,6 +12,8 @@ import struct
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from blake3 import blake3
+
 from ..errors import InvalidUpload
 from .hashes import HASH_BYTES, swap_groups
 from .index import XorbIndex
@@ -102,6 +104,10 @@ class Shard:
             raise InvalidUpload("not a shard of version 2")
         self._xorbs_at = _run(self._walk_files())
         _run(self._walk_xorbs())
+
+    def digest(self, *context: bytes) -> bytes:
+        """Returns the BLAKE3-256 of the shard, within a `context`."""
+        return blake3(blake3(self._data).digest() + b"\0".join(context)).digest()
 
     def files(self) -> Iterator[ShardFile]:
         """Yields the files."""

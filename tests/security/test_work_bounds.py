@@ -33,7 +33,7 @@ from weightvault.dedup.model.files.manifest import Manifest, pack_manifest
 from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque
 from weightvault.dedup.reading.timed_codecs import DECODING, encode_tensor
 from weightvault.dedup.repository.pack_writing import add_frame
-from weightvault.dedup.transfer import push
+from weightvault.dedup.transfer import push, shard_budget
 from weightvault.dedup.transfer.refs import History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.dedup.xet.hashes import format_hash
@@ -264,6 +264,27 @@ def test_a_shard_of_endless_ranges_is_refused_before_they_are_hashed(cas: Cas):
     xorb = cas.send_xorb(chunks)
     shard = pack_shard([pack_file([(xorb, chunks, 0)] * 500)])
     assert cas.post("/v1/shards", shard).status_code == 413
+
+
+def test_a_shard_of_many_files_is_taken_a_part_at_a_time(
+    cas: Cas, web: TestClient, vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shard_budget, "BASE_SECONDS", 0.1)
+    chunks = [b"%04d" % i * 25 for i in range(30)]
+    xorb = cas.send_xorb(chunks)
+    shard = pack_shard([pack_file([(xorb, [c], i)]) for i, c in enumerate(chunks)])
+    answers = [cas.post("/v1/shards", shard)]
+    while answers[-1].status_code == 503 and len(answers) < 31:
+        assert "of the 30 files of this upload are stored" in answers[-1].text
+        answers.append(cas.post("/v1/shards", shard))
+    assert len(answers) > 1
+    assert answers[-1].status_code == 200
+    incoming = IncomingFiles(vault)
+    for chunk in chunks:
+        assert incoming.get(hashlib.sha256(chunk).digest(), REPO) is not None
+    told = json.loads(cas.post("/v2/shards", shard).text.splitlines()[-1])
+    assert told["type"] in ("result", "error")
+    assert told.get("retryable", True)
 
 
 def test_an_honest_shard_that_repeats_what_it_sent_is_taken(cas: Cas, web: TestClient):
