@@ -96,13 +96,12 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.metrics = Metrics(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.router.routes.extend(hub_routes())
     app.include_router(routes.router)
     app.include_router(reports.router)
     app.include_router(tokens.router)
     for router in (*routes.of_repo.routers, *content.of_repo.routers):
         app.include_router(router)
-    app.router.routes.append(unknown_route())
+    app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
     app.add_middleware(Cancelling, within=app.state.work)
     app.add_middleware(Envelope, metrics=app.state.metrics)
@@ -121,14 +120,16 @@ def endpoints(app: FastAPI) -> set[tuple[str, str]]:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
     upkeep: CancelToken = app.state.upkeep
-    with cancelled_by(upkeep):
-        encoder: BackgroundEncoder = app.state.encoder
-        encoder.start()
-        async with recording(app), noting_heads(app):
-            yield
-            app.state.work.cancel()
-            upkeep.cancel()
-    await run_in_threadpool(encoder.stop)
+    # Around what is cancelled: the heads are noted after all that a server does.
+    async with noting_heads(app):
+        with cancelled_by(upkeep):
+            encoder: BackgroundEncoder = app.state.encoder
+            encoder.start()
+            async with recording(app):
+                yield
+                app.state.work.cancel()
+                upkeep.cancel()
+        await run_in_threadpool(encoder.stop)
 
 
 def _install_error_handlers(app: FastAPI) -> None:
