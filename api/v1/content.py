@@ -13,11 +13,10 @@ from starlette.datastructures import Headers
 
 from ...dedup.model.files.entries import FileEntry, TensorPlace
 from ...dedup.model.files.expansion import check_repeats
-from ...dedup.model.files.manifest import pack_manifest
 from ...dedup.model.names import is_commit_id
 from ...dedup.reading.chunk_reader import Buffer
 from ...dedup.transfer.standalone_frames import read_standalone
-from ...dedup.vault import Snapshot
+from ...dedup.vault import Commit, Snapshot
 from ..protocol.wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER
 from ..requests.access import may_read_repo, needs
 from ..requests.callers import caller_of
@@ -57,12 +56,12 @@ def read_manifest(
 
     The ETag is the BLAKE3-256 of the bytes.
     """
-    snapshot = vault.resolve(repo, revision)
-    body = pack_manifest(snapshot.manifest)
+    commit, body = vault.read_manifest(repo, revision)
+    # Its name is the hash of its bytes.
     headers = file_headers(
-        request.headers, blake3(body).hexdigest(), "manifest", pinned=is_commit_id(revision)
+        request.headers, commit.manifest, "manifest", pinned=is_commit_id(revision)
     )
-    headers |= {COMMIT_HEADER: _commit_json(snapshot), "Accept-Ranges": "none"}
+    headers |= {COMMIT_HEADER: _commit_json(commit), "Accept-Ranges": "none"}
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
@@ -187,5 +186,5 @@ def _tensor_headers(
     }
 
 
-def _commit_json(snapshot: Snapshot) -> str:
-    return CommitSchema.model_validate(snapshot.commit).model_dump_json()
+def _commit_json(commit: Commit) -> str:
+    return CommitSchema.model_validate(commit).model_dump_json()

@@ -272,10 +272,15 @@ def loose_row(entry: Loose, manifest: Manifest) -> LooseRow:
 
 def load_manifest(backend: Backend, name: str) -> Manifest:
     """Reads the manifest called `name`. Raises Corrupt unless its bytes hash to its name."""
+    return parse_manifest(read_manifest(backend, name), stored=True)
+
+
+def read_manifest(backend: Backend, name: str) -> bytes:
+    """Reads the bytes of the manifest called `name`. Raises Corrupt unless they hash to that."""
     data = backend.get(manifest_key(name))
     if manifest_name(data) != name:
         raise Corrupt(f"manifest {name} is damaged")
-    return parse_manifest(data, stored=True)
+    return data
 
 
 def learn_packs(

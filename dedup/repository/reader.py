@@ -25,7 +25,7 @@ from ..reading.file_assembly import file_parts, read_parts
 from ..vault import Commit, Snapshot
 from .error_translation import store_errors
 from .frame_reader import read_frames
-from .journal import load_manifest
+from .journal import load_manifest, read_manifest
 
 # Of files that are read over HTTP, many at a time: what is fetched ahead, and the bases that all of
 # them share. A client that reads a file range by range asks for the same base again and again.
@@ -53,6 +53,12 @@ class VaultReader:
         row = self._find_commit(repo, revision)
         with store_errors():
             return Snapshot(make_commit(row), self._load_manifest(row.manifest))
+
+    def read_manifest(self, repo: str, revision: str = "main") -> tuple[Commit, bytes]:
+        """As resolve, with the manifest as it is stored. Raises Repo-/RevisionNotFound, Corrupt."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            return make_commit(row), read_manifest(self.backend, row.manifest)
 
     def check_commit(self, repo: str) -> None:
         """See Vault.check_commit: whoever has the vault may do everything."""

@@ -11,6 +11,7 @@ from models import make_weights, safetensors_bytes, to_bf16
 from weightvault.api.sending import downloads
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.model.files.manifest import manifest_key
 from weightvault.dedup.transfer.push import push
 
 FILES = "/v1/repos/org/model/files"
@@ -155,3 +156,14 @@ def test_a_client_that_goes_away_ends_the_reading(
     ):
         next(response.iter_raw())
     wait_until(lambda: bool(closed))
+
+
+def test_a_manifest_comes_as_it_is_stored(
+    web: httpx.Client, local: LocalVault, served: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("weightvault.dedup.repository.journal.parse_manifest", None)
+    response = web.get("/v1/repos/org/model/manifest")
+    commit = json.loads(response.headers["x-weightvault-commit"])
+    stored = local.backend.get(manifest_key(commit["manifest"]))
+    assert response.content == stored
+    assert response.headers["etag"] == f'"{commit["manifest"]}"'
