@@ -28,7 +28,7 @@ def fold_starts_kernel(starts):
 
 
 @njit(nogil=True, cache=True)
-def fold_slots_kernel(freqs, folded):
+def fold_slots_kernel(freqs, folded):  # noqa: C901 (one kernel is faster)
     """Builds a table that finds a slot's symbol without memory; returns whether that is possible.
 
     ``freqs``: (256,) uint16 that sum to 4096. ``folded``: (256,) uint16, written: 128 bytes for

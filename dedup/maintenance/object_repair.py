@@ -122,18 +122,9 @@ def _complete_journal(vault: Repository) -> None:
     bring back, a lost token by its absence. Branches, tags and visibility are brought to what they
     are. All of it comes after what there is: a commit may have been brought back after a deletion.
     """
-    told, known = _replay(vault), _repos_of(vault)
-    for repo in sorted(told.repos.keys() | known.keys()):
-        before, after = told.repos.get(repo, RepoState()), known.get(repo, RepoState())
-        if before.commits.keys() - after.commits.keys():
-            _put(vault, Entry(repo, 0.0))
-            # Those that it has now are younger than its deletion, or lost with it.
-            before = RepoState()
-        for oid, row in after.commits.items():
-            if oid not in before.commits:
-                _put(vault, Entry(row.repo, 0.0, row, _hashes_of(vault, row)))
+    _complete_commits(vault)
     told = _replay(vault)
-    for repo, after in known.items():
+    for repo, after in _repos_of(vault).items():
         for change in changes_of(repo, told.repos.get(repo, RepoState()), after, 0.0):
             _put(vault, change)
     for token in list_tokens(vault.catalogue):
@@ -144,6 +135,19 @@ def _complete_journal(vault: Repository) -> None:
         wanted = limits.get(namespace, Limits())
         if told.limits.get(namespace, Limits()) != wanted:
             _put(vault, QuotaChange(namespace, wanted, 0.0))
+
+
+def _complete_commits(vault: Repository) -> None:
+    told, known = _replay(vault), _repos_of(vault)
+    for repo in sorted(told.repos.keys() | known.keys()):
+        before, after = told.repos.get(repo, RepoState()), known.get(repo, RepoState())
+        if before.commits.keys() - after.commits.keys():
+            _put(vault, Entry(repo, 0.0))
+            # Those that it has now are younger than its deletion, or lost with it.
+            before = RepoState()
+        for oid, row in after.commits.items():
+            if oid not in before.commits:
+                _put(vault, Entry(row.repo, 0.0, row, _hashes_of(vault, row)))
 
 
 def _hashes_of(vault: Repository, row: CommitRow) -> tuple[HashRow, ...]:

@@ -188,6 +188,7 @@ class BaseCache:
         self._items: OrderedDict[bytes, Buffer] = OrderedDict()
 
     def get(self, digest: bytes) -> Buffer | None:
+        """Returns what is kept for a digest, as the most recently used."""
         with self._lock:
             raw = self._items.get(digest)
             if raw is not None:
@@ -195,6 +196,7 @@ class BaseCache:
             return raw
 
     def put(self, digest: bytes, raw: Buffer) -> None:
+        """Keeps a buffer, and lets go of the oldest ones beyond the limit."""
         with self._lock:
             if digest not in self._items:
                 self._items[digest] = raw

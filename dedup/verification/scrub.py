@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -156,33 +156,32 @@ def scrub_chunks(vault: Repository, digests: Collection[bytes]) -> None:
 
 def judge_object(vault: Repository, key: str) -> str | None:
     """Says what is wrong with an object that is no pack, and what that means."""
-    folder, _, name = key.rpartition("/")
+    folder, name = key.partition("/")[0], key.rpartition("/")[2]
     try:
         data = vault.backend.uncached().get(key)
-        if key.startswith("manifests/"):
-            if manifest_name(data) != name:
-                return f"manifest {key} is damaged; {_files_of_manifest(vault, name)}"
-            parse_manifest(data, stored=True)
-        elif folder == "journal":
-            parse_entry(key, data)
-        elif key.startswith("heads/"):
-            parse_heads(key, data)
-        elif key.startswith("sketches/"):
-            check_sketches(data)
-        elif key.startswith("xorbs/"):
-            check_xorb(vault.backend.uncached(), key, data)
-        elif key == "weightvault.json":
-            check_marker(data, vault.catalogue.store_id())
+        if folder == "manifests" and manifest_name(data) != name:
+            return f"manifest {key} is damaged; {_files_of_manifest(vault, name)}"
+        if folder in _CHECKS:
+            _CHECKS[folder](vault, key, data)
     except NotFound:
         # Deleted since it was listed.
         return None
     except CorruptObject as error:
         return f"{key} is damaged: {error}"
     except VaultError as error:
-        return f"{key}: {error.message}; {_MEANING.get(key.partition('/')[0], 'affects no file')}"
+        return f"{key}: {error.message}; {_MEANING.get(folder, 'affects no file')}"
     return None
 
 
+# By the folder of a key: what raises if its bytes are not what they should be.
+_CHECKS: dict[str, Callable[[Repository, str, bytes], object]] = {
+    "manifests": lambda _vault, _key, data: parse_manifest(data, stored=True),
+    "journal": lambda _vault, key, data: parse_entry(key, data),
+    "heads": lambda _vault, key, data: parse_heads(key, data),
+    "sketches": lambda _vault, _key, data: check_sketches(data),
+    "xorbs": lambda vault, key, data: check_xorb(vault.backend.uncached(), key, data),
+    "weightvault.json": lambda vault, _key, data: check_marker(data, vault.catalogue.store_id()),
+}
 _MEANING = {
     "xorbs": "affects no file; clients that count on it send it again",
     "heads": "no file is affected",
