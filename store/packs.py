@@ -15,7 +15,7 @@ import zstandard
 from blake3 import blake3
 
 from .backend import BytesLike, byte_view
-from .errors import CorruptObject, InvalidKey, UnsupportedFormat, from_os_error
+from .errors import CorruptObject, UnsupportedFormat, from_os_error
 
 VERSION = 1
 DIGEST_BYTES = 32
@@ -52,13 +52,6 @@ class PackEntry:
     codec: int
     dtype: int
     base_digest: bytes | None
-
-
-def pack_key(name: str) -> str:
-    """Returns the key of a pack, "packs/ab/abcdef…". Raises InvalidKey unless 64 hex characters."""
-    if len(name) != 2 * DIGEST_BYTES or not set(name) <= set("0123456789abcdef"):
-        raise InvalidKey(f"not the name of a pack: {name!r}")
-    return f"packs/{name[:2]}/{name}"
 
 
 class PackWriter:

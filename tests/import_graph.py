@@ -40,6 +40,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "store": (
         "private",
         "errors",
+        "object_keys",
         "cancel",
         "repo_names",
         "backend",

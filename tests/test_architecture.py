@@ -111,3 +111,15 @@ def test_importing_the_package_loads_nothing_else():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_keys_of_objects_are_spelled_in_one_module():
+    folders = "packs|sketches|manifests|heads|xorbs|quarantine|uploads"
+    for path in [p for room in ("store", "dedup") for p in modules(room)]:
+        if path.name == "object_keys.py" or "migrations" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.fullmatch(rf"({folders}|journal)/|weightvault\.json", node.value), (
+                    path
+                )

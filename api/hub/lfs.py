@@ -18,11 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...dedup.errors import EntryNotFound, QuotaExceeded
-from ...dedup.maintenance.gc import UPLOADS
 from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.uploads import StagedFile
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
+from ...store.object_keys import UPLOADS
 from ...store.repo_names import namespace_of
 from ..requests.access import require_write
 from ..requests.callers import quotas_of

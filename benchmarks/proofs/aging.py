@@ -14,7 +14,8 @@ from ...dedup.repository.journal import read_sketch_rows
 from ...store.catalogue.catalogue import open_catalogue
 from ...store.catalogue.tables import migrate
 from ...store.catalogue.tables.schema import metadata
-from ...store.packs import pack_key, read_index
+from ...store.object_keys import pack_key
+from ...store.packs import read_index
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
 VERSIONS = [script.revision for script in ScriptDirectory(_FOLDER).walk_revisions()][1:]

@@ -29,10 +29,17 @@ from ...store.catalogue.tombstones import (
     set_tombstones,
     used_manifests,
 )
-from ...store.packs import pack_key
-from ..model.files.manifest import manifest_key
+from ...store.object_keys import (
+    MANIFESTS,
+    SKETCHES,
+    UPLOADS,
+    is_pack,
+    manifest_key,
+    name_of,
+    pack_key,
+    sketches_key,
+)
 from ..model.journal_entries import Tombs, pack_entry
-from ..model.sketch_file import sketches_key
 from ..progress import Progress
 from ..repository.error_translation import store_errors
 from ..repository.journal import catch_up, learn_packs, write_entry
@@ -46,7 +53,6 @@ DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
 # An object that nothing needs yet may belong to a push that is under way. After a day it does not.
 FRESH_SECONDS = 24 * 3600.0
 # Where parts of long uploads wait for the last one (api/hub/lfs.py).
-UPLOADS = "uploads/"
 # Rewriting a pack that is half dead costs as many bytes as it frees.
 DEFAULT_DEAD_SHARE = 0.5
 
@@ -187,7 +193,7 @@ class Collector:
         uses = pack_uses(self._catalogue, self._copies_from)
         keys = {pack_key(use.name) for use in uses if not use.live_bytes}
         used = {manifest_key(name) for name in used_manifests(self._catalogue)}
-        return keys | ({key for key in self._objects if key.startswith("manifests/")} - used)
+        return keys | ({key for key in self._objects if key.startswith(MANIFESTS)} - used)
 
     def _is_old(self, key: str) -> bool:
         info = self._objects.get(key)
@@ -202,7 +208,7 @@ class Collector:
 
     def _bytes_of(self, keys: Collection[str]) -> int:
         """Bytes of objects; those of a pack include its sketches."""
-        beside = [sketches_key(k.rpartition("/")[2]) for k in keys if k.startswith("packs/")]
+        beside = [sketches_key(name_of(k)) for k in keys if is_pack(k)]
         return sum(self._objects[k].size for k in (*keys, *beside) if k in self._objects)
 
     def _retire(self, found: Collected) -> None:
@@ -252,7 +258,7 @@ class Collector:
             self._progress.advance(size)
 
     def _delete(self, key: str) -> None:
-        if key.startswith("packs/"):
+        if is_pack(key):
             self._backend.delete(sketches_key(key.rpartition("/")[2]))
         self._backend.delete(key)
 
@@ -268,7 +274,7 @@ class Collector:
         dead = find_dead(self._catalogue, self._objects, self._now())
         yield from filter(self._is_old, dead)
         for key in self._objects:
-            pack = pack_key(key.rpartition("/")[2]) if key.startswith("sketches/") else ""
+            pack = pack_key(name_of(key)) if key.startswith(SKETCHES) else ""
             if pack and pack not in self._objects and self._is_old(key):
                 yield key
             if (

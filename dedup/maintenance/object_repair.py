@@ -16,7 +16,19 @@ from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tables.rows import CommitRow, batches
 from ...store.catalogue.tokens import list_tokens
 from ...store.errors import NotFound
-from ...store.packs import pack_key, read_index
+from ...store.object_keys import (
+    HEADS,
+    JOURNAL,
+    MANIFESTS,
+    QUARANTINE,
+    SKETCHES,
+    XORBS,
+    folder_of,
+    name_of,
+    pack_key,
+    sketches_key,
+)
+from ...store.packs import read_index
 from ..errors import VaultError
 from ..model.files.entries import ChunkUse
 from ..model.journal_entries import (
@@ -29,7 +41,7 @@ from ..model.journal_entries import (
     parse_entry,
 )
 from ..model.sketch import make_sketch
-from ..model.sketch_file import Sketches, pack_sketches, sketches_key
+from ..model.sketch_file import Sketches, pack_sketches
 from ..model.store_marker import restore_marker
 from ..reading.chunk_reader import ChunkReader
 from ..repository.frame_reader import read_frames
@@ -51,21 +63,21 @@ class ObjectRepair:
 
 def repair_object(vault: Repository, key: str, *, dry_run: bool) -> ObjectRepair:
     """Makes a damaged object anew where the catalogue knows what it held."""
-    kind = key.partition("/")[0]
-    if kind == "manifests":
+    kind = folder_of(key)
+    if kind == MANIFESTS:
         if not dry_run:
             _quarantine(vault, key)
         return ObjectRepair(False, _PUSH_AGAIN)
     if dry_run:
         return ObjectRepair(True)
-    if kind == "sketches":
-        _mend_sketches(vault, key.rpartition("/")[2])
-    elif kind == "journal":
+    if kind == SKETCHES:
+        _mend_sketches(vault, name_of(key))
+    elif kind == JOURNAL:
         _quarantine(vault, key)
         settle_entries(vault, [key])
-    elif kind == "heads":
+    elif kind == HEADS:
         mend_heads(vault.backend, vault.catalogue, key)
-    elif kind == "xorbs":
+    elif kind == XORBS:
         _give_up_xorb(vault, key)
         return ObjectRepair(True, "removed: its clients send what they have again")
     else:
@@ -84,7 +96,7 @@ def _give_up_xorb(vault: Repository, key: str) -> None:
 
 def _quarantine(vault: Repository, key: str) -> None:
     """Keeps a damaged object aside: somebody may still make sense of it."""
-    vault.backend.put(f"quarantine/{key}", vault.backend.get(key))
+    vault.backend.put(QUARANTINE + key, vault.backend.get(key))
     vault.backend.delete(key)
 
 

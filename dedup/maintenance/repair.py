@@ -29,7 +29,7 @@ from ...store.catalogue.damage import (
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
-from ...store.packs import pack_key
+from ...store.object_keys import PACKS, QUARANTINE, folder_of, pack_key
 from ..errors import VaultError
 from ..model.files.entries import ChunkUse
 from ..model.journal_entries import Moves
@@ -178,7 +178,7 @@ class Repairer:
 
     def _mend_small(self) -> None:
         for info in list(self._backend.list()):
-            if info.key.startswith(("packs/", "quarantine/")):
+            if folder_of(info.key) in (PACKS, QUARANTINE):
                 continue
             problem = judge_object(self._vault, info.key)
             if problem:

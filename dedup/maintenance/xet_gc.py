@@ -12,8 +12,9 @@ from ...store.catalogue.files.xorbs import (
     list_generations,
     list_xorbs,
 )
+from ...store.object_keys import XORBS
 from ..transfer.uploads import KEEP_SECONDS
-from ..xet.stored import PREFIX, data_key, index_key
+from ..xet.stored import data_key, index_key
 
 Objects = Mapping[str, ObjectInfo]
 
@@ -26,7 +27,7 @@ def forget_unused(catalogue: Catalogue, objects: Objects, now: float, grace_seco
     """
     forget_xorbs(catalogue, now - KEEP_SECONDS, now - grace_seconds)
     generations = list_generations(catalogue)
-    left = {_generation_of(key) for key in objects if key.startswith(PREFIX)}
+    left = {_generation_of(key) for key in objects if key.startswith(XORBS)}
     ended = {name for name, present in generations.items() if not present}
     forget_generations(catalogue, ended - left)
 
@@ -44,11 +45,11 @@ def find_dead(catalogue: Catalogue, objects: Objects, now: float) -> Iterator[st
             needed.add(data_key(generation, digest))
     generations = list_generations(catalogue)
     for key, info in objects.items():
-        if key.startswith(PREFIX) and key not in needed:
+        if key.startswith(XORBS) and key not in needed:
             known = _generation_of(key) in generations
             if known or info.modified < now - KEEP_SECONDS:
                 yield key
 
 
 def _generation_of(key: str) -> str:
-    return key.removeprefix(PREFIX).partition("/")[0]
+    return key.removeprefix(XORBS).partition("/")[0]

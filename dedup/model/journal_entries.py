@@ -16,7 +16,7 @@ from ...store.catalogue.files.hashes import HashRow
 from ...store.catalogue.tables.entry_keys import EntryKey
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.tokens import EVERYWHERE, ROLES, TokenRow
-from ...store.packs import pack_key
+from ...store.object_keys import JOURNAL, pack_key
 from ..errors import Corrupt, VaultError
 from .names import check_branch, check_namespace, check_repo, is_commit_id
 
@@ -24,7 +24,6 @@ VERSION = 1
 # Of entries of tokens that have roles in several namespaces, or expire: whoever knows neither must
 # not take such a token for one that is valid everywhere and for ever.
 _ROLES_VERSION = 2
-PREFIX = "journal/"
 # Far more than the heads of a journal, or than are lost and settled at once.
 _MOST_KEYS = 1000
 
@@ -144,9 +143,9 @@ def pack_entry(
     """Returns the key and the bytes of an entry. `after` are the keys of the newest entries that
     its writer knows, `lost` those of entries whose loss it settles."""
     outline = _make_outline(entry)
-    outline["after"] = [key.removeprefix(PREFIX) for key in after]
+    outline["after"] = [key.removeprefix(JOURNAL) for key in after]
     if lost:
-        outline["lost"] = [key.removeprefix(PREFIX) for key in lost]
+        outline["lost"] = [key.removeprefix(JOURNAL) for key in lost]
     data = json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
     key = f"{key_at(entry.created)}-{blake3(data).hexdigest()[:16]}"
     return EntryKey(key, describe_entry(entry), after, lost), data
@@ -200,12 +199,12 @@ def _describe_change(entry: Entry | RefChange | Visibility | Loose) -> str:
 
 def key_at(seconds: float) -> str:
     """Returns what the keys of entries of a time, in Unix seconds, begin with."""
-    return f"{PREFIX}{round(seconds * 1e6):016x}"
+    return f"{JOURNAL}{round(seconds * 1e6):016x}"
 
 
 def key_time(key: str) -> float:
     """Returns the time, in Unix seconds, that a key begins with."""
-    return int(key.removeprefix(PREFIX).partition("-")[0], 16) / 1e6
+    return int(key.removeprefix(JOURNAL).partition("-")[0], 16) / 1e6
 
 
 def _make_outline(entry: AnyEntry) -> dict[str, Any]:
@@ -234,7 +233,7 @@ def _make_outline(entry: AnyEntry) -> dict[str, Any]:
 def _parse_keys(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or len(names) > _MOST_KEYS:
         raise ValueError("an entry names other entries in a list")
-    return tuple(check_key(PREFIX + name) for name in names)
+    return tuple(check_key(JOURNAL + name) for name in names)
 
 
 def _pack_change(entry: Entry | RefChange | Visibility) -> dict[str, Any]:

@@ -25,11 +25,6 @@ _FIRST_ROW = struct.Struct(f"<32sBxHQ{SKETCH_BYTES}s")
 Sketches = dict[bytes, Sketch]
 
 
-def sketches_key(pack: str) -> str:
-    """Where the sketches of the pack called `pack` lie in the object store."""
-    return f"sketches/{pack[:2]}/{pack}"
-
-
 def pack_sketches(entries: Sequence[PackEntry], sketches: Sketches) -> bytes:
     """Returns the object for a pack with these entries, whose chunks have these sketches; that of a
     chunk without one is all zeros, which says nothing."""

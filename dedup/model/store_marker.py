@@ -13,13 +13,13 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import get_setting, set_setting
 from ...store.catalogue.tokens import has_tokens
 from ...store.errors import NotFound
+from ...store.object_keys import MARKER, PACKS, name_of
 from ..errors import Corrupt, VaultError
 
 FORMAT_VERSION = 1
 # Names of what a store may use beyond its format and whoever opens it must know: a newer
 # weightvault adds one to the marker before it first writes what an older one would misread.
 FEATURES: frozenset[str] = frozenset()
-_KEY = "weightvault.json"
 
 
 _CLOSED = "closed"
@@ -42,7 +42,7 @@ def read_marker(backend: Backend) -> Marker | None:
     that is none.
     """
     try:
-        return parse_marker(backend.get(_KEY))
+        return parse_marker(backend.get(MARKER))
     except NotFound:
         return None
 
@@ -55,7 +55,7 @@ def parse_marker(data: bytes) -> Marker:
         features = frozenset(map(str, outline.get("features", [])))
         closed = bool(outline.get("closed", False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise Corrupt(f"{_KEY} is damaged; this may be no weightvault store") from error
+        raise Corrupt(f"{MARKER} is damaged; this may be no weightvault store") from error
     if version != FORMAT_VERSION:
         raise VaultError(
             f"this store has format {version}; this weightvault reads {FORMAT_VERSION}",
@@ -104,10 +104,10 @@ def match_catalogue(backend: Backend, catalogue: Catalogue) -> None:
 def write_marker(backend: Backend, catalogue: Catalogue) -> None:
     """Marks a new store. Everybody who shares the catalogue writes the same identity; of several
     with catalogues of their own the first one's counts, and the others take it over."""
-    if catalogue.store_id() is not None and backend.exists(_KEY):
+    if catalogue.store_id() is not None and backend.exists(MARKER):
         return
     if read_marker(backend) is None:
-        backend.put_new(_KEY, _marker_bytes(catalogue.store_id(default=uuid4().hex)))
+        backend.put_new(MARKER, _marker_bytes(catalogue.store_id(default=uuid4().hex)))
     match_catalogue(backend, catalogue)
 
 
@@ -129,7 +129,7 @@ def close_store(backend: Backend, catalogue: Catalogue) -> None:
     first one is durable: a marker that was ahead of it would lock everybody out."""
     marker = read_marker(backend)
     if marker is None or not marker.closed:
-        backend.put(_KEY, _marker_bytes(catalogue.store_id(), closed=True))
+        backend.put(MARKER, _marker_bytes(catalogue.store_id(), closed=True))
 
 
 def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
@@ -137,17 +137,17 @@ def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
     store_id, closed = catalogue.store_id(), is_closed(catalogue)
     right = _marker_bytes(store_id, closed=closed)
     try:
-        damaged = backend.get(_KEY) != right
+        damaged = backend.get(MARKER) != right
     except NotFound:
         damaged = True
     if damaged and store_id is not None and _has_packs(backend, catalogue):
-        backend.put(_KEY, right)
+        backend.put(MARKER, right)
 
 
 def _has_packs(backend: Backend, catalogue: Catalogue) -> bool:
     """Says whether the store holds packs that the catalogue knows: it is no other store."""
     known = catalogue.pack_names()
-    return any(info.key.rpartition("/")[2] in known for info in backend.list("packs/"))
+    return any(name_of(info.key) in known for info in backend.list(PACKS))
 
 
 def _marker_bytes(store_id: str | None, *, closed: bool = False) -> bytes:

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ...store.catalogue.reports.inventory import Inventory, PackLine
-from ...store.packs import pack_key
-from ..model.files.manifest import manifest_key
+from ...store.object_keys import (
+    JOURNAL,
+    MANIFESTS,
+    PACKS,
+    SKETCHES,
+    folder_of,
+    manifest_key,
+    pack_key,
+    sketches_key,
+)
 from ..model.report import Garbage, Metadata
-from ..model.sketch_file import sketches_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +45,24 @@ def weigh_objects(
     totals: defaultdict[str, int] = defaultdict(int)
     waste: dict[str, int] = {}
     for key, size in sizes.items():
-        kind = key.partition("/")[0]
+        kind = folder_of(key)
         if key in frames:
             totals["indexes"] += size - frames[key].frame_bytes
         elif key in beside or key in manifests:
-            totals[kind] += size
-        elif kind in ("packs", "sketches", "manifests"):
+            totals[_METADATA[kind]] += size
+        elif kind in (PACKS, *_METADATA):
             waste[key] = size
         else:
-            totals["journal" if kind == "journal" else "other"] += size
+            totals["journal" if kind == JOURNAL else "other"] += size
     copies, dead = _spare_frames(needed, inventory.kept, live)
     return Contents(
         Metadata(**_parts(totals), copies=copies, catalogue=catalogue_bytes),
         _garbage(waste, inventory, dead, grace_seconds),
         sum(_missing(p) for p in needed if pack_key(p.name) not in sizes),
     )
+
+
+_METADATA = {SKETCHES: "sketches", MANIFESTS: "manifests"}
 
 
 def _missing(pack: PackLine) -> int:
@@ -93,4 +103,4 @@ def _garbage(
 
 
 def _pack_of(key: str) -> str:
-    return "packs" + key.removeprefix("sketches") if key.startswith("sketches/") else key
+    return PACKS + key.removeprefix(SKETCHES) if key.startswith(SKETCHES) else key

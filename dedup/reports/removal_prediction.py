@@ -28,15 +28,22 @@ from ...store.catalogue.reports.outlook import (
     other_manifests,
 )
 from ...store.catalogue.tombstones import PackUse
-from ...store.packs import PackEntry, pack_key, predict_size
+from ...store.object_keys import (
+    JOURNAL,
+    MANIFESTS,
+    SKETCHES,
+    is_pack,
+    manifest_key,
+    pack_key,
+    sketches_key,
+)
+from ...store.packs import PackEntry, predict_size
 from ..errors import RepoNotFound
 from ..maintenance.base_copies import first_pack
 from ..maintenance.gc import DEFAULT_DEAD_SHARE, choose_mostly_dead
 from ..maintenance.repack import group_places
 from ..model import sketch_file
-from ..model.files.manifest import manifest_key
 from ..model.report import UPLOADS, Prediction, Reason
-from ..model.sketch_file import sketches_key
 from ..repository.journal import catch_up, learn_packs
 from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
@@ -64,7 +71,7 @@ def predict_removal(
         inventory = read_inventory(connection, copies)
         store = _Store(connection, sizes, account, inventory, copies, dead_share, time.time())
         now, then = store.outlook(()), store.outlook(repos)
-    before = sum(size for key, size in sizes.items() if not key.startswith("journal/"))
+    before = sum(size for key, size in sizes.items() if not key.startswith(JOURNAL))
     return Prediction(
         change="rm",
         subjects=tuple(repos),
@@ -206,10 +213,10 @@ class _Store:
     def _removed(self, gone: set[int], without: Collection[str]) -> set[str]:
         """Keys of the objects that go."""
         packs = {pack_key(pack.name) for pack in self.inventory.packs if pack.id in gone}
-        packs |= {key for key in self._interrupted() if key.startswith("packs/")}
+        packs |= {key for key in self._interrupted() if is_pack(key)}
         named = other_manifests(self.connection, without, self.now)
-        manifests = {key for key in self.sizes if key.startswith("manifests/")}
-        sketches = {key for key in self.sizes if key.startswith("sketches/")}
+        manifests = {key for key in self.sizes if key.startswith(MANIFESTS)}
+        sketches = {key for key in self.sizes if key.startswith(SKETCHES)}
         beside = {sketches_key(key.rpartition("/")[2]) for key in packs}
         stray = {k for k in sketches if pack_key(k.rpartition("/")[2]) not in self.sizes}
         return packs | beside | stray | (manifests - {manifest_key(name) for name in named})

@@ -11,7 +11,7 @@ from ...store.cancel import carry, check_cancelled
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.tables.rows import Location
 from ...store.errors import NotFound
-from ...store.packs import pack_key
+from ...store.object_keys import pack_key
 from ..errors import ChunksMissing
 from .error_translation import store_errors
 from .journal import catch_up

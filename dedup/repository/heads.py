@@ -20,10 +20,9 @@ from ...store.catalogue.damage import set_setting
 from ...store.catalogue.lost_entries import has_published, publish_heads
 from ...store.catalogue.tombstones import catalogue_id
 from ...store.errors import InvalidKey, NotFound
+from ...store.object_keys import HEADS, JOURNAL
 from ..errors import Corrupt, VaultError
-from ..model.journal_entries import PREFIX as JOURNAL
 
-PREFIX = "heads/"
 VERSION = 1
 _WRITTEN = "heads_written"
 
@@ -50,7 +49,7 @@ def write_heads(backend: Backend, catalogue: Catalogue, *, wait: bool = True) ->
 
 def heads_key(catalogue: Catalogue) -> str:
     """Returns the key of a catalogue's object."""
-    return f"{PREFIX}{catalogue_id(catalogue)}"
+    return f"{HEADS}{catalogue_id(catalogue)}"
 
 
 def mend_heads(backend: Backend, catalogue: Catalogue, key: str) -> None:
@@ -66,7 +65,7 @@ def read_heads(backend: Backend) -> Heads:
     """Reads all objects. Raises VaultError for one of a newer version."""
     named: set[str] = set()
     damaged = []
-    for key in [info.key for info in backend.list(PREFIX)]:
+    for key in [info.key for info in backend.list(HEADS)]:
         try:
             named.update(parse_heads(key, backend.get(key)))
         except NotFound:

@@ -31,12 +31,12 @@ from ...store.catalogue.tombstones import (
     set_tombstones,
 )
 from ...store.errors import CorruptObject, NotFound
-from ...store.packs import PackEntry, pack_key, read_index
+from ...store.object_keys import JOURNAL, PACKS, manifest_key, name_of, pack_key, sketches_key
+from ...store.packs import PackEntry, read_index
 from ..errors import Corrupt, VaultError
-from ..model.files.manifest import Manifest, manifest_key, manifest_name, parse_manifest
+from ..model.files.manifest import Manifest, manifest_name, parse_manifest
 from ..model.files.rows import chunk_uses, file_row
 from ..model.journal_entries import (
-    PREFIX,
     AnyEntry,
     Entry,
     Loose,
@@ -51,7 +51,7 @@ from ..model.journal_entries import (
     pack_entry,
     read_entry,
 )
-from ..model.sketch_file import parse_sketches, sketches_key
+from ..model.sketch_file import parse_sketches
 from ..progress import Progress
 from ..similarity.candidates import sketch_row
 from .replay_rules import LaterEntries
@@ -115,7 +115,7 @@ def _read_new(
     """Returns the entries there are after the key `start`, with their sizes, and those of them that
     are new, in order. Where one of these names an older entry that is new, too, all begins there:
     its writer's clock was far behind."""
-    listed = {info.key: info.size for info in backend.list(PREFIX, after=start)}
+    listed = {info.key: info.size for info in backend.list(JOURNAL, after=start)}
     entries = dict(read_entries(backend, catalogue.unknown_entries(listed)))
     named = {key for entry in entries for key in entry.after if key <= start}
     older = [key for key in catalogue.unknown_entries(named) if backend.exists(key)]
@@ -163,7 +163,7 @@ def list_entries(backend: Backend) -> Iterator[tuple[EntryKey, AnyEntry]]:
 
 def list_keys(backend: Backend) -> list[str]:
     """Returns the keys of all entries, in order."""
-    return [info.key for info in backend.list(PREFIX)]
+    return [info.key for info in backend.list(JOURNAL)]
 
 
 def apply_entry(
@@ -297,7 +297,7 @@ def learn_packs(
         tombs = list_tombstones(catalogue)
         known |= {k.rpartition("/")[2] for k, tomb in tombs.items() if tomb.removed is not None}
     touched: set[bytes] = set()
-    sizes = {info.key.rpartition("/")[2]: info.size for info in backend.list("packs/")}
+    sizes = {name_of(info.key): info.size for info in backend.list(PACKS)}
     new = [name for name in sizes if name not in known]
     with _showing(progress, "learning packs", sum(sizes[name] for name in new)) as advance:
         for name in new:

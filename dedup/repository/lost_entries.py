@@ -18,15 +18,16 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.lost_entries import known_entries, settled_among, unknown_named
 from ...store.catalogue.tokens import has_tokens
+from ...store.object_keys import JOURNAL
 from ..errors import Corrupt, JournalCut
-from ..model.journal_entries import PREFIX, key_time
+from ..model.journal_entries import key_time
 from ..model.store_marker import is_closed
 from .heads import read_heads
 
 ACCEPT = "weightvault repair --accept-lost-entries"
 _MOST_NAMED = 5
 # Of an entry; no other object is looked for.
-_KEY = re.compile(f"{PREFIX}[0-9a-f]{{16}}-[0-9a-f]{{16}}")
+_KEY = re.compile(f"{JOURNAL}[0-9a-f]{{16}}-[0-9a-f]{{16}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def find_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
 def find_known_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
     """Returns those that this catalogue took in."""
     known = {k: about for k, about in known_entries(catalogue).items() if _KEY.fullmatch(k)}
-    present = {info.key for info in backend.list(PREFIX)}
+    present = {info.key for info in backend.list(JOURNAL)}
     return [LostEntry(key, known[key], True) for key in known.keys() - present]
 
 

@@ -9,9 +9,8 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombstones_among
-from ...store.packs import pack_key
+from ...store.object_keys import manifest_key, pack_key
 from ..errors import Conflict
-from ..model.files.manifest import manifest_key
 from ..model.journal_entries import Tombs, pack_entry
 from .journal import catch_up
 

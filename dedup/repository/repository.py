@@ -22,18 +22,19 @@ from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, re
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.visibility import EVERYTHING, Scope
 from ...store.errors import NotFound, StoreError
-from ...store.packs import PackEntry, pack_key
+from ...store.object_keys import manifest_key, pack_key, sketches_key
+from ...store.packs import PackEntry
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, Corrupt, InvalidManifest, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import check_files
-from ..model.files.manifest import Manifest, manifest_key, manifest_name, pack_manifest
+from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.rows import chunk_uses, file_row
 from ..model.journal_entries import AnyEntry, Entry, TokenChange, commit_row, pack_entry
 from ..model.names import check_branch, check_repo
 from ..model.paths import check_new_paths
 from ..model.sketch import Sketch
-from ..model.sketch_file import Sketches, pack_sketches, sketches_key
+from ..model.sketch_file import Sketches, pack_sketches
 from ..model.store_marker import (
     close_store,
     match_catalogue,

@@ -39,11 +39,12 @@ from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
 from ...store.catalogue.files.loose_files import LooseRow, add_loose, find_loose
 from ...store.catalogue.lost_entries import find_heads
 from ...store.errors import NotFound
+from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
 from ..formats.scan import scan_files
 from ..model.files.entries import FileEntry
-from ..model.files.manifest import Manifest, manifest_key, manifest_name, pack_manifest
+from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.segments import CHUNK_BYTES
 from ..model.journal_entries import Loose, pack_entry
 from ..model.names import check_repo

@@ -9,9 +9,10 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.errors import CorruptObject, NotFound
-from ...store.packs import pack_key, read_index
+from ...store.object_keys import manifest_key, pack_key
+from ...store.packs import read_index
 from ..errors import VaultError
-from ..model.files.manifest import Manifest, manifest_key
+from ..model.files.manifest import Manifest
 from ..progress import Progress
 from ..reading.workers import Background, result_of
 from ..repository.journal import load_manifest

@@ -9,7 +9,7 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import WHOLE_PACK, Finding, commits_using, list_findings, needing
 from ...store.errors import StoreError
-from ...store.packs import pack_key
+from ...store.object_keys import pack_key
 from ..errors import VaultError
 from ..model.files.manifest import Manifest
 from ..repository.journal import load_manifest

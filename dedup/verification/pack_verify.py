@@ -14,7 +14,8 @@ from ...store.backend import Backend
 from ...store.catalogue.damage import WHOLE_PACK
 from ...store.catalogue.tables.rows import Location
 from ...store.errors import CorruptObject, NotFound, StoreError
-from ...store.packs import check_start, pack_key, read_index
+from ...store.object_keys import pack_key
+from ...store.packs import check_start, read_index
 from ..errors import Corrupt, Missing
 from ..reading.buffer_pool import BUFFERS
 from ..reading.chunk_reader import Buffer

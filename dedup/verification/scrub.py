@@ -23,7 +23,19 @@ from ...store.catalogue.damage import (
 )
 from ...store.catalogue.tombstones import list_tombstones, packs_holding
 from ...store.errors import CorruptObject, NotFound
-from ...store.packs import pack_key
+from ...store.object_keys import (
+    HEADS,
+    JOURNAL,
+    MANIFESTS,
+    MARKER,
+    PACKS,
+    QUARANTINE,
+    SKETCHES,
+    XORBS,
+    folder_of,
+    name_of,
+    pack_key,
+)
 from ..errors import VaultError
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import manifest_name, parse_manifest
@@ -136,7 +148,7 @@ class Scrubber:
     def _scrub_small(self) -> Iterator[str]:
         """Reads what is not a pack. Nothing of it is on record: it is found again each time."""
         for info in self._backend.list():
-            if info.key.startswith(("packs/", "quarantine/")) or random.random() >= self._sample:
+            if folder_of(info.key) in (PACKS, QUARANTINE) or random.random() >= self._sample:
                 continue
             problem = judge_object(self._vault, info.key)
             self._found.objects += 1
@@ -156,10 +168,10 @@ def scrub_chunks(vault: Repository, digests: Collection[bytes]) -> None:
 
 def judge_object(vault: Repository, key: str) -> str | None:
     """Says what is wrong with an object that is no pack, and what that means."""
-    folder, name = key.partition("/")[0], key.rpartition("/")[2]
+    folder, name = folder_of(key), name_of(key)
     try:
         data = vault.backend.uncached().get(key)
-        if folder == "manifests" and manifest_name(data) != name:
+        if folder == MANIFESTS and manifest_name(data) != name:
             return f"manifest {key} is damaged; {_files_of_manifest(vault, name)}"
         if folder in _CHECKS:
             _CHECKS[folder](vault, key, data)
@@ -175,18 +187,18 @@ def judge_object(vault: Repository, key: str) -> str | None:
 
 # By the folder of a key: what raises if its bytes are not what they should be.
 _CHECKS: dict[str, Callable[[Repository, str, bytes], object]] = {
-    "manifests": lambda _vault, _key, data: parse_manifest(data, stored=True),
-    "journal": lambda _vault, key, data: parse_entry(key, data),
-    "heads": lambda _vault, key, data: parse_heads(key, data),
-    "sketches": lambda _vault, _key, data: check_sketches(data),
-    "xorbs": lambda vault, key, data: check_xorb(vault.backend.uncached(), key, data),
-    "weightvault.json": lambda vault, _key, data: check_marker(data, vault.catalogue.store_id()),
+    MANIFESTS: lambda _vault, _key, data: parse_manifest(data, stored=True),
+    JOURNAL: lambda _vault, key, data: parse_entry(key, data),
+    HEADS: lambda _vault, key, data: parse_heads(key, data),
+    SKETCHES: lambda _vault, _key, data: check_sketches(data),
+    XORBS: lambda vault, key, data: check_xorb(vault.backend.uncached(), key, data),
+    MARKER: lambda vault, _key, data: check_marker(data, vault.catalogue.store_id()),
 }
 _MEANING = {
-    "xorbs": "affects no file; clients that count on it send it again",
-    "heads": "no file is affected",
-    "journal": "no file is affected while this catalogue lives",
-    "weightvault.json": "no file is affected, but nobody can open the store any more",
+    XORBS: "affects no file; clients that count on it send it again",
+    HEADS: "no file is affected",
+    JOURNAL: "no file is affected while this catalogue lives",
+    MARKER: "no file is affected, but nobody can open the store any more",
 }
 
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 import xxhash
 
 from ..backend import Backend, BytesLike, ObjectInfo, resolve_range
+from ..object_keys import is_pack
 from ..private import PRIVATE_UMASK, opener
 
 # Reading this much takes S3 hardly longer than reading a byte of it, and most frames are no longer.
@@ -58,7 +59,7 @@ class CachedBackend(Backend):
         return self._inner.put_new(key, data)
 
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        if not key.startswith("packs/"):
+        if not is_pack(key):
             return self._inner.get(key, start, stop)
         size = self._pack_size(key)
         start, stop = resolve_range(key, size, start, stop)

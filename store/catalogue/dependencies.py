@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select
 
+from ..object_keys import pack_key
 from .owners import Sharing, allowed_among, sharing_of
 from .spare_frames import swap
 from .tables.rows import by_digest, hold_rows
@@ -42,7 +43,7 @@ def hold_readers(connection: Connection) -> None:
 
 def lift_pack(connection: Connection, name: str) -> None:
     """Takes the tombstone of a pack away, which is there (again)."""
-    connection.execute(delete(tombstones).where(tombstones.c.key == f"packs/{name[:2]}/{name}"))
+    connection.execute(delete(tombstones).where(tombstones.c.key == pack_key(name)))
 
 
 def is_live(rows: Any = chunks) -> Any:

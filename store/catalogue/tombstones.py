@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, case, delete, exists, func, select, update
 
+from ..object_keys import is_pack
 from .dependencies import hold_store, is_live
 from .sketches.bands import refresh_bands
 from .spare_frames import swap
@@ -263,9 +264,9 @@ def kept_copies(connection: Connection, copies_from: int | None) -> set[int]:
 def _unneeded(connection: Connection, keys: Collection[str], copies_from: int | None) -> list[str]:
     """Returns those keys whose pack has nothing live, or whose manifest no commit has."""
     names = {_pack_name(key): key for key in keys}
-    uses = _pack_uses(connection, copies_from, [n for n, k in names.items() if _is_pack(k)])
+    uses = _pack_uses(connection, copies_from, [n for n, k in names.items() if is_pack(k)])
     needed = {use.name for use in uses if use.live_bytes}
-    manifests = [n for n, k in names.items() if not _is_pack(k)]
+    manifests = [n for n, k in names.items() if not is_pack(k)]
     for batch in batches(manifests):
         for table in (commits, loose_files):
             query = select(table.c.manifest).where(table.c.manifest.in_(batch))
@@ -309,10 +310,6 @@ def _tombstones_among(connection: Connection, keys: Collection[str]) -> list[str
 def _delete_tombstones(connection: Connection, keys: Collection[str]) -> None:
     for batch in batches(list(keys)):
         connection.execute(delete(tombstones).where(tombstones.c.key.in_(batch)))
-
-
-def _is_pack(key: str) -> bool:
-    return key.startswith("packs/")
 
 
 def _pack_name(key: str) -> str:

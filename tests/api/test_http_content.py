@@ -11,8 +11,8 @@ from models import make_weights, safetensors_bytes, to_bf16
 from weightvault.api.sending import downloads
 from weightvault.dedup.errors import Corrupt
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.model.files.manifest import manifest_key
 from weightvault.dedup.transfer.push import push
+from weightvault.store.object_keys import manifest_key
 
 FILES = "/v1/repos/org/model/files"
 TENSORS = "/v1/repos/org/model/tensors"

@@ -25,7 +25,8 @@ from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.tombstones import remove_dead, set_tombstones
-from weightvault.store.packs import PackWriter, pack_key
+from weightvault.store.object_keys import pack_key
+from weightvault.store.packs import PackWriter
 
 
 class Pausing(Wrapper):

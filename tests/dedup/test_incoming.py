@@ -21,7 +21,7 @@ from weightvault.dedup.maintenance import background_encode
 from weightvault.dedup.maintenance.background_encode import encode_some
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
-from weightvault.dedup.model.files.manifest import Manifest, manifest_key
+from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.model.files.segments import Tensor
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import AddFile, DeleteFile, History, Message
@@ -31,6 +31,7 @@ from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.encode_queue import claim_chunks, count_uncoded
 from weightvault.store.catalogue.files.loose_files import find_loose
 from weightvault.store.errors import Unavailable
+from weightvault.store.object_keys import manifest_key
 
 REPO = "org/model"
 DAY = 24 * 3600.0

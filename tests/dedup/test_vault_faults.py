@@ -16,14 +16,13 @@ from vaults import FailingWrites, open_anew, open_local
 
 from weightvault.dedup.errors import Corrupt, StorageFull, Unreachable, VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.model.files.manifest import manifest_key
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.errors import StorageFull as BackendFull
 from weightvault.store.errors import Unavailable
-from weightvault.store.packs import pack_key
+from weightvault.store.object_keys import manifest_key, pack_key
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["not done", "done but unanswered"])

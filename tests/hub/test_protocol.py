@@ -18,7 +18,7 @@ from vaults import open_local
 
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.server.app import create_app
-from weightvault.store.packs import pack_key
+from weightvault.store.object_keys import pack_key
 
 REPO = "/api/models/me/model"
 WEIGHTS = bf16_file(make_weights(1))

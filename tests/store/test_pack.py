@@ -13,7 +13,8 @@ from pack_samples import make_pack, read_all
 
 from weightvault.store.backends.memory import MemoryBackend
 from weightvault.store.errors import InvalidKey, StorageFull, StoreError
-from weightvault.store.packs import PackEntry, PackWriter, encode_index, pack_key, read_index
+from weightvault.store.object_keys import pack_key
+from weightvault.store.packs import PackEntry, PackWriter, encode_index, read_index
 
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_NAME = "914da2d0f3ade6c658c21aedd7c6c16f44a1bce683b1de7b2be70776ba2460ef"

@@ -106,11 +106,6 @@ def manifest_name(data: bytes) -> str:
     return blake3(data).hexdigest()
 
 
-def manifest_key(name: str) -> str:
-    """Where a manifest lives in the object store."""
-    return f"manifests/{name[:2]}/{name}"
-
-
 def _pack_file(entry: FileEntry, index: dict[bytes, int]) -> dict[str, Any]:
     return {
         "path": entry.path,
