@@ -55,3 +55,16 @@ def test_paths_in_the_architecture_page_exist():
     text = page("ARCHITECTURE.md")
     for path in re.findall(r"`((?:store|codecs|dedup|api|tests|benchmarks)/[\w.]*\w)`", text):
         assert (ROOT / path).exists(), path
+
+
+def test_paths_in_prose_are_there():
+    """What a page or a docstring sends its reader to."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+    modules = [
+        p for room in ("store", "codecs", "dedup", "api") for p in (ROOT / room).rglob("*.py")
+    ]
+    for path in [p for p in pages if p.name != "CHANGELOG.md"] + modules:
+        for named in re.findall(
+            r"(?<![\w/.])((?:store|codecs|dedup|api)/[\w/]+\.\w+)", path.read_text()
+        ):
+            assert (ROOT / named).exists(), (path, named)

@@ -338,7 +338,7 @@ journal = Table(
     Column("lost", Boolean, nullable=False, server_default=false()),
 )
 
-# Which entries each entry names as the newest that its writer knew (store/chain.py).
+# Which entries each entry names as the newest that its writer knew (lost_entries.py).
 journal_edges = Table(
     "journal_edges",
     metadata,
