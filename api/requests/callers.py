@@ -167,13 +167,13 @@ class Gate:
         """Returns who sent a request. Raises Unauthorized for a token that is none, UnknownHost for
         a request under another name than the server's while there are no tokens."""
         vault: LocalVault = request.app.state.vault
-        self.check_journal(vault)
         if self._is_open(vault):
-            return self._without_token(request)
+            return self._operator(request)
+        self._require_whole()
         basic = BASIC_ALLOWED in request.scope
         secret = _secret(request.headers.get("authorization", ""), basic)
         if secret is None:
-            return self._without_token(request)
+            return self._anonymous()
         row = recognise(vault, secret)
         if row is None:
             raise Unauthorized(INVALID_CREDENTIALS, "`weightvault token create` makes a token")
@@ -191,18 +191,22 @@ class Gate:
         """Returns who acts by a grant that was made for the token of that id, or for somebody
         without one; None where the token is not valid any more."""
         vault: LocalVault = request.app.state.vault
-        self.check_journal(vault)
+        is_open = self._is_open(vault)
+        if not is_open:
+            self._require_whole()
         if token is None:
-            return self._without_token(request)
+            return self._operator(request) if is_open else self._anonymous()
         with store_errors():
             row = find_token_by_id(vault.catalogue, token)
         valid = row is not None and row.is_valid(time.time())
         return self.holder(vault, row) if row is not None and valid else None
 
-    def _without_token(self, request: HTTPConnection) -> Caller:
-        if self._is_open(request.app.state.vault):
-            self.hosts.require(request)
-            return Caller(_OPEN_NAME, ((EVERYWHERE, "admin"),))
+    def _operator(self, request: HTTPConnection) -> Caller:
+        """Returns who may do everything: whoever asks a server without tokens by its own name."""
+        self.hosts.require(request)
+        return Caller(_OPEN_NAME, ((EVERYWHERE, "admin"),))
+
+    def _anonymous(self) -> Caller:
         return Caller(_ANONYMOUS_NAME, reads=self.anonymous_reads)
 
     def _note_use(self, vault: LocalVault, row: TokenRow) -> None:
@@ -218,9 +222,13 @@ class Gate:
             _log.warning("the use of token %s is not on record: %s", row.id, error.message)
 
     def check_journal(self, vault: LocalVault) -> None:
-        """Raises JournalCut where it cannot be known which tokens are valid. Told to anybody, so
-        without saying what is missing."""
-        if not self._is_open(vault) and self._cut:
+        """Raises JournalCut where it cannot be known which tokens are valid."""
+        if not self._is_open(vault):
+            self._require_whole()
+
+    def _require_whole(self) -> None:
+        # Told to anybody, so without saying what is missing.
+        if self._cut:
             raise JournalCut(
                 "the journal of this store is not whole, and nobody is let in until it is",
                 "the operator finds out more with `weightvault check`",
