@@ -1,0 +1,116 @@
+"""How many files a push over HTTP runs through, and how often it moves from one to another.
+
+    python -m weightvault.benchmarks.serving.file_walk
+
+One tensor with a related base, traced by `sys.setprofile` in both processes. A move is a call of a
+function in another file of the product than the one called before, in the same thread.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from ...api.client.http_vault import HttpVault
+from ...api.server.app import create_app
+from ...api.server.serving import listen, make_config
+from ...dedup.local_vault import LocalVault
+from ...dedup.transfer.push import push
+from ...store.backends.open import open_backend
+from ...store.catalogue.catalogue import open_catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = tuple(f"{ROOT / room}/" for room in ("api", "dedup", "store", "codecs"))
+_BACKGROUND = "encoder"
+_SETTLE_SECONDS = 3.0
+
+
+class Walk:
+    """Counts while it is `on`."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.files: set[str] = set()
+        self.moves = 0
+        self._last: dict[int, str] = {}
+
+    def note(self, frame: FrameType, event: str, _: object) -> None:
+        """What the interpreter calls at each call of a function."""
+        if not self.on or event != "call" or threading.current_thread().name == _BACKGROUND:
+            return
+        file = str(Path(frame.f_code.co_filename).resolve())
+        if file.startswith(ROOMS):
+            self.files.add(file)
+            thread = threading.get_ident()
+            self.moves += self._last.get(thread) != file
+            self._last[thread] = file
+
+    def print(self, side: str) -> None:
+        """Prints the counts of one side."""
+        print(f"{side}: {len(self.files)} files, {self.moves} moves", flush=True)
+
+
+def serve(folder: Path) -> None:
+    """Serves a new vault; counts between the lines "on" and "off" of stdin."""
+    import uvicorn
+
+    walk = Walk()
+    threading.setprofile(walk.note)
+    catalogue = open_catalogue(f"sqlite:///{folder / 'catalogue.sqlite'}")
+    vault = LocalVault(open_backend(str(folder / "objects")), catalogue, scratch=folder)
+    listener = listen("127.0.0.1", 0)
+    server = uvicorn.Server(make_config(create_app(vault), log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    for line in sys.stdin:
+        walk.on = line.strip() == "on"
+        if not walk.on:
+            break
+    walk.print("server")
+
+
+def main() -> None:
+    """Pushes a base, and a tune of it while both sides count."""
+    rng = np.random.default_rng(1)
+    base = rng.normal(0, 0.05, (96, 64)).astype(np.float32)
+    tuned = base + rng.normal(0, 1e-4, base.shape).astype(np.float32)
+    with tempfile.TemporaryDirectory(prefix="weightvault-") as scratch:
+        folder = Path(scratch)
+        for name, weights in (("base", base), ("tuned", tuned)):
+            (folder / name).mkdir()
+            save_file({"w": weights}, folder / name / "model.safetensors")
+        (folder / "vault").mkdir()
+        command = [sys.executable, "-m", __spec__.name, str(folder / "vault")]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            url = server.stdout.readline().strip()
+            push(HttpVault(url), folder / "base", "org/base")
+            # What the server does on its own behalf, and what only a first push imports.
+            time.sleep(_SETTLE_SECONDS)
+            server.stdin.write("on\n")
+            server.stdin.flush()
+            walk = Walk()
+            threading.setprofile(walk.note)
+            sys.setprofile(walk.note)
+            walk.on = True
+            push(HttpVault(url), folder / "tuned", "org/tuned")
+            walk.on = False
+            sys.setprofile(None)
+            threading.setprofile(None)  # pyright: ignore[reportArgumentType]
+            print(server.communicate("off\n")[0].strip())
+            walk.print("client")
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1])) if len(sys.argv) > 1 else main()
