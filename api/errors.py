@@ -10,12 +10,12 @@ people read the message.
 
 from __future__ import annotations
 
-import errno
 import math
 from typing import Any
 
 from ..dedup import errors as kinds
 from ..dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError, error_classes
+from ..store.errors import DENIED_ERRNOS, FULL_ERRNOS
 
 
 class TooLarge(InvalidInput):
@@ -107,9 +107,6 @@ _MOST_MESSAGE_CHARS = 16_384
 # Names and paths are shorter; what else is repeated of a request may be all of it.
 _MAX_MESSAGE = 2000
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-
 
 def retry_seconds(error: VaultError) -> int:
     """Returns after how many seconds a request that met this error is worth sending again."""
@@ -155,8 +152,8 @@ def _one_line(text: Any) -> str:
 def from_os_error(error: OSError, doing: str) -> VaultError:
     """Returns the kind for an error of the operating system; `doing` says what failed."""
     message = f"{doing}: {error.strerror or error}"
-    if error.errno in _FULL:
+    if error.errno in FULL_ERRNOS:
         return kinds.StorageFull(message, "free some space, then run the command again")
-    if error.errno in _DENIED:
+    if error.errno in DENIED_ERRNOS:
         return kinds.AccessRefused(message, "check the permissions and who runs this command")
     return VaultError(message)

@@ -67,8 +67,10 @@ class InvalidKey(StoreError, ValueError):
     """A key that `backend.check_key` refuses."""
 
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""By these the system says that there is no room."""
+DENIED_ERRNOS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+"""By these it says that somebody may not."""
 # A network file system reports passing faults as EIO and ESTALE; on a disk that really fails,
 # trying again later harms nothing.
 _PASSING = {
@@ -86,9 +88,9 @@ _PASSING = {
 def from_os_error(error: OSError, doing: str) -> StoreError:
     """Returns the store's error for one of the operating system; `doing` says what failed."""
     message = f"{doing}: {error.strerror or error}"
-    if error.errno in _FULL:
+    if error.errno in FULL_ERRNOS:
         return StorageFull(message)
-    if error.errno in _DENIED:
+    if error.errno in DENIED_ERRNOS:
         return AccessDenied(message)
     if error.errno in _PASSING:
         return Unavailable(message)

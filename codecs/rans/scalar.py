@@ -42,21 +42,6 @@ def _peek(source, at):
 
 
 @njit(nogil=True, cache=True)
-def pull_kernel(x, entry, source, at):
-    """Returns the state after decoding ``entry`` and where the next word is, beyond ``source`` if
-    one was missing.
-    """
-    low = np.uint32(4095)
-    x = (entry & low) * (x >> np.uint32(12)) + ((entry >> np.uint32(12)) & low)
-    if x < np.uint32(LOWER_BOUND):
-        if at + 2 <= source.size:
-            x = (x << np.uint32(16)) | np.uint32(source[at])
-            x |= np.uint32(source[at + 1]) << np.uint32(8)
-        at += 2
-    return x, at
-
-
-@njit(nogil=True, cache=True)
 def encode_plane_kernel(symbols, begin, stop, starts, states, words, at):
     """Encodes backwards and returns where the words begin.
 

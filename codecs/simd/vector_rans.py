@@ -34,11 +34,6 @@ from .vector_ir import (
 READ_AHEAD_BYTES = 2 * LANES + 32
 """A decoding step consumes at most one word per lane, and loads one vector of words beyond that."""
 
-WRITE_SLACK_WORDS = 16
-"""An encoding step may store, below the words it keeps, up to a vector of words that are
-overwritten later.
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Stream:

@@ -11,9 +11,8 @@ from ...store.catalogue.tables.rows import Location
 from ...store.packs import PackWriter
 from ..progress import Progress
 from ..repository.frame_reader import read_frames
-from ..repository.pack_writing import add_frame
+from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..repository.repository import Repository
-from .repack import PACK_BYTES
 
 
 class Sized(Protocol):

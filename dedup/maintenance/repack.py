@@ -18,13 +18,10 @@ from ..model.journal_entries import Moves
 from ..progress import Progress
 from ..repository.frame_reader import read_frames
 from ..repository.journal import write_entry
-from ..repository.pack_writing import add_frame
+from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..repository.repository import Repository
 
 T = TypeVar("T")
-
-# As large as the packs of a push (push.PACK_BYTES), for the same reason.
-PACK_BYTES = 64 * 1024 * 1024
 
 
 def move_live_frames(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,7 +50,7 @@ def store_errors() -> Iterator[None]:
     except FrameError as error:
         raise Corrupt(f"a stored frame does not decode: {error}") from error
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in store.FULL_ERRNOS:
             raise
         raise StorageFull(f"cannot write {error.filename or 'a temporary file'}") from error
 

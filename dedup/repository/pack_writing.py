@@ -8,6 +8,10 @@ from ...codecs.frame import CODEC_IDS, Buffer, parse_header
 from ...store.packs import PackWriter
 from ..errors import Corrupt
 
+PACK_BYTES = 64 * 1024 * 1024
+"""A pack of so many bytes is full: one request each way on S3 for as much as is worth one, and
+two of them in memory; a frame is at most 32 MiB."""
+
 
 def add_frame(writer: PackWriter, frame: Buffer) -> None:
     """Appends a frame to a pack. Raises Corrupt for what is no frame, and as PackWriter.add."""

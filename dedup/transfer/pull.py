@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
+from ...store.errors import DENIED_ERRNOS, FULL_ERRNOS
 from ..errors import AccessRefused, Conflict, Corrupt, InvalidName, StorageFull, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
@@ -196,8 +196,8 @@ def _write_errors() -> Iterator[None]:
         yield
     except OSError as error:
         what = f"cannot write {error.filename or 'the destination'}: {error.strerror}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL_ERRNOS:
             raise StorageFull(what, "free some space and pull again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in DENIED_ERRNOS:
             raise AccessRefused(what, "choose a folder you may write to") from error
         raise VaultError(what) from error

@@ -28,12 +28,10 @@ from ..reading.chunk_reader import Buffer, ChunkReader
 from ..reading.timed_codecs import encode_into
 from ..reading.workers import Background, result_of
 from ..repository.error_translation import store_errors
-from ..repository.pack_writing import add_frame
+from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
 
-# About one request each way on S3 for as much as is worth one; a frame is at most 32 MiB.
-PACK_BYTES = 64 * 1024 * 1024
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
 # Re-encoding relatives takes as long as the push itself at most, or one step; the rest is for

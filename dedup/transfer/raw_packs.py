@@ -23,11 +23,8 @@ from ..model.files.manifest import Manifest
 from ..model.sketch import make_sketch
 from ..model.sketch_file import Sketches
 from ..reading.timed_codecs import encode_tensor
-from ..repository.pack_writing import add_frame
+from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..repository.repository import Repository
-
-# As large as the packs of a push: one request on S3, and two of them in memory.
-PACK_BYTES = 64 * 1024 * 1024
 
 
 def store_raw(
