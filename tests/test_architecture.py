@@ -123,3 +123,12 @@ def test_keys_of_objects_are_spelled_in_one_module():
                 assert not re.fullmatch(rf"({folders}|journal)/|weightvault\.json", node.value), (
                     path
                 )
+
+
+def test_files_and_functions_are_short():
+    for path in [p for room in ROOMS for p in modules(room) if "versions" not in p.parts]:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert (node.end_lineno or 0) - node.lineno < 60, (path, node.name)

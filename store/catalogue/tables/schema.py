@@ -178,9 +178,8 @@ hashes = Table(
     Column("git_sha1", LargeBinary(20), nullable=False),
 )
 
-# Whole files that were uploaded for a repo and that no commit need name
-# (dedup/transfer/uploads.py). Their chunks are kept until `expires`; `manifest` is one that has but
-# this file.
+# Files uploaded for a repo that no commit need name (dedup/transfer/uploads.py). Their chunks are
+# kept until `expires`; `manifest` is one that has but this file.
 loose_files = Table(
     "loose_files",
     metadata,
