@@ -22,14 +22,17 @@ def serving(app: FastAPI) -> Iterator[str]:
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
-    deadline = time.monotonic() + _START_SECONDS
-    while not running.started:
-        assert time.monotonic() < deadline, "the server does not start"
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    running.should_exit = running.force_exit = True
-    thread.join()
-    listener.close()
+    try:
+        deadline = time.monotonic() + _START_SECONDS
+        while not running.started:
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        # Also where the test failed: the process would wait for the thread for ever.
+        running.should_exit = running.force_exit = True
+        thread.join()
+        listener.close()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:

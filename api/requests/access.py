@@ -15,7 +15,7 @@ from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from starlette.requests import HTTPConnection
 
-from ...dedup.errors import AccessRefused, RepoNotFound
+from ...dedup.errors import AccessRefused, InvalidName, RepoNotFound
 from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.uploads import Sees
 from ...store.catalogue.refs import is_public, public_repos
@@ -35,12 +35,19 @@ def right(check: Callable[[Request], object]) -> Right:
     """Makes a right of a function that raises where it does not hold."""
 
     def declared(request: Request) -> None:
+        _refuse_nul(request)
         refuse_foreign_pages(request)
         check(request)
 
     declared.__name__, declared.__doc__ = check.__name__, check.__doc__
     _RIGHTS.add(declared)
     return declared
+
+
+def _refuse_nul(request: HTTPConnection) -> None:
+    """Raises InvalidName for an address with NUL, which no name has and no database keeps."""
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise InvalidName("NUL is not allowed in an address")
 
 
 # What rights look at: the repo that a path names, or that an endpoint read from a body
@@ -132,6 +139,7 @@ def repos_seen(request: HTTPConnection) -> Sees:
 
 async def public_endpoint(request: Request) -> None:
     """Anybody may, whatever they show: nothing depends on who asks. Holds up no thread."""
+    _refuse_nul(request)
     refuse_foreign_pages(request)
 
 

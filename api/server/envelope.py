@@ -1,20 +1,15 @@
 """What every request and its answer go through, whatever they are for, in one layer.
 
-An address with NUL is refused: no name here has it, and no database keeps it in a text. An answer
-gets the id of its request, our version, and safe headers. When it ends, logs, the audit and metrics
-take note of it.
+An answer gets the id of its request, our version, and safe headers. When it ends, logs, the audit
+and metrics take note of it.
 """
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
-from ..errors import error_body
 from ..protocol.wire import VERSION_HEADER
 from ..requests.audit import audit_exchange
 from ..requests.exchange import Exchange
@@ -55,18 +50,8 @@ class Envelope:
 
         with within_request(asked) as request_id, self._metrics.under_way.track_inprogress():
             try:
-                app = _refuse_address if _has_nul(scope) else self._app
-                await app(scope, receive_counted, send_completed)
+                await self._app(scope, receive_counted, send_completed)
             finally:
                 self._metrics.count_exchange(exchange)
                 audit_exchange(exchange)
                 log_exchange(exchange)
-
-
-def _has_nul(scope: Scope) -> bool:
-    return "\0" in scope["path"] or b"%00" in scope["query_string"]
-
-
-async def _refuse_address(scope: Scope, receive: Receive, send: Send) -> None:
-    body = error_body("invalid_name", "an address holds NUL", "correct the address")
-    await JSONResponse(body, HTTPStatus.BAD_REQUEST)(scope, receive, send)

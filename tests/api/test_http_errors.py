@@ -42,6 +42,7 @@ STATUS = {
     "quota_exceeded": 413,
     "rate_exceeded": 429,
     "unknown_host": 403,
+    "journal_cut": 503,
 }
 
 
