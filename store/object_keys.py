@@ -29,6 +29,11 @@ def pack_key(name: str) -> str:
     """Returns the key of a pack, "packs/ab/abcdef…". Raises InvalidKey unless 64 hex characters."""
     if len(name) != _NAME_DIGITS or not set(name) <= set("0123456789abcdef"):
         raise InvalidKey(f"not the name of a pack: {name!r}")
+    return known_pack_key(name)
+
+
+def known_pack_key(name: str) -> str:
+    """As `pack_key`, of a pack that is on record: its name was checked when it came."""
     return _spread(PACKS, name)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select
 
-from ..object_keys import pack_key
+from ..object_keys import known_pack_key
 from .owners import Sharing, allowed_among, sharing_of
 from .spare_frames import swap
 from .tables.rows import by_digest, hold_rows
@@ -43,7 +43,7 @@ def hold_readers(connection: Connection) -> None:
 
 def lift_pack(connection: Connection, name: str) -> None:
     """Takes the tombstone of a pack away, which is there (again)."""
-    connection.execute(delete(tombstones).where(tombstones.c.key == pack_key(name)))
+    connection.execute(delete(tombstones).where(tombstones.c.key == known_pack_key(name)))
 
 
 def is_live(rows: Any = chunks) -> Any:

@@ -51,7 +51,7 @@ class Committer:
         row = CommitRow(f"{made:040}", repo, "main", None, f"{made:064}", None, 1.0)
         chunks = [digest(f"{number}") for number in numbers]
         files = [FileRow(d.hex(), RAW, d, d, 0) for d in chunks]
-        told = key if replayed else (lambda _: (key, lambda: None))
+        told = key if replayed else (lambda *_: (key, lambda: None))
         self._catalogue.add_commit(row, files, dict.fromkeys(chunks, 0), told)
 
 
