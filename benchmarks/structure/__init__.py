@@ -1,1 +1,0 @@
-"""How the code hangs together: what one push touches."""
