@@ -205,7 +205,6 @@ def _of_repos() -> Iterator[Route]:
         yield Route("GET", base, "read")
         yield Route("DELETE", base, "write")
         yield Route("GET", f"{base}/revision", "read")
-        yield Route("POST", f"{base}/recentre", "write")
         yield Route("GET", f"{base}/manifest", "read")
         yield Route("POST", f"{base}/frames", "read", {"digests": []})
         yield Route("GET", f"{base}/files/{{path}}", "read")

@@ -56,7 +56,9 @@ def find_known_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:
     """Returns those that this catalogue took in."""
     known = {k: about for k, about in known_entries(catalogue).items() if _KEY.fullmatch(k)}
     present = {info.key for info in backend.list(JOURNAL)}
-    return [LostEntry(key, known[key], True) for key in known.keys() - present]
+    # A listing may be late: what it lacks is asked for by name.
+    lost = (key for key in known.keys() - present if not backend.exists(key))
+    return [LostEntry(key, known[key], True) for key in lost]
 
 
 def find_unknown_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]:

@@ -102,7 +102,7 @@ def test_a_push_and_a_deletion_are_on_record(audited: Audited, tmp_path: Path) -
     push(remote, model, "org/model")
     remote.delete_repo("org/model")
     remote.close()
-    lines = audited.lines(4)
+    lines = audited.lines(3)
     assert all(set(line) >= FACTS for line in lines)
     found = [line["operation"] for line in lines]
     assert found[0] == "add_pack"
