@@ -100,7 +100,7 @@ KINDS: dict[str, tuple[Callable[[Client, bytes], None], str, range]] = {
     # What is done, whose writes count, and at which of them the process dies.
     "xet": (send_xet, "", range(0, 9, 2)),
     "lfs-parts": (send_parts, "", range(0, 12, 3)),
-    "encode": (send_texts, "coder", range(3)),
+    "encode": (send_texts, "encoder", range(3)),
 }
 CASES = [(kind, number) for kind, (_, _, numbers) in KINDS.items() for number in numbers]
 
