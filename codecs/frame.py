@@ -77,6 +77,16 @@ class FrameHeader:
     rows: Rows = ()
 
     @property
+    def inputs(self) -> tuple[bytes, ...]:
+        """The digests of the chunks that decoding takes: the base, where there is one."""
+        return () if self.base_digest is None else (self.base_digest,)
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether the frame is a recipe over its inputs instead of a delta on one."""
+        return False
+
+    @property
     def base_bytes(self) -> int | None:
         """The length that the base must have; None where it may have any, or there is none."""
         free = self.base_digest is None or self.rows or CODECS[self.codec].any_base

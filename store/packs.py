@@ -5,7 +5,7 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -19,12 +19,19 @@ from .errors import CorruptObject, UnsupportedFormat, from_os_error
 
 VERSION = 1
 DIGEST_BYTES = 32
+MAX_INPUTS = 16
+"""Inputs of a derived frame, which a reader holds in memory together."""
+
+STANDALONE, DELTA, DERIVED = range(3)
+"""The levels of frames. A frame needs chunks whose frames have a lower level than its own: a delta
+one that is standalone, a derived frame up to MAX_INPUTS that are standalone or deltas."""
 
 _MAGIC = b"WVPACK\n"
 _HEADER = _MAGIC + bytes([VERSION])
-# checksum, index bytes, entries, bases from outside, flags, reserved, magic, version
+# checksum, index bytes, entries, inputs from outside, flags, reserved, magic, version
 _TRAILER = struct.Struct("<QIIIHH7sB")
 _FACTS_ZSTD = 1
+_HAS_DERIVED = 2
 # frame bytes u64, raw bytes u64, base u32, codec u8, dtype u8
 _FACT_BYTES = 22
 # SQL integers are signed.
@@ -41,8 +48,9 @@ class PackEntry:
     """One frame of a pack: the bytes [offset, offset + frame_bytes) of the object.
 
     `digest` is that of the raw bytes, which the frame decodes to and of which there are
-    `raw_bytes`; `base_digest` names the raw bytes it is a delta against. `codec` and `dtype` are
-    numbers below 256 that mean nothing here.
+    `raw_bytes`. `inputs` are the digests of the chunks that decoding it takes, in the frame's
+    order: the base of a delta; with `derived`, 1 to MAX_INPUTS of any number. `codec` and `dtype`
+    are numbers below 256 that mean nothing here.
     """
 
     digest: bytes
@@ -51,7 +59,18 @@ class PackEntry:
     raw_bytes: int
     codec: int
     dtype: int
-    base_digest: bytes | None
+    inputs: tuple[bytes, ...] = ()
+    derived: bool = False
+
+    @property
+    def level(self) -> int:
+        """STANDALONE, DELTA or DERIVED."""
+        return DERIVED if self.derived else DELTA if self.inputs else STANDALONE
+
+    @property
+    def base_digest(self) -> bytes | None:
+        """The digest of a delta's base, None for any other frame."""
+        return self.inputs[0] if self.level == DELTA else None
 
 
 class PackWriter:
@@ -84,11 +103,13 @@ class PackWriter:
         raw_bytes: int,
         codec: int,
         dtype: int,
-        base_digest: bytes | None = None,
+        inputs: Sequence[bytes] = (),
+        derived: bool = False,
     ) -> PackEntry:
         """Appends a frame and returns where it lies. Raises ValueError for facts out of range."""
         view = byte_view(frame)
-        entry = PackEntry(digest, self.size, len(view), raw_bytes, codec, dtype, base_digest)
+        facts = (raw_bytes, codec, dtype, tuple(inputs), derived)
+        entry = PackEntry(digest, self.size, len(view), *facts)
         _check_entry(entry)
         self._write(view)
         self.entries.append(entry)
@@ -153,16 +174,17 @@ def encode_index(entries: Sequence[PackEntry]) -> bytes:
     """Returns the index and the trailer for frames that lie back to back in this order."""
     table = [entry.digest for entry in entries]
     rows = {digest: row for row, digest in enumerate(table)}
-    for entry in entries:
-        if entry.base_digest is not None and entry.base_digest not in rows:
-            rows[entry.base_digest] = len(table)
-            table.append(entry.base_digest)
+    for digest in (digest for entry in entries for digest in entry.inputs):
+        if digest not in rows:
+            rows[digest] = len(table)
+            table.append(digest)
     facts = _join_facts(entries, rows)
     packed = zstandard.compress(facts, _ZSTD_LEVEL)
-    flags = _FACTS_ZSTD if len(packed) < len(facts) else 0
-    index = b"".join(table) + (packed if flags else facts)
-    bases = len(table) - len(entries)
-    trailer = _TRAILER.pack(0, len(index), len(entries), bases, flags, 0, _MAGIC, VERSION)
+    is_packed = len(packed) < len(facts)
+    flags = _FACTS_ZSTD * is_packed | _HAS_DERIVED * any(entry.derived for entry in entries)
+    index = b"".join(table) + (packed if is_packed else facts)
+    outside = len(table) - len(entries)
+    trailer = _TRAILER.pack(0, len(index), len(entries), outside, flags, 0, _MAGIC, VERSION)
     checksum = xxhash.xxh3_64_intdigest(index + trailer[8:])
     return index + checksum.to_bytes(8, "little") + trailer[8:]
 
@@ -212,62 +234,89 @@ def _parse_index_bytes(trailer: bytes, size: int) -> int:
 def _parse_index(stored: bytes, frames_end: int) -> list[PackEntry]:
     """Checks and takes apart index and trailer; the frames end where the index starts."""
     index, trailer = stored[: -_TRAILER.size], stored[-_TRAILER.size :]
-    checksum, _, count, bases, flags, reserved, _, version = _TRAILER.unpack(trailer)
+    checksum, _, count, outside, flags, reserved, _, version = _TRAILER.unpack(trailer)
     if checksum != xxhash.xxh3_64_intdigest(index + trailer[8:]):
         raise CorruptObject("pack index fails its checksum")
-    if version > VERSION or flags & ~_FACTS_ZSTD:
+    if version > VERSION or flags & ~(_FACTS_ZSTD | _HAS_DERIVED):
         raise UnsupportedFormat(f"pack of format {version}, flags {flags:#x}: upgrade weightvault")
-    table_bytes = DIGEST_BYTES * (count + bases)
-    if version < 1 or reserved or not count or bases > count or table_bytes > len(index):
-        raise CorruptObject(f"pack index of {len(index)} bytes claims {count} + {bases} digests")
+    most = count * (MAX_INPUTS if flags & _HAS_DERIVED else 1)
+    table_bytes = DIGEST_BYTES * (count + outside)
+    if version < 1 or reserved or not count or outside > most or table_bytes > len(index):
+        raise CorruptObject(f"pack index of {len(index)} bytes claims {count} + {outside} digests")
     table = [index[at : at + DIGEST_BYTES] for at in range(0, table_bytes, DIGEST_BYTES)]
-    facts = _expand_facts(index[table_bytes:], _FACT_BYTES * count, flags)
+    facts = _expand_facts(index[table_bytes:], count, flags)
     return _split_facts(facts, table, count, frames_end)
 
 
-def _expand_facts(stored: bytes, size: int, flags: int) -> bytes:
+def _expand_facts(stored: bytes, count: int, flags: int) -> bytes:
+    least = most = _FACT_BYTES * count
+    if flags & _HAS_DERIVED:
+        least, most = least + count + 4, least + count * (1 + 4 * MAX_INPUTS)
     if flags & _FACTS_ZSTD:
         try:
             # The decompressor allocates what the frame's own header asks for.
-            if zstandard.frame_content_size(stored) != size:
+            if not least <= zstandard.frame_content_size(stored) <= most:
                 raise CorruptObject("pack index has the wrong length")
             stored = zstandard.ZstdDecompressor().decompress(stored, allow_extra_data=False)
         except zstandard.ZstdError as error:
             raise CorruptObject(f"pack index does not decompress: {error}") from error
-    if len(stored) != size:
+    if not least <= len(stored) <= most:
         raise CorruptObject("pack index has the wrong length")
     return stored
 
 
 def _join_facts(entries: Sequence[PackEntry], rows: dict[bytes, int]) -> bytes:
     bases = [0 if e.base_digest is None else rows[e.base_digest] + 1 for e in entries]
-    return b"".join(
-        [
-            _split_planes([e.frame_bytes for e in entries], "<u8"),
-            _split_planes([e.raw_bytes for e in entries], "<u8"),
-            _split_planes(bases, "<u4"),
-            bytes(e.codec for e in entries),
-            bytes(e.dtype for e in entries),
-        ]
-    )
+    facts = [
+        _split_planes([e.frame_bytes for e in entries], "<u8"),
+        _split_planes([e.raw_bytes for e in entries], "<u8"),
+        _split_planes(bases, "<u4"),
+        bytes(e.codec for e in entries),
+        bytes(e.dtype for e in entries),
+    ]
+    if any(entry.derived for entry in entries):
+        inputs = [rows[digest] for e in entries if e.derived for digest in e.inputs]
+        facts.append(bytes(len(e.inputs) if e.derived else 0 for e in entries))
+        facts.append(_split_planes(inputs, "<u4"))
+    return b"".join(facts)
 
 
 def _split_facts(facts: bytes, table: list[bytes], count: int, frames_end: int) -> list[PackEntry]:
     frame_bytes = _join_planes(facts[: 8 * count], "<u8")
     raw_bytes = _join_planes(facts[8 * count : 16 * count], "<u8")
     bases = _join_planes(facts[16 * count : 20 * count], "<u4")
-    codecs, dtypes = facts[20 * count : 21 * count], facts[21 * count :]
+    codecs, dtypes = facts[20 * count : 21 * count], facts[21 * count : 22 * count]
     offsets = list(accumulate(frame_bytes, initial=len(_HEADER)))
     if offsets.pop() != frames_end or not all(frame_bytes):
         raise CorruptObject("pack index does not describe the pack's frames")
     if max(bases) > len(table) or max(raw_bytes) >= _RAW_LIMIT:
         raise CorruptObject("pack index has a fact out of range")
-    bases_by_row = [None, *table]
+    inputs = [() if base == 0 else (table[base - 1],) for base in bases]
+    derived = _split_derived(facts[_FACT_BYTES * count :], table, bases)
     columns = zip(offsets, frame_bytes, raw_bytes, codecs, dtypes, strict=True)
     return [
-        PackEntry(table[row], *column, bases_by_row[bases[row]])
+        PackEntry(table[row], *column, derived.get(row, inputs[row]), row in derived)
         for row, column in enumerate(columns)
     ]
+
+
+def _split_derived(
+    stored: bytes, table: list[bytes], bases: list[int]
+) -> dict[int, tuple[bytes, ...]]:
+    """Returns the inputs of derived frames by row; `stored` is what follows the other facts."""
+    if not stored:
+        return {}
+    counts, rest = stored[: len(bases)], stored[len(bases) :]
+    if max(counts) > MAX_INPUTS or len(rest) != 4 * sum(counts):
+        raise CorruptObject("pack index does not say the inputs of its derived frames")
+    rows = _join_planes(rest, "<u4")
+    if any(base and many for base, many in zip(bases, counts, strict=True)):
+        raise CorruptObject("pack index has a frame that is a delta and derived")
+    if max(rows) >= len(table):
+        raise CorruptObject("pack index has a fact out of range")
+    digests = iter([table[row] for row in rows])
+    found = ((row, tuple(islice(digests, many))) for row, many in enumerate(counts))
+    return {row: inputs for row, inputs in found if inputs}
 
 
 def _split_planes(values: list[int], dtype: str) -> bytes:
@@ -282,9 +331,11 @@ def _join_planes(planes: bytes, dtype: str) -> list[int]:
 
 
 def _check_entry(entry: PackEntry) -> None:
-    digests = [entry.digest] if entry.base_digest is None else [entry.digest, entry.base_digest]
-    if any(len(digest) != DIGEST_BYTES for digest in digests):
+    if any(len(digest) != DIGEST_BYTES for digest in (entry.digest, *entry.inputs)):
         raise ValueError(f"a digest has {DIGEST_BYTES} bytes")
+    least, most = (1, MAX_INPUTS) if entry.derived else (0, 1)
+    if not least <= len(entry.inputs) <= most:
+        raise ValueError(f"a frame of level {entry.level} with {len(entry.inputs)} inputs")
     if not entry.frame_bytes:
         raise ValueError("a frame has at least one byte")
     if not 0 <= entry.raw_bytes < _RAW_LIMIT:

@@ -14,5 +14,5 @@ def digest(*parts: object) -> bytes:
 
 def entry(name: object, base: object = None, offset: int = 8) -> PackEntry:
     """A frame of 100 bytes of a chunk of 200."""
-    base_digest = None if base is None else digest(base)
-    return PackEntry(digest(name), offset, 100, 200, 3, 12, base_digest)
+    inputs = () if base is None else (digest(base),)
+    return PackEntry(digest(name), offset, 100, 200, 3, 12, inputs)

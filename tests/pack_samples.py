@@ -33,7 +33,7 @@ def make_pack(count: int = 3, *, frame_bytes: int = 20) -> tuple[bytes, list[Pac
             raw_bytes=frame_bytes * 2,
             codec=number % 3,
             dtype=4,
-            base_digest=rng.randbytes(32) if number % 2 else None,
+            inputs=[rng.randbytes(32)] * (number % 2),
         )
     writer.finish()
     return file.getvalue(), writer.entries
@@ -44,9 +44,9 @@ def write_golden_pack(path: Path) -> str:
     a, b, c = (bytes([byte]) * 32 for byte in (0xAA, 0xBB, 0xCC))
     with PackWriter(path) as writer:
         writer.add(b"first", digest=a, raw_bytes=10, codec=1, dtype=7)
-        writer.add(b"2" * 300, digest=b, raw_bytes=70_000, codec=2, dtype=7, base_digest=a)
+        writer.add(b"2" * 300, digest=b, raw_bytes=70_000, codec=2, dtype=7, inputs=[a])
         facts = {"raw_bytes": (1 << 40) + 1, "codec": 255, "dtype": 0}
-        writer.add(b"3", digest=c, base_digest=b"\xee" * 32, **facts)
+        writer.add(b"3", digest=c, inputs=[b"\xee" * 32], **facts)
         for number in range(40):
             writer.add(b"4", digest=bytes([number]) * 32, raw_bytes=4, codec=0, dtype=1)
         return writer.finish()

@@ -32,7 +32,9 @@ def make_entry(
     row: SketchRow, offset: int, base: bytes | None = None, size: int = 100
 ) -> PackEntry:
     """A frame of the chunk in a pack."""
-    return PackEntry(row.digest, offset, size, row.raw_bytes, 3, row.dtype, base)
+    return PackEntry(
+        row.digest, offset, size, row.raw_bytes, 3, row.dtype, () if base is None else (base,)
+    )
 
 
 def add_rows(

@@ -156,9 +156,11 @@ def _facts(header: FrameHeader) -> tuple[object, ...]:
         header.raw_bytes,
         CODEC_IDS[header.codec],
         find_dtype(header.dtype).id,
-        header.base_digest,
+        header.inputs,
+        header.is_derived,
     )
 
 
 def _entry_facts(entry: PackEntry) -> tuple[object, ...]:
-    return (entry.digest, entry.raw_bytes, entry.codec, entry.dtype, entry.base_digest)
+    facts = (entry.digest, entry.raw_bytes, entry.codec, entry.dtype)
+    return (*facts, entry.inputs, entry.derived)

@@ -25,5 +25,6 @@ def add_frame(writer: PackWriter, frame: Buffer) -> None:
         raw_bytes=header.raw_bytes,
         codec=CODEC_IDS[header.codec],
         dtype=find_dtype(header.dtype).id,
-        base_digest=header.base_digest,
+        inputs=header.inputs,
+        derived=header.is_derived,
     )

@@ -29,7 +29,7 @@ def write_pack(path: Path, frame: bytes, **changes: object) -> str:
         "raw_bytes": header.raw_bytes,
         "codec": CODEC_IDS[header.codec],
         "dtype": find_dtype(header.dtype).id,
-        "base_digest": header.base_digest,
+        "inputs": header.inputs,
     }
     writer = PackWriter(path)
     writer.add(frame, **{**facts, **changes})  # pyright: ignore[reportArgumentType]
@@ -70,7 +70,7 @@ def test_frame_of_another_digest(local: LocalVault, tmp_path: Path):
         {"raw_bytes": 7},
         {"codec": 0},
         {"dtype": 0},
-        {"base_digest": blake3(RAW).digest()},
+        {"inputs": [blake3(RAW).digest()]},
     ],
     ids=str,
 )

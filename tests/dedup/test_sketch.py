@@ -202,7 +202,7 @@ def some_sketches() -> tuple[list[PackEntry], Sketches]:
         for dtype in DTYPES:
             digest = blake3(f"{dtype} {size}".encode()).digest()
             found[digest] = make_sketch(np.random.default_rng(size).bytes(size), dtype)
-            entries.append(PackEntry(digest, 0, 1, size, 3, find_dtype(dtype).id, None))
+            entries.append(PackEntry(digest, 0, 1, size, 3, find_dtype(dtype).id))
     return [*entries, entries[0]], found
 
 

@@ -47,8 +47,8 @@ def catalogue(
         made = open_catalogue(f"sqlite:///{tmp_path_factory.mktemp('browse') / 'c.sqlite'}")
     else:
         made = open_catalogue(request.getfixturevalue("postgres_server").new_url())
-    base = PackEntry(digest("base"), 8, 70, 100, 3, 12, None)
-    delta = PackEntry(digest("delta"), 78, 10, 100, 4, 12, digest("base"))
+    base = PackEntry(digest("base"), 8, 70, 100, 3, 12)
+    delta = PackEntry(digest("delta"), 78, 10, 100, 4, 12, (digest("base"),))
     made.add_pack("p1", 1000, [base, delta])
     for parent, oid in zip([None, *CHAIN], CHAIN, strict=False):
         commit(made, "a/chain", oid, "base", parent=parent)

@@ -31,7 +31,7 @@ frames = st.lists(
                 "raw_bytes": st.integers(0, (1 << 63) - 1),
                 "codec": st.integers(0, 255),
                 "dtype": st.integers(0, 255),
-                "base_digest": st.none() | digests,
+                "inputs": st.lists(digests, max_size=1).map(tuple),
             }
         ),
     ),
@@ -61,10 +61,10 @@ def test_the_golden_pack_is_read_as_ever() -> None:
     a, b, c = (bytes([byte]) * 32 for byte in (0xAA, 0xBB, 0xCC))
     assert blake3(pack).hexdigest() == GOLDEN_NAME
     assert read_all(pack) == [
-        PackEntry(a, 8, 5, 10, 1, 7, None),
-        PackEntry(b, 13, 300, 70_000, 2, 7, a),
-        PackEntry(c, 313, 1, (1 << 40) + 1, 255, 0, b"\xee" * 32),
-        *(PackEntry(bytes([n]) * 32, 314 + n, 1, 4, 0, 1, None) for n in range(40)),
+        PackEntry(a, 8, 5, 10, 1, 7),
+        PackEntry(b, 13, 300, 70_000, 2, 7, (a,)),
+        PackEntry(c, 313, 1, (1 << 40) + 1, 255, 0, (b"\xee" * 32,)),
+        *(PackEntry(bytes([n]) * 32, 314 + n, 1, 4, 0, 1) for n in range(40)),
     ]
 
 
@@ -95,8 +95,8 @@ def test_ten_thousand_small_tensors_cost_their_digests_and_little_more() -> None
 
 def test_a_base_in_the_same_pack_costs_no_second_digest() -> None:
     def index_bytes(base: bytes) -> int:
-        first = PackEntry(b"a" * 32, 8, 5, 10, 0, 0, None)
-        return len(encode_index([first, PackEntry(b"b" * 32, 13, 5, 10, 1, 0, base)]))
+        first = PackEntry(b"a" * 32, 8, 5, 10, 0, 0)
+        return len(encode_index([first, PackEntry(b"b" * 32, 13, 5, 10, 1, 0, (base,))]))
 
     assert index_bytes(b"c" * 32) - index_bytes(b"a" * 32) >= 30
 
@@ -107,7 +107,10 @@ def test_a_base_in_the_same_pack_costs_no_second_digest() -> None:
         {"frame": b""},
         {"digest": b"short"},
         {"digest": b"x" * 33},
-        {"base_digest": b""},
+        {"inputs": [b""]},
+        {"inputs": [bytes(32)] * 2},
+        {"derived": True},
+        {"derived": True, "inputs": [bytes(32)] * 17},
         {"raw_bytes": -1},
         {"raw_bytes": 1 << 63},
         {"codec": 256},
@@ -121,7 +124,7 @@ def test_facts_out_of_range_are_refused(wrong: dict) -> None:
     file = io.BytesIO()
     writer = PackWriter(file)
     right = {"frame": b"x", "digest": bytes(32), "raw_bytes": 1, "codec": 0, "dtype": 0}
-    with pytest.raises(ValueError, match=r"byte|range"):
+    with pytest.raises(ValueError, match=r"byte|range|inputs"):
         writer.add(**{**right, **wrong})
     assert writer.entries == []
     writer.add(**right)

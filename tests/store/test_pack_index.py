@@ -1,5 +1,6 @@
 """What is not the index of a pack is refused, by kind, and never believed."""
 
+import io
 import struct
 import tracemalloc
 
@@ -12,7 +13,7 @@ from pack_samples import make_pack, read_all, reader
 
 from weightvault.store.backends.memory import MemoryBackend
 from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
-from weightvault.store.packs import PackEntry, read_index
+from weightvault.store.packs import PackEntry, PackWriter, read_index
 
 
 def test_the_bytes_are_those_of_the_specification() -> None:
@@ -25,8 +26,8 @@ def test_the_bytes_are_those_of_the_specification() -> None:
     index = digest + b"e" * 32 + base + facts
     pack = b"WVPACK\n\1" + b"F" * 2 + b"G" * 259 + index + trailer(index, 2, 1, flags=0)
     assert read_all(pack) == [
-        PackEntry(digest, 8, 2, 7, 5, 8, None),
-        PackEntry(b"e" * 32, 10, 259, 0x7F << 56, 6, 9, base),
+        PackEntry(digest, 8, 2, 7, 5, 8),
+        PackEntry(b"e" * 32, 10, 259, 0x7F << 56, 6, 9, (base,)),
     ]
 
 
@@ -86,7 +87,7 @@ def lying_pack(frames: bytes = b"F" * 10, **lies: int | bytes) -> bytes:
 
 
 def test_the_honest_form_of_the_lying_pack_is_read() -> None:
-    assert read_all(lying_pack()) == [PackEntry(b"d" * 32, 8, 10, 20, 0, 0, None)]
+    assert read_all(lying_pack()) == [PackEntry(b"d" * 32, 8, 10, 20, 0, 0)]
 
 
 HUGE = (1 << 32) - 1
@@ -154,7 +155,7 @@ def test_noise_is_no_pack(noise: bytes) -> None:
         read_all(noise)
 
 
-@given(st.binary(max_size=300), st.integers(0, 9), st.integers(0, 9), st.integers(0, 1))
+@given(st.binary(max_size=300), st.integers(0, 9), st.integers(0, 9), st.integers(0, 3))
 def test_noise_under_a_right_checksum_never_escapes_the_pack(
     index: bytes, count: int, bases: int, flags: int
 ) -> None:
@@ -167,7 +168,7 @@ def test_noise_under_a_right_checksum_never_escapes_the_pack(
 
 
 @pytest.mark.parametrize(
-    "newer", [{"version": 2}, {"version": 255}, {"flags": 2}, {"flags": 1 << 15}]
+    "newer", [{"version": 2}, {"version": 255}, {"flags": 4}, {"flags": 1 << 15}]
 )
 def test_a_newer_pack_is_refused_as_such(newer: dict) -> None:
     with pytest.raises(UnsupportedFormat, match="upgrade"):
@@ -188,3 +189,48 @@ def test_the_index_is_read_in_two_reads_at_most(count: int, calls: int) -> None:
     assert len(seen) == calls
     # The second read fetches only what the first left out.
     assert sum(stop - start for start, stop in seen) <= len(pack)
+
+
+def derived_facts(inputs: int = 2, rows: bytes = b"\1\0" + bytes(6), base: int = 0) -> bytes:
+    """The facts of one derived frame of 10 bytes, with the rows of its inputs as planes."""
+    return struct.pack("<QQIBB", 10, 20, base, 0, 0) + bytes([inputs]) + rows
+
+
+def test_the_inputs_of_a_derived_frame_are_those_of_the_specification() -> None:
+    facts, table = derived_facts(), b"d" * 32 + b"i" * 32
+    pack = lying_pack(facts=facts, table=table, bases=1, flags=2)
+    inputs = (b"i" * 32, b"d" * 32)
+    assert read_all(pack) == [PackEntry(b"d" * 32, 8, 10, 20, 0, 0, inputs, derived=True)]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        derived_facts(rows=b"\2\0" + bytes(6)),
+        derived_facts(rows=b"\1\0" + bytes(5) + b"\1"),
+        derived_facts(base=1),
+        derived_facts(inputs=1),
+        derived_facts(inputs=3),
+        derived_facts(inputs=0, rows=b""),
+        derived_facts(inputs=17, rows=bytes(17 * 4)),
+        derived_facts()[:-1],
+        struct.pack("<QQIBB", 10, 20, 0, 0, 0),
+        zstandard.compress(derived_facts()),
+    ],
+    ids=repr,
+)
+def test_lies_about_inputs_are_found(facts: bytes) -> None:
+    with pytest.raises(CorruptObject):
+        read_all(lying_pack(facts=facts, table=bytes(64), bases=1, flags=2))
+
+
+@given(st.lists(st.lists(st.integers(0, 30), max_size=16), min_size=1, max_size=20))
+def test_derived_frames_come_back_with_their_inputs(inputs: list[list[int]]) -> None:
+    file = io.BytesIO()
+    writer = PackWriter(file)
+    facts = {"raw_bytes": 20, "codec": 1, "dtype": 1}
+    for number, mine in enumerate(inputs):
+        named = [bytes([i]) * 32 for i in mine]
+        writer.add(b"F", digest=bytes([number]) * 32, inputs=named, derived=bool(mine), **facts)
+    writer.finish()
+    assert read_all(file.getvalue()) == writer.entries

@@ -45,7 +45,10 @@ def digest(*parts: object) -> bytes:
 def fill(made: Catalogue, number: int) -> None:
     """A pack of deltas on the first pack's frames, and a commit of its own for each tenth."""
     base = [None if number == 0 else digest(0, i) for i in range(ROWS // 10)]
-    entries = [PackEntry(digest(number, i), 8 + i, 1, 10, 1, 1, b) for i, b in enumerate(base)]
+    entries = [
+        PackEntry(digest(number, i), 8 + i, 1, 10, 1, 1, (b,) if b else ())
+        for i, b in enumerate(base)
+    ]
     name = digest("pack", number).hex()
     made.add_pack(name, 1000, entries)
     made.add_pack(digest("copy", number).hex(), 1000, entries)

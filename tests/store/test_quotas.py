@@ -33,7 +33,7 @@ def digest(name: str) -> bytes:
 @pytest.fixture
 def catalogue(catalogue: Catalogue) -> Catalogue:
     """Ten chunks of RAW bytes each."""
-    entries = [PackEntry(digest(f"{i}"), 8 + i * 50, 50, RAW, 3, 12, None) for i in range(10)]
+    entries = [PackEntry(digest(f"{i}"), 8 + i * 50, 50, RAW, 3, 12) for i in range(10)]
     catalogue.add_pack("p", 1000, entries)
     return catalogue
 

@@ -29,9 +29,7 @@ REPOS = {
 @pytest.fixture
 def catalogue(catalogue: Catalogue) -> Catalogue:
     """A chunk for each of REPOS, in a commit of that repo, and one that no commit has."""
-    entries = [
-        PackEntry(d, 8 + i * 100, 100, 200, 3, 12, None) for i, d in enumerate(CHUNKS.values())
-    ]
+    entries = [PackEntry(d, 8 + i * 100, 100, 200, 3, 12) for i, d in enumerate(CHUNKS.values())]
     catalogue.add_pack("p", 1000, entries)
     for number, (name, repo) in enumerate(REPOS.items()):
         row = CommitRow(f"{number}" * 40, repo, "main", None, f"{number}" * 64, None, 1.0)

@@ -68,4 +68,4 @@ def _entry(row: Any) -> PackEntry:
     # Catalogues from before dtypes were kept do not know all.
     dtype = -1 if row.dtype is None else row.dtype
     facts = (row.digest, row.offset, row.frame_bytes, row.raw_bytes, row.codec)
-    return PackEntry(*facts, dtype, row.base)
+    return PackEntry(*facts, dtype, () if row.base is None else (row.base,))
