@@ -4,6 +4,7 @@ import io
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from weightvault.store.packs import PackEntry, PackWriter, read_index
 
@@ -45,7 +46,7 @@ def write_golden_pack(path: Path) -> str:
     with PackWriter(path) as writer:
         writer.add(b"first", digest=a, raw_bytes=10, codec=1, dtype=7)
         writer.add(b"2" * 300, digest=b, raw_bytes=70_000, codec=2, dtype=7, inputs=[a])
-        facts = {"raw_bytes": (1 << 40) + 1, "codec": 255, "dtype": 0}
+        facts: Any = {"raw_bytes": (1 << 40) + 1, "codec": 255, "dtype": 0}
         writer.add(b"3", digest=c, inputs=[b"\xee" * 32], **facts)
         for number in range(40):
             writer.add(b"4", digest=bytes([number]) * 32, raw_bytes=4, codec=0, dtype=1)
