@@ -3,6 +3,7 @@
 magic 4 | version 1 | codec 1 | dtype 1 | flags 1 | raw bytes 8 | BLAKE3 of raw 32
 [BLAKE3 of base 32]                           flag bit 0
 [runs 4, then per run: to 8, from 8, bytes 8] flag bit 1
+[inputs 2, BLAKE3 of each 32, recipe bytes 4, recipe] flag bit 2
 flat codecs:     xxh3-64 of the body 8
 blocked codecs:  block bytes 4, then per block: stored bytes 4, xxh3 low half 4
 xxh3-64 of everything above 8
@@ -36,6 +37,8 @@ _FIXED = struct.Struct("<4sBBBBQ32s")
 _ENTRY = struct.Struct("<II")
 _HAS_BASE = 1
 _HAS_ROWS = 2
+_HAS_RECIPE = 4
+_MOST_RECIPE_BYTES = 1 << 22
 _DIGEST_BYTES = 32
 _CHECKSUM_BYTES = 8
 
@@ -61,7 +64,8 @@ class FrameHeader:
     ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
     codecs, whose body has one checksum, ``body_checksum``. ``block_table``: the packed table of a
     blocked codec. ``rows``: which of its bytes stand where in the base, () where base and tensor
-    are of equal length and every byte stands in the same place.
+    are of equal length and every byte stands in the same place. ``recipe``: how to compute what the
+    blocks are coded against, from the chunks ``recipe_inputs``; this package does not read it.
     """
 
     codec: str
@@ -75,6 +79,13 @@ class FrameHeader:
     body_checksum: int = 0
     block_table: bytes = b""
     rows: Rows = ()
+    recipe: bytes = b""
+    recipe_inputs: tuple[bytes, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[bytes, ...]:
+        """The digests of all chunks that decoding needs."""
+        return self.recipe_inputs if self.base_digest is None else (self.base_digest,)
 
     @property
     def inputs(self) -> tuple[bytes, ...]:
@@ -180,6 +191,27 @@ def pack_blocked(
     return _seal(bytes(head))
 
 
+def pack_derived(
+    dtype: str,
+    raw_bytes: int,
+    digest: bytes,
+    inputs: Sequence[bytes],
+    recipe: bytes,
+    block_bytes: int,
+    blocks: Sequence[tuple[int, int]],
+) -> bytes:
+    """Returns all of a derived frame but its body; ``blocks`` as for ``pack_blocked``."""
+    fixed = _FIXED.pack(
+        MAGIC, VERSION, CODECS["derived"].id, find_dtype(dtype).id, _HAS_RECIPE, raw_bytes, digest
+    )
+    named = len(inputs).to_bytes(2, "little") + b"".join(inputs)
+    head = bytearray(fixed + named + len(recipe).to_bytes(4, "little") + recipe)
+    head += block_bytes.to_bytes(4, "little")
+    for stored_bytes, checksum in blocks:
+        head += _ENTRY.pack(stored_bytes, checksum)
+    return _seal(bytes(head))
+
+
 class _Cursor:
     """Takes fields off the front of a frame and knows when there are none left."""
 
@@ -219,12 +251,13 @@ def parse_header(frame: Buffer) -> FrameHeader:
         raise UnsupportedFrame(f"frame of unknown codec id {codec_id}")
     if dtype_id not in DTYPES:
         raise UnsupportedFrame(f"frame of unknown dtype id {dtype_id}")
-    if flags & ~(_HAS_BASE | _HAS_ROWS):
+    if flags & ~(_HAS_BASE | _HAS_ROWS | _HAS_RECIPE):
         raise UnsupportedFrame(f"frame with unknown flags {flags:#04x}")
     codec = BY_ID[codec_id]
     has_base = flags & _HAS_BASE
     base_digest = cursor.take(_DIGEST_BYTES, "base digest") if has_base else None
     rows = _take_rows(cursor, raw_bytes) if flags & _HAS_ROWS else ()
+    inputs, recipe = _take_recipe(cursor) if flags & _HAS_RECIPE else ((), b"")
     block_bytes, body_checksum, table = 0, 0, b""
     if codec.is_flat:
         body_checksum = cursor.take_int(_CHECKSUM_BYTES, "body checksum")
@@ -243,9 +276,23 @@ def parse_header(frame: Buffer) -> FrameHeader:
         body_checksum=body_checksum,
         block_table=table,
         rows=rows,
+        recipe=recipe,
+        recipe_inputs=inputs,
     )
     _check_body_length(header)
     return header
+
+
+def _take_recipe(cursor: _Cursor) -> tuple[tuple[bytes, ...], bytes]:
+    count = cursor.take_int(2, "inputs")
+    table = cursor.take(count * _DIGEST_BYTES, "inputs")
+    inputs = tuple(table[i : i + _DIGEST_BYTES] for i in range(0, len(table), _DIGEST_BYTES))
+    if not inputs or len(set(inputs)) != count:
+        raise CorruptFrame("a derived frame names no inputs, or one of them twice")
+    size = cursor.take_int(4, "recipe")
+    if size > _MOST_RECIPE_BYTES:
+        raise CorruptFrame(f"a recipe of {size} bytes; at most {_MOST_RECIPE_BYTES} allowed")
+    return inputs, cursor.take(size, "recipe")
 
 
 def _take_rows(cursor: _Cursor, raw_bytes: int) -> Rows:
@@ -278,6 +325,8 @@ def _check_body_length(header: FrameHeader) -> None:
         raise CorruptFrame(f"the header promises a body of {promised} bytes, {there} are there")
     if codec.needs_base != (header.base_digest is not None):
         raise CorruptFrame(f"codec {header.codec} does not go with the base flag")
+    if codec.needs_recipe != bool(header.recipe_inputs):
+        raise CorruptFrame(f"codec {header.codec} does not go with the recipe flag")
     if header.rows and header.base_digest is None:
         raise CorruptFrame("a row map in a frame without a base")
     if header.rows and codec.any_base:

@@ -53,6 +53,8 @@ class Codec:
     ``body_bytes``: how long the body of a flat frame must be, given the raw bytes of the tensor and
     the length that is there; None for a codec of blocks, whose table says it. ``needs_base``: its
     frames name a base. ``any_base``: of any length, and so never with a row map.
+    ``needs_recipe``: its frames say how to compute what they are coded against, from any number of
+    other tensors.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Codec:
     module: str
     body_bytes: Callable[[int, int], int] | None = None
     needs_base: bool = False
+    needs_recipe: bool = False
     any_base: bool = False
 
     @property
@@ -89,14 +92,15 @@ _ALL = (
     Codec("sparse", 6, "tensors", needs_base=True),
     Codec("identical", 7, "tensors", lambda *_: 0, needs_base=True),
     Codec("xor-context", 8, "tensors", needs_base=True),
+    Codec("derived", 11, "derived", needs_recipe=True),
 )
 CODECS = {codec.name: codec for codec in sorted(_ALL, key=lambda codec: codec.id)}
 """By name, in the order of their ids."""
 BY_ID = {codec.id: codec for codec in _ALL}
 SHORTEST = "flat"
 """The module whose frames no other one can make smaller."""
-CODERS = tuple(dict.fromkeys(codec.module for codec in _ALL))
-"""The modules, in the order in which they are tried."""
+CODERS = tuple(dict.fromkeys(codec.module for codec in _ALL if not codec.needs_recipe))
+"""The modules, in the order in which they are tried; derived frames are asked for by themselves."""
 
 
 @cache

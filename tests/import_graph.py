@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "delta",
         "texts",
         "tensors",
+        "derived",
         "pipeline",
     ),
     "store": (
@@ -83,6 +84,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "dedup": (
         "errors",
         "progress",
+        "derivations",
         "model",
         "vault",
         "xet",
@@ -109,6 +111,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "journal_entries",
         "store_marker",
     ),
+    "dedup.derivations": ("operations", "recipe", "predict"),
     "dedup.formats": (
         "cutting",
         "source",

@@ -15,13 +15,14 @@ from . import blocks
 from .blocks import DIFFERENCE, IDENTICAL, PARTS, PATCH, BlockJob
 from .difference_widths import Wish
 
-_LAYOUTS: dict[str | None, frozenset[int]] = {
+LAYOUTS: dict[str | None, frozenset[int]] = {
     "bitx": frozenset(),
     "difference": frozenset({DIFFERENCE}),
     "xor-context": frozenset({DIFFERENCE}),
     "sparse": frozenset({PATCH, IDENTICAL}),
     None: frozenset({IDENTICAL, PATCH, DIFFERENCE}),
 }
+"""The layouts of blocks that a codec may choose from; None for any codec."""
 
 
 def choose_wishes(codec: str | None, level: str, columns: int, wide: bool) -> tuple[Wish, ...]:
@@ -63,7 +64,7 @@ def encode_delta(job: Job, base: tuple[Bytes, bytes]) -> Frame | None:
     wishes = choose_wishes(codec, job.level, job.columns, dtype.item_bytes > 2)
     effort = choose_effort(job.level, "planes")
     thorough = job.level == "max" and codec is None
-    each = BlockJob(dtype, effort, wishes, _LAYOUTS[codec], thorough)
+    each = BlockJob(dtype, effort, wishes, LAYOUTS[codec], thorough)
 
     def code(index: int, place: Bytes) -> int:
         start = index * block_bytes

@@ -1,0 +1,23 @@
+"""Quantised operands as the floats that they stand for, so that a quantised copy can be an input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InvalidRecipe
+from .values import Raw
+
+# By dtype, what fills (n,) float32 from the (groups times group bytes,) uint8 that hold them.
+_READERS: dict[str, Callable[[Raw, NDArray[np.float32]], None]] = {}
+
+
+def dequantise(dtype: str, groups: Raw, out: NDArray[np.float32]) -> None:
+    """Fills `out` with the values of whole groups. Raises InvalidRecipe for a dtype whose values
+    this reader does not know."""
+    reader = _READERS.get(dtype)
+    if reader is None:
+        raise InvalidRecipe(f"the values of {dtype} are not known here")
+    reader(groups, out)

@@ -1,0 +1,43 @@
+"""The operations by number: to add one, write its module and list it here (FORMAT.md,
+"Operations")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from typing import Protocol
+
+from .errors import InvalidRecipe
+from .values import Raw, Values
+
+# Number and version in a recipe, and the module that has it as OPERATION. Imported when it is
+# first used, as each brings kernels to compile.
+_MODULES: dict[tuple[int, int], str] = {}
+
+
+class Operation(Protocol):
+    """One operation: what it gives for which operands."""
+
+    name: str
+
+    def check(self, dtypes: Sequence[str], dtype: str, parameters: bytes) -> None:
+        """Raises InvalidRecipe unless `predict` takes operands of `dtypes`, gives `dtype`, and
+        understands the parameters."""
+        ...
+
+    def predict(
+        self, operands: Sequence[Values], dtype: str, first: int, parameters: bytes, out: Raw
+    ) -> None:
+        """Fills `out`, (n item bytes,) uint8, with the output elements from `first` on; `operands`
+        are what these need (Operand.ratio). Total for whatever `check` lets pass."""
+        ...
+
+
+@cache
+def find_operation(number: int, version: int) -> Operation:
+    """Returns an operation. Raises InvalidRecipe for one that this reader does not know."""
+    module = _MODULES.get((number, version))
+    if module is None:
+        raise InvalidRecipe(f"a recipe names operation {number}, version {version}: not known here")
+    return import_module(f".{module}", __package__).OPERATION

@@ -1,0 +1,188 @@
+"""Runs a recipe: reads its inputs and gives the prediction, any range of it."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ...codecs.dtypes import Dtype, find_dtype
+from .operations.errors import InvalidRecipe
+from .operations.registry import find_operation
+from .operations.values import Raw, Values
+from .recipe import Axes, Operand, Recipe, Rows
+
+Load = Callable[[bytes, int], Raw]
+"""Gives the raw bytes of an input by its digest and length, (n,) uint8, verified."""
+
+# A recipe may not name work out of proportion to what it gives: inputs of so many bytes for each
+# byte of output, and so many more.
+MOST_INPUT_SHARE = 64
+FREE_INPUT_BYTES = 64 << 20
+# What is arranged is in memory as a whole.
+MOST_ARRANGED_BYTES = 256 << 20
+# Inputs that are kept at hand while blocks are made in order.
+_KEPT_INPUT_BYTES = 64 << 20
+
+
+class Prediction:
+    """What a recipe gives for a chunk of `raw_bytes` of `dtype`. Not for several threads at once.
+
+    Raises InvalidRecipe where the recipe does not fit itself or the chunk; nothing is read before
+    a range is asked for.
+    """
+
+    def __init__(self, recipe: Recipe, dtype: str, raw_bytes: int, load: Load) -> None:
+        self._recipe = recipe
+        self._dtype = find_dtype(dtype)
+        self._operation = find_operation(recipe.operation, recipe.version)
+        self._elements = _count(self._dtype, raw_bytes)
+        _check_work(recipe, raw_bytes)
+        given = [_given_dtype(operand) for operand in recipe.operands]
+        self._operation.check(given, dtype, recipe.parameters)
+        self._readers = [_Reader(operand, self._elements, load) for operand in recipe.operands]
+
+    def fill(self, start: int, out: Raw) -> None:
+        """Fills `out` with the predicted bytes from `start` on; whole elements (whole groups of a
+        quantised dtype) from end to end."""
+        first, count = _count(self._dtype, start), _count(self._dtype, out.size)
+        operands = [reader.read(first, first + count) for reader in self._readers]
+        name = self._dtype.name
+        self._operation.predict(operands, name, first, self._recipe.parameters, out)
+
+
+def _count(dtype: Dtype, raw_bytes: int) -> int:
+    """How many elements bytes are. Raises InvalidRecipe for a part of one."""
+    unit = dtype.group_bytes * dtype.item_bytes
+    if raw_bytes % unit:
+        raise InvalidRecipe(f"{raw_bytes} bytes are no whole elements of {dtype.name}")
+    return raw_bytes // unit * dtype.group_elements
+
+
+def _given_dtype(operand: Operand) -> str:
+    dtype = find_dtype(operand.dtype)
+    return "F32" if dtype.group_elements > 1 else dtype.name
+
+
+def _check_work(recipe: Recipe, raw_bytes: int) -> None:
+    total = sum(operand.raw_bytes for operand in recipe.operands)
+    if total > MOST_INPUT_SHARE * raw_bytes + FREE_INPUT_BYTES:
+        raise InvalidRecipe(f"a recipe reads {total} bytes to give {raw_bytes}")
+    for operand in recipe.operands:
+        held = operand.arrangement is not None or not operand.ratio[0]
+        if held and operand.raw_bytes > MOST_ARRANGED_BYTES:
+            raise InvalidRecipe(f"a recipe arranges {operand.raw_bytes} bytes at once")
+
+
+class _Reader:
+    """Reads ranges of one operand, for an output of `elements`."""
+
+    def __init__(self, operand: Operand, elements: int, load: Load) -> None:
+        self._operand = operand
+        self._dtype = find_dtype(operand.dtype)
+        self._load = load
+        self._kept: OrderedDict[bytes, Raw] = OrderedDict()
+        self._arranged: Raw | None = None
+        self._total = _count(self._dtype, operand.raw_bytes)
+        _check_arrangement(operand, self._total)
+        if self._range(0, elements)[1] > self._arranged_elements():
+            raise InvalidRecipe("a recipe needs more of an operand than there is")
+
+    def read(self, first: int, stop: int) -> Values:
+        """Returns what the output elements [first, stop) need."""
+        start, end = self._range(first, stop)
+        if self._operand.arrangement is None:
+            return self._given(start, end)
+        if self._arranged is None:
+            self._arranged = self._arrange()
+        width = find_dtype(_given_dtype(self._operand)).item_bytes
+        given = self._arranged[start * width : end * width]
+        return Values(_given_dtype(self._operand), given)
+
+    def _arranged_elements(self) -> int:
+        arrangement = self._operand.arrangement
+        return self._total if arrangement is None else arrangement.elements
+
+    def _range(self, first: int, stop: int) -> tuple[int, int]:
+        numerator, denominator = self._operand.ratio
+        offset = self._operand.offset
+        if not numerator:
+            return offset, self._arranged_elements()
+        return offset + first * numerator // denominator, offset - (
+            -stop * numerator // denominator
+        )
+
+    def _given(self, start: int, end: int) -> Values:
+        """Returns elements as they are stored, dequantised where they are in groups."""
+        if self._dtype.group_elements == 1:
+            width = self._dtype.item_bytes
+            return Values(self._dtype.name, self._bytes(start * width, end * width))
+        from .operations.dequantise import dequantise
+
+        group, size = self._dtype.group_elements, self._dtype.group_bytes
+        first, last = start // group, -(-end // group)
+        values = np.empty((last - first) * group, np.float32)
+        dequantise(self._dtype.name, self._bytes(first * size, last * size), values)
+        return Values("F32", values[start - first * group : end - first * group].view(np.uint8))
+
+    def _bytes(self, start: int, stop: int) -> Raw:
+        parts = list(self._parts(start, stop))
+        return parts[0] if len(parts) == 1 else np.concatenate([*parts, np.empty(0, np.uint8)])
+
+    def _parts(self, start: int, stop: int) -> Iterator[Raw]:
+        at = 0
+        for piece in self._operand.pieces:
+            first, last = max(start - at, 0), min(stop - at, piece.raw_bytes)
+            if first < last:
+                yield self._piece(piece.digest, piece.raw_bytes)[first:last]
+            at += piece.raw_bytes
+
+    def _piece(self, digest: bytes, raw_bytes: int) -> Raw:
+        raw = self._kept.get(digest)
+        if raw is None:
+            raw = self._load(digest, raw_bytes)
+            if raw.size != raw_bytes:
+                raise InvalidRecipe("an input has another length than its recipe says")
+            self._kept[digest] = raw
+            while (
+                len(self._kept) > 1 and sum(r.size for r in self._kept.values()) > _KEPT_INPUT_BYTES
+            ):
+                self._kept.popitem(last=False)
+        return raw
+
+    def _arrange(self) -> Raw:
+        given = self._given(0, self._total)
+        width = find_dtype(given.dtype).item_bytes
+        items = np.ascontiguousarray(given.raw).reshape(-1, width)
+        arrangement = self._operand.arrangement
+        if isinstance(arrangement, Axes):
+            axes = (*arrangement.order, len(arrangement.order))
+            shaped = items.reshape(*arrangement.shape, width).transpose(axes)
+        else:
+            assert isinstance(arrangement, Rows)
+            rows = items.reshape(-1, arrangement.row_elements * width)
+            shaped = np.concatenate(
+                [rows[first : first + count] for first, count in arrangement.runs]
+            )
+        return np.ascontiguousarray(shaped).reshape(-1)
+
+
+def _check_arrangement(operand: Operand, total: int) -> None:
+    arrangement = operand.arrangement
+    if arrangement is None:
+        return
+    if isinstance(arrangement, Axes):
+        fits = arrangement.elements == total
+    else:
+        row = arrangement.row_elements
+        last = max((first + count for first, count in arrangement.runs), default=0)
+        # A row that is taken twice is held twice.
+        fits = (
+            row > 0
+            and total % row == 0
+            and last * row <= total
+            and arrangement.elements <= 2 * total
+        )
+    if not fits or not total:
+        raise InvalidRecipe("a recipe arranges an operand in a shape that it has not got")
