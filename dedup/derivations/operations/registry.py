@@ -13,7 +13,9 @@ from .values import Raw, Values
 
 # Number and version in a recipe, and the module that has it as OPERATION. Imported when it is
 # first used, as each brings kernels to compile.
-_MODULES: dict[tuple[int, int], str] = {}
+_MODULES: dict[tuple[int, int], str] = {
+    (1, 1): "floats.cast",
+}
 
 
 class Operation(Protocol):
