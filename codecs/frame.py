@@ -3,7 +3,7 @@
 magic 4 | version 1 | codec 1 | dtype 1 | flags 1 | raw bytes 8 | BLAKE3 of raw 32
 [BLAKE3 of base 32]                           flag bit 0
 [runs 4, then per run: to 8, from 8, bytes 8] flag bit 1
-[inputs 2, BLAKE3 of each 32, recipe bytes 4, recipe] flag bit 2
+[inputs 1, BLAKE3 of each 32, recipe bytes 4, recipe] flag bit 2
 flat codecs:     xxh3-64 of the body 8
 blocked codecs:  block bytes 4, then per block: stored bytes 4, xxh3 low half 4
 xxh3-64 of everything above 8
@@ -30,6 +30,8 @@ CODEC_IDS = {codec.name: codec.id for codec in CODECS.values()}
 CODEC_NAMES = {codec.id: codec.name for codec in CODECS.values()}
 RAW_OVERHEAD_BYTES = 64
 """What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
+MAX_INPUTS = 16
+"""Tensors that a derived frame may name."""
 MAX_BLOCK_BYTES = 1 << 24
 """Bounds what one table entry of 8 bytes can make a reader allocate."""
 
@@ -84,18 +86,13 @@ class FrameHeader:
 
     @property
     def inputs(self) -> tuple[bytes, ...]:
-        """The digests of all chunks that decoding needs."""
+        """The digests of the tensors whose raw bytes decoding takes, in the frame's order."""
         return self.recipe_inputs if self.base_digest is None else (self.base_digest,)
-
-    @property
-    def inputs(self) -> tuple[bytes, ...]:
-        """The digests of the chunks that decoding takes: the base, where there is one."""
-        return () if self.base_digest is None else (self.base_digest,)
 
     @property
     def is_derived(self) -> bool:
         """Whether the frame is a recipe over its inputs instead of a delta on one."""
-        return False
+        return bool(self.recipe_inputs)
 
     @property
     def base_bytes(self) -> int | None:
@@ -204,7 +201,7 @@ def pack_derived(
     fixed = _FIXED.pack(
         MAGIC, VERSION, CODECS["derived"].id, find_dtype(dtype).id, _HAS_RECIPE, raw_bytes, digest
     )
-    named = len(inputs).to_bytes(2, "little") + b"".join(inputs)
+    named = bytes([len(inputs)]) + b"".join(inputs)
     head = bytearray(fixed + named + len(recipe).to_bytes(4, "little") + recipe)
     head += block_bytes.to_bytes(4, "little")
     for stored_bytes, checksum in blocks:
@@ -284,11 +281,11 @@ def parse_header(frame: Buffer) -> FrameHeader:
 
 
 def _take_recipe(cursor: _Cursor) -> tuple[tuple[bytes, ...], bytes]:
-    count = cursor.take_int(2, "inputs")
+    count = cursor.take_int(1, "inputs")
     table = cursor.take(count * _DIGEST_BYTES, "inputs")
     inputs = tuple(table[i : i + _DIGEST_BYTES] for i in range(0, len(table), _DIGEST_BYTES))
-    if not inputs or len(set(inputs)) != count:
-        raise CorruptFrame("a derived frame names no inputs, or one of them twice")
+    if not 1 <= len(set(inputs)) == count <= MAX_INPUTS:
+        raise CorruptFrame("a derived frame names no inputs, too many, or one of them twice")
     size = cursor.take_int(4, "recipe")
     if size > _MOST_RECIPE_BYTES:
         raise CorruptFrame(f"a recipe of {size} bytes; at most {_MOST_RECIPE_BYTES} allowed")

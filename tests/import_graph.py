@@ -111,7 +111,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "journal_entries",
         "store_marker",
     ),
-    "dedup.derivations": ("operations", "recipe", "predict"),
+    "dedup.derivations": ("operations", "recipe", "predict", "derived_frames"),
     "dedup.formats": (
         "cutting",
         "source",

@@ -17,7 +17,7 @@ from math import prod
 from ...codecs.dtypes import BY_ID, find_dtype
 from .operations.errors import InvalidRecipe
 
-MOST_INPUTS = 1024
+MOST_PIECES = 256
 MOST_PARAMETER_BYTES = 1 << 20
 MOST_OPERANDS = 64
 MOST_AXES = 6
@@ -203,7 +203,7 @@ def _take_operand(numbers: _Numbers, inputs: tuple[bytes, ...]) -> Operand:
         raise InvalidRecipe("a recipe has an operand of no ratio")
     offset = numbers.take()
     arrangement = _take_arrangement(numbers)
-    count = numbers.take(min(MOST_INPUTS, numbers.left))
+    count = numbers.take(min(MOST_PIECES, numbers.left))
     pieces = tuple(_take_piece(numbers, inputs) for _ in range(count))
     return Operand(dtype.name, pieces, offset, ratio, arrangement)
 

@@ -8,14 +8,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from threading import Lock
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ...codecs.buffers import view_bytes
 from ...codecs.errors import FrameError
 from ...codecs.frame import FrameHeader, parse_header
 from ...store.cancel import check_cancelled
+from ..derivations import derived_frames
 from ..errors import ChunksMissing, Corrupt
 from ..model.files.entries import ChunkUse
 from ..model.files.segments import CHUNK_BYTES
 from .buffer_pool import BUFFERS
-from .timed_codecs import decode_range, decode_tensor
+from .timed_codecs import decode_range, decode_tensor, derive_range
 from .workers import Background, result_of
 
 Buffer = bytes | bytearray | memoryview
@@ -89,6 +94,8 @@ class ChunkReader:
             frames = fetched.frames
             for part in batch:
                 header, frame = frames[part.use.digest]
+                if header.is_derived:
+                    raise _MovedError(f"chunk {part.use.digest.hex()} is derived by now")
                 if header.base_digest is None:
                     yield part.use.digest, _decode_whole(frame, None, header)
                 else:
@@ -135,10 +142,51 @@ class ChunkReader:
         anew meanwhile, so that what its frames need has become a delta, or is given out no more."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return batch, self._load_bases(_bases_needed(batch.frames))
+                return batch, self._load_needed(batch.frames)
             except (_MovedError, ChunksMissing):
                 batch = self._fetch_batch(batch.slices)
-        return batch, self._load_bases(_bases_needed(batch.frames))
+        return batch, self._load_needed(batch.frames)
+
+    def _load_needed(self, frames: Frames) -> dict[bytes, Buffer]:
+        """Returns the raw bytes of the bases that frames need, and has the first inputs of those
+        that are derived at hand: as many as the cache holds, in one request."""
+        inputs: dict[bytes, int] = {}
+        for header, _ in frames.values():
+            if header.is_derived:
+                inputs |= _inputs_of(header)
+        room = BASE_CACHE_BYTES
+        for digest, size in list(inputs.items()):
+            room -= size
+            if room < 0:
+                del inputs[digest]
+        self._load_inputs(inputs)
+        return self._load_bases(_bases_needed(frames))
+
+    def _load_inputs(self, sizes: Mapping[bytes, int]) -> dict[bytes, Buffer]:
+        """Returns the raw bytes of inputs of derived frames by digest, each of which is standalone
+        or a delta."""
+        kept = {digest: self._bases.get(digest) for digest in sizes}
+        found = {digest: raw for digest, raw in kept.items() if raw is not None}
+        absent = {digest: size for digest, size in sizes.items() if digest not in found}
+        frames = self._fetch_frames(absent) if absent else {}
+        bases = self._load_bases(_bases_needed(frames))
+        for digest, (header, frame) in frames.items():
+            if header.is_derived:
+                raise _MovedError(f"input {digest.hex()} is itself derived")
+            base = None if header.base_digest is None else bases[header.base_digest]
+            found[digest] = _decode_whole(frame, base, header)
+            self._bases.put(digest, found[digest])
+        return found
+
+    def _load_input(self, digest: bytes, size: int) -> NDArray[np.uint8]:
+        return view_bytes(self._load_inputs({digest: size})[digest])
+
+    def _derive(self, frame: bytes, header: FrameHeader, part: Slice) -> Buffer:
+        room = BUFFERS.take(part.stop - part.start)
+        try:
+            return derive_range(frame, header, self._load_input, part.start, part.stop, room.data)
+        except FrameError as error:
+            raise Corrupt(f"chunk {header.digest.hex()} cannot be computed: {error}") from error
 
     def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
         batch, bases = self._with_bases(fetched)
@@ -151,8 +199,11 @@ class ChunkReader:
             raw = held.pop(digest, None) if part.is_whole else None
             if raw is None:
                 header, frame = batch.frames[digest]
-                base = bases[header.base_digest] if header.base_digest is not None else None
-                raw = _decode_slice(frame, header, base, part)
+                if header.is_derived:
+                    raw = self._derive(frame, header, part)
+                else:
+                    base = bases[header.base_digest] if header.base_digest is not None else None
+                    raw = _decode_slice(frame, header, base, part)
             if part.is_whole:
                 left[digest] -= 1
                 if left[digest]:
@@ -170,7 +221,7 @@ class ChunkReader:
         return bases
 
     def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
-        if header.base_digest is not None:
+        if header.inputs:
             raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
         raw = _decode_whole(frame, None, header)
         self._bases.put(digest, raw)
@@ -227,6 +278,15 @@ def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
     """The bases of the deltas among `frames`, with their sizes; None where a base may have any."""
     headers = (header for header, _ in frames.values())
     return {h.base_digest: h.base_bytes for h in headers if h.base_digest is not None}
+
+
+def _inputs_of(header: FrameHeader) -> dict[bytes, int]:
+    """The inputs of a derived frame, with their sizes."""
+    try:
+        operands = derived_frames.read_recipe(header).operands
+    except FrameError as error:
+        raise Corrupt(f"chunk {header.digest.hex()} has no valid recipe: {error}") from error
+    return {piece.digest: piece.raw_bytes for operand in operands for piece in operand.pieces}
 
 
 def _most_frame_bytes(raw_bytes: int) -> int:

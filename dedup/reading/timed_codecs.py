@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from ...codecs import pipeline
 from ...store.cancel import check_cancelled
+from ..derivations import derived_frames
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", bytes, memoryview)
@@ -59,4 +60,5 @@ def _timed(code: Callable[_P, _T], clock: Clock, raw_at: int | None = None) -> C
 encode_tensor = _timed(pipeline.encode_tensor, ENCODING, 0)
 encode_into = _timed(pipeline.encode_into, ENCODING, 1)
 decode_tensor = _timed(pipeline.decode_tensor, DECODING)
+derive_range = _timed(derived_frames.decode, DECODING)
 decode_range = _timed(pipeline.decode_range, DECODING)

@@ -40,7 +40,8 @@ def test_a_golden_frame_decodes_twice(name):
 
 
 def test_every_codec_has_a_golden_frame():
-    assert {_codec_of(name) for name in FRAMES} == set(CODEC_IDS)
+    # Those of derived frames are with their operations.
+    assert {_codec_of(name) for name in FRAMES} == set(CODEC_IDS) - {"derived"}
 
 
 @pytest.mark.parametrize("level", LEVELS)

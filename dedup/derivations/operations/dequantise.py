@@ -1,4 +1,4 @@
-"""Quantised operands as the floats that they stand for, so that a quantised copy can be an input."""
+"""Quantised operands as the floats that they stand for: a quantised copy can be an input."""
 
 from __future__ import annotations
 
