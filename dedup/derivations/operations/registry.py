@@ -15,6 +15,7 @@ from .values import Raw, Values
 # first used, as each brings kernels to compile.
 _MODULES: dict[tuple[int, int], str] = {
     (1, 1): "floats.cast",
+    (10, 1): "gguf.operation",
 }
 
 
