@@ -112,7 +112,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "journal_entries",
         "store_marker",
     ),
-    "dedup.derivations": ("operations", "recipe", "predict", "derived_frames"),
+    "dedup.derivations": ("operations", "masks", "recipe", "predict", "derived_frames"),
     "dedup.derivations.operations.gguf": (
         "arithmetic",
         "searches",
