@@ -26,6 +26,9 @@ def decode(
     header: frames.FrameHeader, frame: Bytes, start: int, _base: Bytes | None, _: int, out: Bytes
 ) -> None:
     """Decodes the raw bytes from ``start`` on into ``out``. Raises CorruptFrame."""
+    if header.block_bytes:
+        _copy_blocks(header, frame, start, out)
+        return
     body = frame[header.body_offset :]
     if frames.checksum_body(body.data) != header.body_checksum:
         raise CorruptFrame("the body does not match its checksum")
@@ -38,3 +41,13 @@ def decode(
     kind = f"{'u' if item_bytes in (1, 2, 4, 8) else 'V'}{item_bytes}"
     out[:whole].view(kind)[:] = item.view(kind)
     out[whole:] = item[: out.size - whole]
+
+
+def _copy_blocks(header: frames.FrameHeader, frame: Bytes, start: int, out: Bytes) -> None:
+    """Copies from a raw frame that ``ranges.index_raw`` has given a block table."""
+    for span in header.spans(start, start + out.size):
+        block = frame[span.offset : span.offset + span.stored_bytes]
+        if frames.checksum_block(block.data) != span.checksum:
+            raise CorruptFrame(f"the body does not match the checksum of its piece {span.index}")
+        first, last = max(span.start, start), min(span.stop, start + out.size)
+        out[first - start : last - start] = block[first - span.start : last - span.start]

@@ -227,13 +227,14 @@ class _Cursor:
         return int.from_bytes(self.take(count, what), "little")
 
 
-def parse_header(frame: Buffer) -> FrameHeader:
-    """Parses the header of a whole frame (any C-contiguous bytes-like) and checks every length in
-    it.
+def parse_header(frame: Buffer, frame_bytes: int | None = None) -> FrameHeader:
+    """Parses the header of a frame (any C-contiguous bytes-like) and checks every length in it.
+
+    ``frame_bytes``: length of the whole frame where ``frame`` is only the front of it.
 
     Raises CorruptFrame for anything a writer would not have written, including a frame that is
-    shorter or longer than its header says, and UnsupportedFrame for a version, codec or dtype
-    this reader does not know.
+    shorter or longer than its header says, and a front that is shorter than the header; and
+    UnsupportedFrame for a version, codec or dtype this reader does not know.
     """
     view = memoryview(frame).cast("B")
     cursor = _Cursor(view)
@@ -267,7 +268,7 @@ def parse_header(frame: Buffer) -> FrameHeader:
         raw_bytes=raw_bytes,
         digest=digest,
         base_digest=base_digest,
-        frame_bytes=len(view),
+        frame_bytes=len(view) if frame_bytes is None else frame_bytes,
         body_offset=cursor.offset,
         block_bytes=block_bytes,
         body_checksum=body_checksum,

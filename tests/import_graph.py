@@ -37,6 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "tensors",
         "derived",
         "pipeline",
+        "ranges",
     ),
     "store": (
         "private",

@@ -20,10 +20,18 @@ from ..errors import ChunksMissing, Corrupt
 from ..model.files.entries import ChunkUse
 from ..model.files.segments import CHUNK_BYTES
 from .buffer_pool import BUFFERS
+from .frame_parts import (
+    Buffer,
+    FetchPart,
+    FramePart,
+    base_range,
+    decode_base_part,
+    decode_frame_part,
+    pays,
+)
 from .timed_codecs import decode_range, decode_tensor, derive_range
 from .workers import Background, result_of
 
-Buffer = bytes | bytearray | memoryview
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
 Frames = dict[bytes, tuple[FrameHeader, bytes]]
 
@@ -57,10 +65,16 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class _Fetched:
-    """A batch: its slices, and the frames of its chunks by digest."""
+    """A batch: its slices, the frames of its chunks by digest, and of chunks that are read in part
+    the parts of their frames."""
 
     slices: list[Slice]
     frames: Frames
+    parts: dict[Slice, FramePart]
+
+
+# The raw bytes of the bases of a batch, by digest, and those of its parts.
+_Bases = tuple[dict[bytes, Buffer], dict[Slice, Buffer | None]]
 
 
 class _MovedError(Corrupt):
@@ -71,7 +85,9 @@ class ChunkReader:
     """Decodes chunks that `fetch` has the frames of; not for use by several threads at once.
 
     `received` counts the bytes of all frames fetched. `bases` is a cache to share with others,
-    `batch_bytes` what is fetched together, at least a chunk.
+    `batch_bytes` what is fetched together, at least a chunk. `fetch_part`: where parts of frames
+    can be had; then of a chunk that is read in part, and of its base, only the blocks are that it
+    takes.
     """
 
     def __init__(
@@ -80,8 +96,10 @@ class ChunkReader:
         bases: BaseCache | None = None,
         *,
         batch_bytes: int = BATCH_BYTES,
+        fetch_part: FetchPart | None = None,
     ) -> None:
         self.received = 0
+        self._fetch_part = fetch_part
         self._fetch = fetch
         self._bases = BaseCache(BASE_CACHE_BYTES) if bases is None else bases
         self._batch_bytes = batch_bytes
@@ -90,7 +108,7 @@ class ChunkReader:
         """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
         chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
         for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
-            fetched, bases = self._with_bases(self._fetch_batch(batch))
+            fetched, (bases, _) = self._with_bases(self._fetch_batch(batch))
             frames = fetched.frames
             for part in batch:
                 header, frame = frames[part.use.digest]
@@ -124,8 +142,25 @@ class ChunkReader:
                 yield from self._decode(result_of(pending))
 
     def _fetch_batch(self, slices: list[Slice]) -> _Fetched:
-        sizes = {s.use.digest: s.use.size for s in slices}
-        return _Fetched(slices, self._fetch_frames(sizes))
+        fetch = self._fetch_part
+        alone = {s for s in slices if fetch and pays(s.use.size, s.start, s.stop)}
+        sizes = {s.use.digest: s.use.size for s in slices if s not in alone}
+        parts = {s: self._fetch_slice(s) for s in alone if s.use.digest not in sizes}
+        for part in [part for part in parts if parts[part].header.is_derived]:
+            # What a derived frame is coded against takes all of its inputs.
+            sizes[part.use.digest] = part.use.size
+            del parts[part]
+        return _Fetched(slices, self._fetch_frames(sizes) if sizes else {}, parts)
+
+    def _fetch_slice(self, part: Slice) -> FramePart:
+        return self._checked_part(part.use.digest, part.use.size, part.start, part.stop)
+
+    def _checked_part(self, digest: bytes, size: int | None, start: int, stop: int) -> FramePart:
+        assert self._fetch_part is not None
+        found = self._fetch_part(digest, start, stop)
+        self.received += len(found.data)
+        _check_header(found.header, digest, size)
+        return found
 
     def _fetch_frames(self, sizes: Mapping[bytes, int | None]) -> Frames:
         frames: Frames = {}
@@ -137,15 +172,35 @@ class ChunkReader:
             frames[digest] = (_checked_header(frame, digest, size), frame)
         return frames
 
-    def _with_bases(self, batch: _Fetched) -> tuple[_Fetched, dict[bytes, Buffer]]:
+    def _with_bases(self, batch: _Fetched) -> tuple[_Fetched, _Bases]:
         """Returns a batch with the raw bytes of its bases; fetched anew where its family was coded
         anew meanwhile, so that what its frames need has become a delta, or is given out no more."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                return batch, self._load_needed(batch.frames)
+                return batch, self._bases_of(batch)
             except (_MovedError, ChunksMissing):
                 batch = self._fetch_batch(batch.slices)
-        return batch, self._load_needed(batch.frames)
+        return batch, self._bases_of(batch)
+
+    def _bases_of(self, batch: _Fetched) -> _Bases:
+        bases = self._load_needed(batch.frames)
+        return bases, {s: self._base_part(part, bases) for s, part in batch.parts.items()}
+
+    def _base_part(self, part: FramePart, known: Mapping[bytes, Buffer]) -> Buffer | None:
+        """Returns the base of a part of a frame: all of it if it is at hand, else memory in which
+        only what the part needs is there. None where it stands alone."""
+        digest, size = part.header.base_digest, part.header.base_bytes
+        if digest is None:
+            return None
+        base = known.get(digest) or self._bases.get(digest)
+        if base is not None:
+            return base
+        if size is None:
+            return self._load_bases({digest: size})[digest]
+        found = self._checked_part(digest, size, *base_range(part, size))
+        if found.header.inputs:
+            raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
+        return decode_base_part(found)
 
     def _load_needed(self, frames: Frames) -> dict[bytes, Buffer]:
         """Returns the raw bytes of the bases that frames need, and has the first inputs of those
@@ -189,13 +244,16 @@ class ChunkReader:
             raise Corrupt(f"chunk {header.digest.hex()} cannot be computed: {error}") from error
 
     def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
-        batch, bases = self._with_bases(fetched)
+        batch, (bases, bases_of_parts) = self._with_bases(fetched)
         # What a file repeats is decoded once, and let go of after its last use.
         left = Counter(part.use.digest for part in batch.slices if part.is_whole)
         held: dict[bytes, Buffer] = {}
         for part in batch.slices:
             check_cancelled()
             digest = part.use.digest
+            if part in batch.parts:
+                yield decode_frame_part(batch.parts[part], bases_of_parts[part])
+                continue
             raw = held.pop(digest, None) if part.is_whole else None
             if raw is None:
                 header, frame = batch.frames[digest]
@@ -299,10 +357,14 @@ def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeade
         header = parse_header(frame)
     except FrameError as error:
         raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
+    _check_header(header, digest, size)
+    return header
+
+
+def _check_header(header: FrameHeader, digest: bytes, size: int | None) -> None:
     fits = header.raw_bytes <= CHUNK_BYTES if size is None else header.raw_bytes == size
     if header.digest != digest or not fits:
         raise Corrupt(f"frame of chunk {digest.hex()} holds another chunk")
-    return header
 
 
 def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: Slice) -> Buffer:

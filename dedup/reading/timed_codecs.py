@@ -13,7 +13,7 @@ from functools import wraps
 from threading import Lock
 from typing import ParamSpec, TypeVar
 
-from ...codecs import pipeline
+from ...codecs import pipeline, ranges
 from ...store.cancel import check_cancelled
 from ..derivations import derived_frames
 
@@ -62,3 +62,4 @@ encode_into = _timed(pipeline.encode_into, ENCODING, 1)
 decode_tensor = _timed(pipeline.decode_tensor, DECODING)
 derive_range = _timed(derived_frames.decode, DECODING)
 decode_range = _timed(pipeline.decode_range, DECODING)
+decode_part = _timed(ranges.decode_part, DECODING)

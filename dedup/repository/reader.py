@@ -24,6 +24,7 @@ from ..reading.chunk_reader import BaseCache, Buffer, ChunkReader
 from ..reading.file_assembly import file_parts, read_parts
 from ..vault import Commit, Snapshot
 from .error_translation import store_errors
+from .frame_parts import FrameParts
 from .frame_reader import read_frames
 from .journal import load_manifest, read_manifest
 
@@ -43,6 +44,7 @@ class VaultReader:
         self.backend = backend
         self.catalogue = catalogue
         self._served_bases = BaseCache(_SERVED_BASES_BYTES)
+        self._frame_parts = FrameParts(backend, catalogue)
         # Named by their content, so they never change; every range of a file needs one.
         self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(load_manifest, backend))
         # Asked for each of its chunks in turn.
@@ -134,13 +136,19 @@ class VaultReader:
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
         """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
-        return read_parts(ChunkReader(self._fetch_any), file_parts(entry, chunk_bytes, start, stop))
+        reader = ChunkReader(self._fetch_any, fetch_part=self._frame_parts.fetch)
+        return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
 
     def serve_entry(
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
         """As `read_entry`, for many at once: each holds a chunk or two, and all share bases."""
-        reader = ChunkReader(self._fetch_any, self._served_bases, batch_bytes=_SERVED_BATCH_BYTES)
+        reader = ChunkReader(
+            self._fetch_any,
+            self._served_bases,
+            batch_bytes=_SERVED_BATCH_BYTES,
+            fetch_part=self._frame_parts.fetch,
+        )
         return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
 
     def require_repo(self, repo: str) -> None:
