@@ -51,6 +51,7 @@ from .daily_totals import recording
 from .envelope import Envelope
 from .metrics import Metrics
 from .noting_heads import noting_heads
+from .turns import Turns
 
 _log = logging.getLogger("weightvault.api")
 
@@ -103,6 +104,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         app.include_router(router)
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
+    app.add_middleware(Turns)
     app.add_middleware(Cancelling, within=app.state.work)
     app.add_middleware(Envelope, metrics=app.state.metrics)
     _install_error_handlers(app)
