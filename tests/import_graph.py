@@ -124,11 +124,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "iq4",
         "mx",
         "ternary",
+        "lanes",
         "k_quants",
         "dequantise",
         "blocks",
         "operation",
     ),
+    "dedup.derivations.operations.gguf.lanes": ("vectors", "lines", "scales", "search"),
     "dedup.formats": (
         "cutting",
         "source",

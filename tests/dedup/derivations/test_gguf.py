@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightvault.codecs.buffers import freeze
+from weightvault.codecs.simd import paths
 from weightvault.dedup.derivations.operations.dequantise import dequantise as read_values
 from weightvault.dedup.derivations.operations.errors import InvalidRecipe
 from weightvault.dedup.derivations.operations.gguf import blocks, dequantise, iq4, mx
 from weightvault.dedup.derivations.operations.gguf.arithmetic import from_half_kernel, to_half
+from weightvault.dedup.derivations.operations.gguf.lanes.vectors import LANES
 from weightvault.dedup.derivations.operations.gguf.layout import (
     FACTOR,
     KINDS,
@@ -34,6 +37,11 @@ from weightvault.dedup.derivations.operations.values import Values
 GOLDEN = Path(__file__).parent / "golden" / "gguf.json"
 # Quantised by NumPy in the package gguf; it rounds like llama.cpp.
 WITH_REFERENCE = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "MXFP4", "TQ1_0", "TQ2_0")
+SEARCHED = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
+HOSTILE = st.one_of(
+    st.floats(width=32),
+    st.sampled_from([0.0, -0.0, 1e-15, 9.9e-16, 1e-45, -1e-38, 3.4e38, -3.4e38, 1e19, 1e-10]),
+)
 
 
 def quantised(kind: str, source: np.ndarray) -> np.ndarray:
@@ -55,6 +63,14 @@ def random_blocks(kind: str, count: int) -> np.ndarray:
     return np.array(numbers, np.uint32).astype(np.uint8)
 
 
+@pytest.fixture(params=paths.available_paths())
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    paths.force_path(request.param)
+    yield request.param
+    paths.force_path(None)
+
+
+@pytest.mark.usefixtures("path")
 def test_operations_compute_what_they_always_did():
     assert compute_all() == json.loads(GOLDEN.read_text())
 
@@ -64,6 +80,7 @@ def test_the_definition_needs_no_compiler():
     program = (
         "import json, sys; import numpy as np; np.seterr(all='ignore')\n"
         "from gguf_digests import compute_all\n"
+        "from weightvault.codecs.simd import paths; paths.force_path('portable')\n"
         "print(json.dumps(compute_all(1, 4)))"
     )
     path = str(Path(__file__).parents[2])
@@ -160,6 +177,25 @@ def test_a_quantised_sibling_predicts_most_of_its_own_blocks(kind: str):
     once = quantised(kind, make_weights(40))
     again = split(kind, quantised(kind, values_of(kind, once)))["quants"]
     assert (again == split(kind, once)["quants"]).mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", SEARCHED)
+@given(data=st.data())
+@settings(max_examples=15, deadline=None)
+def test_runs_side_by_side_are_as_runs_alone(kind: str, data: st.DataObject):
+    """Whatever bits a source has; a few of any among many like weights."""
+    source = make_weights(LANES)
+    for _ in range(40):
+        at = data.draw(st.integers(0, source.size - 1))
+        source[at : at + data.draw(st.sampled_from([1, 16, 300]))] = data.draw(HOSTILE)
+    words = np.array(make_integers(4 * 256, data.draw(st.integers(0, 1 << 30))), np.uint32)
+    source[-words.size :] = words.view(np.float32)
+    found = quantised(kind, source)
+    paths.force_path("portable")
+    try:
+        assert np.array_equal(quantised(kind, source), found)
+    finally:
+        paths.force_path(None)
 
 
 def test_what_does_not_fit_is_refused():

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes, freeze
-from . import iq4, k_quants, mx, simple, ternary
+from . import k_quants, mx, simple, ternary
 from .arithmetic import FACTORS, NOTHING, SCALES
 from .layout import as_blocks, as_sources
 
@@ -29,7 +29,7 @@ _QUANTISERS: dict[str, Quantiser] = {
     "Q4_K": k_quants.quantise_q4_k,
     "Q5_K": k_quants.quantise_q5_k,
     "Q6_K": k_quants.quantise_q6_k,
-    "IQ4_NL": iq4.quantise_iq4_nl_kernel,
+    "IQ4_NL": k_quants.quantise_iq4_nl,
     "IQ4_XS": k_quants.quantise_iq4_xs,
     "MXFP4": mx.quantise_mxfp4_kernel,
     "NVFP4": mx.quantise_nvfp4_kernel,

@@ -15,10 +15,10 @@ VALUES = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
 )
 """What the quants stand for, times the scale."""
-_BOUNDS = VALUES[:-1] + VALUES[1:]
+BOUNDS = VALUES[:-1] + VALUES[1:]
 _LOWEST = np.float32(-127)
 _RUN = 32
-_TRIES = 7
+TRIES = 7
 _ZERO = np.float32(0)
 
 
@@ -28,7 +28,7 @@ def _find_nearest(value):
     double = value + value
     quant = 0
     for step in (8, 4, 2, 1):
-        if double >= _BOUNDS[quant + step - 1]:
+        if double >= BOUNDS[quant + step - 1]:
             quant += step
     return quant
 
@@ -55,7 +55,7 @@ def fit_values(values):
     sum_xq, sum_q2 = _sum_products(values, np.float32(1) / (-peak / _LOWEST))
     scale = sum_xq / sum_q2 if sum_q2 > _ZERO else _ZERO
     best = scale * sum_xq
-    for step in range(-_TRIES, _TRIES + 1):
+    for step in range(-TRIES, TRIES + 1):
         sum_xq, sum_q2 = _sum_products(values, np.float32(step - 127) / peak)
         if sum_q2 > _ZERO and sum_xq * sum_xq > best * sum_q2:
             scale = sum_xq / sum_q2
@@ -72,20 +72,23 @@ def _pack_run(values, inverse, block, start):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def quantise_iq4_nl_kernel(source, blocks, known):
-    """Quantises to IQ4_NL: F16 d, 16 bytes of quants."""
-    for n in range(source.shape[0]):
-        scale = settle_factor(blocks[n], 0, fit_values(source[n]), known)
-        _pack_run(source[n], reciprocal(scale), blocks[n], 2)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def search_values_kernel(source, scales):
     """Finds the scales of runs one by one. ``source``: (m, 32) float32, ``scales``: (m,) float32,
     written.
     """
     for run in range(source.shape[0]):
         scales[run] = fit_values(source[run])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def write_iq4_nl_kernel(source, scales, blocks, known):
+    """Writes IQ4_NL: F16 d, 16 bytes of quants.
+
+    ``source``: (n, 32) float32. ``scales``: (n,) float32 of `search_values_kernel`.
+    """
+    for n in range(source.shape[0]):
+        scale = settle_factor(blocks[n], 0, scales[n], known)
+        _pack_run(source[n], reciprocal(scale), blocks[n], 2)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

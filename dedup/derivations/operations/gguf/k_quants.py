@@ -8,14 +8,10 @@ from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes
 from .arithmetic import SCALES
-from .iq4 import search_values_kernel, write_iq4_xs_kernel
-from .k_minima import (
-    search_runs_kernel,
-    write_q2_k_kernel,
-    write_q4_k_kernel,
-    write_q5_k_kernel,
-)
-from .k_symmetric import search_symmetric_kernel, write_q3_k_kernel, write_q6_k_kernel
+from .iq4 import write_iq4_nl_kernel, write_iq4_xs_kernel
+from .k_minima import write_q2_k_kernel, write_q4_k_kernel, write_q5_k_kernel
+from .k_symmetric import write_q3_k_kernel, write_q6_k_kernel
+from .lanes.search import search_lines, search_symmetric, search_values
 
 Floats = NDArray[np.float32]
 
@@ -28,11 +24,10 @@ def _quantise_minima(
 ) -> None:
     for first in range(0, len(source), _PART):
         values, part = source[first : first + _PART], blocks[first : first + _PART]
-        scales = np.zeros((len(values), 256 // run), np.float32)
-        minima = np.zeros_like(scales)
+        scales = minima = np.empty((len(values), 256 // run), np.float32)
         if known != SCALES:
-            runs = values.reshape(-1, run)
-            search_runs_kernel(runs, high, scales.reshape(-1), minima.reshape(-1))
+            found = search_lines(values.reshape(-1, run), high)
+            scales, minima = found[0].reshape(scales.shape), found[1].reshape(scales.shape)
         write(values, scales, minima, part, known)
 
 
@@ -41,9 +36,9 @@ def _quantise_symmetric(
 ) -> None:
     for first in range(0, len(source), _PART):
         values, part = source[first : first + _PART], blocks[first : first + _PART]
-        scales = np.zeros((len(values), 16), np.float32)
+        scales = np.empty((len(values), 16), np.float32)
         if known != SCALES:
-            search_symmetric_kernel(values.reshape(-1, 16), middle, scales.reshape(-1))
+            scales = search_symmetric(values.reshape(-1, 16), middle).reshape(-1, 16)
         write(values, scales, part, known)
 
 
@@ -51,10 +46,16 @@ def quantise_iq4_xs(source: Floats, blocks: Bytes, known: int) -> None:
     """Quantises to IQ4_XS."""
     for first in range(0, len(source), _PART):
         values, part = source[first : first + _PART], blocks[first : first + _PART]
-        scales = np.zeros((len(values), 8), np.float32)
         # A stored factor that the search's one rounds to stands for it, so it is needed always.
-        search_values_kernel(values.reshape(-1, 32), scales.reshape(-1))
+        scales = search_values(values.reshape(-1, 32)).reshape(-1, 8)
         write_iq4_xs_kernel(values, scales, part, known)
+
+
+def quantise_iq4_nl(source: Floats, blocks: Bytes, known: int) -> None:
+    """Quantises to IQ4_NL."""
+    for first in range(0, len(source), 8 * _PART):
+        values, part = source[first : first + 8 * _PART], blocks[first : first + 8 * _PART]
+        write_iq4_nl_kernel(values, search_values(values), part, known)
 
 
 quantise_q2_k = partial(_quantise_minima, 16, 3, write_q2_k_kernel)
