@@ -15,6 +15,11 @@ from .values import Raw, Values
 # first used, as each brings kernels to compile.
 _MODULES: dict[tuple[int, int], str] = {
     (1, 1): "floats.cast",
+    (2, 1): "scaled.quantise",
+    (3, 1): "scaled.group_scales",
+    (4, 1): "scaled.affine",
+    (5, 1): "scaled.codebook",
+    (6, 1): "scaled.nested_scales",
     (10, 1): "gguf.operation",
 }
 
