@@ -70,13 +70,13 @@ def _last_state(journal: Replay, repo: str) -> tuple[float, RepoState]:
 
 def _load(vault: Repository, row: CommitRow) -> Manifest:
     """Returns a commit's manifest if all it needs is there, which is safe from then on."""
-    pin_chunks(vault.backend, vault.catalogue, row.manifest, ())
+    pin_chunks(vault.backend, vault.catalogue, [row.manifest], ())
     try:
         manifest = load_manifest(vault.backend, row.manifest)
     except NotFound:
         raise ChunksMissing(f"manifests of {_ENDED.format(row.repo)}", _HINT) from None
     digests = manifest.digests().keys()
-    pin_chunks(vault.backend, vault.catalogue, row.manifest, digests)
+    pin_chunks(vault.backend, vault.catalogue, [row.manifest], digests)
     gone = vault.find_missing(digests)
     if gone:
         raise ChunksMissing(f"{len(gone)} chunks of {_ENDED.format(row.repo)}", _HINT)

@@ -17,7 +17,7 @@ from ...store.cancel import check_cancelled
 from ...store.catalogue.access.quotas import put_limits
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.files.hashes import HashRow, record_hashes
-from ...store.catalogue.files.loose_files import LooseRow, add_loose
+from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
 from ...store.catalogue.moved_frames import replay_moves, settle_chunks
 from ...store.catalogue.refs import change_ref, set_public
 from ...store.catalogue.tables.entry_keys import EntryKey
@@ -248,15 +248,15 @@ def _apply_loose(
         with suppress(NotFound, Corrupt):
             manifest = load_manifest(backend, entry.manifest)
             row = loose_row(entry, manifest)
-            values = row, entry.git_sha1, list(manifest.digests()), key
+            new = [NewLoose(row, entry.git_sha1, list(manifest.digests()), key)]
             try:
-                add_loose(catalogue, *values)
+                add_loose(catalogue, new)
             except NotFound:
                 if deleted:
                     raise
                 # As with those of a commit.
                 learn_packs(backend, catalogue, removed_too=True)
-                add_loose(catalogue, *values)
+                add_loose(catalogue, new)
             return
     catalogue.pass_entry(key)
 

@@ -21,16 +21,16 @@ CLAIM_SECONDS = 2 * REMOVAL_SECONDS
 
 
 def pin_chunks(
-    backend: Backend, catalogue: Catalogue, manifest: str, digests: Collection[bytes]
+    backend: Backend, catalogue: Catalogue, manifests: Collection[str], digests: Collection[bytes]
 ) -> None:
-    """Takes tombstones away from the packs of these chunks, those of their bases, and a manifest.
+    """Takes tombstones away from the packs of these chunks, those of their bases, and manifests.
 
     Catalogues of other machines learn of it through the journal; theirs is read first, so that
     what they took away is missing here too before a commit counts on it.
     """
     catch_up(backend, catalogue)
     keys = {pack_key(name) for name in packs_holding(catalogue, digests)}
-    _restore(backend, catalogue, keys | {manifest_key(manifest)})
+    _restore(backend, catalogue, keys | {manifest_key(name) for name in manifests})
 
 
 def reclaim_pack(backend: Backend, catalogue: Catalogue, name: str) -> None:

@@ -155,7 +155,7 @@ class Repository(VaultReader):
                 # A collection may have come in between, which says what to do better.
                 self._check_chunks(manifest)
                 raise
-            pin_chunks(self.backend, self.catalogue, name, manifest.digests().keys())
+            pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
             row = commit_row(repo, branch, name, head.oid if head else None, base)
             self.record_commit(row, manifest, data, hashes)
         return make_commit(row)
@@ -181,7 +181,7 @@ class Repository(VaultReader):
         name = manifest_name(data)
         with store_errors():
             self._check_chunks(manifest)
-            pin_chunks(self.backend, self.catalogue, name, manifest.digests().keys())
+            pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
             row = commit_row(repo, branch, name, parent, None, *told)
             self.record_commit(row, manifest, data, hashes, exact=True)
         return make_commit(row)

@@ -1,9 +1,8 @@
 """How long one request may work on a shard, and where the next one goes on.
 
-A file of a shard takes the work of an upload (some 20 ms), however short it is, and a megabyte of
-shard can name thousands. So a request works for as long as what was sent for it warrants. What it
-has stored by then stays, and the same shard, sent again, goes on from there: clients do that by
-themselves.
+A file of a shard takes a few ms, however short it is, and a megabyte of shard can name thousands.
+So a request works for as long as what was sent for it warrants. What it has stored by then stays,
+and the same shard, sent again, goes on from there: clients do that by themselves.
 """
 
 from __future__ import annotations

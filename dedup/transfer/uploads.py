@@ -23,29 +23,25 @@ those that `sees` lets through. A SHA-256 alone gives nothing away.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from ...store.cancel import carry, check_cancelled
+from ...store.cancel import carry
 from ...store.catalogue.access.received import unknown_to
 from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
-from ...store.catalogue.files.loose_files import LooseRow, add_loose, find_loose
+from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose, find_loose
 from ...store.catalogue.lost_entries import find_heads
 from ...store.errors import NotFound
 from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of
-from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidUpload
-from ..formats.scan import scan_files
+from ..errors import ChunksMissing, InvalidUpload
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
-from ..model.files.segments import CHUNK_BYTES
 from ..model.journal_entries import Loose, pack_entry
 from ..model.names import check_repo
 from ..model.sketch_file import Sketches
@@ -53,10 +49,10 @@ from ..model.store_marker import write_marker
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer
 from ..repository.error_translation import store_errors
-from ..repository.file_hashes import git_hasher
 from ..repository.journal import follow, load_manifest, loose_row
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
+from .arrived_files import NAME, check_size, guess_name, hash_file, scan, spool
 from .push import ask_missing, send_missing
 from .raw_packs import store_raw
 
@@ -65,11 +61,9 @@ KEEP_SECONDS = 22 * 24 * 3600.0
 
 Sees = Callable[[str], bool]
 
-# What a file is called in its own manifest: the path it will have is not known yet.
-_NAME = "content"
 _LEVEL = "default"
-_READ_BYTES = 1 << 20
 _ATTEMPTS = 3
+_PUTS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +94,26 @@ class LooseFile(StagedFile):
     repo: str
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that arrives: its bytes, and what it is said to be, where known."""
+
+    stream: Iterable[Buffer]
+    sha256: bytes | None = None
+    size: int | None = None
+    name: str | None = None
+
+
+class _Unkept:
+    """A file to put on record, with the manifest that has but this file."""
+
+    def __init__(self, file: LooseFile) -> None:
+        self.file = file
+        self.manifest = Manifest((file.entry,), file.chunk_bytes)
+        self.data = pack_manifest(self.manifest)
+        self.name = manifest_name(self.data)
+
+
 class IncomingFiles:
     """Takes in files for the repos of a vault; safe to use from several threads.
 
@@ -128,13 +142,28 @@ class IncomingFiles:
         Raises InvalidUpload unless they have the `sha256` and the `size` they are said to; no more
         than `size` is read. `name`: the file's, where known; it helps to tell the format.
         """
+        (file,) = self.add_all([Upload(stream, sha256, size, name)], repo)
+        return file
+
+    def add_all(self, uploads: Iterable[Upload], repo: str) -> list[LooseFile]:
+        """As `add`, of several files, which are put on record together. Where one is refused none
+        is kept."""
         with (
             store_errors(),
             tempfile.TemporaryDirectory(prefix="incoming-", dir=self._vault.scratch) as folder,
         ):
-            path = Path(folder, _NAME)
-            _spool(stream, path, size)
-            return self.add_file(path, repo, sha256=sha256, size=size, name=name)
+            files: dict[str, Path] = {}
+            expected: dict[str, bytes] = {}
+            for number, upload in enumerate(uploads):
+                path = Path(folder, str(number))
+                spool(upload.stream, path, upload.size)
+                check_size(path, upload.size)
+                # Each in a folder of its own: they are no neighbours of each other.
+                name = f"{number}/{upload.name or guess_name(path)}"
+                files[name] = path
+                if upload.sha256 is not None:
+                    expected[name] = upload.sha256
+            return self._add_paths(files, repo, expected)
 
     def add_file(
         self,
@@ -146,14 +175,20 @@ class IncomingFiles:
         name: str | None = None,
     ) -> LooseFile:
         """As `add`, of a file on this machine, which must not change meanwhile."""
+        check_size(path, size)
+        called = name or guess_name(path)
+        expected = {} if sha256 is None else {called: sha256}
+        (file,) = self._add_paths({called: path}, repo, expected)
+        return file
+
+    def _add_paths(
+        self, files: dict[str, Path], repo: str, expected: Mapping[str, bytes]
+    ) -> list[LooseFile]:
         check_repo(repo)
-        found = path.stat().st_size
-        if size not in (None, found):
-            raise InvalidUpload(f"{found} bytes arrived of a file of {size}", "send it again")
         for attempt in range(_ATTEMPTS):
-            (staged,) = self.stage({name or _guess_name(path): path}, repo, expected=sha256)
+            staged = self.stage(files, repo, expected=expected)
             try:
-                return self.keep(staged, repo)
+                return self.keep_all(staged, repo)
             except ChunksMissing:
                 # A collection without grace took what was there when this began.
                 if attempt == _ATTEMPTS - 1:
@@ -161,23 +196,25 @@ class IncomingFiles:
         raise AssertionError("unreachable")
 
     def stage(
-        self, files: dict[str, Path], repo: str, *, expected: bytes | None = None
+        self, files: dict[str, Path], repo: str, *, expected: Mapping[str, bytes] | None = None
     ) -> list[StagedFile]:
         """Stores the chunks of files, given by their path in `repo`, and returns them in that
         order. Nothing is recorded: a commit that names them has to follow within a day.
 
-        Raises InvalidUpload, before anything is stored, if one has not the SHA-256 `expected`.
+        Raises InvalidUpload, before anything is stored, if one has not the SHA-256 that is
+        `expected` of it.
         """
         with ThreadPoolExecutor(1, "hash") as hasher:
-            hashing = [hasher.submit(carry(_hash_file), path) for path in files.values()]
+            hashing = [hasher.submit(carry(hash_file), path) for path in files.values()]
             sketches: Sketches = {}
-            manifest = _scan(files, sketches)
+            manifest = scan(files, sketches)
             hashes = [one.result() for one in hashing]
         for (sha256, _), name in zip(hashes, files, strict=True):
-            if expected not in (None, sha256):
+            said = (expected or {}).get(name, sha256)
+            if said != sha256:
                 raise InvalidUpload(
                     f"{name}: the bytes that arrived have the SHA-256 {sha256.hex()}, not "
-                    f"{expected.hex() if expected else ''}",
+                    f"{said.hex()}",
                     "send it again",
                 )
         self._send(manifest, files, sketches, repo)
@@ -196,7 +233,7 @@ class IncomingFiles:
         """Returns a file of that SHA-256 of one of the repos that `sees` lets through (only of the
         repo `within`, if given), None if there is none."""
         with store_errors():
-            for row in find_loose(self._vault.catalogue, sha256, time.time()):
+            for row in find_loose(self._vault.catalogue, [sha256], time.time()):
                 if sees(row.repo) and (loaded := self._load_loose(row)):
                     return loaded
             for holder in find_holders(self._vault.catalogue, sha256, within):
@@ -218,36 +255,36 @@ class IncomingFiles:
 
         Raises ChunksMissing where something of it has been collected since.
         """
-        loose = LooseFile(
-            replace(staged.entry, path=_NAME),
-            staged.chunk_bytes,
-            staged.sha256,
-            staged.git_sha1,
-            repo,
-        )
-        manifest = Manifest((loose.entry,), loose.chunk_bytes)
-        data = pack_manifest(manifest)
+        (kept,) = self.keep_all([staged], repo)
+        return kept
+
+    def keep_all(self, staged: Sequence[StagedFile], repo: str) -> list[LooseFile]:
+        """As `keep`, of several files, in one transaction."""
+        files = [
+            LooseFile(
+                replace(each.entry, path=NAME),
+                each.chunk_bytes,
+                each.sha256,
+                each.git_sha1,
+                repo,
+            )
+            for each in staged
+        ]
         with store_errors():
-            now = follow(self._vault.catalogue.last_entry())
-            told = (repo, loose.sha256, loose.git_sha1, manifest_name(data))
-            made = Loose(*told, self._keep_seconds, now)
-            if self._is_kept(loose_row(made, manifest), now):
-                return loose
-            write_marker(self._vault.backend, self._vault.catalogue)
-            digests = list(manifest.digests())
-            pin_chunks(self._vault.backend, self._vault.catalogue, made.manifest, digests)
-            key, entry = pack_entry(made, find_heads(self._vault.catalogue))
-
-            def publish() -> None:
-                self._vault.backend.put(manifest_key(made.manifest), data)
-                self._vault.backend.put(key, entry)
-
-            row = loose_row(made, manifest)
+            catalogue = self._vault.catalogue
+            created = follow(catalogue.last_entry())
+            new = self._not_kept(files, created)
+            if not new:
+                return files
+            write_marker(self._vault.backend, catalogue)
+            digests = {digest for each in new for digest in each.manifest.digests()}
+            names = [each.name for each in new]
+            pin_chunks(self._vault.backend, catalogue, names, digests)
             try:
-                add_loose(self._vault.catalogue, row, loose.git_sha1, digests, key, publish)
+                self._record(new, created)
             except NotFound as error:
                 raise ChunksMissing(f"{repo}: {error}", "send the file again") from error
-        return loose
+        return files
 
     # Inside
 
@@ -269,9 +306,41 @@ class IncomingFiles:
         with store_errors():
             queue_chunks(self._vault.catalogue, missing)
 
-    def _is_kept(self, row: LooseRow, now: float) -> bool:
-        kept = find_loose(self._vault.catalogue, row.sha256, now + self._keep_seconds / 2)
-        return any((k.repo, k.manifest) == (row.repo, row.manifest) for k in kept)
+    def _not_kept(self, files: Sequence[LooseFile], now: float) -> list[_Unkept]:
+        """Returns those of the files, each content once, that are to be put on record."""
+        new = {each.sha256: _Unkept(each) for each in files}
+        rows = find_loose(self._vault.catalogue, list(new), now + self._keep_seconds / 2)
+        kept = {(row.sha256, row.repo, row.manifest) for row in rows}
+        return [u for u in new.values() if (u.file.sha256, u.file.repo, u.name) not in kept]
+
+    def _record(self, files: Sequence[_Unkept], created: float) -> None:
+        """Writes manifests, journal entries and rows. Each entry names the one before it, as it
+        would if the files came one by one."""
+        heads = find_heads(self._vault.catalogue)
+        objects: list[tuple[str, bytes]] = []
+        entries: list[tuple[str, bytes]] = []
+        rows: list[NewLoose] = []
+        for each in files:
+            told = (each.file.repo, each.file.sha256, each.file.git_sha1, each.name)
+            made = Loose(*told, self._keep_seconds, created)
+            key, entry = pack_entry(made, heads)
+            objects.append((manifest_key(each.name), each.data))
+            entries.append((key, entry))
+            row, digests = loose_row(made, each.manifest), list(each.manifest.digests())
+            rows.append(NewLoose(row, each.file.git_sha1, digests, key))
+            heads, created = (key,), follow(key)
+
+        put = self._vault.backend.put
+
+        def publish() -> None:
+            # Others wait for this transaction. Entries go one by one: each names the one before.
+            with ThreadPoolExecutor(min(len(objects), _PUTS_AT_ONCE), "store") as pool:
+                for done in [pool.submit(carry(put), *each) for each in objects]:
+                    done.result()
+            for each in entries:
+                put(*each)
+
+        add_loose(self._vault.catalogue, rows, publish)
 
     def _load_loose(self, row: LooseRow) -> LooseFile | None:
         manifest = load_manifest(self._vault.backend, row.manifest)
@@ -284,58 +353,3 @@ class IncomingFiles:
     def _known(self, entry: FileEntry, chunk_bytes: int, repo: str) -> LooseFile:
         found = hashes_of(self._vault.catalogue, [entry.digest])[entry.digest]
         return LooseFile(entry, chunk_bytes, found.sha256, found.git_sha1, repo)
-
-
-def _spool(stream: Iterable[Buffer], path: Path, size: int | None) -> None:
-    arrived = 0
-    with path.open("wb") as file:
-        for piece in stream:
-            check_cancelled()
-            arrived += len(piece)
-            if size is not None and arrived > size:
-                raise InvalidUpload(f"more than the {size} bytes announced arrived")
-            file.write(piece)
-
-
-def _hash_file(path: Path) -> tuple[bytes, bytes]:
-    """Returns the SHA-256 of a file and its SHA-1 as a git blob."""
-    sha256, git = hashlib.sha256(), git_hasher(path.stat().st_size)
-    with path.open("rb") as file:
-        for data in _pieces(file):
-            check_cancelled()
-            sha256.update(data)
-            git.update(data)
-    return sha256.digest(), git.digest()
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    return iter(lambda: file.read(_READ_BYTES), b"")
-
-
-def _guess_name(path: Path) -> str:
-    """Returns a name for bytes without one: all formats but safetensors show in their content."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    length = int.from_bytes(head[:8], "little")
-    fits = 2 <= length <= path.stat().st_size - 8
-    return f"{_NAME}.safetensors" if fits and head[8:] == b"{" else _NAME
-
-
-def _scan(files: dict[str, Path], sketches: Sketches) -> Manifest:
-    """Takes files apart; one that is not what its name promises is opaque here: what clients of
-    hubs upload is never refused for that."""
-    try:
-        return scan_files(files, Progress(), CHUNK_BYTES, sketches)
-    except InvalidFile:
-        entries = [_scan_anyhow(name, path, sketches) for name, path in files.items()]
-        return Manifest(tuple(entries), CHUNK_BYTES)
-
-
-def _scan_anyhow(name: str, path: Path, sketches: Sketches) -> FileEntry:
-    for called in (name, _NAME):
-        try:
-            (entry,) = scan_files({called: path}, Progress(), CHUNK_BYTES, sketches).files
-            return replace(entry, path=name)
-        except InvalidFile:
-            continue
-    raise Corrupt(f"the upload {name!r} changed while it was read")

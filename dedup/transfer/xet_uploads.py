@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.files.xorbs import (
     FileUse,
     Generation,
+    NewFile,
     XorbRow,
-    add_file,
+    add_files,
     add_marks,
     add_xorb,
     end_generation,
-    find_file,
+    find_files,
     find_generation,
     find_marked,
     find_xorbs,
@@ -36,7 +38,7 @@ from ...store.catalogue.files.xorbs import (
 )
 from ...store.catalogue.tables.rows import batches
 from ...store.repo_names import namespace_of, namespace_prefixes
-from ..errors import ChunksMissing, Conflict, InvalidUpload
+from ..errors import ChunksMissing, Conflict, InvalidUpload, Unreachable
 from ..model.files.expansion import check_references
 from ..reading.chunk_reader import Buffer
 from ..repository.error_translation import store_errors
@@ -47,12 +49,19 @@ from ..xet.index import XorbIndex
 from ..xet.shard import Shard, ShardFile
 from ..xet.xorb import read_chunks
 from .shard_budget import ShardBudget, end_of_work
-from .uploads import IncomingFiles
+from .uploads import IncomingFiles, Upload
 from .xet_chunks import XorbLost, XorbObjects, sees
 
 # A client that remembers nothing may ask for the first chunk of a file, and for every one whose
 # hash is a multiple of this (https://huggingface.co/docs/xet/deduplication).
 _MARK_EVERY = 1024
+
+# Files of a shard that are stored in one transaction: a statement takes about as long for all of
+# them as for one. So many entries of the journal are written within it.
+_BATCH_FILES = 32
+_BATCH_BYTES = 4 << 20
+# After so many bytes of files, it is looked for xorbs that can be read from files.
+_RELEASE_BYTES = 64 << 20
 
 _AGAIN = "upload again: everything is sent anew then"
 
@@ -125,9 +134,9 @@ class XetUploads:
             now = self._now()
             sizes = (index.size, len(index), path.stat().st_size)
             add_xorb(self._catalogue, generation, digest, *sizes, now)
-            marks = [chunk for chunk, _ in index.chunks() if _is_mark(chunk)]
             row = find_xorbs(self._catalogue, generation, [digest])[digest]
-            add_marks(self._catalogue, row.id, marks)
+            marks = [(row.id, chunk) for chunk, _ in index.chunks() if _is_mark(chunk)]
+            add_marks(self._catalogue, marks)
         return True
 
     def find_marked(self, generation: Generation, chunk: bytes) -> XorbIndex | None:
@@ -205,25 +214,55 @@ class XetUploads:
     ) -> None:
         key = shard.digest(generation.name.encode(), repo.encode())
         done, total = self._budget.files_done(key), sum(1 for _ in shard.files())
-        for number, file in enumerate(shard.files()):
-            if number >= done:
-                self._budget.spend(key, number, total, until)
-                self._add_file(generation, repo, file)
+        touched: Xorbs = {}
+        waiting = 0
+        for _ in range(done):
             on_file()
+        try:
+            for batch in _batches(islice(shard.files(), done, None)):
+                self._budget.spend(key, done, total, until)
+                touched |= self._add_batch(generation, repo, batch)
+                done += len(batch)
+                for _ in batch:
+                    on_file()
+                # Not after each of many short ones: it reads all that was made of these xorbs.
+                waiting += sum(map(_size_of, batch))
+                if waiting >= _RELEASE_BYTES:
+                    self._release(generation, touched)
+                    touched, waiting = {}, 0
+        except Unreachable:
+            self._release(generation, touched)
+            raise
+        self._release(generation, touched)
         self._budget.finish(key)
 
-    def _add_file(self, generation: Generation, repo: str, file: ShardFile) -> None:
-        xorbs = self._require({segment.xorb for segment in file.segments()}, generation)
-        size = self._check_file(generation, file, xorbs)
-        sha256 = self._keep_stored(generation, repo, file)
-        if sha256 is None:
-            chunks = self._read_file(generation, file, xorbs)
-            stored = self.incoming.add(chunks, repo, sha256=file.sha256, size=size)
-            sha256 = stored.sha256
-        uses = list(_uses(file, xorbs))
-        add_file(self._catalogue, generation, file.hash, sha256, size, uses, self._now())
-        self._mark_start(generation, file, xorbs)
-        self._release(generation, xorbs)
+    def _add_batch(self, generation: Generation, repo: str, files: Sequence[ShardFile]) -> Xorbs:
+        """Stores files and puts them on record; returns the xorbs that they are made of."""
+        wanted = {segment.xorb for file in files for segment in file.segments()}
+        xorbs = self._require(wanted, generation)
+        sizes = {file.hash: self._check_file(generation, file, xorbs) for file in files}
+        different = {file.hash: file for file in files}
+        stored = self._keep_stored(generation, repo, different)
+        missing = [file for file in different.values() if file.hash not in stored]
+        uploads = (
+            Upload(self._read_file(generation, each, xorbs), each.sha256, sizes[each.hash])
+            for each in missing
+        )
+        if missing:
+            made = self.incoming.add_all(uploads, repo)
+            stored |= {each.hash: f.sha256 for each, f in zip(missing, made, strict=True)}
+        for file in files:
+            if file.sha256 not in (None, stored[file.hash]):
+                raise InvalidUpload(
+                    f"file {format_hash(file.hash)} has another SHA-256 than stated"
+                )
+        new = [
+            NewFile(digest, stored[digest], sizes[digest], list(_uses(file, xorbs)))
+            for digest, file in different.items()
+        ]
+        add_files(self._catalogue, generation, new, self._now())
+        add_marks(self._catalogue, list(self._starts(generation, different.values(), xorbs)))
+        return xorbs
 
     def _release(self, generation: Generation, xorbs: Xorbs) -> None:
         """Drops the chunks that can be read from files from now on."""
@@ -253,17 +292,21 @@ class XetUploads:
             raise InvalidUpload(f"the segments of file {name} do not make it up")
         return size
 
-    def _keep_stored(self, generation: Generation, repo: str, file: ShardFile) -> bytes | None:
-        """Keeps a file that was put together before and is still there; returns its SHA-256."""
-        sha256 = find_file(self._catalogue, generation, file.hash)
-        found = sha256 and self.incoming.find(sha256, sees(generation))
-        if not found:
-            return None
-        if file.sha256 not in (None, sha256):
-            raise InvalidUpload(f"file {format_hash(file.hash)} has another SHA-256 than stated")
-        with suppress(ChunksMissing):
-            return self.incoming.keep(found, repo).sha256
-        return None
+    def _keep_stored(
+        self, generation: Generation, repo: str, files: Mapping[bytes, ShardFile]
+    ) -> dict[bytes, bytes]:
+        """Keeps those of the files that were put together before and are still there; returns
+        their SHA-256."""
+        kept: dict[bytes, bytes] = {}
+        for digest, sha256 in find_files(self._catalogue, generation, list(files)).items():
+            found = self.incoming.find(sha256, sees(generation))
+            if not found:
+                continue
+            if files[digest].sha256 not in (None, sha256):
+                raise InvalidUpload(f"file {format_hash(digest)} has another SHA-256 than stated")
+            with suppress(ChunksMissing):
+                kept[digest] = self.incoming.keep(found, repo).sha256
+        return kept
 
     def _read_file(self, generation: Generation, file: ShardFile, xorbs: Xorbs) -> Iterator[Buffer]:
         find = self._objects.finder(generation)
@@ -271,12 +314,16 @@ class XetUploads:
             row = xorbs[segment.xorb]
             yield from self._objects.read(generation, row, segment.first, segment.stop, find)
 
-    def _mark_start(self, generation: Generation, file: ShardFile, xorbs: Xorbs) -> None:
-        segment = next(file.segments(), None)
-        if segment is not None:
-            index = self._objects.index(generation, segment.xorb)
-            start = index.hashes(segment.first, segment.first + 1)
-            add_marks(self._catalogue, xorbs[segment.xorb].id, [start])
+    def _starts(
+        self, generation: Generation, files: Iterable[ShardFile], xorbs: Xorbs
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yields the xorb, by its id, and the hash of the first chunk of each file."""
+        for file in files:
+            segment = next(file.segments(), None)
+            if segment is not None:
+                index = self._objects.index(generation, segment.xorb)
+                start = index.hashes(segment.first, segment.first + 1)
+                yield xorbs[segment.xorb].id, start
 
 
 def _unpack_xorb(path: Path, raw: Path, digest: bytes) -> XorbIndex:
@@ -290,6 +337,25 @@ def _unpack_xorb(path: Path, raw: Path, digest: bytes) -> XorbIndex:
     if hash_xorb(chunks) != digest:
         raise InvalidUpload(f"the chunks that arrived are not those of xorb {format_hash(digest)}")
     return XorbIndex(digest, chunks)
+
+
+def _batches(files: Iterable[ShardFile]) -> Iterator[list[ShardFile]]:
+    """Gathers short files that follow each other; others come alone."""
+    batch: list[ShardFile] = []
+    total = 0
+    for file in files:
+        size = _size_of(file)
+        if batch and (len(batch) >= _BATCH_FILES or total + size > _BATCH_BYTES):
+            yield batch
+            batch, total = [], 0
+        batch.append(file)
+        total += size
+    if batch:
+        yield batch
+
+
+def _size_of(file: ShardFile) -> int:
+    return sum(segment.size for segment in file.segments())
 
 
 def _is_mark(chunk: bytes) -> bool:

@@ -140,7 +140,7 @@ def test_another_server_and_a_new_catalogue_see_it(local: LocalVault, tmp_path: 
 def test_a_damaged_manifest_takes_its_own_file_along_and_no_other(local: LocalVault):
     uploads = IncomingFiles(local)
     lost, kept = (uploads.add([data], "org/m") for data in (b"lost", b"kept"))
-    (row,) = find_loose(local.catalogue, lost.sha256, time.time())
+    (row,) = find_loose(local.catalogue, [lost.sha256], time.time())
     local.backend.put(manifest_key(row.manifest), b"damaged")
     rebuild_catalogue(local.backend, local.catalogue)
     assert uploads.get(lost.sha256, "org/m") is None

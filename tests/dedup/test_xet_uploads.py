@@ -6,12 +6,26 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from xet_samples import GROUPED, LZ4, PLAIN, golden, golden_files, pack_file, pack_xorb
+from sqlalchemy import event
+from vaults import open_anew
+from xet_samples import (
+    GROUPED,
+    LZ4,
+    PLAIN,
+    golden,
+    golden_files,
+    pack_file,
+    pack_shard,
+    pack_xorb,
+)
 from xet_server import Server, make_chunks
 
 from weightvault.dedup.errors import Conflict, InvalidUpload
+from weightvault.dedup.progress import Progress
+from weightvault.dedup.verification.check import check_vault
 from weightvault.dedup.xet.hashes import hash_chunk, parse_hash
 from weightvault.dedup.xet.shard import Shard
+from weightvault.store.catalogue.lost_entries import find_heads
 
 GOLDEN_XORB = "28cc71451b7d49ce7df9582f5c6ec11b03f63fd0ed03ef81762639a129676cfd"
 
@@ -135,3 +149,62 @@ def test_many_uploads_at_once(server: Server):
     with ThreadPoolExecutor(6) as clients:
         list(clients.map(upload, range(24)))
     assert server.kept() == []
+
+
+def count_statements(server: Server, files: list[bytes]) -> int:
+    """Sends a shard; returns how many statements its files took."""
+    seen = []
+    engine = server.vault.catalogue.engine
+    generation = server.uploads.open_generation("org")
+    shard = Shard(pack_shard(files))
+
+    def note(*_: object) -> None:
+        seen.append(1)
+
+    event.listen(engine, "before_cursor_execute", note)
+    server.uploads.add_shard(generation, "org/model", shard)
+    event.remove(engine, "before_cursor_execute", note)
+    return len(seen)
+
+
+def test_many_short_files_are_put_on_record_together(server: Server):
+    chunks = [b"short file %05d" % number for number in range(300)]
+    xorb = server.send_xorb("org", chunks)
+    files = [pack_file([(xorb, [chunk], number)]) for number, chunk in enumerate(chunks)]
+    few = count_statements(server, files[:32])
+    many = count_statements(server, files[32:288])
+    assert few < 32 * 6
+    assert many < 256 * 6
+    for chunk in chunks[:288]:
+        assert server.read("org/model", chunk) == chunk
+    assert server.kept()
+    count_statements(server, files[288:])
+    assert not server.kept()
+    assert len(find_heads(server.vault.catalogue)) == 1
+    server.vault.close()
+    server.serve(open_anew(server.root))
+    assert all(server.read("org/model", chunk) == chunk for chunk in chunks)
+    vault = server.vault
+    assert not check_vault(vault.backend, vault.catalogue, Progress()).problems
+
+
+def test_files_of_one_content_in_a_shard_are_one(server: Server):
+    xorb = server.send_xorb("org", [b"one", b"two"])
+    one, two = pack_file([(xorb, [b"one"], 0)]), pack_file([(xorb, [b"two"], 1)])
+    server.send_shard("org/model", one, two, one, two, one)
+    assert server.read("org/model", b"one") == b"one"
+    assert server.read("org/model", b"two") == b"two"
+    lie = pack_file([(xorb, [b"one"], 0)], sha256=bytes(32))
+    with pytest.raises(InvalidUpload, match="SHA-256"):
+        server.send_shard("org/other", one, lie)
+
+
+def test_a_lie_among_many_files_keeps_none_of_its_batch(server: Server):
+    chunks = [b"file %d" % number for number in range(10)]
+    xorb = server.send_xorb("org", chunks)
+    files = [pack_file([(xorb, [chunk], number)]) for number, chunk in enumerate(chunks)]
+    files[7] = pack_file([(xorb, [chunks[7]], 7)], sha256=bytes(32))
+    with pytest.raises(InvalidUpload, match="SHA-256"):
+        server.send_shard("org/model", *files)
+    for chunk in chunks:
+        assert server.incoming.get(hashlib.sha256(chunk).digest(), "org/model") is None

@@ -33,7 +33,7 @@ from weightvault.dedup.model.files.manifest import Manifest, pack_manifest
 from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque
 from weightvault.dedup.reading.timed_codecs import DECODING, encode_tensor
 from weightvault.dedup.repository.pack_writing import add_frame
-from weightvault.dedup.transfer import push, shard_budget
+from weightvault.dedup.transfer import push, shard_budget, xet_uploads
 from weightvault.dedup.transfer.refs import History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.dedup.xet.hashes import format_hash
@@ -270,6 +270,7 @@ def test_a_shard_of_many_files_is_taken_a_part_at_a_time(
     cas: Cas, web: TestClient, vault: LocalVault, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(shard_budget, "BASE_SECONDS", 0.1)
+    monkeypatch.setattr(xet_uploads, "_BATCH_FILES", 4)
     chunks = [b"%04d" % i * 25 for i in range(30)]
     xorb = cas.send_xorb(chunks)
     shard = pack_shard([pack_file([(xorb, [c], i)]) for i, c in enumerate(chunks)])

@@ -18,7 +18,7 @@ from weightvault.store.catalogue.access.quotas import (
 )
 from weightvault.store.catalogue.access.received import note_received
 from weightvault.store.catalogue.catalogue import Catalogue
-from weightvault.store.catalogue.files.loose_files import LooseRow, add_loose
+from weightvault.store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
 from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
 from weightvault.store.errors import QuotaExceeded
 from weightvault.store.packs import PackEntry
@@ -129,7 +129,7 @@ def test_what_is_on_its_way(catalogue: Catalogue, commit: Committer):
     for repo, name, expires in (("me/a", "3", 9.0), ("me/a", "4", 2.0), ("ME/a", "5", 9.0)):
         chunk = digest(name)
         row = LooseRow(chunk, repo, chunk, chunk, RAW, name * 64, expires)
-        add_loose(catalogue, row, bytes(20), [chunk], f"journal/loose-{name}")
+        add_loose(catalogue, [NewLoose(row, bytes(20), [chunk], f"journal/loose-{name}")])
     assert sum_in_flight(catalogue, "me", 5.0) == 4 * RAW
     commit("me/a", 3)
     assert sum_in_flight(catalogue, "me", 5.0) == 3 * RAW

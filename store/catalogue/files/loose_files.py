@@ -5,7 +5,7 @@ A collection takes nothing of them before they expire (store/catalogue/dependenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...errors import NotFound
 from ..dependencies import hold_bases, hold_store
 from ..owners import queue_by_digest
 from ..tables.database import Database
-from ..tables.rows import batches
+from ..tables.rows import batches, by_digest
 from ..tables.schema import chunks, loose_chunks, loose_files
 from .hashes import HashRow, add_hashes
 
@@ -34,45 +34,47 @@ class LooseRow:
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class NewLoose:
+    """An upload to record: its row, its SHA-1 as a git blob, the chunks it needs, and the key of
+    its journal entry."""
+
+    row: LooseRow
+    git_sha1: bytes
+    digests: Collection[bytes]
+    key: str
+
+
 def add_loose(
     catalogue: Database,
-    row: LooseRow,
-    git_sha1: bytes,
-    digests: Collection[bytes],
-    key: str,
+    new: Sequence[NewLoose],
     publish: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Records an uploaded file and what it needs, as the journal entry `key` says.
+    """Records uploaded files, each of another content or for another repo, and what they need.
 
-    `publish` stores manifest and entry, inside the transaction (Catalogue.add_commit). The same
-    file for the same repo is kept from then on for as long as `row` says. Raises NotFound when a
+    `publish` stores manifests and entries, inside the transaction (Catalogue.add_commit). The same
+    file for the same repo is kept from then on for as long as its row says. Raises NotFound when a
     chunk, or a base of one, is gone.
     """
-    mine = (loose_files.c.sha256 == row.sha256) & (loose_files.c.repo == row.repo)
     with catalogue.writing() as connection:
         hold_store(connection)
-        if not catalogue.take_entry(connection, key):
+        taken = [each for each in new if catalogue.take_entry(connection, each.key)]
+        if not taken:
             return
-        connection.execute(delete(loose_files).where(mine))
-        values = {name: getattr(row, name) for name in row.__slots__}
-        made = connection.execute(insert(loose_files).values(values)).inserted_primary_key
-        assert made is not None
-        _add_uses(connection, made[0], digests)
-        queue_by_digest(connection, digests)
-        hashes = HashRow(row.digest, row.sha256, git_sha1)
-        add_hashes(connection, catalogue.add_once, [hashes])
+        _add_uses(connection, taken, _replace(connection, [each.row for each in taken]))
+        queue_by_digest(connection, {d for each in taken for d in each.digests})
+        told = [HashRow(each.row.digest, each.row.sha256, each.git_sha1) for each in taken]
+        add_hashes(connection, catalogue.add_once, told)
         publish()
 
 
-def find_loose(catalogue: Database, sha256: bytes, now: float) -> list[LooseRow]:
-    """Returns the uploads of that SHA-256 that have not expired, the longest kept first."""
-    query = (
-        _columns()
-        .where(loose_files.c.sha256 == sha256, loose_files.c.expires > now)
-        .order_by(loose_files.c.expires.desc())
-    )
+def find_loose(catalogue: Database, sha256: Collection[bytes], now: float) -> list[LooseRow]:
+    """Returns the uploads of these SHA-256 that have not expired, those of a batch of them longest
+    kept first."""
+    query = _columns().where(loose_files.c.expires > now).order_by(loose_files.c.expires.desc())
     with catalogue.reading() as connection:
-        return [LooseRow(*row) for row in connection.execute(query)]
+        found = by_digest(connection, query, sha256, loose_files.c.sha256)
+        return [LooseRow(*row) for row in found]
 
 
 def expire_loose(catalogue: Database, now: float) -> int:
@@ -87,10 +89,29 @@ def _columns() -> Any:
     return select(*(loose_files.c[name] for name in LooseRow.__slots__))
 
 
-def _add_uses(connection: Connection, loose_id: int, digests: Collection[bytes]) -> None:
-    for batch in batches(list(digests)):
-        used = select(chunks.c.id).where(chunks.c.digest.in_(batch))
-        rows = [{"loose_id": loose_id, "chunk_id": i} for i in connection.scalars(used)]
-        if len(rows) != len(batch) or not hold_bases(connection, batch):
-            raise NotFound("a chunk of this upload has no frame in the catalogue")
-        connection.execute(insert(loose_chunks), rows)
+def _replace(connection: Connection, rows: Sequence[LooseRow]) -> dict[tuple[bytes, str], int]:
+    """Puts uploads on record in place of earlier ones; returns their ids by SHA-256 and repo."""
+    for repo in {row.repo for row in rows}:
+        for batch in batches([row.sha256 for row in rows if row.repo == repo]):
+            mine = loose_files.c.sha256.in_(batch) & (loose_files.c.repo == repo)
+            connection.execute(delete(loose_files).where(mine))
+    made = insert(loose_files).returning(loose_files.c.sha256, loose_files.c.repo, loose_files.c.id)
+    values = [{name: getattr(row, name) for name in row.__slots__} for row in rows]
+    return {(made_of, repo): made_id for made_of, repo, made_id in connection.execute(made, values)}
+
+
+def _add_uses(
+    connection: Connection, new: Sequence[NewLoose], made: dict[tuple[bytes, str], int]
+) -> None:
+    digests = {digest for each in new for digest in each.digests}
+    query = select(chunks.c.digest, chunks.c.id)
+    ids = {row.digest: row.id for row in by_digest(connection, query, digests)}
+    if len(ids) != len(digests) or not hold_bases(connection, digests):
+        raise NotFound("a chunk of this upload has no frame in the catalogue")
+    rows = [
+        {"loose_id": made[each.row.sha256, each.row.repo], "chunk_id": ids[digest]}
+        for each in new
+        for digest in set(each.digests)
+    ]
+    for batch in batches(rows):
+        connection.execute(insert(loose_chunks), batch)

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from ..tables.database import Database
-from ..tables.rows import batches
+from ..tables.rows import batches, by_digest
 from ..tables.schema import (
     commits,
     files,
@@ -70,6 +70,16 @@ class FileUse:
     first: int
     stop: int
     offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A file to record: what the protocol calls it, its SHA-256, its bytes, what it is made of."""
+
+    hash: bytes
+    sha256: bytes
+    bytes: int
+    uses: Sequence[FileUse]
 
 
 # Generations
@@ -154,46 +164,45 @@ def add_xorb(
         connection.execute(update(xet_xorbs).where(same).values(kept=True, used=now))
 
 
-def find_file(catalogue: Database, generation: Generation, digest: bytes) -> bytes | None:
-    """Returns the SHA-256 of the file that the protocol calls `digest`, if it was uploaded."""
-    same = (xet_files.c.generation_id == generation.id) & (xet_files.c.hash == digest)
+def find_files(
+    catalogue: Database, generation: Generation, wanted: Collection[bytes]
+) -> dict[bytes, bytes]:
+    """Returns the SHA-256 of those of the files `wanted`, as the protocol calls them, that were
+    uploaded."""
+    query = select(xet_files.c.hash, xet_files.c.sha256)
+    mine = query.where(xet_files.c.generation_id == generation.id)
     with catalogue.reading() as connection:
-        return connection.scalar(select(xet_files.c.sha256).where(same))
+        found = by_digest(connection, mine, wanted, xet_files.c.hash)
+        return {row.hash: row.sha256 for row in found}
 
 
-def add_file(
-    catalogue: Database,
-    generation: Generation,
-    digest: bytes,
-    sha256: bytes,
-    size: int,
-    uses: Sequence[FileUse],
-    now: float,
+def add_files(
+    catalogue: Database, generation: Generation, new: Sequence[NewFile], now: float
 ) -> None:
-    """Records a file that has been stored, and that xorbs can be read from it from now on."""
-    values = {
-        "generation_id": generation.id,
-        "hash": digest,
-        "sha256": sha256,
-        "bytes": size,
-    }
-    same = (xet_files.c.generation_id == generation.id) & (xet_files.c.hash == digest)
+    """Records files that have been stored, and that xorbs can be read from them from now on."""
+    mine = {"generation_id": generation.id}
+    values = [mine | {"hash": f.hash, "sha256": f.sha256, "bytes": f.bytes} for f in new]
+    query = select(xet_files.c.hash, xet_files.c.id)
+    query = query.where(xet_files.c.generation_id == generation.id)
     with catalogue.writing() as connection:
-        catalogue.add_once(connection, xet_files, [values])
-        file_id = connection.scalar(select(xet_files.c.id).where(same))
+        for batch in batches(values):
+            catalogue.add_once(connection, xet_files, batch)
+        found = by_digest(connection, query, [file.hash for file in new], xet_files.c.hash)
+        ids = {row.hash: row.id for row in found}
         rows = [
             {
                 "xorb_id": use.xorb_id,
                 "first": use.first,
-                "file_id": file_id,
+                "file_id": ids[file.hash],
                 "offset": use.offset,
                 "stop": use.stop,
             }
-            for use in uses
+            for file in new
+            for use in file.uses
         ]
         for batch in batches(rows):
             catalogue.add_once(connection, xet_places, batch)
-        _touch(connection, {use.xorb_id for use in uses}, now)
+        _touch(connection, {use.xorb_id for file in new for use in file.uses}, now)
 
 
 def use_xorbs(catalogue: Database, ids: Collection[int], now: float) -> None:
@@ -249,10 +258,10 @@ def release_covered(
 # Chunks to ask by
 
 
-def add_marks(catalogue: Database, xorb_id: int, marks: Collection[bytes]) -> None:
-    """Records chunks by which a client may ask for a xorb."""
+def add_marks(catalogue: Database, marks: Collection[tuple[int, bytes]]) -> None:
+    """Records chunks by which a client may ask for xorbs, each with the id of one."""
     with catalogue.writing() as connection:
-        rows = [{"hash": mark, "xorb_id": xorb_id} for mark in set(marks)]
+        rows = [{"hash": mark, "xorb_id": xorb_id} for xorb_id, mark in set(marks)]
         for batch in batches(rows):
             catalogue.add_once(connection, xet_marks, batch)
 
