@@ -201,8 +201,8 @@ def _encode(
     needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
     # What was coded just now, and stands alone, is as good a base as any.
     alone: set[bytes] = set()
-    for (commit, owners), mine in _by_commit(vault, rows, owned).items():
-        jobs = _plan(vault, owners, commit, mine, alone)
+    for origin, mine in _by_commit(vault, rows, owned).items():
+        jobs = _plan(vault, origin, mine, alone)
         for row in mine:
             check_cancelled()
             job = jobs[row.chunk_id]
@@ -220,17 +220,24 @@ def _encode(
 def _by_commit(
     vault: Repository, rows: list[FamilyRow], owned: dict[int, Ownership]
 ) -> dict[_Origin, list[FamilyRow]]:
-    """Returns the rows by the commit that brought them and their owners, in the order of the queue;
+    """Returns the rows by the commit that brought them and who has them, in the order of the queue;
     the commit is None for those of a repo that was deleted this moment."""
     commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
     found: dict[_Origin, list[FamilyRow]] = defaultdict(list)
     for row in rows:
-        found[commits.get(row.chunk_id), owned[row.chunk_id].owners].append(row)
+        mine = owned[row.chunk_id]
+        found[_Origin(commits.get(row.chunk_id), mine.owners, mine.shown)].append(row)
     return found
 
 
-# The commit that brought chunks, and the namespaces that have them.
-_Origin = tuple[CommitRow | None, frozenset[str]]
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """The commit that brought chunks, the namespaces that have them, and whether a public repo
+    does."""
+
+    commit: CommitRow | None
+    owners: frozenset[str]
+    shown: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,14 +267,11 @@ class _Settled:
 
 
 def _plan(
-    vault: Repository,
-    owners: frozenset[str],
-    commit: CommitRow | None,
-    rows: list[FamilyRow],
-    coded: set[bytes],
+    vault: Repository, origin: _Origin, rows: list[FamilyRow], coded: set[bytes]
 ) -> dict[int, _Job]:
     """Returns the jobs by chunk id: bases are chosen for the commit as its push would have, within
-    what all `owners` may read."""
+    what all owners, and readers, may read."""
+    commit = origin.commit
     raws = list(ChunkReader(vault.fetch_frames).read(map(_use, rows)))
     if commit is None:
         return {r.chunk_id: _Job(_use(r), raw, ()) for r, raw in zip(rows, raws, strict=True)}
@@ -278,7 +282,7 @@ def _plan(
         row.place.digest: make_query(raw, uses[row.place.digest].dtype)
         for row, raw in zip(rows, raws, strict=True)
     }
-    view = vault.for_owners(owners)
+    view = vault.for_owners(origin.owners, shown=origin.shown)
     settled = _Settled(view, vault.catalogue, coded)
     lineage = _lineage_of(vault, view, commit, manifest)
     chosen = choose_bases(settled, manifest, list(sketches), sketches, lineage)

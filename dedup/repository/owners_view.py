@@ -2,7 +2,8 @@
 
 What an uploaded card names, what a search by content finds and what the commit before had are taken
 from nowhere but where all the owners may read (store/catalogue/owners.py); the rest is as if it
-were not there. What others may read, too, is patched only where it is the owners' own.
+were not there. What others may read, too, is patched only where it is the owners' own. Bases of
+what is public are public.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ class OwnersView:
         with store_errors():
             public = bool(is_public(self._catalogue, repo))
         if not self._reach.includes(repo, public):
+            who = "every reader of" if self._reach.shown else "the owner of"
             raise RepoNotFound(
-                f"there is no repo {repo} that the owner of this one may read",
+                f"there is no repo {repo} that {who} this one may read",
                 "`weightvault settings base-sharing all` lets weights be encoded against it",
             )
         found = self._target.resolve(repo, revision)

@@ -19,6 +19,7 @@ from ...store.catalogue.files.known_files import known_files
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import can_stand_alone
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
+from ...store.catalogue.refs import is_public
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.visibility import EVERYTHING, Scope
 from ...store.errors import NotFound, StoreError
@@ -97,12 +98,15 @@ class Repository(VaultReader):
     def for_owner(self, repo: str) -> PushTarget:
         """See Vault.for_owner."""
         check_repo(repo)
-        return self.for_owners([namespace_of(repo)])
+        with store_errors():
+            shown = bool(is_public(self.catalogue, repo))
+        return self.for_owners([namespace_of(repo)], shown=shown)
 
-    def for_owners(self, owners: Collection[str]) -> PushTarget:
-        """Returns the vault as far as bases go for chunks that these namespaces have."""
+    def for_owners(self, owners: Collection[str], *, shown: bool) -> PushTarget:
+        """Returns the vault as far as bases go for chunks that these namespaces have, and a public
+        repo if they are `shown`."""
         with store_errors(), self.catalogue.reading() as connection:
-            reach = reach_of(owners, sharing_of(connection))
+            reach = reach_of(owners, sharing_of(connection), shown=shown)
         return self if reach == ANYWHERE else OwnersView(self, self.catalogue, reach)
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:

@@ -48,10 +48,12 @@ def queue_codec(catalogue: Database, codec: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ownership:
-    """The namespaces that have a chunk, and whether it `violates` the rule of owners.py: its frame
-    in use is a delta on what some of them may not read."""
+    """The namespaces that have a chunk, whether a public repo has it (`shown`), and whether it
+    `violates` the rule of owners.py: its frame in use is a delta on what some reader may not
+    read."""
 
     owners: frozenset[str] = frozenset()
+    shown: bool = False
     violates: bool = False
 
 
@@ -62,7 +64,7 @@ def read_ownership(catalogue: Database, chunk_ids: Collection[int]) -> dict[int,
             return {chunk_id: Ownership() for chunk_id in chunk_ids}
         violating = violating_among(connection, chunk_ids)
         return {
-            chunk_id: Ownership(frozenset(holding.owners), chunk_id in violating)
+            chunk_id: Ownership(frozenset(holding.owners), holding.shown, chunk_id in violating)
             for chunk_id, holding in read_holdings(connection, chunk_ids).items()
         }
 

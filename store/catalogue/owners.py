@@ -5,13 +5,17 @@ read the commits of its own repos, and of public ones. So a delta tells its owne
 they may read anyway, neither by its frame nor by its size. Text, and whatever else is no tensor, is
 easier to guess than weights: its base is a chunk that every owner has itself, public or not.
 
+What a public repo has is a delta on nothing but what public repos have: weights on weights. Whoever
+else commits these may read the base, too, so the frame stays as it is, and tells nobody that they
+did.
+
 Where no token was ever limited to a namespace everybody reads everything, and all may be coded
 against all (`Sharing.FREE`). An operator may let weights of one namespace be coded against those of
 another all the same (`Sharing.WEIGHTS`), and have the rule held before there is a token (`OWN`).
 
-Owners come and go by commits, uploads, deletions and changes of visibility. Each of these queues
-the deltas that it made break the rule (store/catalogue/encode_queue.py), to be encoded again
-(dedup/maintenance/background_encode.py).
+Owners and readers come and go by commits, uploads, deletions and changes of visibility. Each of
+these queues the deltas that it made break the rule (store/catalogue/encode_queue.py), to be encoded
+again (dedup/maintenance/background_encode.py).
 """
 
 from __future__ import annotations
@@ -45,8 +49,11 @@ BASE_SHARING = "base_sharing"
 
 CHOICES = ("all", "own")
 
-AUDITED = "bases_audited"
+AUDITED = "public_bases_audited"
 """The setting that tells how far the chunks were checked that were there before the rule was."""
+
+_BEFORE = "bases_audited"
+"""As AUDITED, from when chunks of public repos could be deltas on private ones."""
 
 _TENSOR = 1
 _DONE = "all"
@@ -74,7 +81,7 @@ def sharing_of(connection: Connection) -> Sharing:
 
 def choose_sharing(connection: Connection, choice: str | None) -> None:
     """Sets what an operator decides, one of CHOICES; None leaves it to the tokens."""
-    for name in (BASE_SHARING, AUDITED):
+    for name in (BASE_SHARING, AUDITED, _BEFORE):
         connection.execute(delete(settings).where(settings.c.name == name))
     if choice is not None:
         connection.execute(settings.insert().values(name=BASE_SHARING, value=choice))
@@ -83,10 +90,12 @@ def choose_sharing(connection: Connection, choice: str | None) -> None:
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Where the bases of chunks of some owners may lie: in each of `weights`, for those of
-    tensors; in each of `texts`, for those of anything else. With no scope, anywhere."""
+    tensors; in each of `texts`, for those of anything else. With no scope, anywhere. Those of
+    chunks that are `shown` to everybody lie in public repos."""
 
     weights: tuple[Scope, ...] = ()
     texts: tuple[Scope, ...] = ()
+    shown: bool = False
 
     def includes(self, repo: str, public: bool) -> bool:
         """Says whether tensors of a repo, public or not, may be bases."""
@@ -94,21 +103,25 @@ class Reach:
 
     def may_patch(self, repo: str, public: bool) -> bool:
         """Says whether texts of a repo, public or not, may be bases."""
-        return all(scope.includes(repo, public) for scope in self.texts)
+        own = all(scope.includes(repo, public) for scope in self.texts)
+        return own and (public or not self.shown)
 
 
 ANYWHERE = Reach()
 
 
-def reach_of(owners: Iterable[str], sharing: Sharing) -> Reach:
-    """Returns where chunks of these owners may have their bases."""
+def reach_of(owners: Iterable[str], sharing: Sharing, *, shown: bool = False) -> Reach:
+    """Returns where chunks of these owners may have their bases; `shown`: a public repo has them,
+    too."""
     named = sorted(set(owners))
     if sharing is Sharing.FREE:
         return ANYWHERE
     texts = tuple(Scope((owner,)) for owner in named)
     shared = sharing is Sharing.WEIGHTS
+    if shown and not shared:
+        return Reach((Scope(public=True),), texts, shown)
     weights = (Scope((owner,), public=True, everything=shared) for owner in named)
-    return Reach(tuple(weights), texts)
+    return Reach(tuple(weights), texts, shown)
 
 
 def newcomer_scope(connection: Connection, repo: str) -> Scope:
@@ -129,12 +142,14 @@ def reach_of_any(owners: Iterable[str], sharing: Sharing) -> tuple[Scope, ...]:
 @dataclass(slots=True)
 class Holding:
     """Who has a chunk: its `owners`; the namespaces that have it in a commit (`held`); whether
-    anybody, and a `public` repo, has it as part of a `tensor`."""
+    anybody, and a `public` repo, has it as part of a `tensor`; whether a public repo has it at all
+    (`shown`)."""
 
     owners: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
     tensor: bool = False
     public: bool = False
+    shown: bool = False
 
     @property
     def opaque(self) -> bool:
@@ -143,10 +158,13 @@ class Holding:
 
     def allows(self, base: Holding, sharing: Sharing) -> bool:
         """Says whether this chunk may be a delta on `base`."""
-        if sharing is Sharing.FREE or self.owners <= base.held:
+        if sharing is Sharing.FREE:
             return True
-        shared = sharing is Sharing.WEIGHTS and not base.opaque
-        return not self.opaque and (base.public or shared)
+        if sharing is Sharing.WEIGHTS and not (self.opaque or base.opaque):
+            return True
+        if self.shown and not (base.shown if self.opaque else base.public):
+            return False
+        return self.owners <= base.held or (base.public and not self.opaque)
 
     def group(self, sharing: Sharing) -> tuple[Any, ...] | None:
         """Returns what chunks have in common that may be coded against each other; None for one
@@ -155,7 +173,8 @@ class Holding:
             return ()
         if not self.opaque and (self.public or sharing is Sharing.WEIGHTS):
             return ("weights",)
-        return (self.opaque, *sorted(self.owners)) if self.owners <= self.held else None
+        own = (self.opaque, self.shown, *sorted(self.owners))
+        return own if self.owners <= self.held else None
 
 
 def readable_in(scopes: Sequence[Scope], chunk_id: Any) -> Any:
@@ -200,6 +219,7 @@ def read_holdings(connection: Connection, chunk_ids: Collection[int]) -> dict[in
             one.held.add(namespace)
             one.tensor |= tensor
             one.public |= row.public and tensor
+            one.shown |= row.public
         for row in connection.execute(_uploaded(batch)):
             found[row.chunk_id].owners.add(namespace_of(row.repo))
     return found
@@ -315,6 +335,11 @@ def chunks_of_repo(connection: Connection, repo: str) -> list[int]:
         .distinct()
     )
     return list(connection.scalars(mine))
+
+
+def queue_of_repo(connection: Connection, repo: str) -> None:
+    """As queue_violations, of the chunks of a repo: it has become public."""
+    queue_violations(connection, chunks_of_repo(connection, repo))
 
 
 def queue_deltas_on(connection: Connection, chunk_ids: Collection[int]) -> None:

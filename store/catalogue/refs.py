@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from ..errors import Superseded
 from .dependencies import hold_readers
-from .owners import chunks_of_repo, queue_deltas_on
+from .owners import chunks_of_repo, queue_deltas_on, queue_of_repo
 from .tables.database import Database
 from .tables.rows import CommitRow, commit_columns, hold_rows
 from .tables.schema import commits, refs, repos, tags
@@ -118,7 +118,9 @@ def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
         if catalogue.take_entry(connection, key):
             mine = update(repos).where(repos.c.name == repo)
             connection.execute(mine.values(public=public))
-            if not public:
+            if public:
+                queue_of_repo(connection, repo)
+            else:
                 queue_deltas_on(connection, chunks_of_repo(connection, repo))
 
 

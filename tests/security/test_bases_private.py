@@ -86,9 +86,10 @@ def settle(vault: LocalVault) -> None:
 
 
 def find_violations(vault: LocalVault) -> list[str]:
-    """Returns the deltas that not all owners may decode: the rule once more, read off the tables
-    themselves."""
-    owners, held, public, tensors = (defaultdict[int, set[str]](set) for _ in range(4))
+    """Returns the deltas that not all owners and readers may decode: the rule once more, read off
+    the tables themselves."""
+    owners, held, tensors, shown = (defaultdict[int, set[str]](set) for _ in range(4))
+    public: set[int] = set()
     named = commits.join(repos).join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
     told = select(commit_chunks.c.chunk_id, commit_chunks.c.uses, repos.c.name, repos.c.public)
     loose = select(loose_chunks.c.chunk_id, loose_files.c.repo).join(loose_files)
@@ -97,21 +98,21 @@ def find_violations(vault: LocalVault) -> list[str]:
         for chunk_id, uses, repo, is_public in connection.execute(told.select_from(named)):
             owners[chunk_id].add(repo.split("/")[-2])
             held[chunk_id].add(repo.split("/")[-2])
-            if uses & 1:
-                tensors[chunk_id].add(repo)
-                if is_public:
-                    public[chunk_id].add(repo)
+            tensors[chunk_id] |= {repo} if uses & 1 else set()
+            shown[chunk_id] |= {repo} if is_public else set()
+            public |= {chunk_id} if is_public and uses & 1 else set()
         for chunk_id, repo in connection.execute(loose):
             owners[chunk_id].add(repo.split("/")[-2])
     ids = {row.digest: row.id for row in rows}
-    found = []
-    for row in rows:
-        base = ids.get(row.base) if row.base is not None else None
-        if base is None or owners[row.id] <= held[base]:
-            continue
-        if not public[base] or (held[row.id] and not tensors[row.id]):
-            found.append(f"{row.digest.hex()[:8]} of {owners[row.id]} on one of {held[base]}")
-    return found
+    edges = [(row.id, ids[row.base]) for row in rows if row.base in ids]
+    return [
+        f"chunk {chunk} of {owners[chunk]} on one of {held[base]}"
+        for chunk, base in edges
+        if (shown[chunk] and not shown[base])
+        or not (
+            owners[chunk] <= held[base] or (base in public and (tensors[chunk] or not held[chunk]))
+        )
+    ]
 
 
 def edges_of(vault: LocalVault, repo: str) -> set[str]:
@@ -315,6 +316,63 @@ def test_deltas_on_what_is_no_longer_readable_are_encoded_again(
     assert edges_of(vault, repo) == ({"you/still-open"} if change == "move within" else set())
     assert content_of(vault, repo) == (folder / "model.safetensors").read_bytes()
     assert not vault.check().problems
+
+
+def public_tune(vault: LocalVault, folder: Path, way: str) -> Path:
+    """Makes the public you/tune of what was a delta on the private you/base; returns its folder."""
+    push(
+        vault, write_model(folder / "base", make_weights(1, SHAPES), "# A card\n" * 99), "you/base"
+    )
+    tuned = write_model(
+        folder / "tune", tune(make_weights(1, SHAPES), 2), "# A card\n" * 98 + "# Another\n"
+    )
+    if way == "commit":
+        push(vault, model(folder / "other", 5), "you/tune")
+        publish(vault, "you/tune")
+        push(vault, tuned, "you/draft", base="you/base")
+        push(vault, tuned, "you/tune")
+    else:
+        push(vault, tuned, "you/tune", base="you/base")
+        publish(vault, "you/tune")
+    assert find_violations(vault)
+    return tuned
+
+
+@pytest.mark.parametrize("way", ["publish", "commit"])
+def test_bases_of_what_is_public_are_public(vault: LocalVault, tmp_path: Path, way: str):
+    """Who else has the content of a public repo changes nothing of how it is stored."""
+    tuned = public_tune(vault, tmp_path, way)
+    settle(vault)
+    assert not find_violations(vault)
+    assert "you/base" not in edges_of(vault, "you/tune")
+    assert content_of(vault, "you/tune") == (tuned / "model.safetensors").read_bytes()
+    before = frame_sizes(vault, "you/tune")
+    sketch = make_sketch(to_bf16(tune(make_weights(1, SHAPES), 3)["a"]).tobytes(), "BF16")
+    told = vault.for_owner("new/model").find_bases([sketch])
+    assert told[0]
+    push(vault, tuned, "me/same")
+    assert not find_violations(vault)
+    settle(vault)
+    assert frame_sizes(vault, "you/tune") == before
+    assert vault.for_owner("new/model").find_bases([sketch]) == told
+    # With bases that are public, it takes as little as before.
+    publish(vault, "you/base")
+    push(vault, write_model(tmp_path / "next", tune(make_weights(1, SHAPES), 4)), "you/next")
+    publish(vault, "you/next")
+    settle(vault)
+    assert not find_violations(vault)
+    assert edges_of(vault, "you/next")
+
+
+def test_a_public_repo_is_pushed_within_what_is_public(vault: LocalVault, tmp_path: Path):
+    push(vault, model(tmp_path / "base", 1), "you/base")
+    push(vault, model(tmp_path / "other", 5), "you/tune")
+    publish(vault, "you/tune")
+    tuned = model(tmp_path / "tune", 1, tuned=2, card="---\nbase_model: you/base\n---\n")
+    push(vault, tuned, "you/tune")
+    assert edges_of(vault, "you/tune") == set()
+    with pytest.raises(VaultError, match="every reader of this one"):
+        push(vault, tuned, "you/tune", "next", base="you/base")
 
 
 def test_a_new_owner_of_what_is_there(vault: LocalVault, tmp_path: Path):

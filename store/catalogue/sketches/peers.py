@@ -1,8 +1,9 @@
 """Which chunks of a family may be planned together: those that may be bases of each other.
 
-Chunks that everybody may read are one group. Each set of owners has a group of its own for what
-only they have, and may build on what all of them may read besides; but that is not planned for
-them, or the plan of one would depend on what another has.
+Weights that everybody may read are one group. Each set of owners has a group of its own for what
+only they have, and one for other content of theirs that is public. They may build on what all of
+them may read besides; but that is not planned for them, or the plan of one would depend on what
+another has.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def peers_of(catalogue: Database, chunk_id: int) -> Peers | None:
     key = holding.group(sharing)
     if key is None:
         return None
-    reach = reach_of(holding.owners, sharing)
+    reach = reach_of(holding.owners, sharing, shown=holding.shown)
     scopes = reach.texts if holding.opaque else reach.weights
     if key == _SHARED and sharing is Sharing.OWN:
         scopes = (Scope(public=True),)
