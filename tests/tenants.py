@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from hub_requests import HubRequests, hub_path
 from xet_samples import pack_file, pack_shard, pack_xorb
 
 from weightvault.api.client.http_vault import HttpVault
@@ -27,14 +23,14 @@ URL = "http://hub"
 class _InProcess(Transport):
     """Sends requests to an application instead of a server."""
 
-    def __init__(self, web: TestClient) -> None:
+    def __init__(self, web: httpx.Client) -> None:
         super().__init__(URL, retry_delays=())
         self._client.close()
         self._client = web
 
 
 @dataclass
-class Tenant:
+class Tenant(HubRequests):
     """Somebody with a token; `heard` are all answers they were given."""
 
     app: FastAPI
@@ -66,40 +62,7 @@ class Tenant:
         """Pushes a folder natively."""
         return push(self.vault(), folder, repo, base=base)
 
-    # As a client of a hub
-
-    def create(self, repo: str, **options: Any) -> httpx.Response:
-        """Makes a repo."""
-        *kind, namespace, name = repo.split("/")
-        body = {"name": name, "organization": namespace, "private": True, **options}
-        body |= {"type": kind[0].removesuffix("s")} if kind else {}
-        return self.web.post("/api/repos/create", json=body)
-
-    def commit(
-        self, repo: str, files: Mapping[str, bytes] = {}, uploaded: Mapping[str, bytes] = {}
-    ) -> httpx.Response:
-        """Commits files that travel in the request, and others that were uploaded before."""
-        lines: list[dict[str, Any]] = [{"key": "header", "value": {"summary": "a commit"}}]
-        for path, data in files.items():
-            content = {"content": base64.b64encode(data).decode(), "encoding": "base64"}
-            lines.append({"key": "file", "value": {"path": path, **content}})
-        for path, data in uploaded.items():
-            value = {"path": path, "algo": "sha256", "oid": sha256(data), "size": len(data)}
-            lines.append({"key": "lfsFile", "value": value})
-        body = "\n".join(map(json.dumps, lines))
-        headers = {"Content-Type": "application/x-ndjson"}
-        return self.web.post(f"{hub_path(repo)}/commit/main", content=body, headers=headers)
-
-    def batch(self, repo: str, data: bytes, operation: str = "upload") -> dict[str, Any]:
-        """What git-lfs is told of one file."""
-        asked = {"operation": operation, "objects": [{"oid": sha256(data), "size": len(data)}]}
-        answer = self.web.post(f"/{repo}.git/info/lfs/objects/batch", json=asked)
-        return answer.json()["objects"][0] if answer.status_code == 200 else {}
-
-    def upload(self, repo: str, data: bytes) -> httpx.Response | None:
-        """Sends a file by git-lfs; None where it need not or must not be sent."""
-        action = self.batch(repo, data).get("actions", {}).get("upload")
-        return self.web.put(action["href"], content=data) if action else None
+    # By Xet
 
     def ask_xet(self, repo: str, data: bytes) -> None:
         """Asks what a Xet client asks of a file of one chunk before it sends it."""
@@ -124,11 +87,6 @@ class Tenant:
         return told["casUrl"], {"Authorization": f"Bearer {told['accessToken']}"}
 
 
-def hub_path(repo: str) -> str:
-    """Where the hub's API has a repo."""
-    return f"/api/{repo}" if repo.count("/") == 2 else f"/api/models/{repo}"
-
-
 def make_tenant(
     app: FastAPI, namespace: str | None, role: str = "write", name: str | None = None
 ) -> Tenant:
@@ -136,8 +94,3 @@ def make_tenant(
     name = name or namespace or "root"
     secret = create_token(app.state.vault, name, role, namespace).secret
     return Tenant(app, namespace, secret)
-
-
-def sha256(data: bytes) -> str:
-    """A file's name in git-lfs."""
-    return hashlib.sha256(data).hexdigest()

@@ -12,8 +12,9 @@ import click.testing
 import httpx
 import pytest
 from fastapi import FastAPI
+from hub_requests import sha256
 from models import make_weights, write_model
-from tenants import Tenant, make_tenant, sha256
+from tenants import Tenant, make_tenant
 from vaults import open_anew, open_local
 
 from weightvault.api.cli.main import cli

@@ -25,10 +25,11 @@ import httpx
 import hypothesis.strategies as st
 import pytest
 from fastapi import FastAPI
+from hub_requests import hub_path, sha256
 from hypothesis import HealthCheck, example, given, settings
 from models import bf16_file, make_weights, tune
 from starlette.routing import Match
-from tenants import Tenant, hub_path, make_tenant, sha256
+from tenants import Tenant, make_tenant
 from vaults import open_local
 
 from weightvault.api.client.http_vault import HttpVault
