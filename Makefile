@@ -11,7 +11,7 @@ demo: .venv/demo
 	.venv/bin/python -m weightvault.benchmarks.demo
 
 test: .venv/dev .venv-s3/ready $(HUB_CLIENTS)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/dev
 	.venv/bin/ruff format --check .
