@@ -256,8 +256,8 @@ def test_halves_convert_as_ieee_says():
 def test_values_between_two_quants_go_to_the_higher():
     bounds = (iq4.VALUES[1:] + iq4.VALUES[:-1]) / 2
     below = np.nextafter(bounds, np.float32(-1000))
-    assert [iq4._find_nearest(value) for value in bounds] == list(range(1, 16))
-    assert [iq4._find_nearest(value) for value in below] == list(range(15))
+    assert [iq4.find_nearest(value) for value in bounds] == list(range(1, 16))
+    assert [iq4.find_nearest(value) for value in below] == list(range(15))
 
 
 def test_logarithms_round_before_they_are_cut():

@@ -5,6 +5,7 @@ float32 one by one, in the order written here.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -104,16 +105,20 @@ def _iq4_xs(parts: Parts) -> Floats:
     return _factor(parts["d"]) * _scales(parts, 8, 32) * quants
 
 
+@cache
+def _list_scales(read: Callable[[int], np.float32]) -> Floats:
+    return np.array([read(code) for code in range(256)], np.float32)
+
+
 def _mxfp4(parts: Parts) -> Floats:
-    scales = np.array([mx.read_exponent(code) for code in range(256)], np.float32)
-    return mx.VALUES[parts["quants"]].reshape(-1, 32) * scales[parts["scales"]][:, None]
+    scales = _list_scales(mx.read_exponent)[parts["scales"]]
+    return mx.VALUES[parts["quants"]].reshape(-1, 32) * scales[:, None]
 
 
 def _nvfp4(parts: Parts) -> Floats:
-    scales = np.array([mx.read_scale(code) for code in range(256)], np.float32)
     # Symbols are the halves of bytes in turn; the high halves are a run's last elements.
     quants = parts["quants"].reshape(-1, 8, 2).transpose(0, 2, 1).reshape(-1, 16)
-    return mx.VALUES[quants] * scales[parts["scales"]][:, None]
+    return mx.VALUES[quants] * _list_scales(mx.read_scale)[parts["scales"]][:, None]
 
 
 def _tq1_0(parts: Parts) -> Floats:

@@ -16,6 +16,10 @@ VALUES = np.array(
 )
 """What the quants stand for, times the scale."""
 BOUNDS = VALUES[:-1] + VALUES[1:]
+"""Twice the values that lie in the middle of two of them."""
+QUANTS = np.searchsorted(BOUNDS, np.arange(-256, 256), side="right").astype(np.uint8)
+"""By twice a value without its fraction, plus 256: the nearest quant."""
+_LAST = np.float32(255)
 _LOWEST = np.float32(-127)
 _RUN = 32
 TRIES = 7
@@ -23,21 +27,22 @@ _ZERO = np.float32(0)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _find_nearest(value):
+def find_nearest(value):
     """Returns the quant whose value is nearest, the higher one of two; 0 for NaN."""
     double = value + value
-    quant = 0
-    for step in (8, 4, 2, 1):
-        if double >= BOUNDS[quant + step - 1]:
-            quant += step
-    return quant
+    double = double if double > -_LAST else -_LAST
+    double = double if double < _LAST else _LAST
+    whole = np.int32(double)
+    # Without its fraction, downwards: all bounds are whole.
+    whole -= np.int32(double < np.float32(whole))
+    return QUANTS[whole + 256]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _sum_products(values, inverse):
     sum_xq = sum_q2 = _ZERO
     for i in range(values.size):
-        quant = VALUES[_find_nearest(inverse * values[i])]
+        quant = VALUES[find_nearest(inverse * values[i])]
         product = values[i] * values[i] * quant
         sum_xq += product * values[i]
         sum_q2 += product * quant
@@ -66,8 +71,8 @@ def fit_values(values):
 @njit(nogil=True, cache=True, error_model="numpy")
 def _pack_run(values, inverse, block, start):
     for i in range(_RUN // 2):
-        low = _find_nearest(inverse * values[i])
-        high = _find_nearest(inverse * values[i + _RUN // 2])
+        low = find_nearest(inverse * values[i])
+        high = find_nearest(inverse * values[i + _RUN // 2])
         block[start + i] = low | (high << 4)
 
 

@@ -1,6 +1,6 @@
 """Writes blocks of 256 whose runs have a scale and a minimum: Q2_K, Q4_K, Q5_K.
 
-Each kernel takes ``source``: (n, 256) float32; ``scales``, ``minima``: (n, runs) float32 of
+Each kernel takes ``source``: (n, runs, elements) float32; ``scales``, ``minima``: (n, runs) of
 `searches.fit_line`, not looked at where ``known`` is SCALES; ``blocks``: (n, block bytes) uint8,
 written but for what ``known`` says is there already. Source: quantize_row_q2_K_ref and its
 neighbours in ggml-quants.c of the ggml project.
@@ -85,34 +85,43 @@ def _settle_scales(found, high, block, at, known, codes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_quants(values, scale, minimum, high, weights, quants):
-    """Finds the quants of a run; those of the search where the scale is 0."""
-    if scale == _ZERO:
-        fit_run(values, high, weights, quants)
-        return
-    for i in range(values.size):
-        quants[i] = round_within((values[i] + minimum) / scale, 0, high)
+def _take_quants(values, factors, codes, lows, high, quants):
+    """Finds the quants of all runs of a block; those of the search where the scale is 0.
+
+    ``values``, ``quants``: (runs, elements) float32 and uint8. ``factors``: those of the scales and
+    of the minima. ``codes``, ``lows``: (runs,) uint8 each.
+    """
+    has_flat = False
+    for run in range(values.shape[0]):
+        scale = factors[0] * np.float32(codes[run])
+        minimum = factors[1] * np.float32(lows[run])
+        has_flat |= scale == _ZERO
+        for i in range(values.shape[1]):
+            quants[run, i] = round_within((values[run, i] + minimum) / scale, 0, high)
+    if has_flat:
+        weights = np.empty(values.shape[1], np.float32)
+        for run in range(values.shape[0]):
+            if factors[0] * np.float32(codes[run]) == _ZERO:
+                fit_run(values[run], high, weights, quants[run])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_q2_k_kernel(source, scales, minima, blocks, known):
     """Writes Q2_K: 16 bytes of a scale below a minimum, 64 bytes of quants, F16 d and dmin."""
     codes, lows = np.zeros(16, np.uint8), np.zeros(16, np.uint8)
-    weights, quants = np.empty(16, np.float32), np.empty(256, np.uint8)
+    quants = np.empty((16, 16), np.uint8)
     for n in range(source.shape[0]):
-        block, values = blocks[n], source[n]
+        block = blocks[n]
         if known != SCALES:
             _settle_scales(scales[n], 15, block, 80, known, codes)
             _settle_scales(minima[n], 15, block, 82, known, lows)
             for run in range(16):
                 block[run] = codes[run] | ((lows[run] << 4) & 0xFF)
-        factor, low_factor = read_half(block, 80), read_half(block, 82)
         for run in range(16):
-            scale = factor * np.float32(block[run] & 15)
-            minimum = low_factor * np.float32(block[run] >> 4)
-            part = slice(16 * run, 16 * run + 16)
-            _take_quants(values[part], scale, minimum, 3, weights, quants[part])
-        pack_pairs(quants, block, 16)
+            codes[run], lows[run] = block[run] & 15, block[run] >> 4
+        factors = read_half(block, 80), read_half(block, 82)
+        _take_quants(source[n], factors, codes, lows, 3, quants)
+        pack_pairs(quants.reshape(-1), block, 16)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -147,26 +156,21 @@ def read_six_bit_scales(block, codes, lows):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_long_runs(values, scales, minima, n, high, block, known, room):
+def _take_long_runs(values, scales, minima, high, block, known, room):
     """Settles the scales of a block of Q4_K or Q5_K and finds its 256 quants."""
-    codes, lows, weights, quants = room
+    codes, lows, quants = room
     if known != SCALES:
-        _settle_scales(scales[n], 63, block, 0, known, codes)
-        _settle_scales(minima[n], 63, block, 2, known, lows)
+        _settle_scales(scales, 63, block, 0, known, codes)
+        _settle_scales(minima, 63, block, 2, known, lows)
         _write_six_bit_scales(codes, lows, block)
     read_six_bit_scales(block, codes, lows)
-    factor, low_factor = read_half(block, 0), read_half(block, 2)
-    for run in range(8):
-        scale = factor * np.float32(codes[run])
-        minimum = low_factor * np.float32(lows[run])
-        part = slice(32 * run, 32 * run + 32)
-        _take_quants(values[part], scale, minimum, high, weights, quants[part])
+    factors = read_half(block, 0), read_half(block, 2)
+    _take_quants(values, factors, codes, lows, high, quants)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _make_room():
-    codes, lows = np.zeros(8, np.uint8), np.zeros(8, np.uint8)
-    return codes, lows, np.empty(32, np.float32), np.empty(256, np.uint8)
+    return np.zeros(8, np.uint8), np.zeros(8, np.uint8), np.empty((8, 32), np.uint8)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -183,8 +187,8 @@ def write_q4_k_kernel(source, scales, minima, blocks, known):
     """Writes Q4_K: F16 d and dmin, 12 bytes of scales and minima, 128 bytes of quants."""
     room = _make_room()
     for n in range(source.shape[0]):
-        _take_long_runs(source[n], scales, minima, n, 15, blocks[n], known, room)
-        _pack_halves(room[3], blocks[n], 16)
+        _take_long_runs(source[n], scales[n], minima[n], 15, blocks[n], known, room)
+        _pack_halves(room[2].reshape(-1), blocks[n], 16)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -192,8 +196,8 @@ def write_q5_k_kernel(source, scales, minima, blocks, known):
     """Writes Q5_K: as Q4_K, with 32 bytes of fifth bits before the quants."""
     room = _make_room()
     for n in range(source.shape[0]):
-        block, quants = blocks[n], room[3]
-        _take_long_runs(source[n], scales, minima, n, 31, block, known, room)
+        block, quants = blocks[n], room[2].reshape(-1)
+        _take_long_runs(source[n], scales[n], minima[n], 31, block, known, room)
         for i in range(32):
             bits = 0
             for run in range(8):

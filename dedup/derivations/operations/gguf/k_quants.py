@@ -28,7 +28,7 @@ def _quantise_minima(
         if known != SCALES:
             found = search_lines(values.reshape(-1, run), high)
             scales, minima = found[0].reshape(scales.shape), found[1].reshape(scales.shape)
-        write(values, scales, minima, part, known)
+        write(values.reshape(len(values), -1, run), scales, minima, part, known)
 
 
 def _quantise_symmetric(
@@ -39,7 +39,7 @@ def _quantise_symmetric(
         scales = np.empty((len(values), 16), np.float32)
         if known != SCALES:
             scales = search_symmetric(values.reshape(-1, 16), middle).reshape(-1, 16)
-        write(values, scales, part, known)
+        write(values.reshape(-1, 16, 16), scales, part, known)
 
 
 def quantise_iq4_xs(source: Floats, blocks: Bytes, known: int) -> None:

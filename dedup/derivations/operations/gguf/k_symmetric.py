@@ -1,6 +1,6 @@
 """Writes blocks of 256 whose runs of 16 have a scale alone: Q3_K, Q6_K.
 
-Each kernel takes ``source``: (n, 256) float32; ``scales``: (n, 16) float32 of the search, not
+Each kernel takes ``source``: (n, 16, 16) float32; ``scales``: (n, 16) float32 of the search, not
 looked at where ``known`` is SCALES; ``blocks``: (n, block bytes) uint8, written but for what
 ``known`` says is there already. Source: quantize_row_q3_K_ref and quantize_row_q6_K_ref in
 ggml-quants.c of the ggml project.
@@ -56,13 +56,21 @@ def find_peak_scale(scales):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_quants(values, scale, middle, quants):
-    """Finds the quants of a run; those of the search where the scale is 0."""
-    if scale == _ZERO:
-        fit_symmetric(values, middle, quants)
-        return
-    for i in range(values.size):
-        quants[i] = round_within(values[i] / scale, -middle, middle - 1) + middle
+def _take_quants(values, factor, codes, middle, quants):
+    """Finds the quants of all runs of a block; those of the search where the scale is 0.
+
+    ``values``, ``quants``: (16, 16) float32 and uint8. ``codes``: (16,) int32.
+    """
+    has_flat = False
+    for run in range(16):
+        scale = factor * np.float32(codes[run])
+        has_flat |= scale == _ZERO
+        for i in range(16):
+            quants[run, i] = round_within(values[run, i] / scale, -middle, middle - 1) + middle
+    if has_flat:
+        for run in range(16):
+            if factor * np.float32(codes[run]) == _ZERO:
+                fit_symmetric(values[run], middle, quants[run])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -103,17 +111,15 @@ def read_q3_scale(block, run):
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_q3_k_kernel(source, scales, blocks, known):
     """Writes Q3_K: 32 bytes of third bits, 64 bytes of quants, 12 of scales, F16 d."""
-    codes, quants = np.empty(16, np.int32), np.empty(256, np.uint8)
+    codes, room = np.empty(16, np.int32), np.empty((16, 16), np.uint8)
     for n in range(source.shape[0]):
-        block, values = blocks[n], source[n]
+        block, quants = blocks[n], room.reshape(-1)
         if known != SCALES:
             is_empty = _settle_scales(scales[n], 32, block, 108, known, codes)
             _write_q3_scales(codes, is_empty, block)
-        factor = read_half(block, 108)
         for run in range(16):
-            scale = factor * np.float32(read_q3_scale(block, run))
-            part = slice(16 * run, 16 * run + 16)
-            _take_quants(values[part], scale, 4, quants[part])
+            codes[run] = read_q3_scale(block, run)
+        _take_quants(source[n], read_half(block, 108), codes, 4, room)
         pack_pairs(quants, block, 32)
         for i in range(32):
             bits = 0
@@ -125,9 +131,9 @@ def write_q3_k_kernel(source, scales, blocks, known):
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_q6_k_kernel(source, scales, blocks, known):
     """Writes Q6_K: 128 bytes of low halves, 64 of high pairs, 16 signed scales, F16 d."""
-    codes, quants = np.empty(16, np.int32), np.empty(256, np.uint8)
+    codes, room = np.empty(16, np.int32), np.empty((16, 16), np.uint8)
     for n in range(source.shape[0]):
-        block, values = blocks[n], source[n]
+        block = blocks[n]
         if known == NOTHING and abs(find_peak_scale(scales[n])) < TINY:
             block[:] = 0
             continue
@@ -135,13 +141,11 @@ def write_q6_k_kernel(source, scales, blocks, known):
             _settle_scales(scales[n], 128, block, 208, known, codes)
             for run in range(16):
                 block[192 + run] = codes[run] & 0xFF
-        factor = read_half(block, 208)
         for run in range(16):
             code = int(block[192 + run])
-            scale = factor * np.float32(code - 256 if code > 127 else code)
-            part = slice(16 * run, 16 * run + 16)
-            _take_quants(values[part], scale, 32, quants[part])
-        _pack_q6(quants, block)
+            codes[run] = code - 256 if code > 127 else code
+        _take_quants(source[n], read_half(block, 208), codes, 32, room)
+        _pack_q6(room.reshape(-1), block)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

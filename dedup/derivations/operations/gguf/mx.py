@@ -27,22 +27,22 @@ def _find_largest(values):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _find_nearest(value, scale):
-    """Returns the first quant whose value is nearest; 0 for NaN."""
-    quant, least = 0, abs(VALUES[0] * scale - value)
-    for i in range(1, 16):
-        apart = abs(VALUES[i] * scale - value)
-        if apart < least:
-            quant, least = i, apart
-    return quant
+def _pack_run(values, scale, block, start, least, quants):
+    """Finds for each element the first quant whose value is nearest, 0 for NaN, and packs them.
 
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _pack_run(values, scale, block, start):
+    ``least``, ``quants``: room for as many float32 and int32 as there are ``values``.
+    """
+    for i in range(values.size):
+        quants[i], least[i] = 0, abs(VALUES[0] * scale - values[i])
+    for quant in range(1, 16):
+        level = VALUES[quant] * scale
+        for i in range(values.size):
+            apart = abs(level - values[i])
+            quants[i] = quant if apart < least[i] else quants[i]
+            least[i] = apart if apart < least[i] else least[i]
     half = values.size // 2
     for i in range(half):
-        low, high = _find_nearest(values[i], scale), _find_nearest(values[half + i], scale)
-        block[start + i] = low | (high << 4)
+        block[start + i] = quants[i] | (quants[half + i] << 4)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -78,12 +78,14 @@ def read_exponent(code):
 @njit(nogil=True, cache=True, error_model="numpy")
 def quantise_mxfp4_kernel(source, blocks, known):
     """Quantises to MXFP4: an exponent, 16 bytes of quants."""
+    least, quants = np.empty(32, np.float32), np.empty(32, np.int32)
     for n in range(source.shape[0]):
         if known == NOTHING:
             largest = _find_largest(source[n])
             is_plain = largest > _ZERO and largest < _INFINITY
             blocks[n, 0] = (_floor_log2(largest) + 125) & 0xFF if is_plain else 0
-        _pack_run(source[n], read_exponent(int(blocks[n, 0])), blocks[n], 1)
+        scale = read_exponent(int(blocks[n, 0]))
+        _pack_run(source[n], scale, blocks[n], 1, least, quants)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -117,9 +119,11 @@ def read_scale(code):
 @njit(nogil=True, cache=True, error_model="numpy")
 def quantise_nvfp4_kernel(source, blocks, known):
     """Quantises to NVFP4: four scales, 32 bytes of quants."""
+    least, quants = np.empty(16, np.float32), np.empty(16, np.int32)
     for n in range(source.shape[0]):
         for run in range(4):
             part = source[n, 16 * run : 16 * run + 16]
             if known == NOTHING:
                 blocks[n, run] = _write_scale(_find_largest(part) / np.float32(6))
-            _pack_run(part, read_scale(int(blocks[n, run])), blocks[n], 4 + 8 * run)
+            scale = read_scale(int(blocks[n, run]))
+            _pack_run(part, scale, blocks[n], 4 + 8 * run, least, quants)

@@ -5,37 +5,25 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from ......codecs.rans.steps import IntrinsicCall
-from ......codecs.simd.paths import available_paths
 from ......codecs.simd.vector_ir import (
     I1,
-    I32,
     I64,
     Value,
     add,
     broadcast,
-    call,
     open_loop,
-    splat,
     vector,
 )
-from ......codecs.simd.vector_sets import Avx2, Avx512
 from ..arithmetic import TINY
 from ..iq4 import BOUNDS, TRIES, VALUES
-from .vectors import FLOAT, GROUPS, KIND, STEP, WIDTH, Lanes, place_rows, store_groups
+from .vectors import FLOAT, GROUPS, STEP, WIDTH, Lanes, place_rows, store_groups
 
 _MIDDLE_Q3, _MIDDLE_Q6 = 4, 32
-_LAST = 255
-"""Twice a value beyond this, either way, has the highest or the lowest quant."""
-
-TABLE = VALUES[np.searchsorted(BOUNDS, np.arange(-_LAST - 1, _LAST + 1), side="right")]
-"""By twice a value without its fraction, plus 256: the value of the nearest quant."""
-TABLE.flags.writeable = False
 
 
 class _Scale(Lanes):
@@ -213,12 +201,7 @@ class _Refined(_Scale):
 
 
 class _Uneven(_Scale):
-    """`iq4.fit_values`; ``table``: where TABLE is."""
-
-    def __init__(self, b: ir.IRBuilder, rows: Sequence[Value], count: int, table: Value) -> None:
-        super().__init__(b, rows, count)
-        self.table = table
-        self.vectors = Avx512() if WIDTH == 16 else Avx2()
+    """`iq4.fit_values`."""
 
     def emit(self) -> list[Value]:
         """Returns the scales of each group."""
@@ -258,52 +241,28 @@ class _Uneven(_Scale):
 
     def _look_up(self, value: Value) -> Value:
         """Returns the value of the nearest quant, the lowest for NaN."""
-        b, limit = self.b, self.constant(_LAST)
-        double = b.fadd(value, value)
-        double = self.where(">", double, self.constant(-_LAST), double, self.constant(-_LAST))
-        double = self.where("<", double, limit, double, limit)
-        whole = b.fptosi(call(b, f"llvm.floor.v{WIDTH}f32", KIND, [double]), vector(I32, WIDTH))
-        index = b.add(whole, splat(whole, _LAST + 1))
-        return b.bitcast(self.vectors.gather(b, self.table, index), KIND)
+        double, found = self.b.fadd(value, value), self.constant(VALUES[0])
+        for bound, above in zip(BOUNDS, VALUES[1:], strict=True):
+            found = self.where(">=", double, self.constant(bound), self.constant(above), found)
+        return found
 
 
-def _scale_fitter(kind: type[_Tried] | type[_Refined]) -> Any:
+def _scale_fitter(kind: type[_Tried] | type[_Refined] | type[_Uneven], count: int) -> Any:
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
         given = IntrinsicCall(context, builder, signature.args, values)
-        found = kind(builder, place_rows(given, 4, 16), 16).emit()
+        found = kind(builder, place_rows(given, 4, count), count).emit()
         store_groups(given, 1, given.integer(2), found)
         return context.get_dummy_value()
 
     @intrinsic
     def fit_scales(_context, rows, scales, at):
-        """Writes the scales of LANES runs, from ``at`` on. ``rows``: (4, 16, LANES) float32, the
+        """Writes the scales of LANES runs, from ``at`` on. ``rows``: (4, count, LANES) float32, the
         values in the first."""
         return types.void(rows, scales, at), generate
 
     return fit_scales
 
 
-fit_scales_q3 = _scale_fitter(_Refined)
-fit_scales_q6 = _scale_fitter(_Tried)
-
-
-def _value_fitter() -> Any:
-    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
-        given = IntrinsicCall(context, builder, signature.args, values)
-        if available_paths()[-1] != "portable":
-            rows = place_rows(given, 4, 32)
-            found = _Uneven(builder, rows, 32, given.address(3)).emit()
-            store_groups(given, 1, given.integer(2), found)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def fit_values(_context, rows, scales, at, table):
-        """Writes the scales of LANES runs, from ``at`` on; nothing on a machine without an
-        instruction that looks values up. ``rows``: (4, 32, LANES) float32, the values in the
-        first. ``table``: TABLE."""
-        return types.void(rows, scales, at, table), generate
-
-    return fit_values
-
-
-fit_values_iq4 = _value_fitter()
+fit_scales_q3 = _scale_fitter(_Refined, 16)
+fit_scales_q6 = _scale_fitter(_Tried, 16)
+fit_scales_iq4 = _scale_fitter(_Uneven, 32)

@@ -15,7 +15,7 @@ from ..iq4 import search_values_kernel
 from ..k_minima import search_runs_kernel
 from ..k_symmetric import search_symmetric_kernel
 from .lines import fit_lines_q2, fit_lines_q4, fit_lines_q5
-from .scales import TABLE, fit_scales_q3, fit_scales_q6, fit_values_iq4
+from .scales import fit_scales_iq4, fit_scales_q3, fit_scales_q6
 from .vectors import LANES
 
 Floats = NDArray[np.float32]
@@ -73,7 +73,7 @@ def _search_iq4_kernel(source, scales):
     rows = np.empty((4, 32, LANES), np.float32)
     for first in range(0, source.shape[0], LANES):
         _place_runs(source, first, rows)
-        fit_values_iq4(rows, scales, first, TABLE)
+        fit_scales_iq4(rows, scales, first)
 
 
 _LINES: dict[int, Callable[..., None]] = {

@@ -1,0 +1,1 @@
+"""Benchmarks of tensors that are computed from others."""
