@@ -2,9 +2,11 @@
 (FORMAT.md, "Derived frames").
 
 A stored block is one of a delta whose base is the prediction, so a tensor that is predicted exactly
-takes one byte a block. What computes predictions is not known here: it is passed in.
+takes one byte a block; or it is staged, where predictions grow better with what is known of a
+block. What computes predictions is not known here: it is passed in.
 """
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +17,10 @@ from .buffers import Bytes
 from .delta import blocks
 from .delta.blocks import BlockJob
 from .delta.deltas import LAYOUTS, choose_wishes
-from .dtypes import find_dtype
-from .errors import WrongBase
+from .dtypes import Dtype, find_dtype
+from .errors import CorruptFrame, WrongBase
+from .quantised import staged
+from .rans.streams import StreamReader
 from .registry import Frame, Job
 
 
@@ -25,6 +29,16 @@ class Predictor(Protocol):
 
     def fill(self, start: int, out: Bytes) -> None:
         """Fills ``out``, (n,) uint8, with the predicted bytes from ``start`` on."""
+        ...
+
+    @property
+    def can_refine(self) -> bool:
+        """Whether `refine` may be called."""
+        ...
+
+    def refine(self, start: int, known: int, groups: Bytes, out: Bytes, margins: Bytes) -> None:
+        """Fills ``out`` with the bytes from ``start`` on, as they are predicted once part of them
+        is known (`staged.Refine`)."""
         ...
 
 
@@ -61,8 +75,8 @@ def encode_derived(
         predictor.fill(start, predicted)
         predicted.flags.writeable = False
         used = blocks.encode_part(raw, predicted, start, each, room)
-        stored.append(room[:used].tobytes())
-        left -= used
+        stored.append(_stage(raw, predicted, start, each, predictor, used) or room[:used].tobytes())
+        left -= len(stored[-1])
         if left < 0:
             return None
     assert len(stored) == count
@@ -70,6 +84,22 @@ def encode_derived(
     head = frames.pack_derived(dtype, data.size, digest, inputs, recipe, size, table)
     frame = b"".join([head, *stored])
     return frame if len(frame) <= most_bytes else None
+
+
+def _stage(
+    raw: Bytes, predicted: Bytes, start: int, job: BlockJob, predictor: Predictor, most_bytes: int
+) -> bytes | None:
+    """Returns a block in stages; None where it has none, or would not take less than
+    ``most_bytes``."""
+    if most_bytes <= 1 or not predictor.can_refine or not staged.can_stage(job.dtype):
+        return None
+    refine = partial(predictor.refine, start)
+    plan = staged.plan_staged(raw, predicted, job.dtype, refine, job.effort)
+    if plan.coded_bytes >= most_bytes:
+        return None
+    parts: list[bytes] = []
+    plan.write(lambda part: parts.append(bytes(part)))
+    return b"".join(parts)
 
 
 def decode_derived(
@@ -84,8 +114,21 @@ def decode_derived(
         predictor.fill(span.start, predicted)
         predicted.flags.writeable = False
         place = find_place(span, start, dtype, out)
-        blocks.decode_part(stored, dtype, predicted, place)
+        if stored.size and stored[0] == staged.STAGED:
+            _decode_stages(stored, dtype, span.start, predicted, predictor, place)
+        else:
+            blocks.decode_part(stored, dtype, predicted, place)
         put_block(place, span, start, out)
+
+
+def _decode_stages(
+    stored: Bytes, dtype: Dtype, start: int, predicted: Bytes, predictor: Predictor, out: Bytes
+) -> None:
+    if not predictor.can_refine:
+        raise CorruptFrame("a block has stages where its operation has none")
+    reader = StreamReader(stored, 1)
+    staged.decode_staged(reader, dtype, predicted, partial(predictor.refine, start), out)
+    reader.finish()
 
 
 def encode(job: Job) -> list[Frame]:

@@ -12,8 +12,8 @@ from blake3 import blake3
 from gguf_samples import BLOCK, make_edges, make_integers, make_weights
 from numpy.typing import NDArray
 
-from weightvault.dedup.derivations.operations.gguf import blocks, dequantise
-from weightvault.dedup.derivations.operations.gguf.layout import KINDS, find_geometry
+from weightvault.dedup.derivations.operations.gguf import blocks, dequantise, margins
+from weightvault.dedup.derivations.operations.gguf.layout import KINDS, fields, find_geometry
 
 
 def compute_gguf(kind: str, values: NDArray[np.float32], seed: int) -> dict[str, str]:
@@ -29,6 +29,10 @@ def compute_gguf(kind: str, values: NDArray[np.float32], seed: int) -> dict[str,
     for function in (blocks.scales_given_factors, blocks.quants_given_scales):
         function(kind, values, stored, out)
         found[function.__name__] = _digest(out)
+    counts = out.size // size.block_bytes * fields(kind)[-1].count
+    nearness = np.empty(counts, np.uint8)
+    margins.measure_margins(kind, values, out, nearness)
+    found["measure_margins"] = _digest(nearness)
     dequantise.dequantise(kind, stored, back)
     found["dequantise"] = _digest(back)
     return found

@@ -127,6 +127,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "lanes",
         "k_quants",
         "dequantise",
+        "margins",
         "blocks",
         "operation",
     ),

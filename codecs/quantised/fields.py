@@ -60,7 +60,7 @@ def plan_fields(raw: Bytes, dtype: Dtype, effort: Effort) -> Plan:
     layout = find_layout(dtype.name)
     size = raw.size - raw.size % dtype.group_bytes
     groups, tail = raw[:size].reshape(-1, dtype.group_bytes), raw[size:].tobytes()
-    cut = [_gather(groups, dtype, number) for number in range(len(layout.planes))]
+    cut = [gather(groups, dtype, number) for number in range(len(layout.planes))]
     streams = [plan_stream(plane, effort) for plane in cut[:-1]]
     places = guides.find_places(layout, cut[-1])
     if places is not None:
@@ -111,7 +111,8 @@ def _take_places(reader: StreamReader, layout: Layout, quants: int) -> Bytes | N
     return guides.unpack_places(reader.take_plane(-(-runs * 5 // 8)), runs)
 
 
-def _gather(groups: Bytes, dtype: Dtype, number: int) -> Bytes:
+def gather(groups: Bytes, dtype: Dtype, number: int) -> Bytes:
+    """Returns the plane of a number, (n k,) uint8, read-only, of (n, group_bytes) uint8."""
     places = list_places(dtype.name, number)
     symbols = np.empty((groups.shape[0], places.shape[0]), np.uint8)
     gather_kernel(freeze(groups), places, symbols)

@@ -107,6 +107,23 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     return best
 
 
+def plan_guided(plane: Bytes, guide: Bytes, effort: Effort) -> Plan:
+    """Plans the cheapest coding of (n,) uint8, n >= 1, beside a guide of the same length, both
+    read-only: as many tables as pay, each for a range of the guide's values.
+
+    Decoded like any stream, with the guide as the plane before it.
+    """
+    best = plan_stream(plane, effort)
+    if not effort.entropy or best.coded_bytes <= HEAD.size + rans.LEAST_BYTES:
+        return best
+    cuts = contexts.merge_contexts(rans.count_contexts(plane, guide, 256))
+    if not cuts.size:
+        return best
+    rows = contexts.contexts_by_previous(guide, cuts)
+    head: Parts = [cuts.tobytes()]
+    return min(best, _plan_rows(RANS_BY_PREVIOUS, plane, rows, cuts.size + 1, head), key=_price)
+
+
 def _plan(kind: int, payload_bytes: int, encode: Callable[[], Parts]) -> Plan:
     def write(sink: Sink) -> None:
         payload = encode()

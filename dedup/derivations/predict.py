@@ -9,7 +9,7 @@ import numpy as np
 
 from ...codecs.dtypes import Dtype, find_dtype
 from .operations.errors import InvalidRecipe
-from .operations.registry import find_operation
+from .operations.registry import Refining, find_operation
 from .operations.values import Raw, Values
 from .recipe import Axes, Operand, Recipe, Rows
 
@@ -42,14 +42,35 @@ class Prediction:
         given = [_given_dtype(operand) for operand in recipe.operands]
         self._operation.check(given, dtype, recipe.parameters)
         self._readers = [_Reader(operand, self._elements, load) for operand in recipe.operands]
+        # A block that is refined is read once.
+        self._read_last: tuple[tuple[int, int], list[Values]] | None = None
 
     def fill(self, start: int, out: Raw) -> None:
         """Fills `out` with the predicted bytes from `start` on; whole elements (whole groups of a
         quantised dtype) from end to end."""
-        first, count = _count(self._dtype, start), _count(self._dtype, out.size)
-        operands = [reader.read(first, first + count) for reader in self._readers]
+        first, operands = self._read(start, out.size)
         name = self._dtype.name
         self._operation.predict(operands, name, first, self._recipe.parameters, out)
+
+    @property
+    def can_refine(self) -> bool:
+        """Whether the operation predicts better what is known in part."""
+        return isinstance(self._operation, Refining)
+
+    def refine(self, start: int, known: int, groups: Raw, out: Raw, margins: Raw) -> None:
+        """Fills `out` with the groups from `start` on, of which `groups` are known in part
+        (codecs.quantised.staged.Refine)."""
+        assert isinstance(self._operation, Refining)
+        _, operands = self._read(start, out.size)
+        self._operation.refine(operands, self._dtype.name, known, groups, out, margins)
+
+    def _read(self, start: int, size: int) -> tuple[int, list[Values]]:
+        """Returns the first element of a range of bytes, and what it needs of the operands."""
+        first, count = _count(self._dtype, start), _count(self._dtype, size)
+        if self._read_last is None or self._read_last[0] != (first, count):
+            operands = [reader.read(first, first + count) for reader in self._readers]
+            self._read_last = (first, count), operands
+        return first, self._read_last[1]
 
 
 def _count(dtype: Dtype, raw_bytes: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .errors import InvalidRecipe
 from .values import Raw, Values
@@ -39,6 +39,24 @@ class Operation(Protocol):
     ) -> None:
         """Fills `out`, (n item bytes,) uint8, with the output elements from `first` on; `operands`
         are what these need (Operand.ratio). Total for whatever `check` lets pass."""
+        ...
+
+
+@runtime_checkable
+class Refining(Protocol):
+    """An operation that predicts quantised groups better once part of them is known."""
+
+    def refine(
+        self,
+        operands: Sequence[Values],
+        dtype: str,
+        known: int,
+        groups: Raw,
+        out: Raw,
+        margins: Raw,
+    ) -> None:
+        """Fills `out` with the groups that follow from the operands and from what is known of
+        `groups`; total (codecs.quantised.staged.Refine)."""
         ...
 
 

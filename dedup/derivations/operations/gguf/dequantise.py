@@ -32,12 +32,17 @@ def dequantise(kind: str, blocks: Bytes, out: Floats) -> None:
     rows, values = as_blocks(kind, blocks), as_sources(kind, out)
     if len(rows) != len(values):
         raise ValueError(f"{len(rows)} blocks of {kind}, {len(values)} to write")
-    with np.errstate(all="ignore"):
-        for first in range(0, len(rows), _PART):
-            part = split(kind, rows[first : first + _PART].reshape(-1))
-            found = _FORMULAS[kind](part)
-            values[first : first + _PART] = found.reshape(-1, values.shape[1])
+    for first in range(0, len(rows), _PART):
+        found = read_values(kind, split(kind, rows[first : first + _PART].reshape(-1)))
+        values[first : first + _PART] = found.reshape(-1, values.shape[1])
     settle_nans_kernel(out)
+
+
+def read_values(kind: str, parts: Parts) -> Floats:
+    """Returns the values of blocks that `split` has cut, (n * elements,) float32, whose NaNs may
+    be any."""
+    with np.errstate(all="ignore"):
+        return np.ascontiguousarray(_FORMULAS[kind](parts)).reshape(-1)
 
 
 def _factor(bits: Symbols) -> Floats:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from ..errors import InvalidRecipe
 from ..floats.formats import NAMES, read_floats
 from ..values import Raw, Values
-from .blocks import quantise
+from .arithmetic import FACTORS
+from .blocks import quantise, quants_given_scales, scales_given_factors
 from .layout import KINDS
+from .margins import measure_margins
 
 
 class Quantise:
@@ -28,6 +30,23 @@ class Quantise:
     ) -> None:
         """Fills `out` with the blocks of the operand."""
         quantise(dtype, read_floats(operands[0].dtype, operands[0].raw), out)
+
+    def refine(
+        self,
+        operands: Sequence[Values],
+        dtype: str,
+        known: int,
+        groups: Raw,
+        out: Raw,
+        margins: Raw,
+    ) -> None:
+        """Fills `out` with the blocks whose factors, or all but quants, are those of `groups`."""
+        source = read_floats(operands[0].dtype, operands[0].raw)
+        if known == FACTORS:
+            scales_given_factors(dtype, source, groups, out)
+        else:
+            quants_given_scales(dtype, source, groups, out)
+            measure_margins(dtype, source, out, margins)
 
 
 OPERATION = Quantise()
