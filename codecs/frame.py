@@ -95,6 +95,11 @@ class FrameHeader:
         return bool(self.recipe_inputs)
 
     @property
+    def level(self) -> int:
+        """0 for a standalone frame, 1 for a delta, 2 for a derived one: above those of inputs."""
+        return 2 if self.is_derived else len(self.inputs)
+
+    @property
     def base_bytes(self) -> int | None:
         """The length that the base must have; None where it may have any, or there is none."""
         free = self.base_digest is None or self.rows or CODECS[self.codec].any_base

@@ -113,7 +113,9 @@ def is_found(vault: LocalVault, key: str) -> bool:
     (pack,) = (p for p in packs_by_age(vault.catalogue) if p.name == name)
     scrubber = Scrubber(vault)
     places = frames_in(vault.catalogue, pack.id)
-    return bool(scan_pack(vault.backend, name, places, scrubber._read_base, lambda _: None).wrong)
+    return bool(
+        scan_pack(vault.backend, name, places, scrubber._inputs.read_input, lambda _: None).wrong
+    )
 
 
 @dataclass(frozen=True, slots=True)

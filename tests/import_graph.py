@@ -52,6 +52,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "store.catalogue": (
         "tables",
+        "edges",
         "lost_entries",
         "visibility",
         "tokens",
@@ -75,6 +76,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entry_keys",
         "migrations",
         "schema",
+        "xet_schema",
         "journal_chain",
         "migrate",
         "rows",
@@ -107,6 +109,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cards",
         "report",
         "file_kinds",
+        "inputs",
         "files",
         "sketch",
         "sketch_file",

@@ -125,6 +125,17 @@ def test_keys_of_objects_are_spelled_in_one_module():
                 )
 
 
+def test_what_frames_need_is_asked_in_one_module():
+    """So that a frame with other inputs than a delta's is known everywhere (ARCHITECTURE.md,
+    "Edges"): the columns are spelled by the schema, by what reads a whole row, and there alone."""
+    known = {"edges.py", "schema.py", "rows.py"}
+    folder = ROOT / "store" / "catalogue"
+    for path in [p for p in modules("store") if "migrations" not in p.parts]:
+        text = path.read_text()
+        found = re.search(r"\bchunk_inputs\b|\.c\.(inputs|level)\b", text)
+        assert not found or (path.name in known and folder in path.parents), path
+
+
 def test_files_and_functions_are_short():
     for path in [p for room in ROOMS for p in modules(room) if "versions" not in p.parts]:
         text = path.read_text()

@@ -125,7 +125,6 @@ def _insert(
             "frame_bytes": 1,
             "raw_bytes": _RAW_BYTES,
             "codec": 3,
-            "base": None,
         }
         for i in numbers
     ]

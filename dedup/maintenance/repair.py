@@ -30,11 +30,11 @@ from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
 from ...store.object_keys import PACKS, QUARANTINE, folder_of, pack_key
+from ...store.packs import STANDALONE
 from ..errors import VaultError
-from ..model.files.entries import ChunkUse
 from ..model.journal_entries import Moves
 from ..progress import Progress
-from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.chunk_reader import ChunkReader
 from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
 from ..repository.journal import catch_up, write_entry
@@ -83,7 +83,7 @@ class Repairer:
         self._dry_run = dry_run
         self._restored: set[bytes] = set()
         self._progress = progress or Progress()
-        self._bases = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
+        self._inputs = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
 
     def run(self) -> Repaired:
         """Repairs. Raises VaultError when too much looks damaged to believe it."""
@@ -93,9 +93,8 @@ class Repairer:
             findings = list_findings(self._catalogue)
             self._refuse_unlikely(findings)
             places = self._catalogue.locate([f.digest for f in findings if f.in_use])
-            # Those that stand alone first: what is a delta may need them.
-            alone_first = sorted(findings, key=lambda f: _is_delta(places.get(f.digest)))
-            for finding in alone_first:
+            # Those that stand alone first: others may need them.
+            for finding in sorted(findings, key=lambda f: _level(places.get(f.digest))):
                 if finding.offset != WHOLE_PACK:
                     self._repair_frame(finding, places.get(finding.digest))
             self._empty_packs({f.pack for f in findings})
@@ -114,7 +113,7 @@ class Repairer:
 
     def _repair_frame(self, finding: Finding, place: Location | None) -> None:
         chunk = finding.digest.hex()
-        if finding.in_use and place and is_right(self._backend, place, self._read_base):
+        if finding.in_use and place and is_right(self._backend, place, self._inputs.read_input):
             self._say(f"chunk {chunk} reads well again; the damage was passing")
             self._restored.add(finding.digest)
             if not self._dry_run:
@@ -129,7 +128,7 @@ class Repairer:
     def _use_copy(self, finding: Finding, place: Location | None) -> None:
         """Puts the first copy in use that is whole; without one the finding stays on record."""
         for copy in copies_of(self._catalogue, finding.digest):
-            if place is None or not is_right(self._backend, copy, self._read_base):
+            if place is None or not is_right(self._backend, copy, self._inputs.read_input):
                 continue
             if self._dry_run or self._adopt(copy, place):
                 self._say(f"chunk {finding.digest.hex()} is read from its copy in {copy.pack}")
@@ -171,7 +170,7 @@ class Repairer:
         if pack is None:
             return
         places = frames_in(self._catalogue, pack.id)
-        scan = scan_pack(self._backend, name, places, self._read_base, lambda _: None)
+        scan = scan_pack(self._backend, name, places, self._inputs.read_input, lambda _: None)
         record_scrub(self._catalogue, pack.id, scan.wrong, None if scan.unjudged else time.time())
         if not scan.wrong:
             self._say(f"pack {pack_key(name)} is whole again")
@@ -222,15 +221,12 @@ class Repairer:
                 f"{what}; {name_files(affected)}; pushing such a file again brings it back"
             )
 
-    def _read_base(self, digest: bytes, size: int) -> Buffer:
-        return self._bases.read_base(ChunkUse(digest, 0, size, "U8"))
-
     def _say(self, sentence: str) -> None:
         self._done.restored.append(sentence)
 
 
-def _is_delta(place: Location | None) -> bool:
-    return place is not None and place.base is not None
+def _level(place: Location | None) -> int:
+    return STANDALONE if place is None else place.level
 
 
 def sentences(done: Repaired) -> Iterator[str]:

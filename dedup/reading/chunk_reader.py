@@ -1,4 +1,8 @@
-"""Reads chunks: fetches their frames in batches, their bases too, and decodes them."""
+"""Reads chunks: fetches their frames in batches, what these need too, and decodes them.
+
+The inputs of a frame have frames of a lower level each (ARCHITECTURE.md, "Edges"): so what is
+fetched for a chunk is three deep at most.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from ...codecs.buffers import view_bytes
 from ...codecs.errors import FrameError
 from ...codecs.frame import FrameHeader, parse_header
 from ...store.cancel import check_cancelled
+from ...store.packs import DELTA
 from ..derivations import derived_frames
 from ..errors import ChunksMissing, Corrupt
 from ..model.files.entries import ChunkUse
@@ -106,27 +111,35 @@ class ChunkReader:
 
     def read_bases(self, uses: Iterable[ChunkUse]) -> Iterator[tuple[bytes, Buffer]]:
         """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
-        chunk itself if it stands alone, else the base of its own delta, as deltas are one deep."""
+        chunk itself if it is standalone, else what its own frame rests on first of all."""
         for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
             fetched, (bases, _) = self._with_bases(self._fetch_batch(batch))
             frames = fetched.frames
             for part in batch:
                 header, frame = frames[part.use.digest]
                 if header.is_derived:
-                    raise _MovedError(f"chunk {part.use.digest.hex()} is derived by now")
-                if header.base_digest is None:
+                    yield self._read_root(header)
+                elif header.base_digest is None:
                     yield part.use.digest, _decode_whole(frame, None, header)
                 else:
                     yield header.base_digest, bases[header.base_digest]
+
+    def _read_root(self, header: FrameHeader) -> tuple[bytes, Buffer]:
+        while header.inputs:
+            digest = header.inputs[0]
+            header, _ = self._fetch_frames({digest: None})[digest]
+        return header.digest, self.read_input(header.digest, DELTA)
 
     def read(self, uses: Iterable[ChunkUse]) -> Iterator[Buffer]:
         """Yields the raw bytes of chunks in order, each verified against its digest."""
         return self.read_slices(Slice(use, 0, use.size) for use in uses)
 
-    def read_base(self, use: ChunkUse) -> Buffer:
-        """Returns the raw bytes of a chunk that stands alone, kept at hand for the next call.
-        Raises Corrupt or Missing."""
-        return self._load_bases({use.digest: use.size})[use.digest]
+    def read_input(self, digest: bytes, below: int) -> Buffer:
+        """Returns the raw bytes of a chunk whose frame has a level below `below`, DELTA or DERIVED,
+        kept at hand for the next call. Raises Corrupt or Missing."""
+        if below == DELTA:
+            return self._load_bases({digest: None})[digest]
+        return self._load_inputs({digest: None})[digest]
 
     def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
         """Yields parts of chunks in order; whole chunks are verified against their digests, parts
@@ -217,7 +230,7 @@ class ChunkReader:
         self._load_inputs(inputs)
         return self._load_bases(_bases_needed(frames))
 
-    def _load_inputs(self, sizes: Mapping[bytes, int]) -> dict[bytes, Buffer]:
+    def _load_inputs(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
         """Returns the raw bytes of inputs of derived frames by digest, each of which is standalone
         or a delta."""
         kept = {digest: self._bases.get(digest) for digest in sizes}

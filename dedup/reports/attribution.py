@@ -1,6 +1,6 @@
 """Splits the frames that several owners reach among them (ARCHITECTURE.md, "Attribution").
 
-An owner reaches a chunk that it uses, and the base of every delta that it uses. A frame's bytes
+An owner reaches a chunk that it uses, and all that the frames of those need. A frame's bytes
 are split in equal whole parts among its owners; the bytes left over go, one each, to the first of
 them. So the parts of all owners add up to the frames, to the byte. Owners are numbered from 0, in
 the order in which they are first.
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ...store.catalogue.reports.needs import Needs
 
 Integers = NDArray[np.int64]
 
@@ -29,7 +31,7 @@ _HALF_BITS = 26
 @dataclass(frozen=True, slots=True, eq=False)
 class Reach:
     """Which owner reaches which chunk, each pair once: (p,) each, by chunk, then owner. `uses`
-    tells those that the owner has in a file from those that it only needs as a base."""
+    tells those that the owner has in a file from those that only other frames need."""
 
     owner: Positions
     chunk: Positions
@@ -46,11 +48,11 @@ class Shares:
     attributed: Integers
 
 
-def find_reach(owner: Positions, chunk: Positions, base: Positions, owners: int) -> Reach:
+def find_reach(owner: Positions, chunk: Positions, needs: Needs, owners: int) -> Reach:
     """Returns what each owner reaches, given its references, as pairs of owner and chunk in any
-    order and number, and the base of every chunk (-1: none)."""
+    order and number, and what every chunk needs."""
     # In place as far as it goes: nothing that a report makes is larger.
-    keys = _pair_keys(owner, chunk, base, owners)
+    keys = _pair_keys(owner, chunk, needs, owners)
     # Sorting takes a fortieth of what np.unique takes, which hashes.
     keys.sort()
     through = keys.astype(np.uint8) & 1
@@ -63,16 +65,16 @@ def find_reach(owner: Positions, chunk: Positions, base: Positions, owners: int)
     return Reach(keys.astype(np.int32), chunks, through[first] == 0)
 
 
-def _pair_keys(owner: Positions, chunk: Positions, base: Positions, owners: int) -> Integers:
+def _pair_keys(owner: Positions, chunk: Positions, needs: Needs, owners: int) -> Integers:
     """One number for each pair and how it is reached, 0 by use, so that one sort groups and orders
     them by chunk, owner and that."""
-    deltas = base[chunk] >= 0
-    keys = np.empty(len(chunk) + np.count_nonzero(deltas), np.int64)
+    place, source = needs.of(chunk)
+    keys = np.empty(len(chunk) + len(place), np.int64)
     direct, through = keys[: len(chunk)], keys[len(chunk) :]
-    direct[:], through[:] = chunk, base[chunk[deltas]]
+    direct[:], through[:] = chunk, source
     keys *= owners
     direct += owner
-    through += owner[deltas]
+    through += owner[place]
     keys *= 2
     through += 1
     return keys

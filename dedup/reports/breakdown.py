@@ -43,13 +43,13 @@ class Account:
         """Chunks that a commit or an upload reaches."""
         every = self.used.copy()
         every[self.ledger.loose] = True
-        return self.with_bases(every)
+        return self.with_inputs(every)
 
-    def with_bases(self, chunks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Returns the mask with the bases of all deltas in it."""
-        base = self.ledger.chunks.base[chunks]
+    def with_inputs(self, chunks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Returns the mask with all that the frames of the chunks in it need."""
+        needs = self.ledger.chunks.needs
         found = chunks.copy()
-        found[base[base >= 0]] = True
+        found[needs.input[np.repeat(chunks, needs.counts)]] = True
         return found
 
     def breakdown(self, query: Query, by: Dimension) -> Breakdown:
@@ -88,7 +88,7 @@ class Account:
         uploads = np.full(self.ledger.loose.size, count, np.int32)
         owners = np.append(of_commit[self.ledger.commit], uploads)
         chunks = np.append(self.ledger.chunk, self.ledger.loose)
-        return find_reach(owners, chunks, self.ledger.chunks.base, count + 1)
+        return find_reach(owners, chunks, self.ledger.chunks.needs, count + 1)
 
     def _with_partners(self, found: Breakdown, reach: Reach, names: list[str]) -> Breakdown:
         number = {name: i for i, name in enumerate(names)}
@@ -113,7 +113,7 @@ class Account:
             chunks.append(found.astype(np.int32))
             owners.append(np.full(len(found), owner, np.int32))
         pairs = np.concatenate(owners), np.concatenate(chunks)
-        reach = find_reach(*pairs, self.ledger.chunks.base, len(names) + 1)
+        reach = find_reach(*pairs, self.ledger.chunks.needs, len(names) + 1)
         logical = [self.logical_by_format.get(KINDS[name].number, 0) for name in names]
         shares = self._split(reach, len(names) + 1)
         rows = _rows([*names, UPLOADS], [*logical, 0], shares)

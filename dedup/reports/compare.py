@@ -21,9 +21,12 @@ import zstandard
 from blake3 import blake3
 
 from ...codecs.pipeline import encode_tensor
-from ...store.catalogue.reports.statistics import DistinctFile, count_deltas, list_distinct_files
+from ...store.catalogue.edges import count_dependents
+from ...store.catalogue.reports.statistics import DistinctFile, list_distinct_files
+from ...store.catalogue.tables.rows import Location
 from ..errors import InvalidInput
 from ..model.files.entries import ChunkUse, FileEntry
+from ..model.inputs import locate_inputs
 from ..model.report import Comparison, Method
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer, ChunkReader
@@ -208,23 +211,32 @@ def _measure_file(
 def _sum_frames(vault: Repository, meters: _Meters, *, whole: bool) -> int:
     """Bytes of the frames in use of the chunks, each once, and of the bases they need besides.
 
-    Unless the chunks are the `whole` vault, other deltas need those bases as well: then each delta
-    here counts for one of all on its base, the base itself for another.
+    Unless the chunks are the `whole` vault, others need those bases as well: then each frame here
+    counts for one of all that need it directly, the base itself for another.
     """
     total = 0
     for digests in meters.chunks.listed():
-        places = vault.catalogue.locate(digests).values()
-        needed = Counter(place.base for place in places if place.base is not None)
-        outside = {base: n for base, n in needed.items() if base not in meters.chunks}
-        total += sum(place.frame_bytes for place in places)
-        total += _sum_bases(vault, meters, outside, whole=whole)
+        places = vault.catalogue.locate(digests)
+        under = locate_inputs(vault.catalogue.locate, places)
+        outer = [place for digest, place in under.items() if digest not in meters.chunks]
+        needed = Counter(d for place in (*places.values(), *outer) for d in place.inputs)
+        outside = {digest: n for digest, n in needed.items() if digest not in meters.chunks}
+        total += sum(place.frame_bytes for place in places.values())
+        bases = [place for digest, place in under.items() if digest in outside]
+        total += _sum_bases(vault, meters, bases, outside, whole=whole)
     return total
 
 
-def _sum_bases(vault: Repository, meters: _Meters, needed: dict[bytes, int], *, whole: bool) -> int:
-    bases = vault.catalogue.locate(list(needed)).values()
+def _sum_bases(
+    vault: Repository,
+    meters: _Meters,
+    bases: list[Location],
+    needed: dict[bytes, int],
+    *,
+    whole: bool,
+) -> int:
     if whole:
         return sum(place.frame_bytes for place in bases if meters.bases.add(place.digest))
     with vault.catalogue.reading() as connection:
-        deltas = count_deltas(connection, list(needed))
-    return sum(p.frame_bytes * needed[p.digest] // (deltas[p.digest] + 1) for p in bases)
+        counts = count_dependents(connection, list(needed))
+    return sum(p.frame_bytes * needed[p.digest] // (counts[p.digest] + 1) for p in bases)

@@ -37,15 +37,15 @@ def find_families(catalogue: Catalogue) -> list[Family]:
     for row in read_shared(catalogue):
         check_cancelled()
         _add_row(repos.setdefault(row.repo, _Repo()), row)
-        centre = row.base or row.digest
+        centre = row.root
         keys.setdefault(row.repo, {})[row.digest] = row.raw_bytes
         sizes[row.digest] = (row.raw_bytes, row.frame_bytes)
-        if row.base is None:
+        if row.root == row.digest:
             owners.setdefault(centre, row.repo)
             repos[row.repo].centres += owners[centre] == row.repo
     for row in read_shared(catalogue):
         check_cancelled()
-        centre = row.base or row.digest
+        centre = row.root
         repos[row.repo].owners[owners.setdefault(centre, row.repo)] += row.raw_bytes
     groups = _group(repos)
     families = [_family(names, repos, keys, sizes) for names in groups]
@@ -56,8 +56,8 @@ def _add_row(repo: _Repo, row: SharedRow) -> None:
     repo.raw += row.raw_bytes
     repo.stored += row.frame_bytes
     repo.chunks += 1
-    if row.base_bits is not None:
-        pair = (int.from_bytes(bits, "little") for bits in (row.bits, row.base_bits))
+    if row.root_bits is not None:
+        pair = (int.from_bytes(bits, "little") for bits in (row.bits, row.root_bits))
         repo.differing_bits += (next(pair) ^ next(pair)).bit_count()
 
 

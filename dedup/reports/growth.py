@@ -82,12 +82,11 @@ def _derive_days(account: Account) -> Iterator[Day]:
 def _first_days(account: Account, days: Integers, chunk: Positions) -> tuple[Integers, Integers]:
     """The first day on which each chunk was used, and reached; beyond all days for never."""
     never = np.iinfo(np.int64).max
-    base = account.ledger.chunks.base
-    used = np.full(len(base), never)
+    needs = account.ledger.chunks.needs
+    used = np.full(len(account.ledger.chunks), never)
     np.minimum.at(used, chunk, days)
     reached = used.copy()
-    deltas = base >= 0
-    np.minimum.at(reached, base[deltas], used[deltas])
+    np.minimum.at(reached, needs.input, used[needs.dependent])
     return used, reached
 
 

@@ -24,8 +24,8 @@ from ...store.catalogue.reports.outlook import (
     find_twin,
     frames_in_use,
     frames_of,
-    lone_spares,
     other_manifests,
+    replacing_spares,
 )
 from ...store.catalogue.tombstones import PackUse
 from ...store.object_keys import (
@@ -119,23 +119,24 @@ class _Store:
 
     @cached_property
     def spares(self) -> list[tuple[int, int]]:
-        """Frames that stand alone and are not in use: pack id and position of the chunk."""
-        found = lone_spares(self.connection)
+        """Spare frames that could take the place of those in use: pack id and position of the
+        chunk."""
+        found = replacing_spares(self.connection)
         ids = self.account.ledger.chunks.id
         places = np.searchsorted(ids, [chunk for _, chunk in found]).tolist()
         return [(pack, place) for (pack, _), place in zip(found, places, strict=True)]
 
     @cached_property
     def many(self) -> Mask:
-        """Chunks with so many deltas on them that copies are kept."""
-        base = self.account.ledger.chunks.base
-        count = np.bincount(base[base >= 0], minlength=len(base))
-        return count >= (self.copies_from or len(base) + 1)
+        """Chunks that so many others need that copies are kept."""
+        chunks = self.account.ledger.chunks
+        count = np.bincount(chunks.needs.input, minlength=len(chunks))
+        return count >= (self.copies_from or len(chunks) + 1)
 
     def outlook(self, without: Collection[str]) -> _Outlook:
         """Says how a collection leaves the store once the repos `without` are deleted."""
         used = self._used(without)
-        live = self.account.with_bases(used)
+        live = self.account.with_inputs(used)
         uses = self._pack_uses(live)
         dead = choose_mostly_dead(uses, self.dead_share)
         moves = {use.id: self._live_in(use, live) for use in dead}
@@ -143,7 +144,11 @@ class _Store:
         written, twins = self._weigh(packs)
         gone = {use.id for use in uses if not use.live_bytes}
         # Where a second frame of a base is wanted, the one that was moved away is it.
-        gone |= {id_ for id_, moved in moves.items() if not self.many[_alone(moved)].any()}
+        gone |= {
+            id_
+            for id_, moved in moves.items()
+            if not self.many[[placed.place for placed in moved]].any()
+        }
         gone -= twins
         removed = self._removed(gone, without)
         exact = all(entry.dtype >= 0 for entries in packs for entry in entries)
@@ -231,11 +236,6 @@ class _Store:
                 yield key
 
 
-def _alone(moved: Sequence[_Placed]) -> list[int]:
-    """Returns the positions of those chunks whose frames stand alone."""
-    return [placed.place for placed in moved if placed.entry.base_digest is None]
-
-
 def _check_repos(account: Account, repos: Collection[str]) -> None:
     known = {line.repo for line in account.ledger.commits}
     for repo in repos:
@@ -249,7 +249,7 @@ def _find_reasons(account: Account, repos: Collection[str], then: _Outlook) -> I
     theirs = np.array([line.repo in repos for line in ledger.commits], np.bool_)
     own = np.zeros(len(ledger.chunks), np.bool_)
     own[ledger.chunk[theirs[ledger.commit]]] = True
-    own = account.with_bases(own)
+    own = account.with_inputs(own)
     stays = ~np.isin(ledger.chunks.pack, list(then.gone))
     for why, mask, others in (
         ("other repos have the same chunks", own & then.used, True),

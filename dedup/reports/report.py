@@ -122,7 +122,7 @@ def _sum_up(
 ) -> Report:
     chunks, used, live = account.ledger.chunks, account.used, account.live
     frames = int(chunks.frame_bytes[live].sum())
-    uploads = frames - int(chunks.frame_bytes[account.with_bases(used)].sum())
+    uploads = frames - int(chunks.frame_bytes[account.with_inputs(used)].sum())
     return Report(
         at=at,
         repos=len({commit.repo for commit in account.ledger.commits}),
@@ -151,7 +151,7 @@ def _stages(account: Account, files: FileSums, frames: int) -> Stages:
     ledger, used = account.ledger, account.used
     in_tensors = np.zeros(len(used), np.bool_)
     in_tensors[ledger.chunk[ledger.uses & TENSOR != 0]] = True
-    deltas = ledger.chunks.base >= 0
+    deltas = ledger.chunks.needs.counts > 0
 
     def raw(mask: np.ndarray) -> int:
         return int(ledger.chunks.raw_bytes[used & mask].sum())
@@ -180,17 +180,17 @@ def _weigh_traffic(account: Account, listed: _Listing, at: float) -> Traffic:
     taken = is_newest[account.ledger.commit]
     chunks = account.ledger.chunks
     # A commit has each chunk once, but may have many deltas on one base.
-    chunk, base = account.ledger.chunk[taken], chunks.base[account.ledger.chunk[taken]]
-    based = base >= 0
-    pairs = account.ledger.commit[taken][based].astype(np.int64) * len(chunks) + base[based]
+    chunk = account.ledger.chunk[taken]
+    place, source = chunks.needs.of(chunk)
+    pairs = account.ledger.commit[taken][place].astype(np.int64) * len(chunks) + source
     pairs.sort()
-    bases = pairs[np.diff(pairs, prepend=-1) != 0] % max(len(chunks), 1)
+    inputs = pairs[np.diff(pairs, prepend=-1) != 0] % max(len(chunks), 1)
     return Traffic(
         written=len(listed.recent),
         written_bytes=sum(listed.recent),
         files=sum(commit.files for commit in pushed),
         files_bytes=sum(commit.logical for commit in pushed),
-        pull_frames=int(chunks.frame_bytes[chunk].sum() + chunks.frame_bytes[bases].sum()),
+        pull_frames=int(chunks.frame_bytes[chunk].sum() + chunks.frame_bytes[inputs].sum()),
         pull_logical=sum(commits[i].logical for i in newest.values()),
         small=_count_small(np.fromiter(listed.sizes.values(), np.int64)),
     )

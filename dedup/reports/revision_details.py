@@ -196,7 +196,7 @@ def _describe(place: TensorPlace, frames: dict[bytes, FrameRow] | None) -> Tenso
         size=tensor.size,
         stored=stored,
         chunks=len(distinct),
-        deltas=sum(frame.base is not None for frame in found),
+        deltas=sum(bool(frame.inputs) for frame in found),
         bundled=bundled,
         codecs=tuple(sorted({_codec_name(frame.codec) for frame in found})),
     )

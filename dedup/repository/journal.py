@@ -309,9 +309,8 @@ def learn_packs(
                 # not there. Commits that need it say so.
                 continue
             catalogue.add_pack(name, sizes[name], entries, read_sketch_rows(backend, name, entries))
-            touched.update(e.base_digest for e in entries if e.base_digest is not None)
-            touched.update(e.digest for e in entries)
-    # Packs come in any order, so only now is it known what each base may be.
+            touched.update(digest for e in entries for digest in (e.digest, *e.inputs))
+    # Packs come in any order, so only now is it known what needs each chunk.
     settle_chunks(catalogue, touched)
 
 

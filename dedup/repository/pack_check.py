@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,26 +17,26 @@ from ...store.errors import StoreError
 from ...store.packs import PackEntry, check_start, read_index
 from ..errors import InvalidFrame
 from ..model.files.entries import ChunkUse
-from ..model.files.expansion import Locate, check_frames
+from ..model.files.expansion import check_frames
 from ..model.files.segments import CHUNK_BYTES
+from ..model.inputs import Locate
 from ..model.sketch import make_sketch
 from ..model.sketch_file import Sketches
-from ..reading.buffer_pool import BUFFERS
 from ..reading.chunk_reader import Buffer, ChunkReader
-from ..reading.timed_codecs import decode_tensor
+from ..reading.frame_decoding import decode_frame
 
 # A frame may be this much larger than its chunk (codecs.frame.RAW_OVERHEAD_BYTES and reserve).
 _MAX_FRAME_BYTES = CHUNK_BYTES + 4096
 _READ_BYTES = 4 * 1024 * 1024
 
-StandAlone = Callable[[Collection[bytes]], set[bytes]]
+LowestLevels = Callable[[Collection[bytes]], dict[bytes, int]]
 
 
 def check_pack(
     path: Path,
     name: str,
     locate: Locate,
-    stand_alone: StandAlone,
+    lowest_levels: LowestLevels,
     reader: ChunkReader,
     *,
     bounded: bool = False,
@@ -44,9 +44,9 @@ def check_pack(
     """Returns the entries of the pack in the file `path`, everything about them verified, and the
     sketches of what they decode to.
 
-    The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and base its entry
-    states; a base is in the vault and has a frame of its own, there or in this pack. `locate`
-    finds chunks of the vault, `stand_alone` says which have frames of their own, `reader` reads
+    The file's BLAKE3 is `name`; every frame decodes to the digest, size, codec and inputs its entry
+    states; an input is in the vault and has a frame of a lower level, there or in this pack.
+    `locate` finds chunks of the vault, `lowest_levels` those of their frames, `reader` reads
     them. Raises InvalidFrame naming what is wrong; with `bounded`, TooExpensive before anything is
     decoded.
     """
@@ -57,16 +57,15 @@ def check_pack(
         size = path.stat().st_size
         entries = _read_entries(file, size)
         _check_lengths(entries)
-        places = _find_bases(entries, locate, stand_alone)
+        places = _find_inputs(entries, locate, lowest_levels)
         if bounded:
             _check_distinct(entries)
-            check_frames(entries, size, places)
-        # In the order of the deltas, so that the reader can fetch ahead, many at a time.
-        deltas = (e.base_digest for e in entries if e.base_digest is not None)
-        bases = reader.read(ChunkUse(d, 0, places[d].raw_bytes, "U8") for d in deltas)
+            check_frames(entries, size, places, locate)
+        # In the order of the frames, so that the reader can fetch ahead, many at a time.
+        needed = (digest for entry in entries for digest in entry.inputs)
+        inputs = reader.read(ChunkUse(d, 0, places[d].raw_bytes, "U8") for d in needed)
         for entry in entries:
-            base = None if entry.base_digest is None else next(bases)
-            raw = _check_frame(file, entry, base)
+            raw = _check_frame(file, entry, [next(inputs) for _ in entry.inputs])
             sketches[entry.digest] = make_sketch(raw, BY_ID[entry.dtype].name)
     return entries, sketches
 
@@ -115,35 +114,39 @@ def _check_distinct(entries: list[PackEntry]) -> None:
         seen.add(entry.digest)
 
 
-def _find_bases(
-    entries: list[PackEntry], locate: Locate, stand_alone: StandAlone
+def _find_inputs(
+    entries: list[PackEntry], locate: Locate, lowest_levels: LowestLevels
 ) -> dict[bytes, Location]:
-    """Returns where the bases of deltas are; raises InvalidFrame unless each is here and may be
+    """Returns where the inputs of frames are; raises InvalidFrame unless each is here and may be
     one."""
-    bases = {e.base_digest for e in entries if e.base_digest is not None}
-    places = locate(bases) if bases else {}
-    alone = {e.digest for e in entries if e.base_digest is None}
-    alone |= stand_alone(bases - alone) if bases else set()
-    for base in bases:
-        if base not in places:
-            raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
-        if base not in alone:
-            raise InvalidFrame(f"the base {base.hex()} is a delta itself; deltas are one deep")
+    inputs = {digest for entry in entries for digest in entry.inputs}
+    if not inputs:
+        return {}
+    places, levels = locate(inputs), lowest_levels(inputs)
+    for entry in entries:
+        levels[entry.digest] = min(entry.level, levels.get(entry.digest, entry.level))
+    for entry in entries:
+        kind = "derived frame" if entry.derived else "delta"
+        for digest in entry.inputs:
+            if digest not in places:
+                raise InvalidFrame(f"the base {digest.hex()} of a {kind} is not in this vault")
+            if levels[digest] >= entry.level:
+                deep = f"{kind}s are {'two' if entry.derived else 'one'} deep"
+                raise InvalidFrame(f"the base {digest.hex()} of a {kind} needs too much; {deep}")
     return places
 
 
-def _check_frame(file: BinaryIO, entry: PackEntry, base: Buffer | None) -> memoryview:
+def _check_frame(file: BinaryIO, entry: PackEntry, inputs: Sequence[Buffer]) -> memoryview:
     file.seek(entry.offset)
     frame = file.read(entry.frame_bytes)
     try:
         header = parse_header(frame)
         if _facts(header) != _entry_facts(entry):
             raise InvalidFrame(f"frame of chunk {entry.digest.hex()} is not what the index says")
-        if base is not None and header.base_bytes not in (None, len(base)):
+        if inputs and header.base_bytes not in (None, len(inputs[0])):
             # Who reads such a delta asks for a base of its own length.
             raise InvalidFrame(f"the base of chunk {entry.digest.hex()} has another length")
-        room = BUFFERS.take(header.raw_bytes)
-        return decode_tensor(frame, base=base, base_digest=header.base_digest, out=room)
+        return decode_frame(frame, header, inputs)
     except FrameError as error:
         raise InvalidFrame(
             f"frame does not decode to chunk {entry.digest.hex()}: {error}", "push again"

@@ -17,7 +17,7 @@ from ...store.catalogue.dependencies import hold_store, stranded_among, usable_a
 from ...store.catalogue.files.hashes import HashRow
 from ...store.catalogue.files.known_files import known_files
 from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import can_stand_alone
+from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ...store.catalogue.refs import is_public
 from ...store.catalogue.tables.rows import CommitRow
@@ -112,10 +112,10 @@ class Repository(VaultReader):
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
         reader = ChunkReader(self._fetch_any)
-        alone = partial(can_stand_alone, self.catalogue)
+        levels = partial(lowest_levels, self.catalogue)
         with store_errors():
             locate = self.catalogue.locate
-            entries, sketches = check_pack(path, name, locate, alone, reader, bounded=bounded)
+            entries, sketches = check_pack(path, name, locate, levels, reader, bounded=bounded)
             put = partial(self.backend.put_file, pack_key(name), path)
             return self._add_pack(name, path.stat().st_size, entries, sketches, put)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ...codecs.frame import parse_header
@@ -30,10 +30,10 @@ from ...store.catalogue.access.received import (
     strike_received,
 )
 from ...store.catalogue.encode_queue import queue_chunks
-from ...store.catalogue.moved_frames import can_stand_alone
+from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import reach_of_any, sharing_of
 from ...store.catalogue.visibility import Scope
-from ...store.packs import PackWriter
+from ...store.packs import PackEntry, PackWriter
 from ..errors import ChunksMissing, InvalidFrame
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
@@ -82,31 +82,32 @@ class NamespacedVault:
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""
         entries = read_entries(path)
-        bases = {e.base_digest for e in entries if e.base_digest is not None}
-        for base in self._unknown(bases):
+        levels = _levels_needed(entries)
+        for digest in self._unknown(levels):
             # As of one that is not there.
-            raise InvalidFrame(f"the base {base.hex()} of a delta is not in this vault")
+            raise InvalidFrame(f"the base {digest.hex()} of a delta is not in this vault")
         if not self._scope.everything:
             if bounded:
+                locate = self._vault.catalogue.locate
                 with store_errors():
-                    places = self._vault.catalogue.locate(bases)
-                check_frames(entries, path.stat().st_size, places)
-            self._let_stand_alone(bases)
+                    check_frames(entries, path.stat().st_size, locate(levels), locate)
+            self._let_stand_alone(levels)
         self._vault.add_pack(path, name, bounded=bounded)
         now, catalogue = time.time(), self._vault.catalogue
-        alone = [e.digest for e in entries if e.base_digest is None]
+        alone = [e.digest for e in entries if not e.inputs]
         with store_errors():
             sent = [entry.digest for entry in entries]
             note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
             queue_chunks(catalogue, alone)
         return len(entries)
 
-    def _let_stand_alone(self, bases: Collection[bytes]) -> None:
-        """Stores a frame without a base for those of `bases` that have none: once for each, as what
-        deltas are on goes on standing alone."""
+    def _let_stand_alone(self, below: Mapping[bytes, int]) -> None:
+        """Stores a standalone frame for those chunks that have none of a level below what is given:
+        once for each, as what others need keeps a lower level than theirs."""
         catalogue = self._vault.catalogue
         with store_errors():
-            places = catalogue.locate(set(bases) - can_stand_alone(catalogue, bases))
+            levels = lowest_levels(catalogue, below)
+            places = catalogue.locate([d for d, level in levels.items() if level >= below[d]])
         if not places:
             return
         reader = ChunkReader(self._vault.fetch_frames)
@@ -155,3 +156,12 @@ class NamespacedVault:
             mine = received_among(catalogue, self._namespace, digests, since)
             rest = set(digests) - mine
             return rest - readable_through(catalogue, rest, self._scope).keys()
+
+
+def _levels_needed(entries: Sequence[PackEntry]) -> dict[bytes, int]:
+    """Returns for each input of `entries` the level that its frame must be below."""
+    found: dict[bytes, int] = {}
+    for entry in entries:
+        for digest in entry.inputs:
+            found[digest] = min(entry.level, found.get(digest, entry.level))
+    return found

@@ -13,6 +13,7 @@ from ...store.object_keys import manifest_key, pack_key
 from ...store.packs import read_index
 from ..errors import VaultError
 from ..model.files.manifest import Manifest
+from ..model.inputs import locate_inputs
 from ..progress import Progress
 from ..reading.workers import Background, result_of
 from ..repository.journal import load_manifest
@@ -85,17 +86,17 @@ def _check_commit(
 def _check_digests(catalogue: Catalogue, where: str, manifest: Manifest) -> Iterator[str]:
     wanted = list(manifest.digests())
     places = catalogue.locate(wanted)
-    bases = {p.base for p in places.values() if p.base is not None}
-    base_places = catalogue.locate(bases)
+    under = locate_inputs(catalogue.locate, places)
+    edges = {(p.level, d) for p in (*places.values(), *under.values()) for d in p.inputs}
     absent = set(wanted) - places.keys()
-    stranded = bases - base_places.keys()
-    deep = [d for d, p in base_places.items() if p.base is not None]
+    stranded = {digest for _, digest in edges} - under.keys()
+    deep = {digest for level, digest in edges if digest in under and under[digest].level >= level}
     for digest in absent:
         yield f"{where}: chunk {digest.hex()} has no frame; affects {_path_of(manifest, digest)}"
     for digest in stranded:
         yield f"{where}: base {digest.hex()} of its deltas has no frame"
     for digest in deep:
-        yield f"{where}: base {digest.hex()} is a delta itself"
+        yield f"{where}: base {digest.hex()} is a delta or derived itself"
 
 
 def _path_of(manifest: Manifest, digest: bytes) -> str:
@@ -105,8 +106,7 @@ def _path_of(manifest: Manifest, digest: bytes) -> str:
 
 def _packs_of(catalogue: Catalogue, chunks: set[bytes]) -> list[str]:
     places = catalogue.locate(chunks)
-    bases = {p.base for p in places.values() if p.base is not None}
-    places.update(catalogue.locate(bases))
+    places.update(locate_inputs(catalogue.locate, places))
     return sorted({p.pack for p in places.values()})
 
 

@@ -17,21 +17,19 @@ from ...store.errors import CorruptObject, NotFound, StoreError
 from ...store.object_keys import pack_key
 from ...store.packs import check_start, read_index
 from ..errors import Corrupt, Missing
-from ..reading.buffer_pool import BUFFERS
-from ..reading.chunk_reader import Buffer
-from ..reading.timed_codecs import decode_tensor
+from ..reading.frame_decoding import Buffer, decode_frame
 
 # Read at a time; one frame alone may be twice as long.
 READ_BYTES = 16 * 1024 * 1024
 
-ReadBase = Callable[[bytes, int], Buffer]
+ReadInput = Callable[[bytes, int], Buffer]
 # Offset, digest and what is wrong with the frame there; at WHOLE_PACK it is the rest of the pack.
 Wrong = tuple[int, bytes, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PackScan:
-    """What is wrong in a pack, and how many frames could not be judged as their base is damaged."""
+    """What is wrong in a pack, and how many frames could not be judged as an input is damaged."""
 
     wrong: list[Wrong]
     frames: int
@@ -42,14 +40,14 @@ def scan_pack(
     backend: Backend,
     name: str,
     places: Sequence[Location],
-    read_base: ReadBase,
+    read_input: ReadInput,
     seen: Callable[[int], None],
 ) -> PackScan:
     """Reads all of a pack; `places` is what the catalogue says lies in it, in order of offset.
 
-    Every frame is decoded and hashed; `read_base(digest, size)` gives bases and raises Corrupt or
-    Missing where one cannot be read. `seen` is told of bytes as they are read. Raises Unavailable
-    and what else says nothing about the pack.
+    Every frame is decoded and hashed; `read_input(digest, below)` gives inputs, whose frames have
+    levels below `below`, and raises Corrupt or Missing where one cannot be read. `seen` is told of
+    bytes as they are read. Raises Unavailable and what else says nothing about the pack.
     """
     try:
         size = backend.size(pack_key(name))
@@ -62,7 +60,7 @@ def scan_pack(
         hasher.update(data)
         if place is None:
             continue
-        verdict = _judge(place, data, read_base)
+        verdict = _judge(place, data, read_input)
         if verdict is None:
             unjudged += 1
         elif verdict:
@@ -75,13 +73,13 @@ def scan_pack(
     return PackScan(wrong, len(places), unjudged)
 
 
-def is_right(backend: Backend, place: Location, read_base: ReadBase) -> bool:
+def is_right(backend: Backend, place: Location, read_input: ReadInput) -> bool:
     """Says whether one frame can be read and is what it should be."""
     try:
         data = backend.get(pack_key(place.pack), place.offset, place.offset + place.frame_bytes)
     except (NotFound, CorruptObject):
         return False
-    return _judge(place, data, read_base) == ""
+    return _judge(place, data, read_input) == ""
 
 
 def _read(
@@ -144,15 +142,14 @@ def _windows(
         yield window
 
 
-def _judge(place: Location, data: Buffer, read_base: ReadBase) -> str | None:
-    """Says what is wrong with a frame: "" for nothing, None where its base cannot be read."""
+def _judge(place: Location, data: Buffer, read_input: ReadInput) -> str | None:
+    """Says what is wrong with a frame: "" for nothing, None where an input of it cannot be read."""
     try:
         header = parse_header(data)
-        facts = (header.digest, header.raw_bytes, header.base_digest)
-        if facts != (place.digest, place.raw_bytes, place.base):
+        facts = (header.digest, header.raw_bytes, header.inputs, header.level)
+        if facts != (place.digest, place.raw_bytes, place.inputs, place.level):
             return "the frame of another chunk"
-        base = None if place.base is None else read_base(place.base, place.raw_bytes)
-        decode_tensor(data, base=base, verify=True, out=BUFFERS.take(header.raw_bytes))
+        decode_frame(data, header, [read_input(d, place.level) for d in place.inputs])
     except FrameError as error:
         return str(error) or "does not decode"
     except (Corrupt, Missing):

@@ -37,13 +37,12 @@ from ...store.object_keys import (
     pack_key,
 )
 from ..errors import VaultError
-from ..model.files.entries import ChunkUse
 from ..model.files.manifest import manifest_name, parse_manifest
 from ..model.journal_entries import parse_entry
 from ..model.sketch_file import check_sketches
 from ..model.store_marker import check_marker
 from ..progress import Progress
-from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.chunk_reader import ChunkReader
 from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
 from ..repository.heads import parse_heads
@@ -90,7 +89,7 @@ class Scrubber:
         self._pace = _Pace(rate)
         self._progress = progress or Progress()
         self._found = Scrubbed()
-        self._bases = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
+        self._inputs = ChunkReader(partial(read_frames, self._backend, vault.catalogue))
 
     def run(self) -> Scrubbed:
         """Scrubs. Raises VaultError kinds for what says nothing about the stored bytes."""
@@ -131,14 +130,11 @@ class Scrubber:
     def scrub_pack(self, pack: PackRow) -> None:
         """Reads a pack and records what of it is damaged."""
         places = frames_in(self._catalogue, pack.id)
-        scan = scan_pack(self._backend, pack.name, places, self._read_base, self._advance)
+        scan = scan_pack(self._backend, pack.name, places, self._inputs.read_input, self._advance)
         at = None if scan.unjudged else time.time()
         record_scrub(self._catalogue, pack.id, scan.wrong, at)
         self._found.packs += 1
         self._found.frames += scan.frames
-
-    def _read_base(self, digest: bytes, size: int) -> Buffer:
-        return self._bases.read_base(ChunkUse(digest, 0, size, "U8"))
 
     def _advance(self, count: int) -> None:
         self._found.bytes += count
@@ -157,7 +153,7 @@ class Scrubber:
 
 
 def scrub_chunks(vault: Repository, digests: Collection[bytes]) -> None:
-    """Scrubs the packs in which some chunks, and the bases of those that are deltas, lie."""
+    """Scrubs the packs in which some chunks, and what their frames need, lie."""
     if digests:
         names = packs_holding(vault.catalogue, digests)
         scrubber = Scrubber(vault)

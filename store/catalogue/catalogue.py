@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import delete, func, or_, select, union, update
 
 from ..packs import PackEntry
 from ..private import PRIVATE_UMASK
 from .access.quotas import charge_commit, forget_usage
 from .commits import insert_commit
 from .dependencies import hold_readers, hold_store, lift_pack, replace_unusable
+from .edges import dependents_over, inputs_under
 from .files.hashes import HashRow, add_hashes
-from .owners import chunks_of_repo, queue_by_digest, queue_deltas_on
+from .owners import chunks_of_repo, queue_by_digest, queue_dependents
 from .refs import check_head, hold_repo, move_branch, tagged_commit
 from .repo_list import file_totals, repo_rows
 from .sketches.bands import add_sketches
-from .spare_frames import hold_chunks, keep_spares, settle
+from .spare_frames import hold_chunks, place_frames, settle, spare_inputs
 from .tables.database import Database, MakeEntry
 from .tables.engine import open_engine
 from .tables.migrate import OnStep
@@ -105,9 +106,9 @@ class Catalogue(Database):
         """Records a stored pack of `size` bytes; returns how many of its chunks were new.
 
         `found`: sketches of its chunks. A chunk that already has a frame keeps it, and the pack's
-        becomes a spare one; a base that has become a delta meanwhile stands alone again. Recording
-        a pack again changes nothing. `ensure` stores the object if it was taken away; inside the
-        transaction nobody does.
+        becomes a spare one; an input whose frame has too high a level by now gets a lower one.
+        Recording a pack again changes nothing. `ensure` stores the object if it was taken away;
+        inside the transaction nobody does.
         """
         frame_bytes = sum(e.frame_bytes for e in entries)
         values = {"name": name, "bytes": size, "frame_bytes": frame_bytes}
@@ -121,16 +122,18 @@ class Catalogue(Database):
                 connection.execute(update(packs).where(mine).values(bytes=packs.c.bytes))
             lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
-            new = self.add_once(connection, chunks, [_chunk_values(e, pack_id) for e in entries])
-            keep_spares(connection, self.add_once, pack_id, entries)
+            new = self.add_new(connection, chunks, [_chunk_values(e, pack_id) for e in entries])
+            new_ids = {row.id for row in new}
+            place_frames(connection, self.add_once, pack_id, entries, new_ids)
             add_sketches(connection, self.add_once, found)
             digests = {e.digest for e in entries}
-            bases = {e.base_digest for e in entries if e.base_digest is not None}
+            inputs = {digest for e in entries for digest in e.inputs}
+            under = {digest for e in entries if e.derived for digest in e.inputs}
             # All that the next two may change, at once.
-            hold_chunks(connection, digests | bases)
-            settle(connection, bases)
+            hold_chunks(connection, digests | inputs | spare_inputs(connection, under))
+            settle(connection, inputs)
             queue_by_digest(connection, replace_unusable(connection, digests))
-            return new
+            return len(new)
 
     def pack_names(self) -> set[str]:
         """Returns the names of all packs recorded."""
@@ -211,7 +214,7 @@ class Catalogue(Database):
             connection.execute(gone)
             forget_usage(connection, repo)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
-            queue_deltas_on(connection, read)
+            queue_dependents(connection, read)
             publish()
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
@@ -264,7 +267,7 @@ class Catalogue(Database):
         return list(repo_rows(branches, totals))
 
     def chunks_of(self, repo: str, oid: str, digests: Collection[bytes]) -> set[bytes]:
-        """Returns those of `digests` that a commit needs, bases of its deltas included."""
+        """Returns those of `digests` that a commit needs, what its frames need included."""
         mine = (
             select(commit_chunks.c.chunk_id)
             .join(commits, commits.c.id == commit_chunks.c.commit_id)
@@ -274,9 +277,9 @@ class Catalogue(Database):
         used = select(chunks.c.digest).where(chunks.c.id.in_(mine))
         with self.reading() as connection:
             found = {r.digest for r in by_digest(connection, used, digests)}
-            rest = [d for d in digests if d not in found]
-            edges = select(chunks.c.base).where(chunks.c.id.in_(mine))
-            found.update(r.base for r in by_digest(connection, edges, rest, chunks.c.base))
+            for query, column in inputs_under(mine):
+                rest = [d for d in digests if d not in found]
+                found.update(r.input for r in by_digest(connection, query, rest, column))
         return found
 
     def chunks_in(self, pack: str) -> list[Location]:
@@ -286,18 +289,17 @@ class Catalogue(Database):
             return [Location(*row) for row in connection.execute(query)]
 
     def repos_needing(self, pack: str) -> list[str]:
-        """Returns the repos that need a frame of a pack, as chunk or as base of one."""
-        base, delta = chunks.alias("base"), chunks.alias("delta")
-        held = select(chunks.c.id).join(packs).where(packs.c.name == pack)
-        on_held = (
-            select(delta.c.id).join(base, base.c.digest == delta.c.base).where(base.c.id.in_(held))
+        """Returns the repos that need a frame of a pack, for a chunk or for what needs one."""
+        held = select(chunks.c.digest).join(packs).where(packs.c.name == pack)
+        needing = union(
+            select(chunks.c.id).join(packs).where(packs.c.name == pack), *dependents_over(held)
         )
         query = (
             select(repos.c.name)
             .distinct()
             .join(commits, commits.c.repo_id == repos.c.id)
             .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
-            .where(commit_chunks.c.chunk_id.in_(held) | commit_chunks.c.chunk_id.in_(on_held))
+            .where(commit_chunks.c.chunk_id.in_(needing))
             .order_by(repos.c.name)
         )
         with self.reading() as connection:
@@ -345,6 +347,7 @@ def _chunk_values(entry: PackEntry, pack_id: int | None) -> dict[str, Any]:
         "frame_bytes": entry.frame_bytes,
         "raw_bytes": entry.raw_bytes,
         "codec": entry.codec,
-        "base": entry.base_digest,
+        "inputs": entry.inputs,
         "dtype": entry.dtype,
+        "level": entry.level,
     }

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, insert, select
 
 from ..errors import NotFound
 from .access.quotas import forget_usage
-from .dependencies import hold_bases, hold_store
+from .dependencies import hold_inputs, hold_store
 from .owners import queue_new_owner
 from .tables.database import Database
 from .tables.rows import CommitRow, FileRow, batches
@@ -121,7 +121,7 @@ def _add_uses(
             {"commit_id": commit_id, "chunk_id": row.id, "uses": uses[row.digest]}
             for row in connection.execute(used)
         ]
-        whole = hold_bases(connection, batch) and len(rows) == len(batch)
+        whole = hold_inputs(connection, batch) and len(rows) == len(batch)
         if not whole and not partial:
             raise NotFound("a chunk that this commit needs has no frame in the catalogue")
         if rows:

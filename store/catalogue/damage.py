@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from sqlalchemy import delete, exists, func, insert, select
 
 from .dependencies import hold_store, is_live, is_usable
+from .edges import dependents_closure, is_input, lowest_first, much_needed, replaces
 from .tables.database import Database
-from .tables.rows import CommitRow, Location, batches, by_digest, commit_columns, location_columns
+from .tables.rows import (
+    CommitRow,
+    Location,
+    batches,
+    commit_columns,
+    location_columns,
+    spare_columns,
+)
 from .tables.schema import chunks, commit_chunks, commits, damage, packs, settings, spares, verified
 
 # A pack whose header or index is damaged has this place on record, where no frame can lie.
@@ -40,10 +48,8 @@ class Finding:
 
 def packs_by_age(catalogue: Database) -> list[PackRow]:
     """Returns all packs, those never verified or longest ago first; among equals, those that hold
-    bases of deltas first."""
-    delta = chunks.alias("delta")
-    base = chunks.alias("base")
-    holds = exists().where(base.c.pack_id == packs.c.id, delta.c.base == base.c.digest)
+    what other frames need first."""
+    holds = exists().where(chunks.c.pack_id == packs.c.id, is_input())
     columns = select(packs.c.id, packs.c.name, packs.c.bytes, verified.c.at)
     query = columns.outerjoin(verified, verified.c.pack_id == packs.c.id).order_by(
         func.coalesce(verified.c.at, 0), ~holds, packs.c.id
@@ -54,20 +60,8 @@ def packs_by_age(catalogue: Database) -> list[PackRow]:
 
 def frames_in(catalogue: Database, pack_id: int) -> list[Location]:
     """Returns where all frames of a pack lie, spare ones too, in order of offset."""
-    name = select(packs.c.name).where(packs.c.id == pack_id).scalar_subquery()
     used = location_columns().where(chunks.c.pack_id == pack_id)
-    spare = (
-        select(
-            chunks.c.digest,
-            name,
-            spares.c.offset,
-            spares.c.frame_bytes,
-            chunks.c.raw_bytes,
-            spares.c.base,
-        )
-        .join(chunks, chunks.c.id == spares.c.chunk_id)
-        .where(spares.c.pack_id == pack_id)
-    )
+    spare = spare_columns().where(spares.c.pack_id == pack_id)
     with catalogue.reading() as connection:
         rows = [*connection.execute(used), *connection.execute(spare)]
     return sorted((Location(*row) for row in rows), key=lambda place: place.offset)
@@ -140,47 +134,26 @@ def copies_of(catalogue: Database, digest: bytes) -> list[Location]:
     """Returns the spare frames of a chunk that are not on record as damaged, those that stand
     alone first."""
     bad = exists().where(damage.c.pack_id == spares.c.pack_id, damage.c.offset == spares.c.offset)
-    query = (
-        select(
-            chunks.c.digest,
-            packs.c.name,
-            spares.c.offset,
-            spares.c.frame_bytes,
-            chunks.c.raw_bytes,
-            spares.c.base,
-        )
-        .join(spares, spares.c.chunk_id == chunks.c.id)
-        .join(packs, packs.c.id == spares.c.pack_id)
-        .where(chunks.c.digest == digest, ~bad)
-        .order_by(spares.c.base.is_not(None), spares.c.frame_bytes)
-    )
+    query = spare_columns().where(chunks.c.digest == digest, ~bad).order_by(*lowest_first(spares))
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query)]
 
 
 def bases_without_copy(catalogue: Database, least_deltas: int) -> list[Location]:
-    """Returns the live bases of at least so many deltas that have no second frame of their own."""
-    many = (
-        select(chunks.c.base)
-        .where(chunks.c.base.is_not(None))
-        .group_by(chunks.c.base)
-        .having(func.count() >= least_deltas)
-    )
+    """Returns the live chunks that at least so many others need and that have no second frame to
+    take the place of their first."""
+    many = much_needed(least_deltas)
     bad = exists().where(damage.c.pack_id == spares.c.pack_id, damage.c.offset == spares.c.offset)
-    copy = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None), ~bad)
+    copy = exists().where(spares.c.chunk_id == chunks.c.id, replaces(spares), ~bad)
     query = location_columns().where(chunks.c.digest.in_(many), ~copy, is_live(), is_usable())
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query.order_by(chunks.c.id))]
 
 
 def needing(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, set[bytes]]:
-    """Returns for each chunk what cannot be read without it: itself and the deltas on it."""
-    found = {digest: {digest} for digest in digests}
-    query = select(chunks.c.base, chunks.c.digest)
+    """Returns for each chunk what cannot be read without it: itself and all that need it."""
     with catalogue.reading() as connection:
-        for row in by_digest(connection, query, list(found), chunks.c.base):
-            found[row.base].add(row.digest)
-    return found
+        return dependents_closure(connection, digests)
 
 
 def commits_using(catalogue: Database, digests: Collection[bytes]) -> list[CommitRow]:

@@ -1,10 +1,10 @@
-"""What needs what: the conditions by which frames are kept, sent again or given up.
+"""Which frames are kept, sent again or given up, by what needs what (edges.py).
 
-A frame is *live* while a commit or an upload that has not expired uses its chunk, or uses a delta
-whose base it is. It is *unusable* while a scrub has it on record as damaged, or its base has no
-frame, an unusable one, or one that is a delta itself: readers go no deeper. That last happens to
-nothing live, but to a delta that was sent and not committed yet, when a collection takes the frame
-by which its base stood alone and leaves another.
+A frame is *live* while a commit or an upload that has not expired uses its chunk, or a chunk whose
+frame needs it, directly or not. It is *unusable* while a scrub has it on record as damaged, or one
+of its inputs has no frame, an unusable one, or one of a level that is not below its own: readers go
+no deeper. That last happens to nothing live, but to a delta that was sent and not committed yet,
+when a collection takes the frame by which its base stood alone and leaves another.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, select
 
 from ..object_keys import known_pack_key
+from .edges import (
+    inputs_closure,
+    is_complete,
+    least_dependent_level,
+    levels_of,
+    lowest_first,
+    needed_among,
+)
 from .owners import Sharing, allowed_among, sharing_of
 from .spare_frames import swap
 from .tables.rows import by_digest, hold_rows
@@ -48,25 +56,18 @@ def lift_pack(connection: Connection, name: str) -> None:
 
 def is_live(rows: Any = chunks) -> Any:
     """The condition that a row of `chunks` is live."""
-    delta = chunks.alias("needing")
-    used = exists().where(commit_chunks.c.chunk_id == rows.c.id)
-    holding = exists().where(delta.c.base == rows.c.digest, commit_chunks.c.chunk_id == delta.c.id)
-    loose = exists().where(loose_chunks.c.chunk_id == rows.c.id)
-    under = exists().where(delta.c.base == rows.c.digest, loose_chunks.c.chunk_id == delta.c.id)
-    return used | holding | loose | under
+    committed = needed_among(select(commit_chunks.c.chunk_id), commit_chunks.c.chunk_id, rows)
+    return committed | needed_among(select(loose_chunks.c.chunk_id), loose_chunks.c.chunk_id, rows)
 
 
-def is_usable(frames: Any = chunks) -> Any:
-    """The condition that a row of `chunks` or `spares` can be read, as far as anybody knows."""
-    base = chunks.alias("its_base")
-    sound = base.c.base.is_(None) & ~_is_damaged(base)
-    intact = exists().where(base.c.digest == frames.c.base, sound)
-    return ~_is_damaged(frames) & (frames.c.base.is_(None) | intact)
+def is_usable(rows: Any = chunks) -> Any:
+    """The condition that a row of `chunks` can be read, as far as anybody knows."""
+    return is_complete(rows, _is_damaged)
 
 
 def _is_damaged(frames: Any) -> Any:
     same = (damage.c.pack_id == frames.c.pack_id) & (damage.c.offset == frames.c.offset)
-    return exists().where(same)
+    return exists().where(same).correlate(frames)
 
 
 def usable_among(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
@@ -98,48 +99,39 @@ def _replace_once(connection: Connection, digests: Collection[bytes]) -> list[by
 
 
 def _best_spare(connection: Connection, chunk: Any) -> Any:
-    fit = select(spares).where(spares.c.chunk_id == chunk.id, is_usable(spares))
-    # One that stands alone first: deltas may be made against it.
-    order = (spares.c.base.is_not(None), spares.c.frame_bytes)
-    found = connection.execute(fit.order_by(*order)).all()
+    mine = select(spares).where(spares.c.chunk_id == chunk.id, ~_is_damaged(spares))
+    # A standalone one first: anything may need it.
+    found = connection.execute(mine.order_by(*lowest_first(spares))).all()
     possible = [spare for spare in found if _may_use(connection, chunk, spare)]
-    if len(possible) < 2 or possible[0].base is None:
+    if len(possible) < 2 or not possible[0].inputs:
         return possible[0] if possible else None
-    allowed = allowed_among(connection, chunk.id, {spare.base for spare in possible})
+    allowed = allowed_among(connection, chunk.id, {d for spare in possible for d in spare.inputs})
     # A frame that its owners should not have is better than none, until it is encoded again.
-    return next((spare for spare in possible if spare.base in allowed), possible[0])
+    return next((s for s in possible if allowed.issuperset(s.inputs)), possible[0])
 
 
 def _may_use(connection: Connection, chunk: Any, spare: Any) -> bool:
-    """Deltas stay one deep: what others are coded against cannot become one, nor can a delta be
-    what the spare frame is coded against."""
-    if spare.base is None:
+    """Says whether a spare frame has a level below all that need the chunk, and above all that it
+    needs, which can be read."""
+    if not spare.inputs:
         return True
-    on_chunk = select(chunks.c.id).where(chunks.c.base == chunk.digest).limit(1)
-    its_base = select(chunks.c.id).where(chunks.c.digest == spare.base, chunks.c.base.is_(None))
-    return (
-        connection.execute(on_chunk).first() is None
-        and connection.execute(its_base).first() is not None
-    )
+    if least_dependent_level(connection, chunk.digest) <= spare.level:
+        return False
+    usable = usable_among(connection, spare.inputs)
+    levels = levels_of(connection, usable)
+    return all(levels.get(digest, spare.level) < spare.level for digest in spare.inputs)
 
 
 def stranded_among(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
-    """Returns the deltas among `digests` whose base has no frame, or none of its own."""
-    base = chunks.alias("its_base")
-    alone = exists().where(base.c.digest == chunks.c.base, base.c.base.is_(None))
-    query = select(chunks.c.digest).where(chunks.c.base.is_not(None), ~alone)
+    """Returns those of `digests` whose frames need what has no frame, or none of a lower level."""
+    query = select(chunks.c.digest).where(~is_complete())
     return {row.digest for row in by_digest(connection, query, digests)}
 
 
-def hold_bases(connection: Connection, digests: Collection[bytes]) -> bool:
-    """Says whether each delta among `digests` has a base to be read with, having put spare frames
-    in use where that helps."""
+def hold_inputs(connection: Connection, digests: Collection[bytes]) -> bool:
+    """Says whether all that the frames of `digests` need is there to read them with, having put
+    spare frames in use where that helps."""
     stranded = stranded_among(connection, digests)
     if stranded:
-        replace_unusable(connection, {*stranded, *_bases_of(connection, stranded)})
+        replace_unusable(connection, {*stranded, *inputs_closure(connection, stranded)})
     return not stranded or not stranded_among(connection, digests)
-
-
-def _bases_of(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
-    edges = select(chunks.c.base).where(chunks.c.base.is_not(None))
-    return {row.base for row in by_digest(connection, edges, digests)}

@@ -9,7 +9,9 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
+from ..packs import DELTA
 from .dependencies import hold_readers, hold_store
+from .edges import has_inputs, read_dependents
 from .owners import (
     Sharing,
     allowed_among,
@@ -113,7 +115,7 @@ def claim_chunks(
     query = (
         select(uncoded.c.chunk_id, chunks.c.raw_bytes)
         .join(chunks, chunks.c.id == uncoded.c.chunk_id)
-        .where(uncoded.c.claimed <= now, _committed() | chunks.c.base.is_not(None))
+        .where(uncoded.c.claimed <= now, _committed() | has_inputs())
         .order_by(uncoded.c.chunk_id)
         .limit(limit)
         .with_for_update(skip_locked=True, of=uncoded)
@@ -179,9 +181,8 @@ def waiting_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]
 
 def bases_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
     """Returns those of `digests` that deltas are on: they have to stand alone."""
-    query = select(chunks.c.base)
     with catalogue.reading() as connection:
-        return {row.base for row in by_digest(connection, query, digests, chunks.c.base)}
+        return {d.input for d in read_dependents(connection, digests) if d.level == DELTA}
 
 
 def _committed() -> Any:

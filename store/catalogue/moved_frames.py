@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, select
 
+from ..packs import DERIVED, STANDALONE
 from .dependencies import hold_store
+from .edges import edge_columns, levels_of, read_dependents
 from .owners import queue_by_digest
 from .spare_frames import settle, swap
 from .tables.database import Database
@@ -24,13 +26,13 @@ def adopt_frames(
     """Puts the frames of `pack` in use for groups of chunks; returns the chunks that moved.
 
     A group is given by where its frames were when the new ones were planned. It moves as a whole
-    or not at all: not if one of them has moved meanwhile, nor if a delta outside the group needs
-    one that becomes a delta. `publish` writes the journal entry for what moves and returns its
+    or not at all: not if one of them has moved meanwhile, nor if its new level does not allow what
+    needs it outside the group. `publish` writes the journal entry for what moves and returns its
     key; it is called inside the transaction, so that the entry is durable before anybody sees the
     change, and never written for what does not happen.
     """
     with catalogue.writing() as connection:
-        # Nobody may make a delta on what becomes one meanwhile.
+        # Nobody may come to need what gets a higher level meanwhile.
         hold_store(connection, alone=True)
         moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
         if moved:
@@ -50,25 +52,34 @@ def replay_moves(catalogue: Database, pack: str, digests: Collection[bytes], key
         fresh = _spares_in(connection, pack, [row.id for row in rows.values()])
         moving = [row for row in rows.values() if row.id in fresh]
         _swap_all(connection, moving, fresh)
-        bases = {row.base for row in _chunk_rows(connection, digests).values()} - {None}
-        settle(connection, {*digests, *bases})
+        inputs = {d for row in _chunk_rows(connection, digests).values() for d in row.inputs}
+        settle(connection, {*digests, *inputs})
         queue_by_digest(connection, digests)
 
 
 def settle_chunks(catalogue: Database, digests: Collection[bytes]) -> None:
-    """Makes deltas one deep again where packs were learned in any order (spares.settle)."""
+    """Lets levels fit again where packs were learned in any order (spare_frames.settle)."""
     with catalogue.writing() as connection:
         # Who moves frames holds them in another order.
         hold_store(connection)
         settle(connection, digests)
 
 
-def can_stand_alone(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
-    """Returns those of `digests` that have a frame without a base, in use or spare."""
-    alone = exists().where(spares.c.chunk_id == chunks.c.id, spares.c.base.is_(None))
-    query = select(chunks.c.digest).where(chunks.c.base.is_(None) | alone)
+def lowest_levels(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, int]:
+    """Returns the lowest level of the frames of those of `digests` that have any, in use or
+    spare."""
+    query = select(chunks.c.digest, edge_columns(spares)[1]).join(spares)
     with catalogue.reading() as connection:
-        return {row.digest for row in by_digest(connection, query, digests)}
+        found = levels_of(connection, digests)
+        for row in by_digest(connection, query, [d for d, level in found.items() if level]):
+            found[row.digest] = min(found[row.digest], row.level)
+    return found
+
+
+def can_stand_alone(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
+    """Returns those of `digests` that have a standalone frame, in use or spare."""
+    levels = lowest_levels(catalogue, digests)
+    return {digest for digest, level in levels.items() if level == STANDALONE}
 
 
 def _adopt_group(connection: Connection, pack: str, group: Collection[Location]) -> list[bytes]:
@@ -79,26 +90,28 @@ def _adopt_group(connection: Connection, pack: str, group: Collection[Location])
         digest in rows and _place(rows[digest]) == (p.pack, p.offset)
         for digest, p in before.items()
     )
-    if not still or not _one_deep(connection, rows, fresh):
+    if not still or not _levels_fit(connection, rows, fresh):
         return []
     _swap_all(connection, list(rows.values()), fresh)
     return list(rows)
 
 
-def _one_deep(connection: Connection, rows: dict[bytes, Any], fresh: dict[int, Any]) -> bool:
-    """Says whether, with the fresh frames in use, every base would stand alone."""
+def _levels_fit(connection: Connection, rows: dict[bytes, Any], fresh: dict[int, Any]) -> bool:
+    """Says whether, with the fresh frames in use, every input would have a lower level than what
+    needs it."""
     if any(row.id not in fresh for row in rows.values()):
         return False
-    turning = [d for d, row in rows.items() if fresh[row.id].base is not None]
-    on_them = select(chunks.c.digest).where(chunks.c.base.is_not(None))
-    needing = {r.digest for r in by_digest(connection, on_them, turning, chunks.c.base)}
-    if needing - rows.keys():
-        return False
-    bases = {fresh[row.id].base for row in rows.values()} - {None}
-    outside = _chunk_rows(connection, list(bases - rows.keys()))
+    levels = {digest: fresh[row.id].level for digest, row in rows.items()}
+    rising = [digest for digest, level in levels.items() if level > STANDALONE]
+    for edge in read_dependents(connection, rising):
+        if edge.digest not in rows and edge.level <= levels[edge.input]:
+            return False
+    inputs = {digest for row in rows.values() for digest in fresh[row.id].inputs}
+    levels |= levels_of(connection, inputs - rows.keys())
     return all(
-        fresh[rows[b].id].base is None if b in rows else b in outside and outside[b].base is None
-        for b in bases
+        levels.get(digest, DERIVED) < fresh[row.id].level
+        for row in rows.values()
+        for digest in fresh[row.id].inputs
     )
 
 

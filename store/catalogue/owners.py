@@ -30,6 +30,7 @@ from sqlalchemy import Connection, and_, delete, exists, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..repo_names import namespace_of
+from .edges import has_inputs, join_inputs
 from .tables.rows import batches, by_digest
 from .tables.schema import (
     chunks,
@@ -257,7 +258,7 @@ def allowed_among(connection: Connection, chunk_id: int, bases: Collection[bytes
 
 
 def violating_among(connection: Connection, chunk_ids: Collection[int]) -> set[int]:
-    """Returns those of these chunks whose frame in use is a delta that the rule does not allow."""
+    """Returns those of these chunks whose frame in use needs one that the rule does not allow."""
     sharing = sharing_of(connection)
     if sharing is Sharing.FREE:
         return set()
@@ -265,22 +266,19 @@ def violating_among(connection: Connection, chunk_ids: Collection[int]) -> set[i
     for batch in batches(sorted(chunk_ids)):
         edges = connection.execute(_edges().where(chunks.c.id.in_(batch))).all()
         holdings = read_holdings(connection, {edge.id for edge in edges})
-        # Most bases are public and need no closer look: the chunks of a model that many build on
+        # Most inputs are public and need no closer look: the chunks of a model that many build on
         # are in thousands of commits.
-        open_ = {e.id for e in edges if e.public and not holdings[e.id].opaque}
-        rest = [edge for edge in edges if edge.id not in open_]
-        bases = read_holdings(connection, {edge.base_id for edge in rest})
-        found |= {e.id for e in rest if not holdings[e.id].allows(bases[e.base_id], sharing)}
+        rest = [e for e in edges if not e.public or holdings[e.id].opaque]
+        inputs = read_holdings(connection, {edge.input_id for edge in rest})
+        found |= {e.id for e in rest if not holdings[e.id].allows(inputs[e.input_id], sharing)}
     return found
 
 
 @lru_cache(1)
 def _edges() -> Any:
-    base = chunks.alias("its_base")
-    public = readable_in((Scope(public=True),), base.c.id).label("public")
-    return select(chunks.c.id, base.c.id.label("base_id"), public).join(
-        base, base.c.digest == chunks.c.base
-    )
+    pairs, source = join_inputs()
+    public = readable_in((Scope(public=True),), source.c.id).label("public")
+    return select(chunks.c.id, source.c.id.label("input_id"), public).select_from(pairs)
 
 
 def queue_violations(connection: Connection, chunk_ids: Collection[int]) -> None:
@@ -342,13 +340,13 @@ def queue_of_repo(connection: Connection, repo: str) -> None:
     queue_violations(connection, chunks_of_repo(connection, repo))
 
 
-def queue_deltas_on(connection: Connection, chunk_ids: Collection[int]) -> None:
-    """As queue_violations, of the deltas on these chunks: fewer may read them than before."""
-    base = chunks.alias("its_base")
-    query = select(chunks.c.id).join(base, base.c.digest == chunks.c.base)
+def queue_dependents(connection: Connection, chunk_ids: Collection[int]) -> None:
+    """As queue_violations, of what needs these chunks: fewer may read them than before."""
+    pairs, source = join_inputs()
+    query = select(chunks.c.id).select_from(pairs)
     found: list[int] = []
     for batch in batches(list(chunk_ids)):
-        found += connection.scalars(query.where(base.c.id.in_(batch)))
+        found += connection.scalars(query.where(source.c.id.in_(batch)))
     queue_violations(connection, found)
 
 
@@ -378,7 +376,7 @@ def _audited(connection: Connection) -> str:
 
 def _deltas_after(chunk_id: int) -> Any:
     later = chunks.c.id > chunk_id
-    return select(chunks.c.id).where(later, chunks.c.base.is_not(None)).order_by(chunks.c.id)
+    return select(chunks.c.id).where(later, has_inputs()).order_by(chunks.c.id)
 
 
 def forget_audit(connection: Connection) -> None:

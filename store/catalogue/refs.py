@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from ..errors import Superseded
 from .dependencies import hold_readers
-from .owners import chunks_of_repo, queue_deltas_on, queue_of_repo
+from .owners import chunks_of_repo, queue_dependents, queue_of_repo
 from .tables.database import Database
 from .tables.rows import CommitRow, commit_columns, hold_rows
 from .tables.schema import commits, refs, repos, tags
@@ -121,7 +121,7 @@ def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
             if public:
                 queue_of_repo(connection, repo)
             else:
-                queue_deltas_on(connection, chunks_of_repo(connection, repo))
+                queue_dependents(connection, chunks_of_repo(connection, repo))
 
 
 def is_public(catalogue: Database, repo: str) -> bool | None:

@@ -16,10 +16,11 @@ from sqlalchemy import Connection, case, delete, exists, func, select, update
 
 from ..object_keys import is_pack
 from .dependencies import hold_store, is_live
+from .edges import inputs_closure, lowest_first, much_needed, replaces
 from .sketches.bands import refresh_bands
 from .spare_frames import swap
 from .tables.database import Database
-from .tables.rows import Location, batches, location_columns
+from .tables.rows import Location, batches, by_digest, location_columns
 from .tables.schema import (
     chunks,
     commits,
@@ -96,20 +97,11 @@ def used_manifests(catalogue: Database) -> set[str]:
 
 
 def packs_holding(catalogue: Database, digests: Collection[bytes]) -> set[str]:
-    """Returns the packs in which chunks, and the bases of those that are deltas, lie."""
-    base = chunks.alias("base")
-    own = select(packs.c.name).join(chunks, chunks.c.pack_id == packs.c.id)
-    theirs = (
-        select(packs.c.name)
-        .join(base, base.c.pack_id == packs.c.id)
-        .join(chunks, chunks.c.base == base.c.digest)
-    )
+    """Returns the packs in which chunks, and all that their frames need, lie."""
+    query = select(packs.c.name).join(chunks, chunks.c.pack_id == packs.c.id)
     with catalogue.reading() as connection:
-        names: set[str] = set()
-        for batch in batches(list(digests)):
-            for query in (own, theirs):
-                names.update(connection.scalars(query.where(chunks.c.digest.in_(batch)).distinct()))
-        return names
+        wanted = {*digests, *inputs_closure(connection, digests)}
+        return {row.name for row in by_digest(connection, query.distinct(), wanted)}
 
 
 def live_places(catalogue: Database, pack: str) -> list[Location]:
@@ -244,19 +236,14 @@ def _pack_uses(
 
 
 def kept_copies(connection: Connection, copies_from: int | None) -> set[int]:
-    """Returns the ids of packs that hold the second frame of a base with many deltas."""
+    """Returns the ids of packs that hold the second frame of a chunk that many others need."""
     if copies_from is None:
         return set()
-    many = (
-        select(chunks.c.base)
-        .where(chunks.c.base.is_not(None))
-        .group_by(chunks.c.base)
-        .having(func.count() >= copies_from)
-    )
+    many = much_needed(copies_from)
     query = (
         select(spares.c.pack_id)
         .join(chunks, chunks.c.id == spares.c.chunk_id)
-        .where(chunks.c.digest.in_(many), spares.c.base.is_(None), is_live())
+        .where(chunks.c.digest.in_(many), replaces(spares), is_live())
     )
     return set(connection.scalars(query.distinct()))
 
@@ -293,8 +280,7 @@ def _move_to_spares(connection: Connection, pack_ids: list[int]) -> None:
     other = exists().where(spares.c.chunk_id == chunks.c.id)
     moving = connection.execute(select(chunks).where(chunks.c.pack_id.in_(pack_ids), other)).all()
     for chunk in moving:
-        alone_first = (spares.c.base.is_not(None), spares.c.frame_bytes)
-        mine = select(spares).where(spares.c.chunk_id == chunk.id).order_by(*alone_first)
+        mine = select(spares).where(spares.c.chunk_id == chunk.id).order_by(*lowest_first(spares))
         spare = connection.execute(mine.limit(1)).first()
         swap(connection, chunk, spare)
     refresh_bands(connection, [chunk.id for chunk in moving])

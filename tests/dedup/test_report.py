@@ -21,6 +21,7 @@ from weightvault.dedup.reports import growth
 from weightvault.dedup.reports.attribution import find_partners, find_reach, split_frames, sum_by
 from weightvault.dedup.transfer.push import push
 from weightvault.store.catalogue.catalogue import open_catalogue
+from weightvault.store.catalogue.reports.needs import make_needs
 from weightvault.store.catalogue.reports.statistics import DayRow, list_days, record_day
 from weightvault.store.errors import Unavailable
 
@@ -245,7 +246,9 @@ def test_frames_are_split_to_the_byte(ledger):
     owner = np.array([o for o, _ in references], np.int32)
     chunk = np.array([c for _, c in references], np.int32)
     frames = np.array(sizes, np.int64)
-    reach = find_reach(owner, chunk, np.array(base, np.int32), owners)
+    edges = np.array([(c, b) for c, b in enumerate(base) if b >= 0], np.int32).reshape(-1, 2)
+    needs = make_needs(len(base), edges[:, 0], edges[:, 1])
+    reach = find_reach(owner, chunk, needs, owners)
     shares = split_frames(reach, frames, frames, owners)
 
     reached: dict[int, set[int]] = {}

@@ -22,7 +22,7 @@ from vaults import open_local
 from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.gc import Collector
-from weightvault.store.catalogue.tables.schema import xet_xorbs
+from weightvault.store.catalogue.tables.xet_schema import xet_xorbs
 
 # Since 1.20 huggingface_hub uploads through Xet and nothing else.
 CLIENTS = ("2.4", "1.33")

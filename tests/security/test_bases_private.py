@@ -35,6 +35,7 @@ from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.tables.schema import (
+    chunk_inputs,
     chunks,
     commit_chunks,
     commits,
@@ -94,7 +95,7 @@ def find_violations(vault: LocalVault) -> list[str]:
     told = select(commit_chunks.c.chunk_id, commit_chunks.c.uses, repos.c.name, repos.c.public)
     loose = select(loose_chunks.c.chunk_id, loose_files.c.repo).join(loose_files)
     with vault.catalogue.reading() as connection:
-        rows = list(connection.execute(select(chunks.c.id, chunks.c.digest, chunks.c.base)))
+        rows = list(connection.execute(select(chunks.c.id, chunks.c.digest, chunks.c.inputs)))
         for chunk_id, uses, repo, is_public in connection.execute(told.select_from(named)):
             owners[chunk_id].add(repo.split("/")[-2])
             held[chunk_id].add(repo.split("/")[-2])
@@ -104,7 +105,7 @@ def find_violations(vault: LocalVault) -> list[str]:
         for chunk_id, repo in connection.execute(loose):
             owners[chunk_id].add(repo.split("/")[-2])
     ids = {row.digest: row.id for row in rows}
-    edges = [(row.id, ids[row.base]) for row in rows if row.base in ids]
+    edges = [(row.id, ids[digest]) for row in rows for digest in row.inputs if digest in ids]
     return [
         f"chunk {chunk} of {owners[chunk]} on one of {held[base]}"
         for chunk, base in edges
@@ -120,8 +121,8 @@ def edges_of(vault: LocalVault, repo: str) -> set[str]:
     base = chunks.alias("base")
     mine = (
         select(base.c.id)
-        .join(chunks, chunks.c.base == base.c.digest)
-        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .join(chunk_inputs, chunk_inputs.c.input == base.c.digest)
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunk_inputs.c.chunk_id)
         .join(commits, commits.c.id == commit_chunks.c.commit_id)
         .join(repos, repos.c.id == commits.c.repo_id)
         .where(repos.c.name == repo)
@@ -448,7 +449,7 @@ def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault
         used = connection.execute(select(chunks).where(chunks.c.digest == largest)).one()
         kept = connection.execute(select(spares).where(spares.c.chunk_id == used.id)).all()
         whole = connection.execute(select(packs).where(packs.c.id == used.pack_id)).one()
-    assert [spare.base for spare in kept if spare.base is not None]
+    assert [spare for spare in kept if spare.inputs]
     record_scrub(vault.catalogue, used.pack_id, [(used.offset, largest, "flipped")], None)
     with vault.catalogue.writing() as connection:
         from weightvault.store.catalogue.dependencies import replace_unusable

@@ -123,7 +123,7 @@ def test_history_follows_parents(catalogue: Catalogue):
 def test_frames_codecs_and_bases_of_a_commit(catalogue: Catalogue):
     frames = frames_of(catalogue, [digest("delta"), digest("unknown")])
     assert frames.keys() == {digest("delta")}
-    assert frames[digest("delta")].base == digest("base")
+    assert frames[digest("delta")].inputs == (digest("base"),)
     (codec,) = codecs_of(catalogue, NAMES[8], f"{8:040x}")
     assert (codec.codec, codec.chunks, codec.raw_bytes, codec.frame_bytes) == (4, 1, 100, 10)
     assert base_bytes(catalogue, NAMES[8], f"{8:040x}") == 70

@@ -117,7 +117,7 @@ HOT = {
     "violating_among": asked(owners.violating_among, range(400, 410)),
     "allowed_among": asked(owners.allowed_among, 400, one(0)),
     "queue_new_owner": asked(owners.queue_new_owner, 35),
-    "queue_deltas_on": asked(owners.queue_deltas_on, [1, 2, 3]),
+    "queue_dependents": asked(owners.queue_dependents, [1, 2, 3]),
     "chunks_of_repo": asked(owners.chunks_of_repo, "org/3-0"),
     "audit_bases": asked(owners.audit_bases, 10),
     "read_ownership": lambda c: encode_queue.read_ownership(c, [400, 401]),

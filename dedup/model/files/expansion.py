@@ -13,15 +13,14 @@ Only servers ask for this: whoever has the vault itself may do with it as they l
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ....store.catalogue.tables.rows import Location
 from ....store.packs import PackEntry
 from ...errors import TooExpensive
+from ..inputs import Locate, locate_inputs, needed_by
 from .entries import FileEntry
 from .segments import CHUNK_BYTES
-
-Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
 
 MIB = 1 << 20
 
@@ -40,33 +39,37 @@ _LEAST_FRAME_BYTES = 512
 
 def check_files(entries: Iterable[FileEntry], chunk_bytes: int, locate: Locate) -> None:
     """Raises TooExpensive if rebuilding and hashing `entries` once each is out of proportion to the
-    frames they need, which `locate` finds: all their chunks, and the bases of these."""
+    frames they need, which `locate` finds: all their chunks, and what these need."""
     uses: Counter[bytes] = Counter()
     logical = 0
     for entry in entries:
         logical += entry.size
         uses.update(use.digest for use in entry.chunks(chunk_bytes))
     places = locate(list(uses))
-    bases = locate(list({p.base for p in places.values() if p.base is not None}))
-    base_bytes = {digest: place.raw_bytes for digest, place in bases.items()}
-    decoded = sum(
-        base_bytes.get(place.base, 0) * uses[digest]
-        for digest, place in places.items()
-        if place.base is not None
-    )
+    under = locate_inputs(locate, places)
+    decoded = sum(_input_bytes(place, under) * uses[digest] for digest, place in places.items())
     cost = logical + decoded + USE_BYTES * uses.total()
-    stored = sum(max(place.frame_bytes, _LEAST_FRAME_BYTES) for place in (places | bases).values())
+    stored = sum(max(place.frame_bytes, _LEAST_FRAME_BYTES) for place in (places | under).values())
     _require(cost, FREE_BYTES + RATIO * stored, f"files of {logical} bytes", stored)
 
 
-def check_frames(entries: Collection[PackEntry], size: int, bases: dict[bytes, Location]) -> None:
+def check_frames(
+    entries: Collection[PackEntry], size: int, inputs: dict[bytes, Location], locate: Locate
+) -> None:
     """Raises TooExpensive if decoding the frames of a pack of `size` bytes is out of proportion to
-    it and to the frames of the `bases` of its deltas."""
+    it and to the frames of its `inputs` and of what these need, which `locate` finds."""
     raw = sum(entry.raw_bytes for entry in entries)
-    deltas = (entry.base_digest for entry in entries if entry.base_digest is not None)
-    cost = raw + sum(bases[base].raw_bytes for base in deltas) + USE_BYTES * len(entries)
-    stored = size + sum(place.frame_bytes for place in bases.values())
+    under = locate_inputs(locate, inputs)
+    each = {d: place.raw_bytes + _input_bytes(place, under) for d, place in inputs.items()}
+    decoded = sum(each[digest] for entry in entries for digest in entry.inputs)
+    cost = raw + decoded + USE_BYTES * len(entries)
+    stored = size + sum(place.frame_bytes for place in (inputs | under).values())
     _require(cost, FREE_PACK_BYTES + PACK_RATIO * stored, f"chunks of {raw} bytes", stored)
+
+
+def _input_bytes(place: Location, under: dict[bytes, Location]) -> int:
+    """Returns the raw bytes of all that decoding a frame takes."""
+    return sum(under[digest].raw_bytes for digest in needed_by(place, under) if digest in under)
 
 
 def check_references(logical: int, uses: int, sent: int) -> None:

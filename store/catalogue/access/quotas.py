@@ -28,9 +28,8 @@ from ..tables.schema import (
     quotas,
     received,
     repos,
-    xet_generations,
-    xet_xorbs,
 )
+from ..tables.xet_schema import xet_generations, xet_xorbs
 from ..visibility import Scope
 from .limits import LIMIT_NAMES, Limits
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from ...errors import NotFound
-from ..dependencies import hold_bases, hold_store
+from ..dependencies import hold_inputs, hold_store
 from ..owners import queue_by_digest
 from ..tables.database import Database
 from ..tables.rows import batches, by_digest
@@ -106,7 +106,7 @@ def _add_uses(
     digests = {digest for each in new for digest in each.digests}
     query = select(chunks.c.digest, chunks.c.id)
     ids = {row.digest: row.id for row in by_digest(connection, query, digests)}
-    if len(ids) != len(digests) or not hold_bases(connection, digests):
+    if len(ids) != len(digests) or not hold_inputs(connection, digests):
         raise NotFound("a chunk of this upload has no frame in the catalogue")
     rows = [
         {"loose_id": made[each.row.sha256, each.row.repo], "chunk_id": ids[digest]}

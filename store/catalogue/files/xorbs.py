@@ -15,18 +15,8 @@ from sqlalchemy import Connection, delete, exists, func, or_, select, update
 
 from ..tables.database import Database
 from ..tables.rows import batches, by_digest
-from ..tables.schema import (
-    commits,
-    files,
-    hashes,
-    loose_files,
-    repos,
-    xet_files,
-    xet_generations,
-    xet_marks,
-    xet_places,
-    xet_xorbs,
-)
+from ..tables.schema import commits, files, hashes, loose_files, repos
+from ..tables.xet_schema import xet_files, xet_generations, xet_marks, xet_places, xet_xorbs
 
 
 @dataclass(frozen=True, slots=True)

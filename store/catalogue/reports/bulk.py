@@ -21,8 +21,7 @@ from ..tables.schema import (
     repos,
 )
 from .columns import Integers, read_lists, read_table
-
-Positions = NDArray[np.int32]
+from .needs import Needs, Positions, make_needs, read_edges
 
 _DTYPES = 512
 
@@ -42,8 +41,8 @@ class CommitLine:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunks:
-    """Every chunk that has a frame, (n,) each, by ascending id. `base` is the position of a delta's
-    base, -1 for none; `dtype` is -1 where it is not known; `pack` is the id of the pack."""
+    """Every chunk that has a frame, (n,) each, by ascending id. `needs` is what their frames need;
+    `dtype` is -1 where it is not known; `pack` is the id of the pack."""
 
     id: Integers
     pack: Integers
@@ -51,7 +50,7 @@ class Chunks:
     raw_bytes: Integers
     codec: NDArray[np.int16]
     dtype: NDArray[np.int16]
-    base: Positions
+    needs: Needs
 
     def find(self, ids: Integers) -> Positions:
         """Returns the positions of chunks, all of which there are, by their ids."""
@@ -112,27 +111,9 @@ def _read_chunks(connection: Connection) -> Chunks:
         columns = [column[order] for column in columns]
     id_, pack, frame_bytes, raw_bytes, fact = columns
     codec, dtype = (fact // _DTYPES).astype(np.int16), (fact % _DTYPES - 1).astype(np.int16)
-    base = _read_bases(connection, id_)
-    return Chunks(id_, pack, frame_bytes, raw_bytes, codec, dtype, base)
-
-
-def _read_bases(connection: Connection, ids: Integers) -> Positions:
-    """Positions of the bases, for chunks by ascending id. Both queries only read indexes."""
-    distinct = select(chunks.c.base).where(chunks.c.base.is_not(None)).distinct()
-    query = select(chunks.c.digest, chunks.c.id).where(chunks.c.digest.in_(distinct))
-    place = {row.digest: row.id for row in connection.execute(query)}
-    on_bases = chunks.c.base.is_not(None)
-    deltas, bases, counts = [np.empty(0, np.int64)], [], []
-    for digest, (found,) in read_lists(connection, chunks.c.base, [chunks.c.id], on_bases):
-        # A base without a frame is for `check` to report.
-        if digest in place:
-            deltas.append(found)
-            bases.append(place[digest])
-            counts.append(len(found))
-    base = np.full(len(ids), -1, np.int32)
-    of_delta = np.repeat(find_positions(ids, np.array(bases, np.int64)), counts)
-    base[find_positions(ids, np.concatenate(deltas))] = of_delta
-    return base
+    dependent, source = (find_positions(id_, ids) for ids in read_edges(connection))
+    needs = make_needs(len(id_), dependent, source)
+    return Chunks(id_, pack, frame_bytes, raw_bytes, codec, dtype, needs)
 
 
 def _read_commits(connection: Connection) -> list[CommitLine]:

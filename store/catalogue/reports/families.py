@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
+from ..edges import has_inputs, root_of
 from ..tables.database import Database
 from ..tables.schema import chunks, commit_chunks, commits, refs, repos, sketches
 
@@ -15,16 +16,16 @@ _ROWS_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class SharedRow:
-    """A chunk of a repo's newest commit: its digest, that of its base if it is a delta, raw and
-    frame bytes, the bits of its own sketch and of its base's."""
+    """A chunk of a repo's newest commit: its digest, that of the standalone chunk it rests on (its
+    own where it is one), raw and frame bytes, the bits of its own sketch and of that one's."""
 
     repo: str
     digest: bytes
-    base: bytes | None
+    root: bytes
     raw_bytes: int
     frame_bytes: int
     bits: bytes
-    base_bits: bytes | None
+    root_bits: bytes | None
 
 
 def read_shared(catalogue: Database) -> Iterator[SharedRow]:
@@ -36,12 +37,13 @@ def read_shared(catalogue: Database) -> Iterator[SharedRow]:
         .correlate(repos)
         .scalar_subquery()
     )
+    joins, root = root_of()
     base, base_sketch = chunks.alias("base"), sketches.alias("base_sketch")
     query = (
         select(
             repos.c.name,
             chunks.c.digest,
-            chunks.c.base,
+            root,
             chunks.c.raw_bytes,
             chunks.c.frame_bytes,
             sketches.c.bits,
@@ -52,11 +54,13 @@ def read_shared(catalogue: Database) -> Iterator[SharedRow]:
         .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .join(sketches, sketches.c.chunk_id == chunks.c.id)
-        .outerjoin(base, base.c.digest == chunks.c.base)
-        .outerjoin(base_sketch, base_sketch.c.chunk_id == base.c.id)
         .where(sketches.c.kind.is_not(None))
         .order_by(repos.c.id, chunks.c.id)
     )
+    for table, condition in joins:
+        query = query.outerjoin(table, condition)
+    query = query.outerjoin(base, (base.c.digest == root) & has_inputs())
+    query = query.outerjoin(base_sketch, base_sketch.c.chunk_id == base.c.id)
     with catalogue.reading() as connection:
         streamed = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
         for row in streamed:

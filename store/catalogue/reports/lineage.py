@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, select, union_all
 
+from ..edges import dependents_over, root_of
 from ..tables.database import Database
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
@@ -21,8 +22,8 @@ from .pages import newest_commit
 
 @dataclass(frozen=True, slots=True)
 class CentreRow:
-    """A chunk of a commit by what it stands on: the digest of its base, or its own where it stands
-    alone, and its raw bytes."""
+    """A chunk of a commit by what it rests on: the digest of a standalone chunk, its own where it
+    is one, and its raw bytes."""
 
     centre: bytes
     raw_bytes: int
@@ -47,15 +48,17 @@ class SizeRow:
 
 def centres_of(catalogue: Database, repo: str, seen: Scope) -> list[CentreRow]:
     """Returns the chunks with a telling sketch of a repo's newest commit."""
-    centre = func.coalesce(chunks.c.base, chunks.c.digest) if seen.everything else chunks.c.digest
+    joins, root = root_of() if seen.everything else ([], chunks.c.digest)
     query = (
-        select(centre, chunks.c.raw_bytes)
+        select(root, chunks.c.raw_bytes)
         .select_from(repos)
         .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .join(sketches, sketches.c.chunk_id == chunks.c.id)
         .where(repos.c.name == repo, sketches.c.kind.is_not(None))
     )
+    for table, condition in joins:
+        query = query.outerjoin(table, condition)
     with catalogue.reading() as connection:
         return [CentreRow(*row) for row in connection.execute(query)]
 
@@ -82,13 +85,13 @@ def first_repos(catalogue: Database, digests: Collection[bytes], seen: Scope) ->
 
 
 def users_of(catalogue: Database, centres: Collection[bytes], seen: Scope) -> list[UserRow]:
-    """Returns the repos whose newest commits hold `centres` or deltas on them, most bytes first."""
+    """Returns the repos whose newest commits hold or need `centres`, most bytes first."""
     holding = select(commit_chunks.c.commit_id, chunks.c.raw_bytes).join(
         chunks, chunks.c.id == commit_chunks.c.chunk_id
     )
     held = holding.where(chunks.c.digest.in_(centres))
-    on_them = holding.where(chunks.c.base.in_(centres))
-    uses = (union_all(on_them, held) if seen.everything else held).subquery("its_uses")
+    over = [chunks.c.id.in_(ids) for ids in dependents_over(centres)] if seen.everything else []
+    uses = union_all(*(holding.where(ids) for ids in over), held).subquery("its_uses")
     raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
     sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery("its_sums")
     query = (

@@ -7,13 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ...packs import PackEntry
+from ...packs import DERIVED, PackEntry
+from ..edges import edge_columns, replaces
 from ..tables.rows import batches
 from ..tables.schema import chunks, commits, loose_files, packs, repos, spares
 
 _FRAME = (
     *(chunks.c.id, chunks.c.digest, chunks.c.offset, chunks.c.frame_bytes),
-    *(chunks.c.raw_bytes, chunks.c.codec, chunks.c.dtype, chunks.c.base),
+    *(chunks.c.raw_bytes, chunks.c.codec, chunks.c.dtype, *edge_columns()),
 )
 
 
@@ -26,9 +27,11 @@ def other_manifests(connection: Connection, without: Collection[str], now: float
     return {n for query in (of_commits, of_uploads) for n in connection.scalars(query.distinct())}
 
 
-def lone_spares(connection: Connection) -> list[tuple[int, int]]:
-    """Returns the spare frames that stand alone, as ids of their pack and chunk."""
-    query = select(spares.c.pack_id, spares.c.chunk_id).where(spares.c.base.is_(None))
+def replacing_spares(connection: Connection) -> list[tuple[int, int]]:
+    """Returns the spare frames that can take the place of the ones in use, as ids of their pack and
+    chunk."""
+    query = select(spares.c.pack_id, spares.c.chunk_id)
+    query = query.join(chunks, chunks.c.id == spares.c.chunk_id).where(replaces(spares))
     return [(row.pack_id, row.chunk_id) for row in connection.execute(query)]
 
 
@@ -68,4 +71,4 @@ def _entry(row: Any) -> PackEntry:
     # Catalogues from before dtypes were kept do not know all.
     dtype = -1 if row.dtype is None else row.dtype
     facts = (row.digest, row.offset, row.frame_bytes, row.raw_bytes, row.codec)
-    return PackEntry(*facts, dtype, () if row.base is None else (row.base,))
+    return PackEntry(*facts, dtype, row.inputs, row.level == DERIVED)

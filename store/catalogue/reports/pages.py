@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Integer, and_, func, literal, select, true
 
+from ..edges import edge_columns, needed_by
 from ..tables.database import Database
 from ..tables.rows import CommitRow, by_digest, commit_columns
 from ..tables.schema import chunks, commit_chunks, commits, files, refs, repos
@@ -36,12 +37,12 @@ class RepoLine:
 
 @dataclass(frozen=True, slots=True)
 class FrameRow:
-    """The frame of a chunk: codec id, its bytes and those of the chunk, digest of the base."""
+    """The frame of a chunk: codec id, its bytes and those of the chunk, digests of its inputs."""
 
     codec: int
     frame_bytes: int
     raw_bytes: int
-    base: bytes | None
+    inputs: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,9 @@ def list_history(catalogue: Database, repo: str, oid: str, limit: int) -> list[C
 
 def frames_of(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, FrameRow]:
     """Returns the frames of `digests`; unknown ones are left out."""
+    inputs, _ = edge_columns()
     columns = select(
-        chunks.c.digest, chunks.c.codec, chunks.c.frame_bytes, chunks.c.raw_bytes, chunks.c.base
+        chunks.c.digest, chunks.c.codec, chunks.c.frame_bytes, chunks.c.raw_bytes, inputs
     )
     with catalogue.reading() as connection:
         rows = by_digest(connection, columns, digests)
@@ -144,11 +146,10 @@ def codecs_of(catalogue: Database, repo: str, oid: str) -> list[CodecRow]:
 
 
 def base_bytes(catalogue: Database, repo: str, oid: str) -> int:
-    """Returns the frame bytes of the bases that a commit's deltas need and it does not hold."""
+    """Returns the frame bytes of what a commit's frames need and it does not hold."""
     mine = _chunks_of(repo, oid)
-    bases = select(chunks.c.base).where(chunks.c.id.in_(mine), chunks.c.base.is_not(None))
     query = select(func.sum(chunks.c.frame_bytes)).where(
-        chunks.c.digest.in_(bases), chunks.c.id.not_in(mine)
+        chunks.c.digest.in_(needed_by(mine)), chunks.c.id.not_in(mine)
     )
     with catalogue.reading() as connection:
         return int(connection.scalar(query) or 0)

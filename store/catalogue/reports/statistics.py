@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text, union
 from sqlalchemy.exc import DBAPIError
 
+from ..edges import needed_among, needed_by
 from ..tables.database import Database
-from ..tables.rows import by_digest
 from ..tables.schema import (
     chunks,
     commit_chunks,
@@ -125,12 +124,6 @@ def list_distinct_files(connection: Connection) -> list[DistinctFile]:
     return [DistinctFile(*row) for row in connection.execute(query)]
 
 
-def count_deltas(connection: Connection, bases: Collection[bytes]) -> dict[bytes, int]:
-    """Returns how many deltas there are on each of `bases`."""
-    query = select(chunks.c.base, func.count()).group_by(chunks.c.base)
-    return dict(map(tuple, by_digest(connection, query, bases, chunks.c.base)))
-
-
 def database_bytes(catalogue: Database) -> int | None:
     """Returns how much space the database takes, None where it does not say."""
     pages = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"
@@ -180,10 +173,9 @@ def _scalar(connection: Connection, query: Any) -> int:
 
 
 def _owned(connection: Connection, repo: Any, used: Any) -> tuple[int, int]:
-    """Frame bytes that a repo alone needs, and those it shares; bases count as needed."""
-    edges = select(chunks.c.base).where(chunks.c.id.in_(used), chunks.c.base.is_not(None))
-    base = select(chunks.c.id).where(chunks.c.digest.in_(edges))
-    needed = union(used, base).subquery()
+    """Frame bytes that a repo alone needs, and those it shares; inputs count as needed."""
+    inputs = select(chunks.c.id).where(chunks.c.digest.in_(needed_by(used)))
+    needed = union(used, inputs).subquery()
     shared = _others_need(repo)
     sums = (case((shared, 0), else_=chunks.c.frame_bytes), case((shared, chunks.c.frame_bytes)))
     query = select(*map(func.sum, sums)).where(chunks.c.id.in_(select(needed)))
@@ -209,21 +201,11 @@ def _owned_raw(connection: Connection, repo: Any, used: Any, seen: Scope) -> tup
 
 def _others_need(repo: Any) -> Any:
     """The condition that a commit of another repo, or an upload, reaches a chunk."""
-    delta = chunks.alias("delta")
     others = (
         select(commit_chunks.c.chunk_id)
         .join(commits, commits.c.id == commit_chunks.c.commit_id)
         .where(commits.c.repo_id != repo)
     )
     uploads = select(loose_chunks.c.chunk_id)
-    direct = [
-        others.where(commit_chunks.c.chunk_id == chunks.c.id),
-        uploads.where(loose_chunks.c.chunk_id == chunks.c.id),
-    ]
-    on_chunk = delta.c.base == chunks.c.digest
-    through = [
-        others.join(delta, delta.c.id == commit_chunks.c.chunk_id).where(on_chunk),
-        uploads.join(delta, delta.c.id == loose_chunks.c.chunk_id).where(on_chunk),
-    ]
-    found = [query.correlate(chunks).exists() for query in (*direct, *through)]
-    return found[0] | found[1] | found[2] | found[3]
+    committed = needed_among(others, commit_chunks.c.chunk_id)
+    return committed | needed_among(uploads, loose_chunks.c.chunk_id)

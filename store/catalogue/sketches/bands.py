@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select, update
 
+from ..edges import is_standalone
 from ..tables.rows import SketchRow, batches, by_digest
 from ..tables.schema import BANDS, chunks, sketches
 
@@ -40,7 +41,7 @@ def band_values(kind: int | None, bits: bytes) -> dict[str, int | None]:
 
 def add_sketches(connection: Connection, add_once: AddOnce, rows: Sequence[SketchRow]) -> None:
     """Writes the sketches of chunks that are recorded; others are left out."""
-    columns = select(chunks.c.id, chunks.c.digest, chunks.c.base)
+    columns = select(chunks.c.id, chunks.c.digest, is_standalone().label("alone"))
     ids = {r.digest: r for r in by_digest(connection, columns, [row.digest for row in rows])}
     values = [
         {
@@ -50,7 +51,7 @@ def add_sketches(connection: Connection, add_once: AddOnce, rows: Sequence[Sketc
             "raw_bytes": row.raw_bytes,
             "bits": row.bits,
             "words": row.words,
-            **band_values(row.kind if ids[row.digest].base is None else None, row.bits),
+            **band_values(row.kind if ids[row.digest].alone else None, row.bits),
         }
         for row in rows
         if row.digest in ids
@@ -60,11 +61,12 @@ def add_sketches(connection: Connection, add_once: AddOnce, rows: Sequence[Sketc
 
 def refresh_bands(connection: Connection, chunk_ids: Collection[int]) -> None:
     """Makes chunks searchable that stand alone now, and others no longer."""
-    query = select(sketches.c.chunk_id, sketches.c.kind, sketches.c.bits, chunks.c.base).join(
+    alone = is_standalone().label("alone")
+    query = select(sketches.c.chunk_id, sketches.c.kind, sketches.c.bits, alone).join(
         chunks, chunks.c.id == sketches.c.chunk_id
     )
     for batch in batches(list(chunk_ids)):
         for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch))).all():
-            values = band_values(row.kind if row.base is None else None, row.bits)
+            values = band_values(row.kind if row.alone else None, row.bits)
             mine = sketches.c.chunk_id == row.chunk_id
             connection.execute(update(sketches).where(mine).values(**values))

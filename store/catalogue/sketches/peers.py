@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import select
 
+from ..edges import is_derived, join_inputs
 from ..owners import Holding, Sharing, reach_of, read_holdings, sharing_of
 from ..tables.database import Database
 from ..tables.rows import batches
@@ -84,11 +85,11 @@ def other_groups_on(catalogue: Database, peers: Peers, chunk_id: int) -> list[in
     """Returns, of each other group that has deltas on a chunk, the first of these."""
     if peers.everybody:
         return []
-    base = chunks.alias("its_base")
-    query = select(chunks.c.id).join(base, base.c.digest == chunks.c.base)
+    pairs, source = join_inputs()
+    query = select(chunks.c.id).select_from(pairs).where(~is_derived())
     first: dict[tuple[Any, ...] | None, int] = {peers.key: chunk_id, None: chunk_id}
     with catalogue.reading() as connection:
-        ids = list(connection.scalars(query.where(base.c.id == chunk_id).order_by(chunks.c.id)))
+        ids = list(connection.scalars(query.where(source.c.id == chunk_id).order_by(chunks.c.id)))
         for batch in batches(ids):
             for i, holding in read_holdings(connection, batch).items():
                 first.setdefault(holding.group(peers.sharing), i)

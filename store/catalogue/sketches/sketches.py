@@ -10,6 +10,15 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, exists, func, select, union_all, update
 
+from ..edges import (
+    MOST_EDGES,
+    dependent_of,
+    edge_columns,
+    is_derived,
+    is_derived_from,
+    is_standalone,
+    through,
+)
 from ..owners import readable_in, scope_condition
 from ..tables.database import Database
 from ..tables.rows import Location, SketchRow, batches, by_digest
@@ -116,7 +125,7 @@ def read_centres(
     query = (
         select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
         .join(chunks, chunks.c.id == sketches.c.chunk_id)
-        .where(chunks.c.base.is_(None))
+        .where(is_standalone())
     )
     with catalogue.reading() as connection:
         rows = [
@@ -146,17 +155,13 @@ def _commit_in(scopes: Sequence[Scope]) -> Any:
 
 
 def _commit_of_chunk() -> Any:
-    """The id of a commit that needs the chunk, or else of one that needs a delta on it."""
-    delta = chunks.alias("delta")
-    using = select(commit_chunks.c.commit_id).where(commit_chunks.c.chunk_id == chunks.c.id)
-    through = (
-        select(commit_chunks.c.commit_id)
-        .join(delta, delta.c.id == commit_chunks.c.chunk_id)
-        .where(delta.c.base == chunks.c.digest)
-    )
-    first = using.limit(1).correlate(chunks).scalar_subquery()
-    second = through.limit(1).correlate(chunks).scalar_subquery()
-    return func.coalesce(first, second)
+    """The id of a commit that has the chunk, or else of one that needs it."""
+    using = select(commit_chunks.c.commit_id)
+    found = [using.where(commit_chunks.c.chunk_id == chunks.c.id)]
+    for distance in range(1, MOST_EDGES + 1):
+        found.append(through(using, commit_chunks.c.chunk_id, chunks.c.digest, distance))
+    first = (query.limit(1).correlate(chunks).scalar_subquery() for query in found)
+    return func.coalesce(*first)
 
 
 def _scopes(connection: Connection, commit_ids: Collection[int]) -> dict[int, tuple[str, str]]:
@@ -211,7 +216,7 @@ def count_centres(catalogue: Database, *, uncoded: int) -> int:
 
 def _may_lead(uncoded: int) -> tuple[Any, ...]:
     worth = sketches.c.kind.is_not(None) | (chunks.c.codec == uncoded)
-    return sketches.c.chunk_id.is_not(None), worth, chunks.c.base.is_(None)
+    return sketches.c.chunk_id.is_not(None), worth, is_standalone()
 
 
 def list_newcomers(
@@ -231,7 +236,7 @@ def list_newcomers(
         .join(commits, commits.c.id == commit_chunks.c.commit_id)
         .join(repos, repos.c.id == commits.c.repo_id)
         .where(repos.c.name == repo, commits.c.oid == oid)
-        .where(sketches.c.kind.is_not(None), ~before)
+        .where(sketches.c.kind.is_not(None), ~is_derived(), ~before)
     )
     return _list_rows(catalogue, query, after, limit)
 
@@ -269,8 +274,7 @@ def count_arrived(catalogue: Database, centres: Collection[int], until: int) -> 
             for batch in batches(list(centres))
             for condition in (
                 chunks.c.id.in_(batch) & (chunks.c.id <= until),
-                chunks.c.base.in_(select(chunks.c.digest).where(chunks.c.id.in_(batch)))
-                & (chunks.c.id <= until),
+                dependent_of(_digests_of(batch), deltas=True) & (chunks.c.id <= until),
             )
         )
         return sum(count or 0 for count in counts)
@@ -278,15 +282,18 @@ def count_arrived(catalogue: Database, centres: Collection[int], until: int) -> 
 
 def read_family(catalogue: Database, chunk_ids: Collection[int]) -> list[FamilyRow]:
     """Returns the chunks of these ids and all deltas on them."""
-    base = chunks.alias("base")
     with catalogue.reading() as connection:
         rows = {}
         for batch in batches(list(chunk_ids)):
-            digests = select(base.c.digest).where(base.c.id.in_(batch))
-            mine = chunks.c.id.in_(batch) | chunks.c.base.in_(digests)
+            mine = chunks.c.id.in_(batch) | dependent_of(_digests_of(batch), deltas=True)
             for row in connection.execute(_family_query().where(mine)):
                 rows[row.chunk_id] = _family_row(row)
     return list(rows.values())
+
+
+def _digests_of(chunk_ids: list[int]) -> Any:
+    named = chunks.alias("named")
+    return select(named.c.digest).where(named.c.id.in_(chunk_ids))
 
 
 def mark_planned(catalogue: Database, chunk_id: int, fingerprint: int) -> None:
@@ -297,13 +304,15 @@ def mark_planned(catalogue: Database, chunk_id: int, fingerprint: int) -> None:
 
 
 def _is_live() -> Any:
+    """Whether a commit has the chunk, or has what no family tells to need it: a derived one."""
     using = commit_chunks.alias("using")
-    return exists().where(using.c.chunk_id == chunks.c.id).correlate(chunks)
+    used = exists().where(using.c.chunk_id == chunks.c.id).correlate(chunks)
+    return used | is_derived_from(select(using.c.commit_id), using.c.chunk_id)
 
 
 def _family_query() -> Any:
     known = sketches.c
-    place = (chunks.c.offset, chunks.c.frame_bytes, chunks.c.raw_bytes, chunks.c.base)
+    place = (chunks.c.offset, chunks.c.frame_bytes, chunks.c.raw_bytes, *edge_columns())
     return select(
         *(chunks.c.id.label("chunk_id"), chunks.c.digest, packs.c.name.label("pack"), *place),
         *(chunks.c.codec, _is_live().label("live")),
@@ -314,7 +323,8 @@ def _family_query() -> Any:
 
 
 def _family_row(row: Any) -> FamilyRow:
-    place = Location(row.digest, row.pack, row.offset, row.frame_bytes, row.raw_bytes, row.base)
+    lies = (row.digest, row.pack, row.offset, row.frame_bytes, row.raw_bytes)
+    place = Location(*lies, row.inputs, row.level)
     sketch = None if row.bits is None else _sketch_row(row)
     return FamilyRow(row.chunk_id, sketch, place, row.codec, row.planned, row.live)
 

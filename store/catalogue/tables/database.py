@@ -83,12 +83,18 @@ class Database:
 
     def add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
         """Inserts the rows that are not there yet; returns how many."""
+        return len(self.add_new(connection, table, rows))
+
+    def add_new(
+        self, connection: Connection, table: Table, rows: list[dict[str, Any]]
+    ) -> list[Any]:
+        """As add_once, but returns the primary keys of what was inserted, as rows."""
         if not rows:
-            return 0
+            return []
         # Who adds a row that another transaction has added waits for that to end (PostgreSQL): all
         # add them in one order, so that no two wait for each other.
         names = identity_of(table)
         rows = sorted(rows, key=lambda row: [row[name] for name in names])
         # Not by rowcount: drivers do not know it of many rows at once (psycopg).
         inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
-        return len(connection.execute(inserted, rows).all())
+        return list(connection.execute(inserted, rows).all())

@@ -13,9 +13,10 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 from ...errors import StoreError, UnsupportedFormat
-from . import schema
+from .schema import settings
+from .xet_schema import metadata
 
-HEAD = "0011"
+HEAD = "0014"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452
@@ -42,7 +43,7 @@ def prepare_schema(
     # Somebody else may have done it while this waited.
     found = read_version(connection)
     if found is None:
-        schema.metadata.create_all(connection)
+        metadata.create_all(connection)
         _version.create(connection)
         connection.execute(insert(_version).values(version_num=HEAD))
     elif found != HEAD:
@@ -55,7 +56,7 @@ def read_version(connection: Connection) -> str | None:
     if _version.name in names:
         return connection.scalar(select(_version.c.version_num))
     # Before migrations there was one version, and a setting that said so.
-    return "0001" if schema.settings.name in names else None
+    return "0001" if settings.name in names else None
 
 
 def _migrate(connection: Connection, found: str, may_migrate: bool, on_step: OnStep) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, UniqueConstraint, select
 
-from .schema import chunks, commits, packs, repos
+from ...packs import DELTA, STANDALONE
+from .schema import chunks, commits, packs, repos, spares
 
 # Digests per statement: SQLite allows 32,766 variables, and longer statements gain nothing.
 _BATCH = 1000
@@ -16,14 +17,21 @@ _BATCH = 1000
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where a chunk's frame lies: pack name, first byte and length in it; and what it holds."""
+    """Where a chunk's frame lies: pack name, first byte and length in it; what it holds, and the
+    inputs and the level of the frame."""
 
     digest: bytes
     pack: str
     offset: int
     frame_bytes: int
     raw_bytes: int
-    base: bytes | None
+    inputs: tuple[bytes, ...] = ()
+    level: int = STANDALONE
+
+    @property
+    def base(self) -> bytes | None:
+        """The digest of a delta's base, None for any other frame."""
+        return self.inputs[0] if self.level == DELTA else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +91,27 @@ class SketchRow:
 
 
 def location_columns() -> Any:
-    """Selects what a Location holds."""
+    """Selects what a Location holds, of the frames in use."""
     return select(
         chunks.c.digest,
         packs.c.name,
         chunks.c.offset,
         chunks.c.frame_bytes,
         chunks.c.raw_bytes,
-        chunks.c.base,
+        chunks.c.inputs,
+        chunks.c.level,
     ).join(packs)
+
+
+def spare_columns() -> Any:
+    """Selects what a Location holds, of the spare frames."""
+    columns = (spares.c.offset, spares.c.frame_bytes, chunks.c.raw_bytes)
+    return (
+        select(chunks.c.digest, packs.c.name, *columns, spares.c.inputs, spares.c.level)
+        .select_from(spares)
+        .join(chunks, chunks.c.id == spares.c.chunk_id)
+        .join(packs, packs.c.id == spares.c.pack_id)
+    )
 
 
 def commit_columns(*extra: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,13 +20,33 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    literal_column,
 )
+from sqlalchemy.types import TypeDecorator
+
+from ...packs import DERIVED, DIGEST_BYTES
 
 metadata = MetaData()
 
 # SQLite only counts up by itself in a column of exactly INTEGER type.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Digest = LargeBinary(32)
+
+
+class _Digests(TypeDecorator[tuple[bytes, ...]]):
+    """Digests back to back, NULL for none."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[bytes, ...] | None, dialect: Any) -> bytes | None:
+        return b"".join(value) if value else None
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> tuple[bytes, ...]:
+        if value is None or len(value) <= DIGEST_BYTES:
+            return (value,) if value else ()
+        return tuple(value[i : i + DIGEST_BYTES] for i in range(0, len(value), DIGEST_BYTES))
+
 
 # Columns by which sketches are searched (store/catalogue/sketches/sketches.py).
 BANDS = 16
@@ -38,8 +60,9 @@ packs = Table(
     Column("frame_bytes", BigInteger, nullable=False),
 )
 
-# Where each digest lives. `base` is the digest of the base of a delta: rows may arrive before
-# their base's row when a catalogue is rebuilt pack by pack, so it is no foreign key.
+# Where each digest lives. `inputs` are the digests of what the frame needs, in the frame's order,
+# `level` is STANDALONE, DELTA or DERIVED (store/packs.py). Only store/catalogue/edges.py asks for
+# either (ARCHITECTURE.md, "Edges").
 chunks = Table(
     "chunks",
     metadata,
@@ -50,14 +73,28 @@ chunks = Table(
     Column("frame_bytes", BigInteger, nullable=False),
     Column("raw_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
-    Column("base", _Digest, nullable=True, index=True),
+    Column("inputs", _Digests, nullable=True),
     # As the frame names it. NULL where a catalogue from before it was kept does not know.
     Column("dtype", SmallInteger, nullable=True),
+    Column("level", SmallInteger, nullable=False, server_default="0"),
+)
+_derived = chunks.c.level == literal_column(str(DERIVED))
+Index("chunks_derived", chunks.c.level, sqlite_where=_derived, postgresql_where=_derived)
+
+# The inputs of the frames in use once more, for look-ups both ways. Rows may arrive before their
+# input's row when a catalogue is rebuilt pack by pack, so `input` is a digest and no foreign key.
+chunk_inputs = Table(
+    "chunk_inputs",
+    metadata,
+    Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", SmallInteger, primary_key=True),
+    Column("input", _Digest, nullable=False, index=True),
+    sqlite_with_rowid=False,
 )
 
 # Frames of chunks that have another one in `chunks`: written at the same time by somebody else, or
-# left behind when a chunk was coded anew. One that stands alone is what a base returns to when a
-# delta on it arrives after it became a delta itself.
+# left behind when a chunk was coded anew. One of a lower level is what an input returns to when a
+# frame on it arrives that its frame in use has too high a level for.
 spares = Table(
     "spares",
     metadata,
@@ -66,8 +103,9 @@ spares = Table(
     Column("chunk_id", ForeignKey("chunks.id"), nullable=False, index=True),
     Column("frame_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
-    Column("base", _Digest, nullable=True),
+    Column("inputs", _Digests, nullable=True),
     Column("dtype", SmallInteger, nullable=True),
+    Column("level", SmallInteger, nullable=False, server_default="0"),
 )
 
 # What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is NULL where nothing can be
@@ -267,64 +305,6 @@ ended_sessions = Table(
     metadata,
     Column("session", String(32), primary_key=True),
     Column("until", Float, nullable=False),
-)
-
-# What Xet clients uploaded (dedup/xet, ARCHITECTURE.md "Xet"). Clients remember for weeks which
-# xorbs they sent to an address; that of an owner, a namespace of repos, holds the name of its
-# generation, so a new one makes them forget. One without an owner has ended.
-xet_generations = Table(
-    "xet_generations",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("name", String(32), nullable=False, unique=True),
-    Column("owner", String(100), nullable=True, unique=True),
-)
-
-# `kept`: its chunks are an object of their own. Otherwise they are read from files it was used in.
-xet_xorbs = Table(
-    "xet_xorbs",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
-    Column("hash", _Digest, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    Column("chunks", Integer, nullable=False),
-    Column("kept", Boolean, nullable=False),
-    Column("used", Float, nullable=False),
-    # Of its serialised form; not known of those from before version 0013.
-    Column("sent", BigInteger),
-    UniqueConstraint("generation_id", "hash"),
-)
-
-# Files by the hash that the protocol gives them.
-xet_files = Table(
-    "xet_files",
-    metadata,
-    Column("id", _Id, primary_key=True),
-    Column("generation_id", ForeignKey("xet_generations.id", ondelete="CASCADE"), nullable=False),
-    Column("hash", _Digest, nullable=False),
-    Column("sha256", _Digest, nullable=False),
-    Column("bytes", BigInteger, nullable=False),
-    UniqueConstraint("generation_id", "hash"),
-)
-
-# The chunks [first, stop) of a xorb are the bytes of a file from `offset` on.
-xet_places = Table(
-    "xet_places",
-    metadata,
-    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True),
-    Column("first", Integer, primary_key=True),
-    Column("file_id", ForeignKey("xet_files.id", ondelete="CASCADE"), primary_key=True, index=True),
-    Column("offset", BigInteger, primary_key=True),
-    Column("stop", Integer, nullable=False),
-)
-
-# Chunks by which a client that remembers nothing may ask for a xorb.
-xet_marks = Table(
-    "xet_marks",
-    metadata,
-    Column("hash", _Digest, primary_key=True),
-    Column("xorb_id", ForeignKey("xet_xorbs.id", ondelete="CASCADE"), primary_key=True, index=True),
 )
 
 # Which journal entries this catalogue has taken in, and in a few words what each is `about`. One
