@@ -116,7 +116,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "journal_entries",
         "store_marker",
     ),
-    "dedup.derivations": ("operations", "masks", "recipe", "predict", "derived_frames"),
+    "dedup.derivations": (
+        "operations",
+        "masks",
+        "recipe",
+        "predict",
+        "derived_frames",
+        "propose",
+    ),
     "dedup.derivations.operations.gguf": (
         "arithmetic",
         "searches",

@@ -17,6 +17,7 @@ from math import prod
 from ...codecs.dtypes import BY_ID, find_dtype
 from .operations.errors import InvalidRecipe
 
+MAX_INPUTS = 16
 MOST_PIECES = 256
 MOST_PARAMETER_BYTES = 1 << 20
 MOST_OPERANDS = 64

@@ -122,15 +122,26 @@ def _sketch_first(
 ) -> Sketch:
     """Returns the sketch of the first 2^exponent elements; of those that are not there, the last
     one takes the place."""
-    # A shift by all 64 bits is not defined.
-    places = _places() >> np.uint64(63 - exponent) >> np.uint64(1)
-    picked = elements[np.minimum(places, np.uint64(len(elements) - 1)).astype(np.intp)]
+    picked = elements[sketched_places(exponent, len(elements))]
     order = order_words(picked, dtype)
     bits = np.packbits(order[0::2] > order[1::2], bitorder="little")
     words = picked[0 : 2 * count_words(dtype, size) : 2]
     # Of eight bytes the high four: the others are noise to a prediction.
     kept = words if words.itemsize < 8 else (words >> np.uint64(32)).astype("<u4")
     return Sketch(dtype, size, bits.tobytes(), kept.tobytes())
+
+
+def sketched_places(exponent: int, elements: int) -> NDArray[np.intp]:
+    """Returns which elements a sketch of the first 2^exponent looks at, two for each bit, (512,):
+    of those beyond `elements`, the last one takes the place."""
+    # A shift by all 64 bits is not defined.
+    places = _places() >> np.uint64(63 - exponent) >> np.uint64(1)
+    return np.minimum(places, np.uint64(elements - 1)).astype(np.intp)
+
+
+def compare_values(values: NDArray[np.float32]) -> bytes:
+    """Returns the bits of a sketch that has looked at these values, (512,) float32."""
+    return np.packbits(values[0::2] > values[1::2], bitorder="little").tobytes()
 
 
 def count_words(dtype: str, size: int) -> int:

@@ -1,0 +1,272 @@
+"""Replaces what can be computed from other chunks by recipes: quantised, cast, transposed copies.
+
+A step looks through the tensors of one commit, guesses what each was computed from
+(similarity/sources.py), measures the guesses, and puts the derived frames in use that are smaller
+than what is there. Sources are what all owners of a chunk may read, as for bases.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...codecs.buffers import view_bytes
+from ...codecs.dtypes import find_dtype
+from ...store.cancel import check_cancelled
+from ...store.catalogue.encode_queue import allowed_bases, read_ownership
+from ...store.catalogue.lost_entries import find_heads
+from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.owners import reach_of, sharing_of
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
+from ...store.catalogue.tables.rows import CommitRow, Location
+from ...store.packs import DELTA, PackWriter
+from ..derivations import derived_frames
+from ..derivations.operations.dequantise import dequantise
+from ..derivations.operations.errors import InvalidRecipe
+from ..derivations.operations.floats.formats import read_floats
+from ..derivations.propose import Guess, StoredTensor
+from ..errors import Corrupt, Missing
+from ..model.files.entries import ChunkUse
+from ..model.files.manifest import Manifest
+from ..model.journal_entries import Moves
+from ..reading.chunk_reader import ChunkReader
+from ..repository.journal import write_entry
+from ..repository.pack_writing import add_frame
+from ..repository.repository import Repository
+from ..similarity.base_selection import Lineage
+from ..similarity.sources import ReadValues, Sources, find_revisions, list_tensors
+
+# What a derived frame must save: it is read with its inputs.
+LEAST_SAVED_BYTES = 256
+LEAST_SHARE_SAVED = 0.03
+# Guesses are measured on so many bytes of the target.
+_PROBE_BYTES = 1 << 18
+
+Raw = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What a step did: chunks with new frames, and their frame bytes before and after."""
+
+    chunks: int = 0
+    before: int = 0
+    after: int = 0
+
+
+def derive_commit(vault: Repository, commit: CommitRow, lineage: Lineage = ()) -> Derived:
+    """Derives what can be derived of the tensors of a commit; `lineage`: revisions to look for
+    sources in besides those that are found by content. Raises VaultError kinds."""
+    manifest = vault.load_manifest(commit.manifest)
+    tensors = list(list_tensors(manifest))
+    if not tensors:
+        return Derived()
+    return _Step(vault, tensors, lineage).run()
+
+
+class _Step:
+    """One commit's tensors on their way to recipes."""
+
+    def __init__(self, vault: Repository, tensors: list[StoredTensor], lineage: Lineage) -> None:
+        self._vault = vault
+        self._lineage = lineage
+        self._reader = ChunkReader(vault.fetch_frames)
+        digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
+        self._rows = _read_rows(vault, digests)
+        # The most telling first: what is derived is no source of what comes after it.
+        known = [t for t in tensors if all(p.digest in self._rows for p in t.pieces)]
+        self._tensors = sorted(known, key=lambda tensor: -tensor.bits)
+        self._derived: set[bytes] = set()
+        self._used: set[bytes] = set()
+
+    def run(self) -> Derived:
+        """Derives what can be, and puts it in use."""
+        targets = [tensor for tensor in self._tensors if self._is_open(tensor)]
+        if not targets:
+            return Derived()
+        sources = self._find_sources(targets)
+        moved: list[tuple[Location, int]] = []
+        with tempfile.TemporaryDirectory(prefix="derive-", dir=self._vault.scratch) as folder:
+            path = Path(folder, "pack")
+            with PackWriter(path) as writer:
+                for target in targets:
+                    check_cancelled()
+                    for place, frame in self._derive(target, sources):
+                        add_frame(writer, frame)
+                        moved.append((place, len(frame)))
+                if not moved:
+                    return Derived()
+                name = writer.finish()
+            self._vault.add_pack(path, name)
+        return self._adopt(name, moved)
+
+    def _adopt(self, pack: str, moved: list[tuple[Location, int]]) -> Derived:
+        after = find_heads(self._vault.catalogue)
+
+        def publish(digests: list[bytes]) -> str:
+            entry = Moves(pack, tuple(digests), time.time())
+            return write_entry(self._vault.backend, entry, after)
+
+        places = [[place] for place, _ in moved]
+        adopted = set(adopt_frames(self._vault.catalogue, pack, places, publish))
+        done = [(place, size) for place, size in moved if place.digest in adopted]
+        before = sum(place.frame_bytes for place, _ in done)
+        return Derived(len(done), before, sum(size for _, size in done))
+
+    def _is_open(self, tensor: StoredTensor) -> bool:
+        """Whether any of a tensor's chunks may still be derived."""
+        return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
+
+    def _find_sources(self, targets: Sequence[StoredTensor]) -> Sources:
+        vault, ids = self._vault, [self._rows[t.pieces[0].digest].chunk_id for t in targets]
+        owners = {
+            o for known in read_ownership(vault.catalogue, ids).values() for o in known.owners
+        }
+        with vault.catalogue.reading() as connection:
+            reach = reach_of(owners, sharing_of(connection))
+        named = find_revisions(vault.catalogue, targets, self._values_of, reach.weights)
+        sources = Sources()
+        sources.add(self._tensors, self._rows)
+        for manifest in self._manifests(named):
+            found = list(list_tensors(manifest))
+            wanted = {target.elements for target in targets}
+            found = [tensor for tensor in found if tensor.elements in wanted]
+            sources.add(found, _read_rows(vault, [t.pieces[0].digest for t in found]))
+        return sources
+
+    def _manifests(self, named: Sequence[tuple[str, str]]) -> Iterator[Manifest]:
+        yield from (base.manifest for base in self._lineage)
+        for repo, revision in named:
+            try:
+                yield self._vault.resolve(repo, revision).manifest
+            except (Missing, Corrupt):
+                # Deleted or damaged since it was found: then there are other sources, or none.
+                continue
+
+    def _derive(self, target: StoredTensor, sources: Sources) -> Iterator[tuple[Location, bytes]]:
+        """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""
+        if any(piece.digest in self._used for piece in target.pieces):
+            return
+        guesses = sources.guesses(target, self._values_of(target))
+        usable = [g for g in guesses if not self._derived & {p.digest for p in g.source.pieces}]
+        best = self._choose(target, usable)
+        if best is None:
+            return
+        done = False
+        for row, frame in self._encode(target, best):
+            done = True
+            yield row.place, frame
+        if done:
+            self._derived |= {piece.digest for piece in target.pieces}
+            self._used |= {piece.digest for piece in best.source.pieces}
+
+    def _choose(self, target: StoredTensor, guesses: Sequence[Guess]) -> Guess | None:
+        """Returns the guess that takes the fewest bytes on the start of a tensor."""
+        piece = target.pieces[0]
+        unit = _unit(target)
+        size = min(piece.raw_bytes, _PROBE_BYTES - _PROBE_BYTES % unit)
+        raw = self._chunk(piece.digest, piece.raw_bytes)[:size] if guesses else None
+        best, least = None, size
+        for guessed in guesses:
+            assert raw is not None
+            frame = self._try(target.dtype, raw, bytes(32), guessed, 0, least)
+            if frame is not None and (
+                guessed.source.bits >= target.bits or len(frame) < size // 50
+            ):
+                best, least = guessed, len(frame)
+        return best
+
+    def _try(
+        self, dtype: str, raw: Raw, digest: bytes, guessed: Guess, first: int, most_bytes: int
+    ) -> bytes | None:
+        unit = find_dtype(dtype)
+        count = raw.size // (unit.item_bytes * unit.group_bytes) * unit.group_elements
+        recipe = guessed.recipe(first, count)
+        if recipe is None:
+            return None
+        load = self._reader.read_input
+        try:
+            return derived_frames.encode(raw, dtype, digest, recipe, load, most_bytes=most_bytes)
+        except (InvalidRecipe, Missing, Corrupt):
+            # A source that is derived, collected or damaged by now is none.
+            return None
+
+    def _encode(self, target: StoredTensor, guessed: Guess) -> Iterator[tuple[FamilyRow, bytes]]:
+        first, dtype = 0, find_dtype(target.dtype)
+        for piece in target.pieces:
+            row = self._rows[piece.digest]
+            raw = self._chunk(piece.digest, piece.raw_bytes)
+            saved = max(LEAST_SAVED_BYTES, int(LEAST_SHARE_SAVED * row.place.frame_bytes))
+            most = row.place.frame_bytes - saved
+            frame = None
+            if row.place.level <= DELTA and most > 0:
+                frame = self._try(target.dtype, raw, piece.digest, guessed, first, most)
+            if frame is not None and self._may_use(row, guessed):
+                yield row, frame
+            first += piece.raw_bytes // _unit(target) * dtype.group_elements
+
+    def _may_use(self, row: FamilyRow, guessed: Guess) -> bool:
+        inputs = {piece.digest for piece in guessed.source.pieces}
+        return inputs <= allowed_bases(self._vault.catalogue, row.chunk_id, inputs)
+
+    def _chunk(self, digest: bytes, raw_bytes: int) -> Raw:
+        return view_bytes(next(self._reader.read([ChunkUse(digest, 0, raw_bytes, "U8")])))
+
+    def _values_of(self, tensor: StoredTensor) -> ReadValues:
+        return _Values(tensor, self._chunk).read
+
+
+class _Values:
+    """Reads values of a tensor's elements here and there; keeps one chunk."""
+
+    def __init__(self, tensor: StoredTensor, load: Callable[[bytes, int], Raw]) -> None:
+        self._tensor = tensor
+        self._load = load
+        self._kept: tuple[int, Raw] | None = None
+
+    def read(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Returns the values at `places`, (n,) each."""
+        values = np.empty(places.size, np.float32)
+        dtype, at = find_dtype(self._tensor.dtype), 0
+        for index, piece in enumerate(self._tensor.pieces):
+            count = piece.raw_bytes // _unit(self._tensor) * dtype.group_elements
+            mine = (places >= at) & (places < at + count)
+            if mine.any():
+                values[mine] = _pick(self._tensor.dtype, self._piece(index), places[mine] - at)
+            at += count
+        return values
+
+    def _piece(self, index: int) -> Raw:
+        if self._kept is None or self._kept[0] != index:
+            piece = self._tensor.pieces[index]
+            self._kept = index, self._load(piece.digest, piece.raw_bytes)
+        return self._kept[1]
+
+
+def _pick(dtype: str, raw: Raw, places: NDArray[np.intp]) -> NDArray[np.float32]:
+    found = find_dtype(dtype)
+    if found.group_elements == 1:
+        items = raw.reshape(-1, found.item_bytes)[places]
+        return read_floats(dtype, np.ascontiguousarray(items).reshape(-1))
+    groups = raw.reshape(-1, found.group_bytes)[places // found.group_elements]
+    values = np.empty(places.size * found.group_elements, np.float32)
+    dequantise(dtype, np.ascontiguousarray(groups).reshape(-1), values)
+    rows = values.reshape(places.size, found.group_elements)
+    return rows[np.arange(places.size), places % found.group_elements]
+
+
+def _unit(tensor: StoredTensor) -> int:
+    dtype = find_dtype(tensor.dtype)
+    return dtype.item_bytes * dtype.group_bytes
+
+
+def _read_rows(vault: Repository, digests: Sequence[bytes]) -> dict[bytes, FamilyRow]:
+    ids = find_ids(vault.catalogue, digests)
+    rows = {row.place.digest: row for row in read_family(vault.catalogue, ids)}
+    return {digest: rows[digest] for digest in digests if digest in rows}
