@@ -105,7 +105,7 @@ def find_violations(vault: LocalVault) -> list[str]:
         for chunk_id, repo in connection.execute(loose):
             owners[chunk_id].add(repo.split("/")[-2])
     ids = {row.digest: row.id for row in rows}
-    edges = [(row.id, ids[digest]) for row in rows for digest in row.inputs if digest in ids]
+    edges = [(row.id, ids[digest]) for row in rows for digest in row.inputs or () if digest in ids]
     return [
         f"chunk {chunk} of {owners[chunk]} on one of {held[base]}"
         for chunk, base in edges
