@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from ..store.errors import StoreError
+from .maintenance.derive import derive_commit
 from .maintenance.optimise import count_leading, optimise_step, recentre_step
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
@@ -91,6 +92,13 @@ class LocalVault(Repository):
         row = self._find_commit(repo, revision)
         with store_errors():
             return recentre_step(self, repo, row.oid, cursor)
+
+    def derive(self, repo: str, revision: str) -> int:
+        """See Vault.derive."""
+        row = self._find_commit(repo, revision)
+        with store_errors():
+            found = derive_commit(self, row)
+        return found.before - found.after
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""

@@ -297,6 +297,12 @@ class OwnUpkeep(Protocol):
         Repo-/RevisionNotFound."""
         ...
 
+    def derive(self, repo: str, revision: str) -> int:
+        """Replaces tensors of a commit that can be computed from others, as quantised and cast
+        copies can, by recipes; returns the bytes saved. A server does so in the background. Raises
+        Repo-/RevisionNotFound."""
+        ...
+
 
 class Vault(PushView, RepoKeeper, Reports, Optimiser, Protocol):
     """A place that keeps repos of files and gives back the very bytes it was given."""

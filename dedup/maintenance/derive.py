@@ -25,7 +25,7 @@ from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.owners import reach_of, sharing_of
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
-from ...store.packs import DELTA, PackWriter
+from ...store.packs import DELTA, DERIVED, PackWriter
 from ..derivations import derived_frames
 from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
@@ -190,7 +190,10 @@ class _Step:
         recipe = guessed.recipe(first, count)
         if recipe is None:
             return None
-        load = self._reader.read_input
+
+        def load(digest: bytes, _: int) -> Raw:
+            return view_bytes(self._reader.read_input(digest, DERIVED))
+
         try:
             return derived_frames.encode(raw, dtype, digest, recipe, load, most_bytes=most_bytes)
         except (InvalidRecipe, Missing, Corrupt):

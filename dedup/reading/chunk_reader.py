@@ -246,15 +246,13 @@ class ChunkReader:
             self._bases.put(digest, found[digest])
         return found
 
-    def read_input(self, digest: bytes, size: int) -> NDArray[np.uint8]:
-        """Returns the raw bytes of an input of a derived frame, (size,) uint8, kept at hand for the
-        next call. Raises Corrupt, also for one that is derived itself, or Missing."""
+    def _load_input(self, digest: bytes, size: int) -> NDArray[np.uint8]:
         return view_bytes(self._load_inputs({digest: size})[digest])
 
     def _derive(self, frame: bytes, header: FrameHeader, part: Slice) -> Buffer:
         room = BUFFERS.take(part.stop - part.start)
         try:
-            return derive_range(frame, header, self.read_input, part.start, part.stop, room.data)
+            return derive_range(frame, header, self._load_input, part.start, part.stop, room.data)
         except FrameError as error:
             raise Corrupt(f"chunk {header.digest.hex()} cannot be computed: {error}") from error
 

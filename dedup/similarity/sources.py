@@ -107,8 +107,6 @@ def _near(
     """Returns chunks that stand alone and look like the first one of a source of `tensor`."""
     found: list[int] = []
     for dtype in FLOATS:
-        if dtype == tensor.dtype:
-            continue
         imagined = _imagine(tensor, dtype)
         count, exponent = _sketched_elements(imagined)
         bits = compare_values(read(sketched_places(exponent, count)))
@@ -192,9 +190,11 @@ def _measure(
         for way in arrangements(target.shape, shape):
             bits = compare_values(read(places_in_target(way, places)))
             shares = count_differences(bits, known) / SKETCH_BITS
-            alike = [(f.tensor, way, float(d)) for f, d in zip(members, shares, strict=True)]
-            alike = [each for each in alike if each[2] <= _MOST_DIFFERENT]
-            yield from alike
-            if alike:
-                # Other arrangements of the same rows are only alike by chance.
+            yield from (
+                (found.tensor, way, float(share))
+                for found, share in zip(members, shares, strict=True)
+                if share <= _MOST_DIFFERENT
+            )
+            if way is None and shares.min() <= _MOST_DIFFERENT:
+                # Nothing lies in two ways, and there are dozens.
                 break
