@@ -20,6 +20,8 @@ _MODULES: dict[tuple[int, int], str] = {
     (4, 1): "scaled.affine",
     (5, 1): "scaled.codebook",
     (6, 1): "scaled.nested_scales",
+    (7, 1): "merges.elementwise",
+    (8, 1): "merges.low_rank",
     (10, 1): "gguf.operation",
 }
 

@@ -177,6 +177,18 @@ def test_buffers_may_lie_anywhere():
     np.testing.assert_array_equal(there[1:], wanted)
 
 
+def test_operands_of_another_length_are_cut_or_count_as_zero():
+    values = any_bits("F32", 100, 5)
+    for target in NAMES:
+        whole = run(OPERATION, [values], target, 100, b"\0")
+        width = find_dtype(target).item_bytes
+        np.testing.assert_array_equal(
+            run(OPERATION, [values], target, 40, b"\0"), whole[: 40 * width]
+        )
+        more = run(OPERATION, [values], target, 150, b"\0")
+        np.testing.assert_array_equal(more, np.append(whole, np.zeros(50 * width, np.uint8)))
+
+
 @pytest.mark.parametrize(
     ("dtypes", "target", "parameters"),
     [

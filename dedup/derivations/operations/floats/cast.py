@@ -33,7 +33,9 @@ class Cast:
         """Fills `out` with the elements of the operand as `dtype`."""
         source = operands[0].dtype
         if source == dtype:
-            out[:] = operands[0].raw
+            same = operands[0].raw[: out.size]
+            out[: same.size] = same
+            out[same.size :] = 0
             return
         to_odd = not parameters[0] & THROUGH_F32 and dtype != "F32"
         values = read_floats(source, operands[0].raw, to_odd)

@@ -71,6 +71,7 @@ def write_floats(values: Floats, dtype: str, saturate: bool, out: Raw) -> None:
     `saturate`: what is beyond the largest number of an FP8 dtype becomes that number, infinity
     included, instead of infinity (F8_E5M2) or NaN (F8_E4M3).
     """
+    values = fit(values, out.size // np.dtype(_WORDS[dtype]).itemsize)
     words = values.view(np.uint32)
     room = out if not _misplaced(dtype, out) else np.empty_like(out)
     target = room.view(_WORDS[dtype])
@@ -85,6 +86,16 @@ def write_floats(values: Floats, dtype: str, saturate: bool, out: Raw) -> None:
         kernel(words, values, *_narrowing(dtype, saturate), target)
     if room is not out:
         out[:] = room
+
+
+def fit(values: Floats, count: int) -> Floats:
+    """Returns the first `count` values, zeros where there are not so many. Kernels check nothing,
+    and a recipe may give an operand of any length."""
+    if values.size == count:
+        return values
+    out = np.zeros(count, np.float32)
+    out[: values.size] = values[:count]
+    return freeze(out)
 
 
 def _misplaced(dtype: str, out: Raw) -> bool:

@@ -94,7 +94,8 @@ def spread_kernel(values, start, period, step, width, tile, skip, out):
             run = min(tile - column % tile, width - column)
         run = min(run, out.size - at)
         if tile == 1 and width > 1:
-            for i in range(min(run, values.size - place)):
+            # Numbers far away wrap around, and are nowhere then.
+            for i in range(min(run, values.size - place) if place >= 0 else 0):
                 out[at + i] = values[place + i]
             at += run
             continue

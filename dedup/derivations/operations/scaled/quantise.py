@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .....codecs.buffers import freeze
 from ..errors import InvalidRecipe
 from ..floats.arithmetic import ARITHMETIC, round_all
-from ..floats.formats import NAMES, Floats, read_floats, write_floats
+from ..floats.formats import NAMES, Floats, fit, read_floats, write_floats
 from ..values import Raw, Values
 from . import packing
 from .places import LITERAL, Place, spread
@@ -113,7 +113,7 @@ class Quantise:
         scheme = parse_scheme(parameters)
         width = packing.WORDS.get(dtype, 1)
         per = 8 * width // scheme.bits if scheme.bits else 1
-        source = _fit(read_floats(operands[0].dtype, operands[0].raw), out.size // width * per)
+        source = fit(read_floats(operands[0].dtype, operands[0].raw), out.size // width * per)
         scaled = _scale(source, operands, scheme, first, per)
         if dtype in ("F8_E4M3", "F8_E5M2"):
             write_floats(scaled, dtype, True, out)
@@ -129,15 +129,6 @@ class Quantise:
 
 
 OPERATION = Quantise()
-
-
-def _fit(values: Floats, count: int) -> Floats:
-    """Returns `count` values, zeros where there are not so many."""
-    if values.size == count:
-        return values
-    out = np.zeros(count, np.float32)
-    out[: values.size] = values[:count]
-    return freeze(out)
 
 
 def _scale(
