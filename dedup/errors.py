@@ -19,22 +19,48 @@
     └── Corrupt            what is stored is not what was written: scrub and repair
         └── JournalCut         entries of the journal are gone, tokens among them perhaps
 
+The last five kinds are the store's, too, and are defined there (store/errors.py).
+
 Every kind has a stable `code`, which the HTTP API puts in its error body and the client turns
 back into the same class. `hint` says what to do next.
 """
 
 from __future__ import annotations
 
+from ..store.errors import (
+    AccessRefused,
+    Conflict,
+    Corrupt,
+    QuotaExceeded,
+    StorageFull,
+    Unreachable,
+    VaultError,
+)
 
-class VaultError(Exception):
-    """A failure with a stable code, a message that says what failed and an optional hint."""
-
-    code = "vault_error"
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+__all__ = [
+    "AccessRefused",
+    "ChunksMissing",
+    "Conflict",
+    "Corrupt",
+    "EntryNotFound",
+    "InvalidFile",
+    "InvalidFrame",
+    "InvalidInput",
+    "InvalidManifest",
+    "InvalidName",
+    "InvalidUpload",
+    "JournalCut",
+    "Missing",
+    "QuotaExceeded",
+    "RepoNotFound",
+    "RevisionNotFound",
+    "StorageFull",
+    "TensorNotFound",
+    "TooExpensive",
+    "Unreachable",
+    "VaultError",
+    "error_classes",
+]
 
 
 class InvalidInput(VaultError):
@@ -115,42 +141,6 @@ class ChunksMissing(Missing):
     code = "chunks_missing"
 
 
-class Conflict(VaultError):
-    """Somebody else changed the same thing meanwhile."""
-
-    code = "conflict"
-
-
-class Unreachable(VaultError):
-    """The server or the object store does not answer; passing."""
-
-    code = "unreachable"
-
-
-class StorageFull(VaultError):
-    """No room left where the vault, or a temporary file, lives."""
-
-    code = "storage_full"
-
-
-class QuotaExceeded(StorageFull):
-    """A namespace would have more than it may (store/catalogue/access/quotas.py)."""
-
-    code = "quota_exceeded"
-
-
-class AccessRefused(VaultError):
-    """Credentials or permissions stand in the way."""
-
-    code = "access_refused"
-
-
-class Corrupt(VaultError):
-    """What is stored is not what was written."""
-
-    code = "corrupt"
-
-
 class JournalCut(Corrupt):
     """Entries of the journal are gone that may have made or revoked tokens: nobody is let in."""
 
@@ -158,11 +148,12 @@ class JournalCut(Corrupt):
 
 
 def error_classes() -> dict[str, type[VaultError]]:
-    """Every kind by its stable code."""
+    """Every kind by its stable code; kinds of the store have those of the vault's."""
     found: dict[str, type[VaultError]] = {}
     pending: list[type[VaultError]] = [VaultError]
     while pending:
         kind = pending.pop()
-        found[kind.code] = kind
+        if "code" in vars(kind):
+            found[kind.code] = kind
         pending.extend(kind.__subclasses__())
     return found

@@ -18,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...dedup.errors import EntryNotFound, QuotaExceeded
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.uploads import StagedFile
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
@@ -186,8 +185,7 @@ async def put_part(request: Request) -> Response:
             raise HubError(400, f"part {number} has {expected} bytes; {arrived} arrived")
 
         def keep() -> None:
-            with store_errors():
-                hub.vault.backend.put_file(_part_key(upload, int(number)), path)
+            hub.vault.backend.put_file(_part_key(upload, int(number)), path)
             # Until the last one is there nothing else knows of it.
             quotas = quotas_of(request)
             quotas.keep_part(namespace_of(repo), upload, int(number), expected)
@@ -210,16 +208,15 @@ def _complete(hub: Hub, claims: list[Any]) -> Response:
     sha256 = bytes.fromhex(oid)
     backend = hub.vault.backend
     keys = [_part_key(upload, n) for n in range(1, -(-size // part) + 1)]
-    with store_errors():
-        lacking = [key for key in keys if not backend.exists(key)]
-        if lacking and hub.incoming.get(sha256, repo):
-            # It was completed before, and the answer was lost.
-            return JSONResponse({})
-        if lacking:
-            raise HubError(400, f"{len(lacking)} of {len(keys)} parts did not arrive: upload again")
-        hub.incoming.add(_read_parts(backend, keys), repo, sha256=sha256, size=size)
-        for key in keys:
-            backend.delete(key)
+    lacking = [key for key in keys if not backend.exists(key)]
+    if lacking and hub.incoming.get(sha256, repo):
+        # It was completed before, and the answer was lost.
+        return JSONResponse({})
+    if lacking:
+        raise HubError(400, f"{len(lacking)} of {len(keys)} parts did not arrive: upload again")
+    hub.incoming.add(_read_parts(backend, keys), repo, sha256=sha256, size=size)
+    for key in keys:
+        backend.delete(key)
     return JSONResponse({})
 
 

@@ -17,7 +17,6 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import default_setting, get_setting, set_setting
 from ...store.private import PRIVATE_UMASK
@@ -67,13 +66,12 @@ class Signer:
 
 def open_signer(catalogue: Catalogue, umask: int = PRIVATE_UMASK) -> Signer:
     """Returns the signer of all servers that share a catalogue. `umask` as in store/private.py."""
-    with store_errors():
-        if catalogue.file is None:
-            key = default_setting(catalogue, _SETTING, secrets.token_hex(KEY_BYTES))
-            return Signer(bytes.fromhex(key))
-        if get_setting(catalogue, _SETTING) is not None:
-            # Older versions kept it where whoever read the catalogue could read it, too.
-            set_setting(catalogue, _SETTING, None)
+    if catalogue.file is None:
+        key = default_setting(catalogue, _SETTING, secrets.token_hex(KEY_BYTES))
+        return Signer(bytes.fromhex(key))
+    if get_setting(catalogue, _SETTING) is not None:
+        # Older versions kept it where whoever read the catalogue could read it, too.
+        set_setting(catalogue, _SETTING, None)
     return Signer(load_key(key_path(catalogue.file), umask))
 
 

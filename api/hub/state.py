@@ -10,7 +10,6 @@ from starlette.requests import Request
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.reading.chunk_reader import Buffer
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.refs import DEFAULT_BRANCH, History
 from ...dedup.transfer.uploads import IncomingFiles
 from ...dedup.vault import Snapshot
@@ -31,9 +30,8 @@ class Hub:
         self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
         self.history = History(vault, self.incoming)
         self.signer: Signer = open_signer(vault.catalogue, settings.umask)
-        with store_errors():
-            # Ties sessions to the catalogue: one that is built anew does not know which ended.
-            self.session_epoch = default_setting(vault.catalogue, _EPOCH, secrets.token_hex(8))
+        # Ties sessions to the catalogue: one that is built anew does not know which ended.
+        self.session_epoch = default_setting(vault.catalogue, _EPOCH, secrets.token_hex(8))
 
     def read(self, file: FileEntry, chunk_bytes: int, first: int, stop: int) -> Iterator[Buffer]:
         """Yields the bytes [first, stop) of a file whose segments are cut at `chunk_bytes`."""

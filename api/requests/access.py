@@ -16,7 +16,6 @@ from fastapi import Depends, FastAPI, Request
 from starlette.requests import HTTPConnection
 
 from ...dedup.errors import AccessRefused, InvalidName, RepoNotFound
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.uploads import Sees
 from ...store.catalogue.refs import is_public, public_repos
 from ..errors import Unauthorized
@@ -71,8 +70,7 @@ def require_read(request: HTTPConnection, repo: str) -> Caller:
 def require_read_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
     """As `require_read`, of a caller that a grant stands for."""
     if not caller.reads_all:
-        with store_errors():
-            public = is_public(request.app.state.vault.catalogue, repo)
+        public = is_public(request.app.state.vault.catalogue, repo)
         if not caller.may_read(repo, public):
             note_denied(request)
             raise RepoNotFound(f"there is no repo {repo}", "it may need a token, or another one")
@@ -129,8 +127,7 @@ def repos_seen(request: HTTPConnection) -> Sees:
     caller = caller_of(request)
     public: set[str] = set()
     if not caller.reads_all and caller.reads == "public":
-        with store_errors():
-            public = public_repos(request.app.state.vault.catalogue)
+        public = public_repos(request.app.state.vault.catalogue)
     return lambda repo: caller.may_read(repo, repo in public)
 
 

@@ -20,7 +20,6 @@ from starlette.requests import HTTPConnection
 from ...dedup.errors import Corrupt, JournalCut, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import is_closed
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.repository.lost_entries import require_whole
 from ...store.catalogue.tokens import EVERYWHERE, ROLES, Roles, TokenRow, find_token_by_id, note_use
 from ...store.catalogue.visibility import Scope
@@ -196,8 +195,7 @@ class Gate:
             self._require_whole()
         if token is None:
             return self._operator(request) if is_open else self._anonymous()
-        with store_errors():
-            row = find_token_by_id(vault.catalogue, token)
+        row = find_token_by_id(vault.catalogue, token)
         valid = row is not None and row.is_valid(time.time())
         return self.holder(vault, row) if row is not None and valid else None
 
@@ -215,8 +213,7 @@ class Gate:
             return
         self._used[row.id] = now
         try:
-            with store_errors():
-                note_use(vault.catalogue, row.id, now, USE_SECONDS)
+            note_use(vault.catalogue, row.id, now, USE_SECONDS)
         except VaultError as error:
             # Who may come in does not hang on it.
             _log.warning("the use of token %s is not on record: %s", row.id, error.message)
@@ -238,15 +235,14 @@ class Gate:
         # Once there is a token, there always is one, revoked or not.
         if id(vault.catalogue) in self._closed:
             return False
-        with store_errors():
-            if not is_closed(vault.catalogue):
-                return True
-            try:
-                require_whole(vault.backend, vault.catalogue)
-                self._cut = False
-            except (JournalCut, Corrupt) as error:
-                _log.error("%s", error.message)
-                self._cut = True
+        if not is_closed(vault.catalogue):
+            return True
+        try:
+            require_whole(vault.backend, vault.catalogue)
+            self._cut = False
+        except (JournalCut, Corrupt) as error:
+            _log.error("%s", error.message)
+            self._cut = True
         self._closed.add(id(vault.catalogue))
         return False
 

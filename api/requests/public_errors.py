@@ -26,6 +26,8 @@ _TEXTS: tuple[tuple[type[VaultError], str, str], ...] = (
 )
 # What these say is about the deployment, whatever words they use.
 _INTERNAL = (store.Unavailable, store.AccessDenied, store.NoSuchStore)
+# What these say may name files and hosts of the machine.
+_SYSTEM = (OSError, store.StoreError, kinds.StorageFull)
 _log = logging.getLogger("weightvault.api")
 
 
@@ -34,7 +36,9 @@ def tell_error(error: VaultError, state: Any) -> VaultError:
     application's. What it leaves out goes to the log."""
     causes = list(_causes(error))
     text = f"{error.message} {error.hint or ''}"
-    system = any(isinstance(cause, OSError | store.StoreError) for cause in causes)
+    system = any(
+        isinstance(cause, OSError | store.StoreError | kinds.StorageFull) for cause in causes
+    )
     internal = any(isinstance(cause, _INTERNAL) for cause in causes)
     if internal or (system and _PLACE.search(text)):
         _log.error("%s: %s", error.code, error.message)

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from ...dedup.errors import QuotaExceeded, StorageFull
 from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance.quotas import find_limits
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.access.limits import Limits
 from ...store.catalogue.access.quotas import read_usage, sum_in_flight
 from ..errors import RateExceeded
@@ -147,8 +146,7 @@ class Quotas:
         most = self.limits_of(namespace).logical
         if most is None:
             return
-        with store_errors():
-            used = read_usage(self.vault.catalogue, namespace).logical
+        used = read_usage(self.vault.catalogue, namespace).logical
         if used + size > most:
             raise QuotaExceeded(
                 f"{namespace} may have {most} bytes of files and has {used}; this is {size} more",
@@ -160,8 +158,7 @@ class Quotas:
         most = self.limits_of(namespace).in_flight
         if most is None:
             return
-        with store_errors():
-            stored = sum_in_flight(self.vault.catalogue, namespace, time.time())
+        stored = sum_in_flight(self.vault.catalogue, namespace, time.time())
         with self._lock:
             sent = self._sent[namespace].total(self._clock())
         if stored + sent + size > most:

@@ -14,7 +14,6 @@ from ...dedup.errors import InvalidInput, InvalidName
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.journal_entries import TokenChange
 from ...dedup.model.names import check_namespace
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.tokens import (
     EVERYWHERE,
     ROLES,
@@ -92,8 +91,7 @@ def rotate_token(vault: LocalVault, wanted: str, overlap_seconds: float) -> Rota
     new = _record_token(vault, old.name, old.roles, lifetime)
     end = now + overlap_seconds
     old = replace(old, expires=end if old.expires is None else min(end, old.expires))
-    with store_errors():
-        vault.record(TokenChange(old, now))
+    vault.record(TokenChange(old, now))
     return Rotation(new, old)
 
 
@@ -104,9 +102,8 @@ def revoke_token(
     Raises Missing where there is none."""
     now = time.time()
     found = _find_valid(vault, wanted, may)
-    with store_errors():
-        for row in found:
-            vault.record(TokenChange(replace(row, revoked=now), now))
+    for row in found:
+        vault.record(TokenChange(replace(row, revoked=now), now))
     return found
 
 
@@ -114,15 +111,13 @@ def describe_tokens(
     vault: LocalVault, may: Callable[[TokenRow], bool] = lambda _: True
 ) -> list[TokenInfo]:
     """Lists the tokens there are and were, oldest first, of those that one `may` see."""
-    with store_errors():
-        rows, used = list_tokens(vault.catalogue), last_uses(vault.catalogue)
+    rows, used = list_tokens(vault.catalogue), last_uses(vault.catalogue)
     return [_describe(row, used.get(row.id)) for row in rows if may(row)]
 
 
 def recognise(vault: LocalVault, secret: str) -> TokenRow | None:
     """Returns the token that `secret` is, if it is valid."""
-    with store_errors():
-        row = find_token(vault.catalogue, hash_token(secret))
+    row = find_token(vault.catalogue, hash_token(secret))
     return row if row is not None and row.is_valid(time.time()) else None
 
 
@@ -140,16 +135,14 @@ def _record_token(
     row = TokenRow(
         secrets.token_hex(4), name, hash_token(secret), roles, now, revoked=None, expires=expires
     )
-    with store_errors():
-        vault.record(TokenChange(row, now))
+    vault.record(TokenChange(row, now))
     return NewToken(row, secret)
 
 
 def _find_valid(
     vault: LocalVault, wanted: str, may: Callable[[TokenRow], bool] = lambda _: True
 ) -> list[TokenRow]:
-    with store_errors():
-        rows = {row.id: row for row in list_tokens(vault.catalogue) if may(row)}
+    rows = {row.id: row for row in list_tokens(vault.catalogue) if may(row)}
     found = choose_tokens((_describe(row, None) for row in rows.values()), wanted)
     return [rows[info.id] for info in found]
 

@@ -24,7 +24,6 @@ from starlette.types import Scope
 
 from ...dedup.errors import VaultError
 from ...dedup.reading.timed_codecs import DECODING, ENCODING
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.reports.statistics import count_waiting, last_day
 from ..requests.access import monitors, needs
 from ..requests.exchange import Exchange
@@ -110,8 +109,7 @@ class _State(Collector):
         held = self._app.state.downloads.held_bytes
         yield GaugeMetricFamily("weightvault_download_bytes", "Held for downloads", value=held)
         try:
-            with store_errors():
-                yield from [*self._queues(self._app.state.vault), *_totals(self._app.state.vault)]
+            yield from [*self._queues(self._app.state.vault), *_totals(self._app.state.vault)]
         except VaultError as error:
             _log.warning("metrics lack what the catalogue knows: %s", error.message)
 

@@ -21,7 +21,6 @@ from fastapi import FastAPI
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import close_store, is_closed
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.repository.lost_entries import require_whole
 from ..requests.connections import Connections
 from ..requests.settings import ServerSettings
@@ -181,11 +180,10 @@ def _url_of(listener: socket.socket) -> str:
 
 def _check_tokens(vault: LocalVault) -> None:
     """Raises JournalCut where it cannot be known which tokens are valid."""
-    with store_errors():
-        require_whole(vault.backend, vault.catalogue)
-        if is_closed(vault.catalogue):
-            # Older versions did not note it.
-            close_store(vault.backend, vault.catalogue)
+    require_whole(vault.backend, vault.catalogue)
+    if is_closed(vault.catalogue):
+        # Older versions did not note it.
+        close_store(vault.backend, vault.catalogue)
 
 
 def _warn_if_open(vault: LocalVault, listener: socket.socket) -> None:

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query, Request, Response
 
 from ...dedup.errors import InvalidInput, VaultError
 from ...dedup.reports.prices import StorageClass, load_prices
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.reports.pages import Order, count_repos, list_page
 from .. import config
 from ..report_text import price_report
@@ -43,20 +42,19 @@ def list_repos(
     """The front page: repos, searched, in an order, a page at a time."""
     caller = caller_of(request)
     search, cursor, seen = q.strip(), before or after, caller.scope
-    with store_errors():
-        total = count_repos(vault.catalogue, search, seen)
-        try:
-            lines = list_page(
-                vault.catalogue,
-                order=order,
-                search=search,
-                cursor=cursor,
-                backwards=before is not None,
-                limit=PAGE + 1,
-                seen=seen,
-            )
-        except ValueError as error:
-            raise InvalidInput("there is no such page of the list") from error
+    total = count_repos(vault.catalogue, search, seen)
+    try:
+        lines = list_page(
+            vault.catalogue,
+            order=order,
+            search=search,
+            cursor=cursor,
+            backwards=before is not None,
+            limit=PAGE + 1,
+            seen=seen,
+        )
+    except ValueError as error:
+        raise InvalidInput("there is no such page of the list") from error
     more = len(lines) > PAGE
     lines = lines[-PAGE:] if before else lines[:PAGE]
     return render(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from ...dedup.repository.error_translation import store_errors
 from .figures import DASHBOARD
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ class RecentReport:
 
     def get(self) -> Report:
         """Returns a report of at most a minute ago, since which nothing was committed."""
-        with store_errors():
-            newest = self.vault.catalogue.last_entry()
+        newest = self.vault.catalogue.last_entry()
         with self._lock:
             report = self._report
             if report is None or self._of != newest or report.at < time.time() - _SECONDS:

@@ -24,7 +24,6 @@ from ...dedup.reports.revision_details import (
     split_bytes,
     sum_revision,
 )
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.vault import Snapshot
 from ...store.catalogue.refs import list_tags
 from ...store.catalogue.reports.pages import list_history
@@ -82,9 +81,8 @@ class RepoView:
 def view_of(request: Request, vault: VaultParam, repo: RepoParam) -> RepoView:
     """Returns the view that the address asks for; without a revision, that of `main`, or of the
     newest branch where there is no `main`."""
-    with store_errors():
-        branches = vault.catalogue.branches(check_repo(repo))
-        tags = list_tags(vault.catalogue, repo)
+    branches = vault.catalogue.branches(check_repo(repo))
+    tags = list_tags(vault.catalogue, repo)
     if not branches:
         raise RepoNotFound(f"there is no repo {repo}", "the list has all there are")
     newest = max(branches, key=lambda name: (name == _MAIN, branches[name].created))
@@ -179,8 +177,7 @@ def show_tensors(
 @of_repo.get("/family")
 def show_family(request: Request, view: ViewParam) -> Response:
     """What the repo comes from and what comes from it."""
-    with store_errors():
-        root = find_lineage(view.vault.catalogue, view.repo, caller_of(request).scope)
+    root = find_lineage(view.vault.catalogue, view.repo, caller_of(request).scope)
     return render(request, "repo_family.html", view=view, page="family", root=root)
 
 
@@ -188,9 +185,8 @@ def show_family(request: Request, view: ViewParam) -> Response:
 @of_repo.get("/commits")
 def show_commits(request: Request, view: ViewParam, start: str | None = None) -> Response:
     """The commits of a branch, newest first; `start` is the id to begin with."""
-    with store_errors():
-        first = start or view.snapshot().commit.id
-        rows = list_history(view.vault.catalogue, view.repo, first, _COMMITS_A_PAGE + 1)
+    first = start or view.snapshot().commit.id
+    rows = list_history(view.vault.catalogue, view.repo, first, _COMMITS_A_PAGE + 1)
     return render(
         request,
         "repo_commits.html",

@@ -13,7 +13,6 @@ import time
 
 from fastapi import Request
 
-from ...dedup.repository.error_translation import store_errors
 from ...store.catalogue.access.sessions import end_session, is_ended
 from ...store.catalogue.tokens import TokenRow, find_token_by_id
 from ..hub.signing import InvalidSignature
@@ -39,8 +38,7 @@ def finish_session(request: Request) -> None:
     claims = _claims(request)
     if claims is not None:
         _, session, _, expires = claims
-        with store_errors():
-            end_session(request.app.state.vault.catalogue, session, expires, time.time())
+        end_session(request.app.state.vault.catalogue, session, expires, time.time())
 
 
 def admit(request: Request) -> None:
@@ -60,10 +58,9 @@ def _signed_in(request: Request) -> TokenRow | None:
         return None
     token, session, epoch, _ = claims
     catalogue = request.app.state.vault.catalogue
-    with store_errors():
-        row = find_token_by_id(catalogue, token)
-        if row is None or not row.is_valid(time.time()) or is_ended(catalogue, session):
-            return None
+    row = find_token_by_id(catalogue, token)
+    if row is None or not row.is_valid(time.time()) or is_ended(catalogue, session):
+        return None
     return row if epoch == hub_of(request).session_epoch else None
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance.gc import Collector
-from ...dedup.repository.error_translation import store_errors
 from ...dedup.transfer.pull import pull
 from ...dedup.transfer.push import push
 from ...dedup.verification.scrub import Scrubber
@@ -61,10 +60,9 @@ def leave_room(disk: Path, kib: int) -> None:
 
 def open_vault(disk: Path) -> LocalVault:
     """The vault on that disk."""
-    with store_errors():
-        backend = open_backend(str(disk / "objects"))
-        catalogue = open_catalogue(f"sqlite:///{disk / 'catalogue.sqlite'}")
-        return LocalVault(backend, catalogue, scratch=disk)
+    backend = open_backend(str(disk / "objects"))
+    catalogue = open_catalogue(f"sqlite:///{disk / 'catalogue.sqlite'}")
+    return LocalVault(backend, catalogue, scratch=disk)
 
 
 def holds(disk: Path, folder: Path, expected: dict[str, list[Path]]) -> list[str]:
@@ -96,8 +94,7 @@ def attempt(disk: Path, work: Callable[[LocalVault], object]) -> str:
     except VaultError as error:
         return type(error).__name__
     try:
-        with store_errors():
-            work(vault)
+        work(vault)
     except VaultError as error:
         return type(error).__name__
     except OSError as error:

@@ -15,7 +15,7 @@ from ...store.catalogue.files.xorbs import end_generation, find_generation
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tables.rows import CommitRow, batches
 from ...store.catalogue.tokens import list_tokens
-from ...store.errors import NotFound
+from ...store.errors import NotFound, StoreError
 from ...store.object_keys import (
     HEADS,
     JOURNAL,
@@ -166,7 +166,12 @@ def _hashes_of(vault: Repository, row: CommitRow) -> tuple[HashRow, ...]:
     """Returns what else is known of the files of a commit; nothing where its manifest is lost."""
     try:
         files = load_manifest(vault.backend, row.manifest).files
-    except (NotFound, VaultError):
+    except NotFound:
+        return ()
+    except StoreError:
+        # The store does not answer, which says nothing about the manifest.
+        raise
+    except VaultError:
         return ()
     return tuple(hashes_of(vault.catalogue, [entry.digest for entry in files]).values())
 
@@ -181,8 +186,9 @@ def _replay(vault: Repository) -> Replay:
     """What the sound entries of the journal lead to."""
     found = Replay()
     for key in list_keys(vault.backend):
+        data = vault.backend.get(key)
         with suppress(VaultError):
-            found.take(parse_entry(key, vault.backend.get(key)))
+            found.take(parse_entry(key, data))
     return found
 
 

@@ -16,7 +16,7 @@ from ...store.catalogue.encode_queue import audit_again, queue_codec
 from ...store.catalogue.lost_entries import remember_named
 from ...store.catalogue.tables.schema import days, ended_sessions, metadata, settings, token_uses
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
-from ...store.errors import StoreError
+from ...store.errors import StorageFull, StoreError
 from ..errors import Missing
 from ..model.store_marker import note_closed, read_marker
 from ..progress import Progress
@@ -57,7 +57,7 @@ def rebuild_catalogue(
             raise Missing("there are no objects to build a catalogue from", "correct the address")
         note_closed(catalogue, marker)
         # What this catalogue knows of the journal must not go with it.
-        with suppress(StoreError):
+        with suppress(StoreError, StorageFull):
             if find_known_lost(backend, catalogue):
                 write_heads(backend, catalogue)
         with catalogue.writing() as connection:

@@ -365,11 +365,17 @@ def _most_frame_bytes(raw_bytes: int) -> int:
     return raw_bytes + raw_bytes // 16 + (1 << 16)
 
 
-def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:
+def read_header(frame: bytes, digest: bytes) -> FrameHeader:
+    """Returns the header of the frame that is stored for a chunk. Raises Corrupt where it cannot be
+    read."""
     try:
-        header = parse_header(frame)
+        return parse_header(frame)
     except FrameError as error:
         raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
+
+
+def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:
+    header = read_header(frame, digest)
     _check_header(header, digest, size)
     return header
 

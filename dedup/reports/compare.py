@@ -8,7 +8,6 @@ the scratch folder.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from ..model.report import Comparison, Method
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer, ChunkReader
 from ..reading.file_assembly import file_parts, weave
+from ..reading.scratch import scratch_folder
 from ..repository.repository import Repository
 
 # As xet-core: cuts where 16 bits of a gear hash are zero, at 8 KiB at least, 128 KiB at most.
@@ -47,8 +47,8 @@ def compare_methods(vault: Repository, share: float, seed: int, progress: Progre
     with vault.catalogue.reading() as connection:
         every = list_distinct_files(connection)
     drawn = [file for file in every if _is_drawn(file.digest, share, seed)]
-    with tempfile.TemporaryDirectory(prefix="compare-", dir=vault.scratch) as folder:
-        meters = _Meters(Path(folder, "seen.sqlite"))
+    with scratch_folder("compare-", vault.scratch) as folder:
+        meters = _Meters(folder / "seen.sqlite")
         with progress.running("comparing", sum(file.bytes for file in drawn)):
             for file, entry, chunk_bytes in _find_entries(vault, drawn):
                 _measure_file(vault, meters, file, entry, chunk_bytes, progress)

@@ -15,7 +15,6 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.pages import CodecRow, FrameRow, base_bytes, codecs_of, frames_of
 from ..model.files.entries import FileEntry, TensorPlace
 from ..model.files.segments import Literal
-from ..repository.error_translation import store_errors
 from ..vault import Snapshot
 
 
@@ -89,9 +88,8 @@ def sum_revision(catalogue: Catalogue, snapshot: Snapshot, *, frames: bool = Tru
     codecs: list[CodecShare] = []
     bases = 0
     if frames:
-        with store_errors():
-            codecs = [_codec_share(row) for row in codecs_of(catalogue, commit.repo, commit.id)]
-            bases = base_bytes(catalogue, commit.repo, commit.id)
+        codecs = [_codec_share(row) for row in codecs_of(catalogue, commit.repo, commit.id)]
+        bases = base_bytes(catalogue, commit.repo, commit.id)
     dtypes = _sum_dtypes(manifest.files)
     return RevisionSums(
         size=manifest.size,
@@ -146,8 +144,7 @@ def describe_tensors(
     """Returns what each tensor takes; best called with those of one page."""
     if not frames:
         return [_describe(place, None) for place in places]
-    with store_errors():
-        found = frames_of(catalogue, {d for place in places for d in place.chunks})
+    found = frames_of(catalogue, {d for place in places for d in place.chunks})
     return [_describe(place, found) for place in places]
 
 
@@ -160,8 +157,7 @@ def split_bytes(entry: FileEntry) -> dict[str, int]:
 
 def _frames(catalogue: Catalogue, entries: Iterable[FileEntry]) -> dict[bytes, FrameRow]:
     digests = {d for entry in entries for s in entry.segments for d in getattr(s, "chunks", ())}
-    with store_errors():
-        return frames_of(catalogue, digests)
+    return frames_of(catalogue, digests)
 
 
 def _list(

@@ -17,7 +17,7 @@ from ..errors import (
     VaultError,
 )
 
-_KINDS: tuple[tuple[type[store.StoreError], type[VaultError], str | None], ...] = (
+_KINDS: tuple[tuple[type[VaultError], type[VaultError], str | None], ...] = (
     (
         store.QuotaExceeded,
         QuotaExceeded,

@@ -11,7 +11,6 @@ from ...store.cancel import check_cancelled
 from ...store.catalogue.files.hashes import HashRow, hashes_of, record_hashes
 from ..model.files.manifest import Manifest
 from ..reading.chunk_reader import Buffer
-from .error_translation import store_errors
 from .reader import VaultReader
 
 
@@ -39,11 +38,10 @@ def hashes_in(vault: VaultReader, manifest: Manifest) -> dict[bytes, HashRow]:
     They are on record since a file's first commit. Those of files that were committed by an older
     weightvault are taken now, which reads them once.
     """
-    with store_errors():
-        found = hashes_of(vault.catalogue, [entry.digest for entry in manifest.files])
-        for entry in manifest.files:
-            if entry.digest not in found:
-                pieces = vault.read_entry(entry, manifest.chunk_bytes, 0, entry.size)
-                found[entry.digest] = hash_file(pieces, entry.size)
-                record_hashes(vault.catalogue, [found[entry.digest]])
+    found = hashes_of(vault.catalogue, [entry.digest for entry in manifest.files])
+    for entry in manifest.files:
+        if entry.digest not in found:
+            pieces = vault.read_entry(entry, manifest.chunk_bytes, 0, entry.size)
+            found[entry.digest] = hash_file(pieces, entry.size)
+            record_hashes(vault.catalogue, [found[entry.digest]])
     return found

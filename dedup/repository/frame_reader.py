@@ -13,7 +13,6 @@ from ...store.catalogue.tables.rows import Location
 from ...store.errors import NotFound
 from ...store.object_keys import pack_key
 from ..errors import ChunksMissing
-from .error_translation import store_errors
 from .journal import catch_up
 
 # Frames of one window are in memory together; the same bound as a reader's batch of raw bytes.
@@ -30,15 +29,13 @@ def read_frames(
     backend: Backend, catalogue: Catalogue, digests: Sequence[bytes]
 ) -> Iterator[bytes]:
     """Yields the frames of `digests` in that order; raises ChunksMissing for unknown ones."""
-    with store_errors():
-        places = catalogue.locate(digests)
+    places = catalogue.locate(digests)
     absent = [d for d in digests if d not in places]
     if absent:
         raise ChunksMissing(f"{len(absent)} chunks are not in this vault, as {absent[0].hex()}")
     for window in _windows([places[d] for d in digests]):
         check_cancelled()
-        with store_errors():
-            frames = _read_moved(backend, catalogue, window)
+        frames = _read_moved(backend, catalogue, window)
         yield from (frames[place.digest] for place in window)
 
 

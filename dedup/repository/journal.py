@@ -30,7 +30,7 @@ from ...store.catalogue.tombstones import (
     replay_removal,
     set_tombstones,
 )
-from ...store.errors import CorruptObject, NotFound
+from ...store.errors import CorruptObject, NotFound, StoreError
 from ...store.object_keys import JOURNAL, PACKS, manifest_key, name_of, pack_key, sketches_key
 from ...store.packs import PackEntry, read_index
 from ..errors import Corrupt, VaultError
@@ -129,10 +129,21 @@ def _read_younger(backend: Backend, listed: Iterable[str], new: Sequence[str]) -
     found = []
     for key in sorted(set(listed) - set(new)) if new else ():
         if key > new[0]:
-            # What is damaged is for a repair to tell again.
-            with suppress(NotFound, CorruptObject, VaultError):
-                found += read_entries(backend, [key])
+            found += _read_sound(backend, key)
     return LaterEntries(found)
+
+
+def _read_sound(backend: Backend, key: str) -> list[tuple[EntryKey, AnyEntry]]:
+    """Reads an entry; nothing where it is damaged, which is for a repair to tell again."""
+    try:
+        return list(read_entries(backend, [key]))
+    except (NotFound, CorruptObject):
+        return []
+    except StoreError:
+        # The store does not answer, which says nothing about the entry.
+        raise
+    except VaultError:
+        return []
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.lost_entries import known_entries, settled_among, unknown_named
 from ...store.catalogue.tokens import has_tokens
+from ...store.errors import StoreError
 from ...store.object_keys import JOURNAL
 from ..errors import Corrupt, JournalCut
 from ..model.journal_entries import key_time
@@ -100,6 +101,9 @@ def describe_lost(backend: Backend, catalogue: Catalogue) -> Iterator[str]:
     """Yields a sentence for each entry that is gone, or for what keeps from telling."""
     try:
         lost = find_lost(backend, catalogue)
+    except StoreError:
+        # The store or the catalogue does not answer as it should; no object in `heads/` is meant.
+        raise
     except Corrupt as error:
         yield f"{error.message}; {error.hint}"
         return

@@ -20,7 +20,6 @@ from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
 from ..similarity.candidates import find_candidates
 from ..vault import Candidate, Commit, PushTarget, Snapshot
-from .error_translation import store_errors
 
 
 class OwnersView:
@@ -34,13 +33,11 @@ class OwnersView:
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
         """See BaseFinder.find_bases."""
-        with store_errors():
-            return find_candidates(self._catalogue, sketches, self._reach.weights)
+        return find_candidates(self._catalogue, sketches, self._reach.weights)
 
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """See RevisionReader.resolve; says of texts whether they may be bases."""
-        with store_errors():
-            public = bool(is_public(self._catalogue, repo))
+        public = bool(is_public(self._catalogue, repo))
         if not self._reach.includes(repo, public):
             who = "every reader of" if self._reach.shown else "the owner of"
             raise RepoNotFound(

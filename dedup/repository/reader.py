@@ -23,7 +23,6 @@ from ..model.names import check_repo, check_revision
 from ..reading.chunk_reader import BaseCache, Buffer, ChunkReader
 from ..reading.file_assembly import file_parts, read_parts
 from ..vault import Commit, Snapshot
-from .error_translation import store_errors
 from .frame_parts import FrameParts
 from .frame_reader import read_frames
 from .journal import load_manifest, read_manifest
@@ -53,14 +52,12 @@ class VaultReader:
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """See Vault.resolve."""
         row = self._find_commit(repo, revision)
-        with store_errors():
-            return Snapshot(make_commit(row), self._load_manifest(row.manifest))
+        return Snapshot(make_commit(row), self._load_manifest(row.manifest))
 
     def read_manifest(self, repo: str, revision: str = "main") -> tuple[Commit, bytes]:
         """As resolve, with the manifest as it is stored. Raises Repo-/RevisionNotFound, Corrupt."""
         row = self._find_commit(repo, revision)
-        with store_errors():
-            return make_commit(row), read_manifest(self.backend, row.manifest)
+        return make_commit(row), read_manifest(self.backend, row.manifest)
 
     def check_commit(self, repo: str) -> None:
         """See Vault.check_commit: whoever has the vault may do everything."""
@@ -69,8 +66,7 @@ class VaultReader:
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""
         row = self._find_commit(repo, revision)
-        with store_errors():
-            allowed = self.catalogue.chunks_of(repo, row.oid, digests)
+        allowed = self.catalogue.chunks_of(repo, row.oid, digests)
         refused = [d for d in digests if d not in allowed]
         if refused:
             raise ChunksMissing(f"{repo} at {revision} has no chunk {refused[0].hex()}")
@@ -129,8 +125,7 @@ class VaultReader:
 
     def load_manifest(self, name: str) -> Manifest:
         """Returns the manifest of that name. Raises Corrupt."""
-        with store_errors():
-            return self._load_manifest(name)
+        return self._load_manifest(name)
 
     def read_entry(
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
@@ -154,9 +149,8 @@ class VaultReader:
     def require_repo(self, repo: str) -> None:
         """Raises RepoNotFound unless there is a repo of that name."""
         check_repo(repo)
-        with store_errors():
-            if not self.catalogue.has_repo(repo):
-                raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
+        if not self.catalogue.has_repo(repo):
+            raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
 
     def find_columns(self, chunk_id: int) -> int | None:
         """Returns how many elements a row of the tensor has that a chunk is of; None where no
@@ -175,8 +169,7 @@ class VaultReader:
     def _find_commit(self, repo: str, revision: str) -> CommitRow:
         check_revision(revision)
         check_repo(repo)
-        with store_errors():
-            row = self.catalogue.find_commit(repo, revision)
+        row = self.catalogue.find_commit(repo, revision)
         if row is None:
             self.require_repo(repo)
             raise RevisionNotFound(f"repo {repo} has no revision {revision!r}")

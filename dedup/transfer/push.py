@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ...codecs.frame import frame_room, parse_header
+from ...codecs.frame import frame_room
 from ...store.packs import PackWriter
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
 from ..formats.scan import find_files, scan_files
@@ -24,10 +23,10 @@ from ..model.names import check_branch, check_repo
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 from ..reading.buffer_pool import BUFFERS
-from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.chunk_reader import Buffer, ChunkReader, read_header
+from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_into
 from ..reading.workers import Background, result_of
-from ..repository.error_translation import store_errors
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
@@ -222,9 +221,8 @@ def _send(
     progress.begin("storing", sum(job.use.size for job in jobs))
     try:
         with (
-            store_errors(),
-            tempfile.TemporaryDirectory(prefix="weightvault-", dir=scratch) as folder,
-            _PackSender(vault, Path(folder)) as sender,
+            scratch_folder("weightvault-", scratch) as folder,
+            _PackSender(vault, folder) as sender,
         ):
             for job, raw, bases in _load(vault, jobs):
                 work = len(raw) + max(map(len, bases.values()), default=0)
@@ -257,7 +255,7 @@ def _read_bases(
             wanted = [digest for digest in digests if scopes[digest] == scope]
             frames.update(zip(wanted, vault.read_frames(*scope, wanted), strict=True))
         for digest in digests:
-            base = parse_header(frames[digest]).base_digest
+            base = read_header(frames[digest], digest).base_digest
             if base is not None:
                 scopes.setdefault(base, scopes[digest])
             yield frames[digest]

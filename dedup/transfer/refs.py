@@ -8,11 +8,9 @@ commits of the same kind (LocalVault.commit).
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.refs import commits_of, is_public, list_tags
@@ -24,7 +22,7 @@ from ..model.files.tree import FileTree
 from ..model.journal_entries import RefChange, Visibility
 from ..model.names import check_branch, check_path, check_repo
 from ..model.paths import check_new_path
-from ..repository.error_translation import store_errors
+from ..reading.scratch import scratch_folder
 from ..repository.reader import make_commit
 from ..repository.repository import Repository
 from ..vault import Commit
@@ -94,19 +92,16 @@ class History:
 
     def branches(self, repo: str) -> dict[str, str]:
         """Returns the branches of a repo with the ids of their newest commits."""
-        with store_errors():
-            return {n: row.oid for n, row in self._vault.catalogue.branches(repo).items()}
+        return {n: row.oid for n, row in self._vault.catalogue.branches(repo).items()}
 
     def tags(self, repo: str) -> dict[str, str]:
         """Returns the tags of a repo with the ids of the commits they name."""
-        with store_errors():
-            return {n: row.oid for n, row in list_tags(self._vault.catalogue, repo).items()}
+        return {n: row.oid for n, row in list_tags(self._vault.catalogue, repo).items()}
 
     def log(self, repo: str, revision: str) -> list[Commit]:
         """Returns a commit and those before it, newest first."""
         newest = self._vault.resolve(repo, revision).commit
-        with store_errors():
-            rows = commits_of(self._vault.catalogue, repo)
+        rows = commits_of(self._vault.catalogue, repo)
         found: list[Commit] = []
         oid: str | None = newest.id
         while oid in rows and len(found) < len(rows):
@@ -116,8 +111,7 @@ class History:
 
     def is_public(self, repo: str) -> bool | None:
         """Says whether a repo is public; None where there is none of that name."""
-        with store_errors():
-            return is_public(self._vault.catalogue, repo)
+        return is_public(self._vault.catalogue, repo)
 
     # Repos
 
@@ -133,8 +127,7 @@ class History:
 
     def set_public(self, repo: str, public: bool) -> None:
         """Makes a repo public or private."""
-        with store_errors():
-            self._vault.record(Visibility(repo, public, time.time()))
+        self._vault.record(Visibility(repo, public, time.time()))
 
     # Refs
 
@@ -219,8 +212,7 @@ class History:
         raise Conflict(f"{branch} of {repo} is changed by many others at once", "try again")
 
     def _head(self, repo: str, branch: str) -> Commit:
-        with store_errors():
-            row = self._vault.catalogue.branches(repo).get(branch)
+        row = self._vault.catalogue.branches(repo).get(branch)
         if row is None:
             # Says whether it is the repo or the branch that is not there.
             self._vault.resolve(repo, branch)
@@ -301,8 +293,8 @@ class History:
             return entry
         key = (entry.digest, chunk_bytes)
         if key not in cuts:
-            with tempfile.TemporaryDirectory(prefix="cut-", dir=self._vault.scratch) as folder:
-                path = Path(folder, "file")
+            with scratch_folder("cut-", self._vault.scratch) as folder:
+                path = folder / "file"
                 with path.open("wb") as file:
                     file.writelines(self._vault.read_entry(entry, chunk_bytes, 0, entry.size))
                 (staged,) = self._incoming.stage({entry.path: path}, repo)
@@ -312,5 +304,4 @@ class History:
     def _change_ref(
         self, repo: str, kind: str, name: str, target: str | None, message: str | None = None
     ) -> None:
-        with store_errors():
-            self._vault.record(RefChange(repo, kind, name, target, time.time(), message))
+        self._vault.record(RefChange(repo, kind, name, target, time.time(), message))

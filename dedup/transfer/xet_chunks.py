@@ -22,7 +22,6 @@ from ...store.errors import CorruptObject, NotFound
 from ...store.repo_names import namespace_of
 from ..errors import Corrupt, Missing
 from ..reading.chunk_reader import Buffer
-from ..repository.error_translation import store_errors
 from ..xet.hashes import format_hash
 from ..xet.index import XorbIndex, pack_index, parse_index
 from ..xet.stored import data_key, index_key
@@ -171,7 +170,7 @@ def _verified(
     """Yields the chunks [first, stop) that `pieces` hold the bytes of, as far as they do."""
     held = bytearray()
     at = first
-    with suppress(NotFound, Corrupt, Missing), store_errors():
+    with suppress(NotFound, Corrupt, Missing):
         for piece in pieces:
             held += piece
             used = 0

@@ -11,7 +11,6 @@ A shard may only name xorbs of its own generation, so of its own owner.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +40,7 @@ from ...store.repo_names import namespace_of, namespace_prefixes
 from ..errors import ChunksMissing, Conflict, InvalidUpload, Unreachable
 from ..model.files.expansion import check_references
 from ..reading.chunk_reader import Buffer
-from ..repository.error_translation import store_errors
+from ..reading.scratch import scratch_folder
 from ..repository.repository import Repository
 from ..verification.scrub import scrub_chunks
 from ..xet.hashes import TreeHasher, format_hash, hash_chunk, hash_range, hash_xorb
@@ -94,14 +93,12 @@ class XetUploads:
     def open_generation(self, owner: str) -> Generation:
         """Returns the present generation of a namespace, a new one where something of the last can
         no longer be read: clients count on what they once sent to an address."""
-        with store_errors():
-            prefixes = namespace_prefixes(owner)
-            return open_generation(self._catalogue, owner, prefixes, self._now())
+        prefixes = namespace_prefixes(owner)
+        return open_generation(self._catalogue, owner, prefixes, self._now())
 
     def find_generation(self, name: str) -> Generation:
         """Returns the generation of that name. Raises Conflict if it is no longer the present."""
-        with store_errors():
-            found = find_generation(self._catalogue, name)
+        found = find_generation(self._catalogue, name)
         if found is None:
             raise Conflict("what was uploaded to this address is not known any more", _AGAIN)
         return found
@@ -110,23 +107,19 @@ class XetUploads:
 
     def knows_xorb(self, generation: Generation, digest: bytes) -> bool:
         """Says whether a xorb was uploaded and is to be had still; if so, it stays for weeks."""
-        with store_errors():
-            row = find_xorbs(self._catalogue, generation, [digest]).get(digest)
-            if row is None or not self._objects.has(generation, row):
-                return False
-            use_xorbs(self._catalogue, [row.id], self._now())
-            return True
+        row = find_xorbs(self._catalogue, generation, [digest]).get(digest)
+        if row is None or not self._objects.has(generation, row):
+            return False
+        use_xorbs(self._catalogue, [row.id], self._now())
+        return True
 
     def add_xorb(self, generation: Generation, digest: bytes, path: Path) -> bool:
         """Takes in the serialised xorb in the file `path`; returns whether it was new.
 
         Raises InvalidUpload unless its chunks hash to `digest`.
         """
-        with (
-            store_errors(),
-            tempfile.TemporaryDirectory(prefix="xorb-", dir=self._scratch) as folder,
-        ):
-            raw = Path(folder, "chunks")
+        with scratch_folder("xorb-", self._scratch) as folder:
+            raw = folder / "chunks"
             index = _unpack_xorb(path, raw, digest)
             if self.knows_xorb(generation, digest):
                 return False
@@ -142,11 +135,10 @@ class XetUploads:
     def find_marked(self, generation: Generation, chunk: bytes) -> XorbIndex | None:
         """Returns the index of a xorb that has a chunk, if clients may ask by it and the xorb is to
         be had; it stays for weeks then."""
-        with store_errors():
-            row = find_marked(self._catalogue, generation, chunk)
-            if row is None or not self.knows_xorb(generation, row.hash):
-                return None
-            return self._objects.index(generation, row.hash)
+        row = find_marked(self._catalogue, generation, chunk)
+        if row is None or not self.knows_xorb(generation, row.hash):
+            return None
+        return self._objects.index(generation, row.hash)
 
     # Shards
 
@@ -167,15 +159,13 @@ class XetUploads:
         """
         assert namespace_of(repo) == generation.owner
         try:
-            with store_errors():
-                self._require({xorb.hash for xorb in shard.xorbs()}, generation)
-                until = end_of_work(self._weigh(generation, shard))
-                self._add_files(generation, repo, shard, until, on_file)
+            self._require({xorb.hash for xorb in shard.xorbs()}, generation)
+            until = end_of_work(self._weigh(generation, shard))
+            self._add_files(generation, repo, shard, until, on_file)
         except XorbLost as error:
-            with store_errors():
-                end_generation(self._catalogue, generation)
-                # What is on record as damaged counts as missing, and is mended by the next try.
-                scrub_chunks(self._vault, error.digests)
+            end_generation(self._catalogue, generation)
+            # What is on record as damaged counts as missing, and is mended by the next try.
+            scrub_chunks(self._vault, error.digests)
             raise Conflict(str(error), _AGAIN) from error
 
     def _require(self, wanted: set[bytes], generation: Generation) -> Xorbs:

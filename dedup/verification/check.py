@@ -8,7 +8,7 @@ from typing import TypeVar
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.tables.rows import CommitRow
-from ...store.errors import CorruptObject, NotFound
+from ...store.errors import CorruptObject, NotFound, StoreError
 from ...store.object_keys import manifest_key, pack_key
 from ...store.packs import read_index
 from ..errors import VaultError
@@ -77,7 +77,12 @@ def _check_commit(
         manifest = load_manifest(backend, row.manifest)
     except NotFound:
         return [f"{where}: its manifest {manifest_key(row.manifest)} is gone"]
-    except (CorruptObject, VaultError) as error:
+    except CorruptObject as error:
+        return [f"{where}: its manifest is damaged: {error}"]
+    except StoreError:
+        # The store says nothing about the manifest.
+        raise
+    except VaultError as error:
         return [f"{where}: its manifest is damaged: {error}"]
     chunks.update(manifest.digests())
     return list(_check_digests(catalogue, where, manifest))

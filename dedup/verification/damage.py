@@ -8,7 +8,6 @@ from typing import Any
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import WHOLE_PACK, Finding, commits_using, list_findings, needing
-from ...store.errors import StoreError
 from ...store.object_keys import pack_key
 from ..errors import VaultError
 from ..model.files.manifest import Manifest
@@ -30,7 +29,7 @@ def affected_files(
     for row in commits_using(catalogue, everything):
         try:
             manifest = load_manifest(backend, row.manifest)
-        except (StoreError, VaultError):
+        except VaultError:
             # Reported on its own; which of its files are meant cannot be said without it.
             continue
         revision = row.branch if row.oid in heads else row.oid[:12]

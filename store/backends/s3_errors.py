@@ -12,6 +12,7 @@ from ..errors import (
     StorageFull,
     StoreError,
     Unavailable,
+    VaultError,
 )
 
 _MISSING_KEY = {"NoSuchKey", "NotFound", "404"}
@@ -63,7 +64,7 @@ def is_missing_key(error: ClientError) -> bool:
     return error_code(error) in _MISSING_KEY
 
 
-def from_client_error(error: ClientError, bucket: str, key: str) -> StoreError:
+def from_client_error(error: ClientError, bucket: str, key: str) -> VaultError:
     """Returns the store's error for an error answer about an object or a listing."""
     code, status = error_code(error), error_status(error)
     message = f"s3://{bucket}/{key}: {error}"

@@ -59,12 +59,11 @@ def gc(
     beside pushes, pulls and servers.
     """
     from ....dedup.maintenance.gc import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS, Collector
-    from ....dedup.repository.error_translation import store_errors
 
     def explain() -> tuple[str, str]:
         return "interrupted; nothing that is needed was touched", "run gc again to go on"
 
-    with session.open_local() as vault, interruptible(explain), store_errors():
+    with session.open_local() as vault, interruptible(explain):
         if base_copies is not None and not dry_run:
             vault.keep_base_copies(base_copies)
         least = vault.base_copies() if base_copies is None else base_copies
