@@ -80,7 +80,6 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "journal_chain",
         "migrate",
         "rows",
-        "engine",
         "database",
     ),
     "store.catalogue.tables.migrations": ("versions", "env"),

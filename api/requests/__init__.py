@@ -2,7 +2,7 @@
 
 `access` says who asks and what they may do, `tokens` makes and recognises tokens, `quotas` holds
 them to what they may take, `uploads` takes bodies in, `slots` shares the threads for heavy work,
-`connections` closes those that no client uses, `cancelling` ends work that nobody waits for.
+`connections` closes those that no client uses.
 
 Imports `protocol`, `errors` and `dedup`. Knows no route.
 

@@ -36,7 +36,6 @@ from ..hub.router import hub_routes, unknown_route
 from ..protocol.wire import VERSION_HEADER
 from ..requests.access import declare_public, require_rights
 from ..requests.callers import Gate
-from ..requests.cancelling import Cancelling
 from ..requests.hosts import Hosts
 from ..requests.public_errors import tell_error
 from ..requests.settings import ServerSettings
@@ -105,8 +104,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
     app.add_middleware(Turns)
-    app.add_middleware(Cancelling, within=app.state.work)
-    app.add_middleware(Envelope, metrics=app.state.metrics)
+    app.add_middleware(Envelope, metrics=app.state.metrics, within=app.state.work)
     _install_error_handlers(app)
     require_rights(app)
     return app

@@ -1,15 +1,21 @@
 """What every request and its answer go through, whatever they are for, in one layer.
 
-An answer gets the id of its request, our version, and safe headers. When it ends, logs, the audit
-and metrics take note of it.
+An answer gets the id of its request, our version, and safe headers. What is done for a request ends
+once its client is gone, or the server stops. Then logs, the audit and metrics take note of it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from http import HTTPStatus
+
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ... import __version__
+from ...store.cancel import Cancelled, CancelToken, cancelled_by
+from ..errors import Overloaded, error_body
 from ..protocol.wire import VERSION_HEADER
 from ..requests.audit import audit_exchange
 from ..requests.exchange import Exchange
@@ -17,13 +23,21 @@ from ..sending.headers import complete_headers
 from .logs import REQUEST_ID_HEADER, log_exchange, within_request
 from .metrics import Metrics
 
+_AGAIN_SECONDS = 2
+
 
 class Envelope:
-    """The layer around an application; `metrics` count what goes through."""
+    """The layer around an application; `metrics` count what goes through.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Each request has a token (store/cancel.py), `within` that of the server, which is cancelled when
+    the client closes its connection. What the handler raises of that is answered with 503, where
+    nothing was sent yet; otherwise the connection breaks.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, within: CancelToken) -> None:
         self._app = app
         self._metrics = metrics
+        self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Calls the application, with the headers added to what it sends."""
@@ -33,11 +47,7 @@ class Envelope:
         # Everything that handles the request shares this, whoever looks at it first.
         scope.setdefault("state", {})
         exchange, asked = Exchange(scope), Headers(scope=scope)
-
-        async def receive_counted() -> Message:
-            message = await receive()
-            exchange.take(message)
-            return message
+        inbox = _Inbox(receive, exchange, CancelToken(self._within))
 
         async def send_completed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -46,12 +56,85 @@ class Envelope:
                 headers[VERSION_HEADER], headers[REQUEST_ID_HEADER] = __version__, request_id
                 complete_headers(headers, asked)
             await send(message)
-            exchange.give(message)
+            if message["type"] == "http.response.body":
+                exchange.sent += len(message.get("body", b""))
+                exchange.whole = not message.get("more_body", False)
 
+        if not _has_body(asked):
+            inbox.watch()
         with within_request(asked) as request_id, self._metrics.under_way.track_inprogress():
             try:
-                await self._app(scope, receive_counted, send_completed)
+                with cancelled_by(inbox.token):
+                    await self._app(scope, inbox.receive, send_completed)
+            except BaseException as error:
+                if not _is_cancelled(error):
+                    raise
+                if not exchange.status:
+                    await _answer_ended(scope, receive, send_completed)
             finally:
+                inbox.close()
+                exchange.end()
                 self._metrics.count_exchange(exchange)
                 audit_exchange(exchange)
                 log_exchange(exchange)
+
+
+class _Inbox:
+    """What a client sends, with somebody who watches for its end once the body is there, and
+    cancels `token` then."""
+
+    def __init__(self, receive: Receive, exchange: Exchange, token: CancelToken) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self.token = token
+        self._held: list[Message] = []
+        self._watcher: asyncio.Task[None] | None = None
+
+    async def receive(self) -> Message:
+        """Returns the next message, as a server gives it to an application."""
+        if self._held:
+            return self._held.pop(0)
+        message = await self._next()
+        if message["type"] == "http.disconnect":
+            self.token.cancel()
+        elif not message.get("more_body", False):
+            self.watch()
+        return message
+
+    def watch(self) -> None:
+        """Cancels the token when the client goes; to be called when no more of the body comes."""
+        if self._watcher is None:
+            self._watcher = asyncio.create_task(self._wait_for_end())
+
+    def close(self) -> None:
+        """Watches no longer."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    async def _wait_for_end(self) -> None:
+        while (message := await self._next())["type"] != "http.disconnect":
+            # The empty body of a request without one, for whoever reads it.
+            self._held.append(message)
+        self.token.cancel()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._exchange.received += len(message.get("body", b""))
+        return message
+
+
+def _has_body(asked: Headers) -> bool:
+    return "transfer-encoding" in asked or asked.get("content-length", "0") != "0"
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Cancelled)[1] is None
+    return isinstance(error, Cancelled)
+
+
+async def _answer_ended(scope: Scope, receive: Receive, send: Send) -> None:
+    body = error_body(Overloaded.code, "the server stops", "try again in a moment")
+    headers = {"Retry-After": str(_AGAIN_SECONDS), "Connection": "close"}
+    response = JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+    await response(scope, receive, send)

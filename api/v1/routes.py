@@ -2,7 +2,7 @@
 
 A repo is two path parts, three with its kind in front; a revision is a query parameter, because
 branches may contain slashes. Plain functions run in worker threads, so that a slow disk holds up
-nobody else.
+nobody else; what they are given comes from functions that wait for nothing, and take no thread.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ from .schemas import (
 )
 
 
-def vault_of(request: Request) -> LocalVault:
+async def vault_of(request: Request) -> LocalVault:
     """Returns the vault that the application was made for."""
     return request.app.state.vault
 
 
-def way_in(request: Request) -> LocalVault | NamespacedVault:
+async def way_in(request: Request) -> LocalVault | NamespacedVault:
     """Returns the vault as the caller may push to it."""
-    caller, vault = caller_of(request), vault_of(request)
+    caller, vault = caller_of(request), request.app.state.vault
     return (
         vault
         if caller.writes_all
@@ -75,7 +75,7 @@ def way_in(request: Request) -> LocalVault | NamespacedVault:
     )
 
 
-def repo_of(
+async def repo_of(
     request: Request,
     namespace: Annotated[
         str, Path(description="first part of the repo's name", json_schema_extra=NAME)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.damage import get_setting, set_setting
-from ...store.catalogue.tokens import has_tokens
+from ...store.catalogue.tokens import CLOSED, has_tokens, was_closed
 from ...store.errors import NotFound
 from ...store.object_keys import MARKER, PACKS, name_of
 from ..errors import Corrupt, VaultError
@@ -20,9 +20,6 @@ FORMAT_VERSION = 1
 # Names of what a store may use beyond its format and whoever opens it must know: a newer
 # weightvault adds one to the marker before it first writes what an older one would misread.
 FEATURES: frozenset[str] = frozenset()
-
-
-_CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +111,14 @@ def write_marker(backend: Backend, catalogue: Catalogue) -> None:
 def is_closed(catalogue: Catalogue) -> bool:
     """Says whether a token was ever made, by the catalogue or by the marker that it was opened
     with. Never false again once it was true."""
-    return has_tokens(catalogue) or get_setting(catalogue, _CLOSED) is not None
+    return was_closed(catalogue)
 
 
 def note_closed(catalogue: Catalogue, marker: Marker) -> None:
     """Lets the catalogue know what the marker says, whatever the journal tells: it may have been
     cut. Before a catalogue gives up the tokens it knows, it notes that there were some."""
-    if get_setting(catalogue, _CLOSED) is None and (marker.closed or has_tokens(catalogue)):
-        set_setting(catalogue, _CLOSED, "yes")
+    if get_setting(catalogue, CLOSED) is None and (marker.closed or has_tokens(catalogue)):
+        set_setting(catalogue, CLOSED, "yes")
 
 
 def close_store(backend: Backend, catalogue: Catalogue) -> None:

@@ -24,8 +24,7 @@ from .refs import check_head, hold_repo, move_branch, tagged_commit
 from .repo_list import file_totals, repo_rows
 from .sketches.bands import add_sketches
 from .spare_frames import hold_chunks, place_frames, settle, spare_inputs
-from .tables.database import Database, MakeEntry
-from .tables.engine import open_engine
+from .tables.database import Database, MakeEntry, open_engine
 from .tables.migrate import OnStep
 from .tables.rows import (
     CommitRow,

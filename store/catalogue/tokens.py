@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, or_, select
 
 from .tables.database import Database
-from .tables.schema import token_uses, tokens
+from .tables.schema import settings, token_uses, tokens
 
 EVERYWHERE = "*"
 """Stands for all namespaces; no namespace is called so."""
@@ -18,6 +18,9 @@ ROLES = ("read", "write", "admin")
 namespace, or of the vault. Each of them holds all before it."""
 
 Roles = tuple[tuple[str, str], ...]
+
+CLOSED = "closed"
+"""The setting that is there once a token was made, whatever the journal tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ def has_tokens(catalogue: Database) -> bool:
     """Says whether a token was ever made."""
     with catalogue.reading() as connection:
         return connection.scalar(select(tokens.c.id).limit(1)) is not None
+
+
+def was_closed(catalogue: Database) -> bool:
+    """Says whether a token was ever made, by the tokens or by the setting CLOSED."""
+    made = select(tokens.c.id).exists()
+    noted = select(settings.c.name).where(settings.c.name == CLOSED).exists()
+    with catalogue.reading() as connection:
+        return bool(connection.scalar(select(or_(made, noted))))
 
 
 def has_tenants(connection: Connection) -> bool:

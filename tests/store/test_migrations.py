@@ -12,7 +12,7 @@ from old_catalogues import SCRIPTS, VERSIONS, make_version
 from sqlalchemy import Engine, MetaData, create_engine, inspect
 
 from weightvault.store.catalogue.catalogue import open_catalogue
-from weightvault.store.catalogue.tables import engine as engines
+from weightvault.store.catalogue.tables import database as engines
 from weightvault.store.catalogue.tables import schema
 from weightvault.store.catalogue.tables.migrate import HEAD, read_version
 from weightvault.store.errors import StoreError

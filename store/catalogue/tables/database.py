@@ -1,4 +1,8 @@
-"""The database of a catalogue: transactions, and what every module with queries writes through."""
+"""The database of a catalogue: how it is opened, its transactions, and what every module with
+queries writes through.
+
+SQLite has the settings that make it safe; PostgreSQL has its own.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, func, select
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
-from ...cancel import check_cancelled
-from .engine import sqlite_file, store_error
+from ...cancel import check_cancelled, is_cancelled
+from ...errors import (
+    AccessDenied,
+    CorruptObject,
+    StorageFull,
+    StoreError,
+    Superseded,
+    Unavailable,
+    VaultError,
+)
+from ...private import PRIVATE_UMASK, make_empty_file
 from .journal_chain import heads_in, note_entry
+from .migrate import OnStep, prepare_schema
 from .rows import identity_of
 from .schema import journal
+
+# How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
+BUSY_TIMEOUT_SECONDS = 30.0
+# Steps of SQLite between two looks: some 10 ms.
+_LOOK_STEPS = 200_000
 
 # What a journal entry will be, given the greatest key taken in, which it has to follow, and the
 # heads, which it has to name (chain.py): its key, and what stores it. Called when nobody else can
@@ -98,3 +117,108 @@ class Database:
         # Not by rowcount: drivers do not know it of many rows at once (psycopg).
         inserted = self._insert(table).on_conflict_do_nothing().returning(*table.primary_key)
         return list(connection.execute(inserted, rows).all())
+
+
+def open_engine(
+    url: str,
+    *,
+    migrate: bool = False,
+    on_step: OnStep | None = None,
+    umask: int = PRIVATE_UMASK,
+) -> Engine:
+    """Returns an engine for `url`, its tables made if the database is new.
+
+    Tables of an older version are brought up to date in SQLite, which one machine uses, and with
+    `migrate` in PostgreSQL, where other servers may be at work with the old ones; `on_step` is told
+    how far that is. `umask`: the permissions that a new file of SQLite lacks. Raises ValueError for
+    a URL that names no supported database, StoreError when the database cannot be opened, was made
+    by a newer weightvault or wants migrating.
+    """
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise ValueError(f"{url!r} is not a database URL such as sqlite:///file") from error
+    backend = address.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise ValueError(f"catalogue URL {url!r} names neither SQLite nor PostgreSQL")
+    engine = _sqlite_engine(address, umask) if backend == "sqlite" else _postgresql_engine(address)
+    try:
+        with engine.begin() as connection:
+            may_migrate = migrate or backend == "sqlite"
+            prepare_schema(connection, may_migrate=may_migrate, on_step=on_step)
+    except DBAPIError as error:
+        raise store_error(error) from error
+    return engine
+
+
+def store_error(error: DBAPIError) -> VaultError:
+    """Translates a database error into the kind that says what the caller can do."""
+    text = str(error.orig)
+    if isinstance(error, IntegrityError):
+        # What is looked for first and then written comes to this only beside somebody else.
+        return Superseded(f"somebody else changed the same at this moment: {text}")
+    if "full" in text or "No space left" in text:
+        return StorageFull(f"the catalogue's disk is full: {text}")
+    if "malformed" in text or "not a database" in text:
+        return CorruptObject(f"the catalogue is damaged: {text}")
+    if "readonly" in text:
+        return AccessDenied(f"the catalogue cannot be written to: {text}")
+    if "disk I/O" in text:
+        # What SQLite says of a disk that fails, and of a full one that has no room for its index
+        # of the log.
+        return Unavailable(f"the catalogue's disk fails or is full: {text}")
+    if isinstance(error, OperationalError):
+        return Unavailable(f"the catalogue does not answer: {text}")
+    return StoreError(f"the catalogue refused: {text}")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    try:
+        engine = create_engine(url.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "PostgreSQL needs psycopg: pip install 'weightvault[postgresql]'"
+        ) from error
+    event.listen(engine, "connect", _configure_postgresql)
+    return engine
+
+
+def _configure_postgresql(connection: Any, _record: Any) -> None:
+    # Plans made once for all parameters are bad ones for lists of digests of any length.
+    connection.prepare_threshold = None
+
+
+def sqlite_file(url: URL) -> Path | None:
+    """Returns the file that holds a database, None where it is in memory or on a server."""
+    name = url.database
+    if url.get_backend_name() != "sqlite" or not name or name.startswith((":", "file:")):
+        return None
+    return Path(name)
+
+
+def _sqlite_engine(url: URL, umask: int) -> Engine:
+    file = sqlite_file(url)
+    if file is not None:
+        # SQLite gives its log and index the mode of the database.
+        make_empty_file(file, umask)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own transaction handling starts them late; "begin" below does it instead.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer that first reads would fail at its first write if another wrote in between:
+    # writers take the lock at once and wait for it.
+    reading = connection.get_execution_options().get("reading", False)
+    # A long question ends when nobody waits for its answer any more; what writes is short.
+    raw = connection.connection.dbapi_connection
+    raw.set_progress_handler(is_cancelled if reading else None, _LOOK_STEPS)  # pyright: ignore
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
