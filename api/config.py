@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ..dedup.local_vault import LocalVault
     from ..dedup.vault import Vault
     from ..store.backend import Backend
+    from ..store.backends.open import BackendKind
     from ..store.catalogue.catalogue import Catalogue
     from ..store.catalogue.tables.migrate import OnStep
     from .client.http_vault import HttpVault
@@ -249,17 +250,23 @@ def _open_parts(
     on_step: OnStep | None = None,
 ) -> Parts:
     catalogue = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE")
-    scheme = url.partition("://")[0] if "://" in url else "file"
-    if scheme == "s3":
+    kind = _kind_of(url)
+    if kind is None or not kind.outlives:
+        raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
+    if kind.is_remote:
         objects, folder = url, _make_remote_folder(url)
-    elif scheme == "file":
+    else:
         folder = _folder_of(url)
         objects = _make_folder(folder, create)
-    else:
-        raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
     database = catalogue or _sqlite_url(folder / _CATALOGUE_FILE)
     backend, index = _connect(objects, database, migrate, on_step)
     return Parts(backend, index, folder / "tmp")
+
+
+def _kind_of(url: str) -> BackendKind | None:
+    from ..store.backends.open import BACKENDS
+
+    return BACKENDS.get(url.partition("://")[0] if "://" in url else "file")
 
 
 def _make_folder(folder: Path, create: bool) -> str:
@@ -299,24 +306,23 @@ def _make_remote_folder(url: str) -> Path:
 def _connect(
     objects: str, database: str, migrate: bool, on_step: OnStep | None
 ) -> tuple[Backend, Catalogue]:
-    from ..dedup.repository.error_translation import store_errors
     from ..store.backends.open import open_backend
     from ..store.catalogue.catalogue import open_catalogue
 
-    with store_errors():
-        try:
-            umask = file_umask()
-            backend = _with_cache(open_backend(objects, umask=umask), objects)
-            index = open_catalogue(database, migrate=migrate, on_step=on_step, umask=umask)
-            return backend, index
-        except ValueError as error:
-            raise InvalidInput(str(error), _FORMS) from error
+    try:
+        umask = file_umask()
+        backend = _with_cache(open_backend(objects, umask=umask), objects)
+        index = open_catalogue(database, migrate=migrate, on_step=on_step, umask=umask)
+        return backend, index
+    except ValueError as error:
+        raise InvalidInput(str(error), _FORMS) from error
 
 
 def _with_cache(backend: Backend, url: str) -> Backend:
     """Puts the cache in front of a far store that WEIGHTVAULT_CACHE and _CACHE_BYTES configure."""
     folder = os.environ.get("WEIGHTVAULT_CACHE")
-    if not folder or not url.startswith("s3://"):
+    kind = _kind_of(url)
+    if not folder or kind is None or not kind.is_remote:
         return backend
     from ..store.backends.cache import CachedBackend
 

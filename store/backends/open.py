@@ -1,5 +1,7 @@
 """From the address of a store to the backend that keeps its objects."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -15,7 +17,22 @@ _S3_OPTIONS = {
     "checksums": "checksums",
     "addressing": "addressing",
 }
-_FORMS = "a folder, file:///folder, s3://bucket/prefix or memory://"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendKind:
+    """How stores of a kind are opened, given the parts of an address and a umask, and what such
+    addresses look like, for messages.
+
+    `is_remote`: whether they are far away, so that a vault keeps its catalogue on this machine, and
+    may put a cache in front. A vault may only be kept where `outlives` says that what is stored is
+    still there when this process has ended.
+    """
+
+    open: Callable[[SplitResult, int], Backend]
+    form: str
+    is_remote: bool = False
+    outlives: bool = True
 
 
 def open_backend(url: str, *, umask: int = PRIVATE_UMASK) -> Backend:
@@ -31,14 +48,19 @@ def open_backend(url: str, *, umask: int = PRIVATE_UMASK) -> Backend:
     NoSuchStore where a file is in the folder's place.
     """
     scheme, separator, _ = url.partition(":")
-    if not url or (separator and scheme in _OPENERS and not url.startswith(f"{scheme}://")):
-        raise ValueError(f"not the address of a store: {url!r}, expected {_FORMS}")
+    if not url or (separator and scheme in BACKENDS and not url.startswith(f"{scheme}://")):
+        raise ValueError(f"not the address of a store: {url!r}, expected {_forms()}")
     if "://" not in url:
         return LocalBackend(Path(url).expanduser(), umask=umask)
     parts = urlsplit(url)
-    if parts.scheme not in _OPENERS:
-        raise ValueError(f"no store is kept at {parts.scheme}:// addresses, expected {_FORMS}")
-    return _OPENERS[parts.scheme](parts, umask)
+    if parts.scheme not in BACKENDS:
+        raise ValueError(f"no store is kept at {parts.scheme}:// addresses, expected {_forms()}")
+    return BACKENDS[parts.scheme].open(parts, umask)
+
+
+def _forms() -> str:
+    *most, last = (kind.form for kind in BACKENDS.values())
+    return f"a folder, {', '.join(most)} or {last}"
 
 
 def _open_file(parts: SplitResult, umask: int) -> Backend:
@@ -71,4 +93,9 @@ def _open_memory(parts: SplitResult, _umask: int) -> Backend:
     return MemoryBackend()
 
 
-_OPENERS = {"file": _open_file, "s3": _open_s3, "memory": _open_memory}
+# By the scheme of their addresses. To add one, write its module, and how it is opened, here.
+BACKENDS = {
+    "file": BackendKind(_open_file, "file:///folder"),
+    "s3": BackendKind(_open_s3, "s3://bucket/prefix", is_remote=True),
+    "memory": BackendKind(_open_memory, "memory://", outlives=False),
+}
