@@ -3,7 +3,12 @@
     python -m weightvault.benchmarks.serving.file_walk
 
 One tensor with a related base, traced by `sys.setprofile` in both processes. A move is a call of a
-function in another file of the product than the one called before, in the same thread.
+function in another file of the product than the one called before, in the same thread; returns are
+not counted, steps of a coroutine and of a generator are. The client is `weightvault push`, from the
+parsing of its arguments to what it prints. A family of its own is pushed before, so that nothing is
+counted which only a first push does; nor is what the server does on its own behalf in the
+background. So counted, the version of 22 November 2026 (d79befc) has 67 files on the client, 79 on
+the server, and 1,396 moves there.
 """
 
 from __future__ import annotations
@@ -13,17 +18,17 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from ...api.client.http_vault import HttpVault
+from ...api.cli.main import cli
 from ...api.server.app import create_app
 from ...api.server.serving import listen, make_config
 from ...dedup.local_vault import LocalVault
-from ...dedup.transfer.push import push
 from ...store.backends.open import open_backend
 from ...store.catalogue.catalogue import open_catalogue
 
@@ -79,15 +84,11 @@ def serve(folder: Path) -> None:
 
 
 def main() -> None:
-    """Pushes a base, and a tune of it while both sides count."""
-    rng = np.random.default_rng(1)
-    base = rng.normal(0, 0.05, (96, 64)).astype(np.float32)
-    tuned = base + rng.normal(0, 1e-4, base.shape).astype(np.float32)
+    """Pushes two families of a base and a tune of it; both sides count the last push."""
     with tempfile.TemporaryDirectory(prefix="weightvault-") as scratch:
         folder = Path(scratch)
-        for name, weights in (("base", base), ("tuned", tuned)):
-            (folder / name).mkdir()
-            save_file({"w": weights}, folder / name / "model.safetensors")
+        for seed, names in enumerate((("first", "first-tuned"), ("base", "tuned"))):
+            _save_family(folder, names, seed)
         (folder / "vault").mkdir()
         command = [sys.executable, "-m", __spec__.name, str(folder / "vault")]
         pipe = subprocess.PIPE
@@ -95,8 +96,9 @@ def main() -> None:
             assert server.stdin is not None
             assert server.stdout is not None
             url = server.stdout.readline().strip()
-            push(HttpVault(url), folder / "base", "org/base")
-            # What the server does on its own behalf, and what only a first push imports.
+            for name in ("first", "first-tuned", "base"):
+                _push(url, folder / name)
+            # What the server does on its own behalf.
             time.sleep(_SETTLE_SECONDS)
             server.stdin.write("on\n")
             server.stdin.flush()
@@ -104,12 +106,27 @@ def main() -> None:
             threading.setprofile(walk.note)
             sys.setprofile(walk.note)
             walk.on = True
-            push(HttpVault(url), folder / "tuned", "org/tuned")
+            _push(url, folder / "tuned")
             walk.on = False
             sys.setprofile(None)
             threading.setprofile(None)  # pyright: ignore[reportArgumentType]
             print(server.communicate("off\n")[0].strip())
             walk.print("client")
+
+
+def _save_family(folder: Path, names: tuple[str, str], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    base = rng.normal(0, 0.05, (96, 64)).astype(np.float32)
+    tuned = base + rng.normal(0, 1e-4, base.shape).astype(np.float32)
+    for name, weights in zip(names, (base, tuned), strict=True):
+        (folder / name).mkdir()
+        save_file({"w": weights}, folder / name / "model.safetensors")
+
+
+def _push(url: str, folder: Path) -> None:
+    """What the installed command does, in this process."""
+    with suppress(SystemExit), redirect_stdout(None), redirect_stderr(None):
+        cli.main(["--vault", url, "push", str(folder), f"org/{folder.name}"], "weightvault")
 
 
 if __name__ == "__main__":
