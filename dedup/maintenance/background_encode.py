@@ -51,7 +51,6 @@ from ..model.files.manifest import Manifest
 from ..model.journal_entries import Moves
 from ..model.sketch import Sketch, make_query
 from ..reading.chunk_reader import Buffer, ChunkReader
-from ..repository.error_translation import store_errors
 from ..repository.journal import write_entry
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
@@ -84,19 +83,18 @@ def encode_some(vault: Repository, level: str = "default") -> int:
     """Codes the chunks that have waited longest; returns how many were looked at, 0 if none waits
     that nobody else is at. Raises VaultError kinds; what was taken waits again after a while."""
     now = time.time()
-    with store_errors():
-        rows = claim_chunks(vault.catalogue, now, now + CLAIM_SECONDS, SHARE_CHUNKS, SHARE_BYTES)
-        if not rows:
-            # Only looked at: what has to be encoded again is claimed by the next call.
-            return audit_some(vault.catalogue, AUDIT_CHUNKS)
-        mine = [row.chunk_id for row in rows]
-        try:
-            _code(vault, rows, level)
-        except Cancelled:
-            return_chunks(vault.catalogue, mine)
-            raise
-        release_chunks(vault.catalogue, mine)
-        recentre_chunks(vault, set(mine))
+    rows = claim_chunks(vault.catalogue, now, now + CLAIM_SECONDS, SHARE_CHUNKS, SHARE_BYTES)
+    if not rows:
+        # Only looked at: what has to be encoded again is claimed by the next call.
+        return audit_some(vault.catalogue, AUDIT_CHUNKS)
+    mine = [row.chunk_id for row in rows]
+    try:
+        _code(vault, rows, level)
+    except Cancelled:
+        return_chunks(vault.catalogue, mine)
+        raise
+    release_chunks(vault.catalogue, mine)
+    recentre_chunks(vault, set(mine))
     return len(rows)
 
 
@@ -163,8 +161,7 @@ class BackgroundEncoder:
             repo, commit, cursor = self._noted.popleft()
         except IndexError:
             return 0
-        with store_errors():
-            step = recentre_step(self._vault, repo, commit, cursor)
+        step = recentre_step(self._vault, repo, commit, cursor)
         if step.cursor is not None:
             self._noted.appendleft((repo, commit, step.cursor))
         return 1

@@ -41,7 +41,6 @@ from ...store.object_keys import (
 )
 from ..model.journal_entries import Tombs, pack_entry
 from ..progress import Progress
-from ..repository.error_translation import store_errors
 from ..repository.journal import catch_up, learn_packs, write_entry
 from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
@@ -120,7 +119,6 @@ class Collector:
         self._progress = progress or Progress()
         self._now = now
 
-    @store_errors()
     def run(self) -> Collected:
         """Collects; raises VaultError kinds."""
         found = Collected()
@@ -136,7 +134,6 @@ class Collector:
         self._remove_strays(found)
         return found
 
-    @store_errors()
     def predict(self) -> Collected:
         """Says what a collection would do now, changing nothing in the object store.
 

@@ -12,7 +12,6 @@ from ...store.catalogue.access.quotas import Usage, list_limits, read_usage, sum
 from ..errors import InvalidInput
 from ..model.journal_entries import QuotaChange
 from ..model.names import check_namespace
-from ..repository.error_translation import store_errors
 from ..repository.repository import Repository
 
 
@@ -34,28 +33,24 @@ def set_limits(vault: Repository, namespace: str, limits: Limits) -> None:
         value = getattr(limits, name)
         if value is not None and not 0 <= value < 1 << 62:
             raise InvalidInput(f"{name} of a quota cannot be {value}", "use a number from 0 on")
-    with store_errors():
-        vault.record(QuotaChange(namespace, limits, time.time()))
+    vault.record(QuotaChange(namespace, limits, time.time()))
 
 
 def find_limits(vault: Repository, namespace: str) -> Limits:
     """Returns the limits of a namespace; one without a quota has none."""
-    with store_errors():
-        return quotas.find_limits(vault.catalogue, namespace)
+    return quotas.find_limits(vault.catalogue, namespace)
 
 
 def describe_quota(vault: Repository, namespace: str) -> Quota:
     """Returns what a namespace may have and has, with a quota or without."""
     check_namespace(namespace)
     limits = find_limits(vault, namespace)
-    with store_errors():
-        usage = read_usage(vault.catalogue, namespace)
-        sent = sum_in_flight(vault.catalogue, namespace, time.time())
+    usage = read_usage(vault.catalogue, namespace)
+    sent = sum_in_flight(vault.catalogue, namespace, time.time())
     return Quota(namespace, limits, usage, sent)
 
 
 def list_quotas(vault: Repository) -> list[Quota]:
     """Returns the quotas of all namespaces that have one, by name."""
-    with store_errors():
-        names = list_limits(vault.catalogue)
+    names = list_limits(vault.catalogue)
     return [describe_quota(vault, name) for name in names]

@@ -20,7 +20,6 @@ from ...store.errors import StorageFull, StoreError
 from ..errors import Missing
 from ..model.store_marker import note_closed, read_marker
 from ..progress import Progress
-from ..repository.error_translation import store_errors
 from ..repository.heads import read_heads, write_heads
 from ..repository.journal import catch_up, learn_packs
 from ..repository.lost_entries import describe_lost, find_known_lost
@@ -51,34 +50,33 @@ def rebuild_catalogue(
     catalogue knows is lost: what a scrub found, and how long tombstones that were given by no
     journal entry have stood. Raises Missing where there is no store, which would empty it for good.
     """
-    with store_errors():
-        marker = read_marker(backend)
-        if marker is None:
-            raise Missing("there are no objects to build a catalogue from", "correct the address")
-        note_closed(catalogue, marker)
-        # What this catalogue knows of the journal must not go with it.
-        with suppress(StoreError, StorageFull):
-            if find_known_lost(backend, catalogue):
-                write_heads(backend, catalogue)
-        with catalogue.writing() as connection:
-            hold_store(connection, alone=True)
-            for table in reversed(metadata.sorted_tables):
-                if table not in _KEPT:
-                    connection.execute(delete(table))
-        catalogue.set_store_id(marker.store_id)
-        named = read_heads(backend).named
-        entries = catch_up(backend, catalogue, progress)
-        remember_named(catalogue, catalogue.unknown_entries(named))
-        learn_packs(backend, catalogue, progress=progress)
-        # Whether more could be made of them is not on record.
-        queue_codec(catalogue, CODEC_IDS["raw"])
-        # Deltas were recorded before their owners were.
-        audit_again(catalogue)
-        _forget_removed(backend, catalogue)
-        commits = catalogue.all_commits()
-        packs = len(catalogue.pack_names())
-        lost = tuple(describe_lost(backend, catalogue))
-        return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries, lost)
+    marker = read_marker(backend)
+    if marker is None:
+        raise Missing("there are no objects to build a catalogue from", "correct the address")
+    note_closed(catalogue, marker)
+    # What this catalogue knows of the journal must not go with it.
+    with suppress(StoreError, StorageFull):
+        if find_known_lost(backend, catalogue):
+            write_heads(backend, catalogue)
+    with catalogue.writing() as connection:
+        hold_store(connection, alone=True)
+        for table in reversed(metadata.sorted_tables):
+            if table not in _KEPT:
+                connection.execute(delete(table))
+    catalogue.set_store_id(marker.store_id)
+    named = read_heads(backend).named
+    entries = catch_up(backend, catalogue, progress)
+    remember_named(catalogue, catalogue.unknown_entries(named))
+    learn_packs(backend, catalogue, progress=progress)
+    # Whether more could be made of them is not on record.
+    queue_codec(catalogue, CODEC_IDS["raw"])
+    # Deltas were recorded before their owners were.
+    audit_again(catalogue)
+    _forget_removed(backend, catalogue)
+    commits = catalogue.all_commits()
+    packs = len(catalogue.pack_names())
+    lost = tuple(describe_lost(backend, catalogue))
+    return Rebuilt(len({row.repo for row in commits}), len(commits), packs, entries, lost)
 
 
 def _forget_removed(backend: Backend, catalogue: Catalogue) -> None:

@@ -8,7 +8,6 @@ from dataclasses import replace
 from ..errors import Conflict, InvalidInput
 from ..model.files.manifest import pack_manifest
 from ..model.names import check_repo
-from ..repository.error_translation import store_errors
 from ..repository.refs_state import changes_of, read_state
 from ..repository.repository import Repository
 
@@ -25,18 +24,17 @@ def rename_repo(vault: Repository, old: str, new: str) -> None:
     vault.require_repo(old)
     if old == new:
         raise InvalidInput(f"{old} is called so already")
-    with store_errors():
-        wanted = read_state(vault.catalogue, old)
-        present = read_state(vault.catalogue, new)
-        if present.commits.keys() - wanted.commits.keys():
-            raise Conflict(f"there is a repo {new} already", "choose another name or delete that")
-        for oid, row in wanted.commits.items():
-            if oid not in present.commits:
-                manifest = vault.load_manifest(row.manifest)
-                data = pack_manifest(manifest)
-                vault.record_commit(replace(row, repo=new), manifest, data)
-        for change in changes_of(new, read_state(vault.catalogue, new), wanted, time.time()):
-            vault.record(change)
+    wanted = read_state(vault.catalogue, old)
+    present = read_state(vault.catalogue, new)
+    if present.commits.keys() - wanted.commits.keys():
+        raise Conflict(f"there is a repo {new} already", "choose another name or delete that")
+    for oid, row in wanted.commits.items():
+        if oid not in present.commits:
+            manifest = vault.load_manifest(row.manifest)
+            data = pack_manifest(manifest)
+            vault.record_commit(replace(row, repo=new), manifest, data)
+    for change in changes_of(new, read_state(vault.catalogue, new), wanted, time.time()):
+        vault.record(change)
 
     def confirm() -> None:
         if read_state(vault.catalogue, old) != wanted:

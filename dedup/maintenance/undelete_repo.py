@@ -11,7 +11,6 @@ from ..errors import ChunksMissing, Conflict, RepoNotFound
 from ..model.files.manifest import Manifest, pack_manifest
 from ..model.journal_entries import Entry
 from ..model.names import check_repo
-from ..repository.error_translation import store_errors
 from ..repository.journal import list_entries, load_manifest
 from ..repository.pins import pin_chunks
 from ..repository.refs_state import Replay, RepoState, changes_of
@@ -39,22 +38,21 @@ def undelete(vault: Repository, repo: str) -> Undeleted:
     way, it goes on when run again.
     """
     check_repo(repo)
-    with store_errors():
-        journal = Replay()
-        for _, entry in list_entries(vault.backend):
-            journal.take(entry)
-        deleted, state = _last_state(journal, repo)
-        present = journal.repos.get(repo, RepoState())
-        if present.commits.keys() - state.commits.keys():
-            raise Conflict(f"{repo} was pushed again since it was deleted", "rename or delete that")
-        lost = [row for oid, row in state.commits.items() if oid not in present.commits]
-        for row, manifest in [(row, _load(vault, row)) for row in lost]:
-            vault.record_commit(row, manifest, pack_manifest(manifest))
-            journal.take(Entry(repo, row.created, row))
-        # Branches that were moved or taken away, tags, and who may see it.
-        present = journal.repos.get(repo, RepoState())
-        for change in changes_of(repo, present, state, time.time()):
-            vault.record(change)
+    journal = Replay()
+    for _, entry in list_entries(vault.backend):
+        journal.take(entry)
+    deleted, state = _last_state(journal, repo)
+    present = journal.repos.get(repo, RepoState())
+    if present.commits.keys() - state.commits.keys():
+        raise Conflict(f"{repo} was pushed again since it was deleted", "rename or delete that")
+    lost = [row for oid, row in state.commits.items() if oid not in present.commits]
+    for row, manifest in [(row, _load(vault, row)) for row in lost]:
+        vault.record_commit(row, manifest, pack_manifest(manifest))
+        journal.take(Entry(repo, row.created, row))
+    # Branches that were moved or taken away, tags, and who may see it.
+    present = journal.repos.get(repo, RepoState())
+    for change in changes_of(repo, present, state, time.time()):
+        vault.record(change)
     return Undeleted(repo, deleted, len(state.commits))
 
 

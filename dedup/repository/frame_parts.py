@@ -16,7 +16,6 @@ from ...store.errors import NotFound
 from ...store.object_keys import pack_key
 from ..errors import ChunksMissing, Corrupt
 from ..reading.frame_parts import FramePart
-from .error_translation import store_errors
 from .journal import catch_up
 
 # A header with 16 blocks has 200 bytes; one with a long row map is read with all of its frame.
@@ -46,14 +45,12 @@ class FrameParts:
         check_cancelled()
         place = self._locate(digest)
         try:
-            with store_errors():
-                return self._read(place, start, stop)
+            return self._read(place, start, stop)
         except FrameError as error:
             raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
 
     def _locate(self, digest: bytes) -> Location:
-        with store_errors():
-            place = self._catalogue.locate([digest]).get(digest)
+        place = self._catalogue.locate([digest]).get(digest)
         if place is None:
             raise ChunksMissing(f"chunk {digest.hex()} is not in this vault")
         return place
