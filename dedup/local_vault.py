@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ..store.catalogue.visibility import EVERYTHING, Scope
-from ..store.errors import StoreError
+from .errors import VaultError
 from .maintenance.derive import derive_commit
 from .maintenance.optimise import count_leading, optimise_step, recentre_step
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
@@ -16,7 +16,6 @@ from .reports.compare import compare_methods
 from .reports.families import find_families
 from .reports.removal_prediction import predict_removal
 from .reports.report import cost_of_repo, report_vault
-from .repository.error_translation import store_errors
 from .repository.reader import make_commit
 from .repository.repository import Repository
 from .vault import CheckResult, Family, FileInfo, OptimiseStep, RepoInfo
@@ -32,11 +31,10 @@ class LocalVault(Repository):
     def describe_repo(self, repo: str, seen: Scope = EVERYTHING) -> RepoInfo:
         """See Vault.describe_repo; the cost is told to somebody who may read the repos `seen`."""
         self.require_repo(repo)
-        with store_errors():
-            branches = self.catalogue.branches(repo)
-            newest = max(branches.values(), key=lambda row: row.created)
-            manifest = self._load_manifest(newest.manifest)
-            cost = cost_of_repo(self.catalogue, repo, seen)
+        branches = self.catalogue.branches(repo)
+        newest = max(branches.values(), key=lambda row: row.created)
+        manifest = self._load_manifest(newest.manifest)
+        cost = cost_of_repo(self.catalogue, repo, seen)
         files = tuple(
             FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
             for f in manifest.files
@@ -46,61 +44,51 @@ class LocalVault(Repository):
 
     def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report. Puts the day on record, too."""
-        with store_errors():
-            found = report_vault(self, query)
-            if growth.wants_record(self.catalogue):
-                # The next one will do: somebody else may be writing for long, or nobody may.
-                with suppress(StoreError):
-                    growth.record(self.catalogue, found)
-            return found
+        found = report_vault(self, query)
+        if growth.wants_record(self.catalogue):
+            # The next one will do: somebody else may be writing for long, or nobody may.
+            with suppress(VaultError):
+                growth.record(self.catalogue, found)
+        return found
 
     def record_totals(self) -> None:
         """Puts the day on record unless that was done within the hour."""
-        with store_errors():
-            if growth.wants_record(self.catalogue):
-                growth.record(self.catalogue, report_vault(self, Query(())))
+        if growth.wants_record(self.catalogue):
+            growth.record(self.catalogue, report_vault(self, Query(())))
 
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""
-        with store_errors():
-            return predict_removal(self, repos)
+        return predict_removal(self, repos)
 
     def compare(
         self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
     ) -> Comparison:
         """See Vault.compare."""
-        with store_errors():
-            return compare_methods(self, share, seed, progress or Progress())
+        return compare_methods(self, share, seed, progress or Progress())
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
-        with store_errors():
-            return find_families(self.catalogue)
+        return find_families(self.catalogue)
 
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
         """See Vault.optimise."""
-        with store_errors():
-            return optimise_step(self, cursor, dry_run=dry_run)
+        return optimise_step(self, cursor, dry_run=dry_run)
 
     def count_centres(self) -> int:
         """See Vault.count_centres."""
-        with store_errors():
-            return count_leading(self.catalogue)
+        return count_leading(self.catalogue)
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
         row = self._find_commit(repo, revision)
-        with store_errors():
-            return recentre_step(self, repo, row.oid, cursor)
+        return recentre_step(self, repo, row.oid, cursor)
 
     def derive(self, repo: str, revision: str) -> int:
         """See Vault.derive."""
         row = self._find_commit(repo, revision)
-        with store_errors():
-            found = derive_commit(self, row)
+        found = derive_commit(self, row)
         return found.before - found.after
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
-        with store_errors():
-            return check_vault(self.backend, self.catalogue, progress or Progress())
+        return check_vault(self.backend, self.catalogue, progress or Progress())

@@ -35,7 +35,6 @@ from ..errors import VaultError
 from ..model.journal_entries import Moves
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
-from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
 from ..repository.journal import catch_up, write_entry
 from ..repository.lost_entries import ACCEPT, find_lost
@@ -87,20 +86,19 @@ class Repairer:
 
     def run(self) -> Repaired:
         """Repairs. Raises VaultError when too much looks damaged to believe it."""
-        with store_errors():
-            if not self._dry_run:
-                catch_up(self._backend, self._catalogue)
-            findings = list_findings(self._catalogue)
-            self._refuse_unlikely(findings)
-            places = self._catalogue.locate([f.digest for f in findings if f.in_use])
-            # Those that stand alone first: others may need them.
-            for finding in sorted(findings, key=lambda f: _level(places.get(f.digest))):
-                if finding.offset != WHOLE_PACK:
-                    self._repair_frame(finding, places.get(finding.digest))
-            self._empty_packs({f.pack for f in findings})
-            self._mend_small()
-            self._settle_lost()
-            self._name_lost()
+        if not self._dry_run:
+            catch_up(self._backend, self._catalogue)
+        findings = list_findings(self._catalogue)
+        self._refuse_unlikely(findings)
+        places = self._catalogue.locate([f.digest for f in findings if f.in_use])
+        # Those that stand alone first: others may need them.
+        for finding in sorted(findings, key=lambda f: _level(places.get(f.digest))):
+            if finding.offset != WHOLE_PACK:
+                self._repair_frame(finding, places.get(finding.digest))
+        self._empty_packs({f.pack for f in findings})
+        self._mend_small()
+        self._settle_lost()
+        self._name_lost()
         return self._done
 
     def _refuse_unlikely(self, findings: Collection[Finding]) -> None:

@@ -22,7 +22,7 @@ from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, re
 from ...store.catalogue.refs import is_public
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.visibility import EVERYTHING, Scope
-from ...store.errors import NotFound, StoreError
+from ...store.errors import NotFound
 from ...store.object_keys import manifest_key, pack_key, sketches_key
 from ...store.packs import PackEntry
 from ...store.repo_names import namespace_of
@@ -47,7 +47,6 @@ from ..reading.chunk_reader import ChunkReader, Slice
 from ..reading.file_assembly import file_parts, weave
 from ..similarity.candidates import find_candidates, sketch_row
 from ..vault import Candidate, Commit, PushTarget, RepoSummary
-from .error_translation import store_errors
 from .file_hashes import hash_file
 from .heads import write_heads
 from .journal import apply_entry, catch_up, follow, write_entry
@@ -72,11 +71,10 @@ class Repository(VaultReader):
     ) -> None:
         super().__init__(backend, catalogue)
         self.scratch = scratch
-        with store_errors():
-            if mend_marker:
-                restore_marker(backend, catalogue)
-            match_catalogue(backend, catalogue)
-            catch_up(backend, catalogue)
+        if mend_marker:
+            restore_marker(backend, catalogue)
+        match_catalogue(backend, catalogue)
+        catch_up(backend, catalogue)
 
     def close(self) -> None:
         """Gives back connections and files."""
@@ -87,25 +85,23 @@ class Repository(VaultReader):
 
     def find_missing(self, digests: Collection[bytes]) -> set[bytes]:
         """See Vault.find_missing."""
-        with store_errors(), self.catalogue.reading() as connection:
+        with self.catalogue.reading() as connection:
             return set(digests) - usable_among(connection, digests)
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
         """See Vault.find_bases."""
-        with store_errors():
-            return find_candidates(self.catalogue, sketches)
+        return find_candidates(self.catalogue, sketches)
 
     def for_owner(self, repo: str) -> PushTarget:
         """See Vault.for_owner."""
         check_repo(repo)
-        with store_errors():
-            shown = bool(is_public(self.catalogue, repo))
+        shown = bool(is_public(self.catalogue, repo))
         return self.for_owners([namespace_of(repo)], shown=shown)
 
     def for_owners(self, owners: Collection[str], *, shown: bool) -> PushTarget:
         """Returns the vault as far as bases go for chunks that these namespaces have, and a public
         repo if they are `shown`."""
-        with store_errors(), self.catalogue.reading() as connection:
+        with self.catalogue.reading() as connection:
             reach = reach_of(owners, sharing_of(connection), shown=shown)
         return self if reach == ANYWHERE else OwnersView(self, self.catalogue, reach)
 
@@ -113,19 +109,17 @@ class Repository(VaultReader):
         """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
         reader = ChunkReader(self._fetch_any)
         levels = partial(lowest_levels, self.catalogue)
-        with store_errors():
-            locate = self.catalogue.locate
-            entries, sketches = check_pack(path, name, locate, levels, reader, bounded=bounded)
-            put = partial(self.backend.put_file, pack_key(name), path)
-            return self._add_pack(name, path.stat().st_size, entries, sketches, put)
+        locate = self.catalogue.locate
+        entries, sketches = check_pack(path, name, locate, levels, reader, bounded=bounded)
+        put = partial(self.backend.put_file, pack_key(name), path)
+        return self._add_pack(name, path.stat().st_size, entries, sketches, put)
 
     def add_own_pack(
         self, data: memoryview, name: str, entries: Sequence[PackEntry], sketches: Sketches
     ) -> int:
         """As add_pack, of a pack in memory whose frames were made and decoded in this process."""
-        with store_errors():
-            put = partial(self.backend.put, pack_key(name), data)
-            return self._add_pack(name, len(data), entries, sketches, put)
+        put = partial(self.backend.put, pack_key(name), data)
+        return self._add_pack(name, len(data), entries, sketches, put)
 
     def commit(
         self,
@@ -146,22 +140,21 @@ class Repository(VaultReader):
         check_new_paths(file.path for file in manifest.files)
         data = pack_manifest(manifest)
         name = manifest_name(data)
-        with store_errors():
-            head = self.catalogue.find_commit(repo, branch)
-            # A push that finds its manifest gone or quarantined puts it back.
-            if head and head.manifest == name and self.backend.exists(manifest_key(name)):
-                self._complete(head, manifest)
-                return make_commit(head)
+        head = self.catalogue.find_commit(repo, branch)
+        # A push that finds its manifest gone or quarantined puts it back.
+        if head and head.manifest == name and self.backend.exists(manifest_key(name)):
+            self._complete(head, manifest)
+            return make_commit(head)
+        self._check_chunks(manifest)
+        try:
+            hashes = self._check_files(manifest, known_to, bounded=bounded)
+        except Corrupt:
+            # A collection may have come in between, which says what to do better.
             self._check_chunks(manifest)
-            try:
-                hashes = self._check_files(manifest, known_to, bounded=bounded)
-            except Corrupt:
-                # A collection may have come in between, which says what to do better.
-                self._check_chunks(manifest)
-                raise
-            pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
-            row = commit_row(repo, branch, name, head.oid if head else None, base)
-            self.record_commit(row, manifest, data, hashes)
+            raise
+        pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
+        row = commit_row(repo, branch, name, head.oid if head else None, base)
+        self.record_commit(row, manifest, data, hashes)
         return make_commit(row)
 
     def commit_staged(
@@ -183,11 +176,10 @@ class Repository(VaultReader):
         check_branch(branch)
         data = pack_manifest(manifest)
         name = manifest_name(data)
-        with store_errors():
-            self._check_chunks(manifest)
-            pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
-            row = commit_row(repo, branch, name, parent, None, *told)
-            self.record_commit(row, manifest, data, hashes, exact=True)
+        self._check_chunks(manifest)
+        pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
+        row = commit_row(repo, branch, name, parent, None, *told)
+        self.record_commit(row, manifest, data, hashes, exact=True)
         return make_commit(row)
 
     def delete_repo(self, repo: str, confirm: Callable[[], object] = lambda: None) -> None:
@@ -199,23 +191,20 @@ class Repository(VaultReader):
             key, entry = pack_entry(Entry(repo, follow(last)), heads)
             return key, lambda: self.backend.put(key, entry)
 
-        with store_errors():
-            write_marker(self.backend, self.catalogue)
-            self.catalogue.delete_repo(repo, make, confirm)
+        write_marker(self.backend, self.catalogue)
+        self.catalogue.delete_repo(repo, make, confirm)
 
     # Looking
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
-        with store_errors():
-            rows = self.catalogue.list_repos()
+        rows = self.catalogue.list_repos()
         return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
 
     def check_health(self) -> None:
         """Asks the object store and the catalogue for something small; raises if one fails."""
-        with store_errors():
-            read_marker(self.backend)
-            self.catalogue.last_entry()
+        read_marker(self.backend)
+        self.catalogue.last_entry()
 
     # Settings
 
@@ -230,12 +219,11 @@ class Repository(VaultReader):
     def base_sharing(self) -> str | None:
         """Returns what an operator decided about bases of other namespaces, one of
         store.catalogue.owners.CHOICES; None where that goes by the tokens."""
-        with store_errors():
-            return get_setting(self.catalogue, BASE_SHARING)
+        return get_setting(self.catalogue, BASE_SHARING)
 
     def share_bases(self, choice: str | None) -> None:
         """Sets what base_sharing returns. What is stored already is checked in the background."""
-        with store_errors(), self.catalogue.writing() as connection:
+        with self.catalogue.writing() as connection:
             hold_store(connection, alone=True)
             choose_sharing(connection, choice)
 
@@ -302,7 +290,7 @@ class Repository(VaultReader):
     def note_heads(self) -> None:
         """Says in the store how far the journal goes, for commands and servers when they have done
         something. Never fails: what they did is done, and whoever is next says it."""
-        with suppress(StoreError, VaultError):
+        with suppress(VaultError):
             write_heads(self.backend, self.catalogue, wait=False)
 
     def record(self, entry: AnyEntry) -> None:

@@ -16,12 +16,10 @@ chooses among all bases that its owners may read, with more time.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from ...codecs.frame import parse_header
 from ...store.cancel import check_cancelled
 from ...store.catalogue.access.received import (
     note_received,
@@ -39,9 +37,9 @@ from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
-from ..reading.chunk_reader import ChunkReader
+from ..reading.chunk_reader import ChunkReader, read_header
+from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_tensor
-from ..repository.error_translation import store_errors
 from ..repository.pack_check import read_entries
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
@@ -73,11 +71,10 @@ class NamespacedVault:
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
         """See Vault.find_bases: of public repos, unless the owner may read every repo."""
         catalogue = self._vault.catalogue
-        with store_errors():
-            with catalogue.reading() as connection:
-                within = reach_of_any(self._owners, sharing_of(connection))
-            read = () if self._scope.everything else (Scope(public=self._scope.public),)
-            return find_candidates(catalogue, sketches, (*read, *within))
+        with catalogue.reading() as connection:
+            within = reach_of_any(self._owners, sharing_of(connection))
+        read = () if self._scope.everything else (Scope(public=self._scope.public),)
+        return find_candidates(catalogue, sketches, (*read, *within))
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""
@@ -89,40 +86,36 @@ class NamespacedVault:
         if not self._scope.everything:
             if bounded:
                 locate = self._vault.catalogue.locate
-                with store_errors():
-                    check_frames(entries, path.stat().st_size, locate(levels), locate)
+                check_frames(entries, path.stat().st_size, locate(levels), locate)
             self._let_stand_alone(levels)
         self._vault.add_pack(path, name, bounded=bounded)
         now, catalogue = time.time(), self._vault.catalogue
         alone = [e.digest for e in entries if not e.inputs]
-        with store_errors():
-            sent = [entry.digest for entry in entries]
-            note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
-            queue_chunks(catalogue, alone)
+        sent = [entry.digest for entry in entries]
+        note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
+        queue_chunks(catalogue, alone)
         return len(entries)
 
     def _let_stand_alone(self, below: Mapping[bytes, int]) -> None:
         """Stores a standalone frame for those chunks that have none of a level below what is given:
         once for each, as what others need keeps a lower level than theirs."""
         catalogue = self._vault.catalogue
-        with store_errors():
-            levels = lowest_levels(catalogue, below)
-            places = catalogue.locate([d for d, level in levels.items() if level >= below[d]])
+        levels = lowest_levels(catalogue, below)
+        places = catalogue.locate([d for d, level in levels.items() if level >= below[d]])
         if not places:
             return
         reader = ChunkReader(self._vault.fetch_frames)
-        with tempfile.TemporaryDirectory(prefix="alone-", dir=self.scratch) as folder:
-            path = Path(folder, "pack")
+        with scratch_folder("alone-", self.scratch) as folder:
+            path = folder / "pack"
             with PackWriter(path) as writer:
                 for digest, place in places.items():
                     check_cancelled()
-                    dtype = parse_header(next(self._vault.fetch_frames([digest]))).dtype
+                    dtype = read_header(next(self._vault.fetch_frames([digest])), digest).dtype
                     (raw,) = reader.read([ChunkUse(digest, 0, place.raw_bytes, dtype)])
                     add_frame(writer, encode_tensor(raw, dtype, codec="raw", digest=digest))
                 name = writer.finish()
             self._vault.add_pack(path, name)
-        with store_errors():
-            queue_chunks(catalogue, list(places))
+        queue_chunks(catalogue, list(places))
 
     def commit(
         self,
@@ -144,18 +137,16 @@ class NamespacedVault:
         made = self._vault.commit(
             repo, branch, manifest, base=base, bounded=bounded, known_to=self._scope
         )
-        with store_errors():
-            strike_received(self._vault.catalogue, self._namespace, digests)
+        strike_received(self._vault.catalogue, self._namespace, digests)
         return made
 
     def _unknown(self, digests: Collection[bytes]) -> set[bytes]:
         """Returns those of `digests` that the owner may not know to be here."""
         catalogue = self._vault.catalogue
-        with store_errors():
-            since = time.time() - KEEP_SECONDS
-            mine = received_among(catalogue, self._namespace, digests, since)
-            rest = set(digests) - mine
-            return rest - readable_through(catalogue, rest, self._scope).keys()
+        since = time.time() - KEEP_SECONDS
+        mine = received_among(catalogue, self._namespace, digests, since)
+        rest = set(digests) - mine
+        return rest - readable_through(catalogue, rest, self._scope).keys()
 
 
 def _levels_needed(entries: Sequence[PackEntry]) -> dict[bytes, int]:

@@ -23,7 +23,6 @@ those that `sees` lets through. A SHA-256 alone gives nothing away.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +47,7 @@ from ..model.sketch_file import Sketches
 from ..model.store_marker import write_marker
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer
-from ..repository.error_translation import store_errors
+from ..reading.scratch import scratch_folder
 from ..repository.journal import follow, load_manifest, loose_row
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
@@ -148,10 +147,7 @@ class IncomingFiles:
     def add_all(self, uploads: Iterable[Upload], repo: str) -> list[LooseFile]:
         """As `add`, of several files, which are put on record together. Where one is refused none
         is kept."""
-        with (
-            store_errors(),
-            tempfile.TemporaryDirectory(prefix="incoming-", dir=self._vault.scratch) as folder,
-        ):
+        with scratch_folder("incoming-", self._vault.scratch) as folder:
             files: dict[str, Path] = {}
             expected: dict[str, bytes] = {}
             for number, upload in enumerate(uploads):
@@ -232,16 +228,15 @@ class IncomingFiles:
     def find(self, sha256: bytes, sees: Sees, *, within: str | None = None) -> LooseFile | None:
         """Returns a file of that SHA-256 of one of the repos that `sees` lets through (only of the
         repo `within`, if given), None if there is none."""
-        with store_errors():
-            for row in find_loose(self._vault.catalogue, [sha256], time.time()):
-                if sees(row.repo) and (loaded := self._load_loose(row)):
-                    return loaded
-            for holder in find_holders(self._vault.catalogue, sha256, within):
-                if sees(holder.repo):
-                    manifest = self._vault.load_manifest(holder.manifest)
-                    entry = manifest.file(holder.path)
-                    if entry is not None and entry.digest == holder.digest:
-                        return self._known(entry, manifest.chunk_bytes, holder.repo)
+        for row in find_loose(self._vault.catalogue, [sha256], time.time()):
+            if sees(row.repo) and (loaded := self._load_loose(row)):
+                return loaded
+        for holder in find_holders(self._vault.catalogue, sha256, within):
+            if sees(holder.repo):
+                manifest = self._vault.load_manifest(holder.manifest)
+                entry = manifest.file(holder.path)
+                if entry is not None and entry.digest == holder.digest:
+                    return self._known(entry, manifest.chunk_bytes, holder.repo)
         return None
 
     def read(self, file: StagedFile, start: int = 0, stop: int | None = None) -> Iterator[Buffer]:
@@ -270,20 +265,19 @@ class IncomingFiles:
             )
             for each in staged
         ]
-        with store_errors():
-            catalogue = self._vault.catalogue
-            created = follow(catalogue.last_entry())
-            new = self._not_kept(files, created)
-            if not new:
-                return files
-            write_marker(self._vault.backend, catalogue)
-            digests = {digest for each in new for digest in each.manifest.digests()}
-            names = [each.name for each in new]
-            pin_chunks(self._vault.backend, catalogue, names, digests)
-            try:
-                self._record(new, created)
-            except NotFound as error:
-                raise ChunksMissing(f"{repo}: {error}", "send the file again") from error
+        catalogue = self._vault.catalogue
+        created = follow(catalogue.last_entry())
+        new = self._not_kept(files, created)
+        if not new:
+            return files
+        write_marker(self._vault.backend, catalogue)
+        digests = {digest for each in new for digest in each.manifest.digests()}
+        names = [each.name for each in new]
+        pin_chunks(self._vault.backend, catalogue, names, digests)
+        try:
+            self._record(new, created)
+        except NotFound as error:
+            raise ChunksMissing(f"{repo}: {error}", "send the file again") from error
         return files
 
     # Inside
@@ -292,10 +286,9 @@ class IncomingFiles:
         self, manifest: Manifest, files: dict[str, Path], sketches: Sketches, repo: str
     ) -> None:
         missing = ask_missing(self._vault, manifest)
-        with store_errors():
-            # Stored once more, so that nobody learns by the time it takes that others have it.
-            owner = namespace_of(repo)
-            missing |= unknown_to(self._vault.catalogue, list(manifest.digests()), [owner])
+        # Stored once more, so that nobody learns by the time it takes that others have it.
+        owner = namespace_of(repo)
+        missing |= unknown_to(self._vault.catalogue, list(manifest.digests()), [owner])
         if not missing:
             return
         if self._inline:
@@ -303,8 +296,7 @@ class IncomingFiles:
             send_missing(view, manifest, files, missing, sketches, (), _LEVEL, Progress(), scratch)
             return
         store_raw(self._vault, manifest, files, missing)
-        with store_errors():
-            queue_chunks(self._vault.catalogue, missing)
+        queue_chunks(self._vault.catalogue, missing)
 
     def _not_kept(self, files: Sequence[LooseFile], now: float) -> list[_Unkept]:
         """Returns those of the files, each content once, that are to be put on record."""

@@ -22,7 +22,7 @@ from ...store.catalogue.damage import (
     set_setting,
 )
 from ...store.catalogue.tombstones import list_tombstones, packs_holding
-from ...store.errors import CorruptObject, NotFound
+from ...store.errors import CorruptObject, NotFound, StoreError
 from ...store.object_keys import (
     HEADS,
     JOURNAL,
@@ -43,7 +43,6 @@ from ..model.sketch_file import check_sketches
 from ..model.store_marker import check_marker
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
-from ..repository.error_translation import store_errors
 from ..repository.frame_reader import read_frames
 from ..repository.heads import parse_heads
 from ..repository.journal import catch_up
@@ -93,21 +92,20 @@ class Scrubber:
 
     def run(self) -> Scrubbed:
         """Scrubs. Raises VaultError kinds for what says nothing about the stored bytes."""
-        with store_errors():
-            catch_up(self._backend, self._catalogue)
-            packs = self._choose()
-            self._progress.begin("scrubbing", sum(pack.bytes for pack in packs))
-            try:
-                for pack in packs:
-                    self.scrub_pack(pack)
-            finally:
-                self._progress.end()
-            found = describe_findings(self._backend, self._catalogue)
-            self._found.problems += [sentence for sentence, _ in found]
-            self._found.problems += self._scrub_small()
-            self._found.problems += describe_lost(self._backend, self._catalogue)
-            if self._sample >= 1:
-                set_setting(self._catalogue, _STARTED, None)
+        catch_up(self._backend, self._catalogue)
+        packs = self._choose()
+        self._progress.begin("scrubbing", sum(pack.bytes for pack in packs))
+        try:
+            for pack in packs:
+                self.scrub_pack(pack)
+        finally:
+            self._progress.end()
+        found = describe_findings(self._backend, self._catalogue)
+        self._found.problems += [sentence for sentence, _ in found]
+        self._found.problems += self._scrub_small()
+        self._found.problems += describe_lost(self._backend, self._catalogue)
+        if self._sample >= 1:
+            set_setting(self._catalogue, _STARTED, None)
         return self._found
 
     def _choose(self) -> list[PackRow]:
@@ -176,6 +174,9 @@ def judge_object(vault: Repository, key: str) -> str | None:
         return None
     except CorruptObject as error:
         return f"{key} is damaged: {error}"
+    except StoreError:
+        # The store says nothing about the object.
+        raise
     except VaultError as error:
         return f"{key}: {error.message}; {_MEANING.get(folder, 'affects no file')}"
     return None
