@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...codecs.buffers import view_bytes
 from ...codecs.errors import FrameError
-from ...codecs.frame import FrameHeader, parse_header
+from ...codecs.frame import FrameHeader
 from ...store.cancel import check_cancelled
 from ...store.packs import DELTA
 from ..derivations import derived_frames
@@ -34,7 +34,7 @@ from .frame_parts import (
     decode_frame_part,
     pays,
 )
-from .timed_codecs import decode_range, decode_tensor, derive_range
+from .timed_codecs import decode_range, decode_tensor, derive_range, read_header
 from .workers import Background, result_of
 
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
@@ -363,15 +363,6 @@ def _inputs_of(header: FrameHeader) -> dict[bytes, int]:
 def _most_frame_bytes(raw_bytes: int) -> int:
     """Returns more than any frame of so many raw bytes takes."""
     return raw_bytes + raw_bytes // 16 + (1 << 16)
-
-
-def read_header(frame: bytes, digest: bytes) -> FrameHeader:
-    """Returns the header of the frame that is stored for a chunk. Raises Corrupt where it cannot be
-    read."""
-    try:
-        return parse_header(frame)
-    except FrameError as error:
-        raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error
 
 
 def _checked_header(frame: bytes, digest: bytes, size: int | None) -> FrameHeader:

@@ -14,8 +14,11 @@ from threading import Lock
 from typing import ParamSpec, TypeVar
 
 from ...codecs import pipeline, ranges
+from ...codecs.errors import FrameError
+from ...codecs.frame import FrameHeader, parse_header
 from ...store.cancel import check_cancelled
 from ..derivations import derived_frames
+from ..errors import Corrupt
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", bytes, memoryview)
@@ -63,3 +66,12 @@ decode_tensor = _timed(pipeline.decode_tensor, DECODING)
 derive_range = _timed(derived_frames.decode, DECODING)
 decode_range = _timed(pipeline.decode_range, DECODING)
 decode_part = _timed(ranges.decode_part, DECODING)
+
+
+def read_header(frame: bytes, digest: bytes) -> FrameHeader:
+    """Returns the header of the frame that is stored for a chunk. Raises Corrupt where it cannot be
+    read."""
+    try:
+        return parse_header(frame)
+    except FrameError as error:
+        raise Corrupt(f"frame of chunk {digest.hex()} is damaged: {error}") from error

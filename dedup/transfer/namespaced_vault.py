@@ -37,9 +37,9 @@ from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
-from ..reading.chunk_reader import ChunkReader, read_header
+from ..reading.chunk_reader import ChunkReader
 from ..reading.scratch import scratch_folder
-from ..reading.timed_codecs import encode_tensor
+from ..reading.timed_codecs import encode_tensor, read_header
 from ..repository.pack_check import read_entries
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository

@@ -23,9 +23,9 @@ from ..model.names import check_branch, check_repo
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 from ..reading.buffer_pool import BUFFERS
-from ..reading.chunk_reader import Buffer, ChunkReader, read_header
+from ..reading.chunk_reader import Buffer, ChunkReader
 from ..reading.scratch import scratch_folder
-from ..reading.timed_codecs import encode_into
+from ..reading.timed_codecs import encode_into, read_header
 from ..reading.workers import Background, result_of
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
