@@ -1,4 +1,4 @@
-"""Encodes uploads in the background, as a push would have, and re-centres families.
+"""Encodes uploads in the background, as a push would have, derives copies, and re-centres families.
 
 The queue (store/catalogue/encode_queue.py) holds what IncomingFiles stored raw, oldest first.
 `encode_some` takes a share of it that nobody else has, encodes each chunk alone and against the
@@ -57,6 +57,7 @@ from ..repository.repository import Repository
 from ..similarity.base_selection import Lineage, choose_bases, find_lineage
 from ..transfer.push import encode_best
 from ..vault import BaseFinder, Candidate, RevisionReader
+from .derive import derive_chunks, derive_commit
 from .optimise import recentre_chunks, recentre_step
 
 # What is taken from the queue at a time: whoever dies holds no more up, for no longer.
@@ -94,6 +95,7 @@ def encode_some(vault: Repository, level: str = "default") -> int:
         return_chunks(vault.catalogue, mine)
         raise
     release_chunks(vault.catalogue, mine)
+    derive_chunks(vault, rows)
     recentre_chunks(vault, set(mine))
     return len(rows)
 
@@ -161,6 +163,9 @@ class BackgroundEncoder:
             repo, commit, cursor = self._noted.popleft()
         except IndexError:
             return 0
+        row = self._vault.catalogue.find_commit(repo, commit) if cursor == 0 else None
+        if row is not None:
+            derive_commit(self._vault, row)
         step = recentre_step(self._vault, repo, commit, cursor)
         if step.cursor is not None:
             self._noted.appendleft((repo, commit, step.cursor))

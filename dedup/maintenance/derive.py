@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...codecs.buffers import view_bytes
-from ...codecs.dtypes import find_dtype
+from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.cancel import check_cancelled
-from ...store.catalogue.encode_queue import allowed_bases, read_ownership
+from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.owners import reach_of, sharing_of
@@ -30,7 +31,7 @@ from ..derivations import derived_frames
 from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import read_floats
-from ..derivations.propose import Guess, StoredTensor
+from ..derivations.propose import Guess, StoredTensor, is_computable
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -39,8 +40,8 @@ from ..reading.chunk_reader import ChunkReader
 from ..repository.journal import write_entry
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
-from ..similarity.base_selection import Lineage
 from ..similarity.sources import ReadValues, Sources, find_revisions, list_tensors
+from ..vault import RevisionReader
 
 # What a derived frame must save: it is read with its inputs.
 LEAST_SAVED_BYTES = 256
@@ -60,34 +61,68 @@ class Derived:
     after: int = 0
 
 
-def derive_commit(vault: Repository, commit: CommitRow, lineage: Lineage = ()) -> Derived:
-    """Derives what can be derived of the tensors of a commit; `lineage`: revisions to look for
-    sources in besides those that are found by content. Raises VaultError kinds."""
+def derive_commit(
+    vault: Repository, commit: CommitRow, among: Collection[bytes] | None = None
+) -> Derived:
+    """Derives what can be derived of the tensors of a commit; with `among`, of those that have one
+    of these chunks. Raises VaultError kinds."""
     manifest = vault.load_manifest(commit.manifest)
     tensors = list(list_tensors(manifest))
-    if not tensors:
-        return Derived()
-    return _Step(vault, tensors, lineage).run()
+    wanted = set(among) if among is not None else {p.digest for t in tensors for p in t.pieces}
+    targets = [t for t in tensors if any(piece.digest in wanted for piece in t.pieces)]
+    return _Step(vault, tensors, targets, commit).run() if targets else Derived()
+
+
+def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
+    """Does as derive_commit for the tensors that have one of these chunks, in the commits that were
+    the first to have them."""
+    commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
+    digests: dict[CommitRow, list[bytes]] = defaultdict(list)
+    for row in rows:
+        if row.chunk_id in commits and may_be_computed(row):
+            digests[commits[row.chunk_id]].append(row.place.digest)
+    done = [derive_commit(vault, commit, among) for commit, among in digests.items()]
+    return Derived(*(sum(values) for values in zip(*map(astuple, done), strict=True)))
+
+
+def may_be_computed(row: FamilyRow) -> bool:
+    """Tells whether a chunk is of a dtype that copies have."""
+    return row.sketch is not None and is_computable(BY_ID[row.sketch.dtype].name)
+
+
+def _lineage_of(commit: CommitRow) -> list[tuple[str, str]]:
+    """The revisions that a commit names as its base, and the one before it."""
+    named = [(commit.base, "main")] if commit.base else []
+    return [*named, (commit.repo, commit.parent)] if commit.parent else named
 
 
 class _Step:
     """One commit's tensors on their way to recipes."""
 
-    def __init__(self, vault: Repository, tensors: list[StoredTensor], lineage: Lineage) -> None:
+    def __init__(
+        self,
+        vault: Repository,
+        tensors: list[StoredTensor],
+        targets: list[StoredTensor],
+        commit: CommitRow,
+    ) -> None:
         self._vault = vault
-        self._lineage = lineage
+        self._own = commit.repo, commit.oid
+        self._lineage = _lineage_of(commit)
         self._reader = ChunkReader(vault.fetch_frames)
         digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
         self._rows = _read_rows(vault, digests)
         # The most telling first: what is derived is no source of what comes after it.
         known = [t for t in tensors if all(p.digest in self._rows for p in t.pieces)]
         self._tensors = sorted(known, key=lambda tensor: -tensor.bits)
+        self._wanted = {target.pieces[0].digest for target in targets}
         self._derived: set[bytes] = set()
         self._used: set[bytes] = set()
 
     def run(self) -> Derived:
         """Derives what can be, and puts it in use."""
-        targets = [tensor for tensor in self._tensors if self._is_open(tensor)]
+        mine = [t for t in self._tensors if t.pieces[0].digest in self._wanted]
+        targets = [tensor for tensor in mine if self._is_open(tensor)]
         if not targets:
             return Derived()
         sources = self._find_sources(targets)
@@ -124,30 +159,24 @@ class _Step:
         return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
 
     def _find_sources(self, targets: Sequence[StoredTensor]) -> Sources:
+        """Gathers tensors that targets may be computed from, within what all who have one of the
+        targets may read."""
         vault, ids = self._vault, [self._rows[t.pieces[0].digest].chunk_id for t in targets]
-        owners = {
-            o for known in read_ownership(vault.catalogue, ids).values() for o in known.owners
-        }
+        known = read_ownership(vault.catalogue, ids).values()
+        owners = {owner for each in known for owner in each.owners}
+        shown = any(each.shown for each in known)
         with vault.catalogue.reading() as connection:
-            reach = reach_of(owners, sharing_of(connection))
-        named = find_revisions(vault.catalogue, targets, self._values_of, reach.weights)
+            reach = reach_of(owners, sharing_of(connection), shown=shown)
+        values, scopes = self._values_of, reach.weights
+        found = find_revisions(vault.catalogue, targets, values, scopes, self._own)
+        view = vault.for_owners(owners, shown=shown)
         sources = Sources()
         sources.add(self._tensors, self._rows)
-        for manifest in self._manifests(named):
-            found = list(list_tensors(manifest))
-            wanted = {target.elements for target in targets}
-            found = [tensor for tensor in found if tensor.elements in wanted]
-            sources.add(found, _read_rows(vault, [t.pieces[0].digest for t in found]))
+        wanted = {target.elements for target in targets}
+        for manifest in _manifests(view, [*self._lineage, *found]):
+            tensors = [t for t in list_tensors(manifest) if t.elements in wanted]
+            sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
-
-    def _manifests(self, named: Sequence[tuple[str, str]]) -> Iterator[Manifest]:
-        yield from (base.manifest for base in self._lineage)
-        for repo, revision in named:
-            try:
-                yield self._vault.resolve(repo, revision).manifest
-            except (Missing, Corrupt):
-                # Deleted or damaged since it was found: then there are other sources, or none.
-                continue
 
     def _derive(self, target: StoredTensor, sources: Sources) -> Iterator[tuple[Location, bytes]]:
         """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""
@@ -175,10 +204,10 @@ class _Step:
         best, least = None, size
         for guessed in guesses:
             assert raw is not None
-            frame = self._try(target.dtype, raw, bytes(32), guessed, 0, least)
-            if frame is not None and (
-                guessed.source.bits >= target.bits or len(frame) < size // 50
-            ):
+            # What is wider holds nothing more, or was not made of it.
+            most = least if guessed.source.bits >= target.bits else min(least, size // 50)
+            frame = self._try(target.dtype, raw, bytes(32), guessed, 0, most)
+            if frame is not None:
                 best, least = guessed, len(frame)
         return best
 
@@ -262,6 +291,15 @@ def _pick(dtype: str, raw: Raw, places: NDArray[np.intp]) -> NDArray[np.float32]
     dequantise(dtype, np.ascontiguousarray(groups).reshape(-1), values)
     rows = values.reshape(places.size, found.group_elements)
     return rows[np.arange(places.size), places % found.group_elements]
+
+
+def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterator[Manifest]:
+    for repo, revision in dict.fromkeys(named):
+        try:
+            yield view.resolve(repo, revision).manifest
+        except (Missing, Corrupt):
+            # Deleted or damaged since it was found, or not for these owners.
+            continue
 
 
 def _unit(tensor: StoredTensor) -> int:

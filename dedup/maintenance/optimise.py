@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
@@ -29,6 +29,7 @@ from ...store.catalogue.sketches.sketches import (
 from ..repository.repository import Repository
 from ..similarity.family import RAW_CODEC, PlannedFamily, find_centres, plan_around
 from ..vault import OptimiseStep
+from .derive import derive_chunks
 from .reencode import Reencoding, saves
 
 # A step ends after this much raw data was encoded, or this many chunks or seconds: it answers
@@ -77,7 +78,18 @@ def count_leading(catalogue: Catalogue) -> int:
 def optimise_step(vault: Repository, cursor: int, *, dry_run: bool) -> OptimiseStep:
     """Does one step from `cursor` on; see Vault.optimise."""
     chunks = list_centres(vault.catalogue, cursor, STEP_CHUNKS, uncoded=RAW_CODEC)
-    return _step(vault, chunks, cursor, _led_families, _pays, dry_run=dry_run)
+    step = _step(vault, chunks, cursor, _led_families, _pays, dry_run=dry_run)
+    if dry_run:
+        # What a recipe would save is known once it has been tried.
+        return step
+    last = chunks[-1].chunk_id if step.cursor is None and chunks else step.cursor or 0
+    derived = derive_chunks(vault, [row for row in chunks if row.chunk_id <= last])
+    return replace(
+        step,
+        chunks=step.chunks + derived.chunks,
+        before=step.before + derived.before,
+        after=step.after + derived.after,
+    )
 
 
 def recentre_step(vault: Repository, repo: str, commit: str, cursor: int) -> OptimiseStep:

@@ -57,6 +57,8 @@ def check_pack(
         size = path.stat().st_size
         entries = _read_entries(file, size)
         _check_lengths(entries)
+        if bounded and any(entry.derived for entry in entries):
+            raise InvalidFrame("derived frames are made by servers alone", "push again")
         places = _find_inputs(entries, locate, lowest_levels)
         if bounded:
             _check_distinct(entries)

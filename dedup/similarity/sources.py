@@ -46,6 +46,8 @@ ReadValues = Callable[[NDArray[np.intp]], NDArray[np.float32]]
 
 # Of a file's tensors so many are looked for by content; what they are found in has the others.
 PROBED_TENSORS = 12
+# Of those so many in all arrangements, dozens each, where none was found as it lies.
+ARRANGED_TENSORS = 2
 # Revisions that are looked through.
 MOST_REVISIONS = 6
 # Guesses about one tensor that are tried.
@@ -88,34 +90,51 @@ def find_revisions(
     catalogue: Catalogue,
     tensors: Sequence[StoredTensor],
     read_of: Callable[[StoredTensor], ReadValues],
-    scopes: Sequence[Scope] = (),
+    scopes: Sequence[Scope],
+    own: tuple[str, str],
 ) -> list[tuple[str, str]]:
-    """Returns the revisions, as repo and commit id, that most likely hold sources of `tensors`,
-    the likeliest first."""
-    votes: Counter[tuple[str, str]] = Counter()
-    step = max(1, len(tensors) // PROBED_TENSORS)
-    for tensor in tensors[::step][:PROBED_TENSORS]:
-        near = _near(catalogue, tensor, read_of(tensor), scopes)
-        centres = read_centres(catalogue, near, scopes)
-        votes.update({(centre.repo, centre.revision) for centre in centres.values()})
-    return [revision for revision, _ in votes.most_common(MOST_REVISIONS)]
+    """Returns the revisions but `own`, as repo and commit id, that most likely hold sources of
+    `tensors`, the likeliest first; only those that a repo of each of `scopes` has."""
+    for most, arranged in ((PROBED_TENSORS, False), (ARRANGED_TENSORS, True)):
+        votes: Counter[tuple[str, str]] = Counter()
+        step = max(1, len(tensors) // most)
+        for tensor in tensors[::step][:most]:
+            near = _near(catalogue, tensor, read_of(tensor), scopes, arranged)
+            centres = read_centres(catalogue, near, scopes).values()
+            votes.update({(centre.repo, centre.revision) for centre in centres})
+        votes.pop(own, None)
+        if votes:
+            return [revision for revision, _ in votes.most_common(MOST_REVISIONS)]
+    return []
 
 
 def _near(
-    catalogue: Catalogue, tensor: StoredTensor, read: ReadValues, scopes: Sequence[Scope]
+    catalogue: Catalogue,
+    tensor: StoredTensor,
+    read: ReadValues,
+    scopes: Sequence[Scope],
+    arranged: bool,
 ) -> list[int]:
-    """Returns chunks that stand alone and look like the first one of a source of `tensor`."""
+    """Returns chunks that stand alone and look like the first one of a source of `tensor` that lies
+    as it does; with `arranged`, in any other way."""
     found: list[int] = []
     for dtype in FLOATS:
         imagined = _imagine(tensor, dtype)
         count, exponent = _sketched_elements(imagined)
-        bits = compare_values(read(sketched_places(exponent, count)))
-        size, kind = imagined.pieces[0].raw_bytes, min(31, exponent)
-        row = SketchRow(b"", kind, find_dtype(dtype).id, size, bits, b"")
-        found += [
-            chunk for chunk, theirs in find_near(catalogue, row, scopes) if _alike(bits, theirs)
-        ]
+        places = sketched_places(exponent, count)
+        for way in _ways_of(tensor.shape) if arranged else (None,):
+            bits = compare_values(read(places_in_target(way, places)))
+            size, kind = imagined.pieces[0].raw_bytes, min(31, exponent)
+            row = SketchRow(b"", kind, find_dtype(dtype).id, size, bits, b"")
+            near = find_near(catalogue, row, scopes)
+            found += [chunk for chunk, theirs in near if _alike(bits, theirs)]
     return found
+
+
+def _ways_of(shape: tuple[int, ...]) -> Iterator[Arrangement | None]:
+    """Yields how a source of any shape may lie in a tensor of `shape`, but for as it is."""
+    for source in dict.fromkeys((shape, shape[::-1])):
+        yield from (way for way in arrangements(shape, source) if way is not None)
 
 
 def _imagine(tensor: StoredTensor, dtype: str) -> StoredTensor:
@@ -164,10 +183,9 @@ class Sources:
 
 
 def _is_better(source: StoredTensor, target: StoredTensor) -> bool:
-    """Tells which way round two copies are computed: from the one that tells more."""
-    if source.bits != target.bits:
-        return source.bits > target.bits
-    return source.dtype in FLOATS
+    """Tells whether one copy may be computed from the other: from what tells more, or among
+    floats, as a wider copy holds no more than the narrow one it was made of."""
+    return source.bits > target.bits or {source.dtype, target.dtype} <= set(FLOATS)
 
 
 _Measured = tuple[StoredTensor, Arrangement | None, float]

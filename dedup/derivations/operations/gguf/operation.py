@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..errors import InvalidRecipe
-from ..floats.formats import NAMES, read_floats
+from ..floats.formats import NAMES, Floats, read_floats
 from ..values import Raw, Values
 from .arithmetic import FACTORS
 from .blocks import quantise, quants_given_scales, scales_given_factors
-from .layout import KINDS
+from .layout import KINDS, find_geometry
 from .margins import measure_margins
 
 
@@ -29,7 +31,7 @@ class Quantise:
         self, operands: Sequence[Values], dtype: str, first: int, parameters: bytes, out: Raw
     ) -> None:
         """Fills `out` with the blocks of the operand."""
-        quantise(dtype, read_floats(operands[0].dtype, operands[0].raw), out)
+        quantise(dtype, _source(operands[0], dtype, out), out)
 
     def refine(
         self,
@@ -41,12 +43,25 @@ class Quantise:
         margins: Raw,
     ) -> None:
         """Fills `out` with the blocks whose factors, or all but quants, are those of `groups`."""
-        source = read_floats(operands[0].dtype, operands[0].raw)
+        source = _source(operands[0], dtype, out)
         if known == FACTORS:
             scales_given_factors(dtype, source, groups, out)
         else:
             quants_given_scales(dtype, source, groups, out)
             measure_margins(dtype, source, out, margins)
+
+
+def _source(operand: Values, dtype: str, out: Raw) -> Floats:
+    """Returns the values of as many elements as the blocks of `out` have: kernels check no bounds,
+    and a recipe of a stranger may name more or fewer. What is not there is 0."""
+    geometry = find_geometry(dtype)
+    count = out.size // geometry.block_bytes * geometry.elements
+    values = read_floats(operand.dtype, operand.raw)
+    if values.size == count:
+        return values
+    fitted = np.zeros(count, np.float32)
+    fitted[: values.size] = values[:count]
+    return fitted
 
 
 OPERATION = Quantise()
