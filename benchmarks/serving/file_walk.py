@@ -7,18 +7,19 @@ function in another file of the product than the one called before, in the same 
 not counted, steps of a coroutine and of a generator are. The client is `weightvault push`, from the
 parsing of its arguments to what it prints. A family of its own is pushed before, so that nothing is
 counted which only a first push does; nor is what the server does on its own behalf in the
-background. So counted, the version of 22 November 2026 (d79befc) has 67 files on the client, 79 on
-the server, and 1,396 moves there.
+background. So counted, the version of 22 November 2026 (d79befc) has 79 files and 1,396 moves on the
+server; on the client it has 67 files if the import of the command is counted, too.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
 
@@ -125,8 +126,13 @@ def _save_family(folder: Path, names: tuple[str, str], seed: int) -> None:
 
 def _push(url: str, folder: Path) -> None:
     """What the installed command does, in this process."""
-    with suppress(SystemExit), redirect_stdout(None), redirect_stderr(None):
-        cli.main(["--vault", url, "push", str(folder), f"org/{folder.name}"], "weightvault")
+    command = ["--vault", url, "push", str(folder), f"org/{folder.name}"]
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            cli.main(command, "weightvault")
+        except SystemExit as done:
+            if done.code:
+                raise
 
 
 if __name__ == "__main__":
