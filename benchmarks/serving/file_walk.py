@@ -7,8 +7,8 @@ function in another file of the product than the one called before, in the same 
 not counted, steps of a coroutine and of a generator are. The client is `weightvault push`, from the
 parsing of its arguments to what it prints. A family of its own is pushed before, so that nothing is
 counted which only a first push does; nor is what the server does on its own behalf in the
-background. So counted, the version of 22 November 2026 (d79befc) has 79 files and 1,396 moves on the
-server; on the client it has 67 files if the import of the command is counted, too.
+background. So counted, the version of 22 November 2026 (d79befc) has 79 files and 1,396 moves
+on the server; on the client it has 67 files if the import of the command is counted, too.
 """
 
 from __future__ import annotations
