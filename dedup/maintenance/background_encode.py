@@ -39,22 +39,17 @@ from ...store.catalogue.encode_queue import (
     return_chunks,
     waiting_among,
 )
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.sketches.sketches import FamilyRow
 from ...store.catalogue.tables.rows import CommitRow, Location
-from ...store.packs import PackWriter
 from ..errors import Corrupt, Missing, VaultError
 from ..model.cards import CARD, MAX_CARD_HEAD_BYTES
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
-from ..model.journal_entries import Moves
 from ..model.sketch import Sketch, make_query
 from ..reading.chunk_reader import Buffer, ChunkReader
-from ..repository.journal import write_entry
-from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 from ..similarity.base_selection import Lineage, choose_bases, find_lineage
+from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..transfer.push import encode_best
 from ..vault import BaseFinder, Candidate, RevisionReader
 from .derive import derive_chunks, derive_commit
@@ -173,27 +168,18 @@ class BackgroundEncoder:
 
 
 def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
-    with tempfile.TemporaryDirectory(prefix="code-", dir=vault.scratch) as folder:
-        path = Path(folder, "pack")
-        places: list[Location] = []
-        with PackWriter(path) as writer:
-            owned = read_ownership(vault.catalogue, [row.chunk_id for row in rows])
-            for row, frame in _encode(vault, rows, owned, level):
-                if owned[row.chunk_id].violates or len(frame) < row.place.frame_bytes:
-                    add_frame(writer, frame)
-                    places.append(row.place)
-            if not places:
-                return
-            name = writer.finish()
-        vault.add_pack(path, name)
-
-    after = find_heads(vault.catalogue)
-
-    def publish(moved: list[bytes]) -> str:
-        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()), after)
-
+    places: list[Location] = []
+    with TemporaryPack(vault, "code") as pack:
+        owned = read_ownership(vault.catalogue, [row.chunk_id for row in rows])
+        for row, frame in _encode(vault, rows, owned, level):
+            if owned[row.chunk_id].violates or len(frame) < row.place.frame_bytes:
+                pack.add(frame)
+                places.append(row.place)
+        if not places:
+            return
+        name = pack.store()
     # One by one: each may have found another place meanwhile.
-    adopt_frames(vault.catalogue, name, [[place] for place in places], publish)
+    put_in_use(vault, name, [[place] for place in places])
 
 
 def _encode(

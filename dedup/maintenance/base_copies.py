@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ...store.catalogue.damage import bases_without_copy
 from ...store.catalogue.tables.rows import Location
-from ...store.packs import PackWriter
 from ..progress import Progress
 from ..repository.frame_reader import read_frames
-from ..repository.pack_writing import PACK_BYTES, add_frame
+from ..repository.pack_writing import PACK_BYTES
 from ..repository.repository import Repository
+from ..transfer.new_frames import TemporaryPack
 
 
 class Sized(Protocol):
@@ -51,15 +49,12 @@ def first_pack(places: list[T]) -> list[T]:
 
 
 def _store_copies(vault: Repository, places: list[Location]) -> int:
-    with tempfile.TemporaryDirectory(prefix="copies-", dir=vault.scratch) as folder:
-        path = Path(folder, "pack")
-        with PackWriter(path) as writer:
-            frames = read_frames(vault.backend, vault.catalogue, [p.digest for p in places])
-            for number, frame in enumerate(frames):
-                add_frame(writer, frame)
-                if number == 0:
-                    # Twice, or a pack of nothing but these frames would be one and the same object.
-                    add_frame(writer, frame)
-            name = writer.finish()
-        vault.add_pack(path, name)
+    with TemporaryPack(vault, "copies") as pack:
+        frames = read_frames(vault.backend, vault.catalogue, [p.digest for p in places])
+        for number, frame in enumerate(frames):
+            pack.add(frame)
+            if number == 0:
+                # Twice, or a pack of nothing but these frames would be one and the same object.
+                pack.add(frame)
+        pack.store()
     return sum(place.frame_bytes for place in places)

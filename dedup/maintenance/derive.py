@@ -7,12 +7,9 @@ than what is there. Sources are what all owners of a chunk may read, as for base
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +18,10 @@ from ...codecs.buffers import view_bytes
 from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.owners import reach_of, sharing_of
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
-from ...store.packs import DELTA, DERIVED, PackWriter
+from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames
 from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
@@ -35,12 +30,10 @@ from ..derivations.propose import Guess, StoredTensor, is_computable
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
-from ..model.journal_entries import Moves
 from ..reading.chunk_reader import ChunkReader
-from ..repository.journal import write_entry
-from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 from ..similarity.sources import ReadValues, Sources, find_revisions, list_tensors
+from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
 
 # What a derived frame must save: it is read with its inputs.
@@ -127,29 +120,16 @@ class _Step:
             return Derived()
         sources = self._find_sources(targets)
         moved: list[tuple[Location, int]] = []
-        with tempfile.TemporaryDirectory(prefix="derive-", dir=self._vault.scratch) as folder:
-            path = Path(folder, "pack")
-            with PackWriter(path) as writer:
-                for target in targets:
-                    check_cancelled()
-                    for place, frame in self._derive(target, sources):
-                        add_frame(writer, frame)
-                        moved.append((place, len(frame)))
-                if not moved:
-                    return Derived()
-                name = writer.finish()
-            self._vault.add_pack(path, name)
-        return self._adopt(name, moved)
-
-    def _adopt(self, pack: str, moved: list[tuple[Location, int]]) -> Derived:
-        after = find_heads(self._vault.catalogue)
-
-        def publish(digests: list[bytes]) -> str:
-            entry = Moves(pack, tuple(digests), time.time())
-            return write_entry(self._vault.backend, entry, after)
-
-        places = [[place] for place, _ in moved]
-        adopted = set(adopt_frames(self._vault.catalogue, pack, places, publish))
+        with TemporaryPack(self._vault, "derive") as pack:
+            for target in targets:
+                check_cancelled()
+                for place, frame in self._derive(target, sources):
+                    pack.add(frame)
+                    moved.append((place, len(frame)))
+            if not moved:
+                return Derived()
+            name = pack.store()
+        adopted = put_in_use(self._vault, name, [[place] for place, _ in moved])
         done = [(place, size) for place, size in moved if place.digest in adopted]
         before = sum(place.frame_bytes for place, _ in done)
         return Derived(len(done), before, sum(size for _, size in done))

@@ -5,29 +5,23 @@ refers to."""
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 from ...codecs.dtypes import BY_ID
 from ...codecs.frame import frame_room
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.sketches.sketches import FamilyRow, mark_planned
 from ...store.catalogue.tables.rows import Location
-from ...store.packs import PackWriter
 from ..model.files.entries import ChunkUse
-from ..model.journal_entries import Moves
 from ..reading.buffer_pool import BUFFERS
 from ..reading.chunk_reader import Buffer, ChunkReader
 from ..reading.timed_codecs import encode_into
 from ..repository.frame_reader import read_frames
-from ..repository.journal import write_entry
-from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 from ..similarity.family import PlannedFamily
+from ..transfer.new_frames import TemporaryPack, put_in_use
 
 # Less than this is not worth new frames, of which the old ones stay until a collection.
 MIN_GAIN = 0.01
@@ -58,18 +52,15 @@ class Reencoding:
         self.encoded = 0
         self._vault = vault
         self._fetch = partial(read_frames, vault.backend, vault.catalogue)
-        self._folder = tempfile.TemporaryDirectory(prefix="optimise-", dir=vault.scratch)
-        self._path = Path(self._folder.name, "pack")
-        self._writer: PackWriter | None = None
+        self._pack = TemporaryPack(vault, "optimise")
         self._groups: list[_Group] = []
 
     def __enter__(self) -> Reencoding:
+        self._pack.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.abort()
-        self._folder.cleanup()
+    def __exit__(self, *error: Any) -> None:
+        self._pack.__exit__(*error)
 
     def add(self, family: PlannedFamily) -> None:
         """Encodes what the family's plan changes; keeps the frames if they save bytes.
@@ -77,7 +68,7 @@ class Reencoding:
         They wait in a file until that is known: together they may exceed the memory there is.
         """
         moved: list[tuple[Location, int]] = []
-        with tempfile.TemporaryFile(dir=self._folder.name) as waiting:
+        with tempfile.TemporaryFile(dir=self._pack.folder) as waiting:
             for i, frame in self._encode(family):
                 if not family.keeps_frame(i, len(frame)):
                     waiting.write(frame)
@@ -89,25 +80,16 @@ class Reencoding:
                 return
             waiting.seek(0)
             for _, size in moved:
-                self._write(waiting.read(size))
+                self._pack.add(waiting.read(size))
         self._groups.append(_Group([place for place, _ in moved], before, after))
 
     def finish(self, count: Callable[[int, int, int], None]) -> None:
         """Stores the pack and puts its frames in use; tells `count` the chunks of each family that
         moved, and their frame bytes before and after."""
-        if self._writer is None:
+        if self._pack.is_empty:
             return
-        name, self._writer = self._writer.finish(), None
-        self._vault.add_pack(self._path, name)
-
-        after = find_heads(self._vault.catalogue)
-
-        def publish(moved: list[bytes]) -> str:
-            moves = Moves(name, tuple(moved), time.time())
-            return write_entry(self._vault.backend, moves, after)
-
         places = [group.places for group in self._groups]
-        moved = set(adopt_frames(self._vault.catalogue, name, places, publish))
+        moved = put_in_use(self._vault, self._pack.store(), places)
         for group in self._groups:
             if group.places[0].digest in moved:
                 count(len(group.places), group.before, group.after)
@@ -128,11 +110,6 @@ class Reencoding:
             self.encoded += row.place.raw_bytes
             digest = None if base is None else family.rows[base].place.digest
             yield i, _encode_row(row, raw, base_raw, digest, columns)
-
-    def _write(self, frame: bytes) -> None:
-        if self._writer is None:
-            self._writer = PackWriter(self._path)
-        add_frame(self._writer, frame)
 
 
 def _use(row: FamilyRow) -> ChunkUse:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
 from ...store.catalogue.dependencies import usable_among
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
 from ...store.catalogue.tombstones import PackUse, live_places
-from ...store.packs import PackWriter
-from ..model.journal_entries import Moves
 from ..progress import Progress
 from ..repository.frame_reader import read_frames
-from ..repository.journal import write_entry
-from ..repository.pack_writing import PACK_BYTES, add_frame
+from ..repository.pack_writing import PACK_BYTES
 from ..repository.repository import Repository
+from ..transfer.new_frames import TemporaryPack, put_in_use
 
 T = TypeVar("T")
 
@@ -76,21 +69,12 @@ def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list
 
 
 def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
-    with tempfile.TemporaryDirectory(prefix="compact-", dir=vault.scratch) as folder:
-        path = Path(folder, "pack")
-        with PackWriter(path) as writer:
-            digests = [place.digest for places in groups for place in places]
-            for frame in read_frames(vault.backend, vault.catalogue, digests):
-                add_frame(writer, frame)
-                progress.advance(len(frame))
-            name = writer.finish()
-        vault.add_pack(path, name)
-
-    after = find_heads(vault.catalogue)
-
-    def publish(moved: list[bytes]) -> str:
-        return write_entry(vault.backend, Moves(name, tuple(moved), time.time()), after)
-
-    moved = set(adopt_frames(vault.catalogue, name, groups, publish))
+    with TemporaryPack(vault, "compact") as pack:
+        digests = [place.digest for places in groups for place in places]
+        for frame in read_frames(vault.backend, vault.catalogue, digests):
+            pack.add(frame)
+            progress.advance(len(frame))
+        name = pack.store()
+    moved = put_in_use(vault, name, groups)
     done = [places for places in groups if places[0].digest in moved]
     return len(done), sum(place.frame_bytes for places in done for place in places)

@@ -26,19 +26,17 @@ from ...store.catalogue.damage import (
     packs_by_age,
     record_scrub,
 )
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.moved_frames import adopt_frames
 from ...store.catalogue.tables.rows import Location
 from ...store.object_keys import PACKS, QUARANTINE, folder_of, pack_key
 from ...store.packs import STANDALONE
 from ..errors import VaultError
-from ..model.journal_entries import Moves
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
 from ..repository.frame_reader import read_frames
-from ..repository.journal import catch_up, write_entry
+from ..repository.journal import catch_up
 from ..repository.lost_entries import ACCEPT, find_lost
 from ..repository.repository import Repository
+from ..transfer.new_frames import put_in_use
 from ..verification.damage import affected_files, name_files
 from ..verification.pack_verify import is_right, scan_pack
 from ..verification.scrub import judge_object
@@ -128,20 +126,12 @@ class Repairer:
         for copy in copies_of(self._catalogue, finding.digest):
             if place is None or not is_right(self._backend, copy, self._inputs.read_input):
                 continue
-            if self._dry_run or self._adopt(copy, place):
+            if self._dry_run or put_in_use(self._vault, copy.pack, [[place]]):
                 self._say(f"chunk {finding.digest.hex()} is read from its copy in {copy.pack}")
                 self._restored.add(finding.digest)
                 if not self._dry_run:
                     forget_finding(self._catalogue, finding)
                 return
-
-    def _adopt(self, copy: Location, place: Location) -> bool:
-        after = find_heads(self._catalogue)
-
-        def publish(moved: list[bytes]) -> str:
-            return write_entry(self._backend, Moves(copy.pack, tuple(moved), time.time()), after)
-
-        return bool(adopt_frames(self._catalogue, copy.pack, [[place]], publish))
 
     def _empty_packs(self, names: Collection[str]) -> None:
         """Moves what is whole out of damaged packs, so that a collection can take them."""

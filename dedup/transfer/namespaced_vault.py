@@ -31,20 +31,19 @@ from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import reach_of_any, sharing_of
 from ...store.catalogue.visibility import Scope
-from ...store.packs import PackEntry, PackWriter
+from ...store.packs import PackEntry
 from ..errors import ChunksMissing, InvalidFrame
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
 from ..reading.chunk_reader import ChunkReader
-from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_tensor, read_header
 from ..repository.pack_check import read_entries
-from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 from ..similarity.candidates import find_candidates
 from ..vault import Candidate, Commit
+from .new_frames import TemporaryPack
 
 # A push that was cut off goes on where it was for as long as a collection leaves its packs.
 KEEP_SECONDS = 7 * 24 * 3600.0
@@ -105,16 +104,13 @@ class NamespacedVault:
         if not places:
             return
         reader = ChunkReader(self._vault.fetch_frames)
-        with scratch_folder("alone-", self.scratch) as folder:
-            path = folder / "pack"
-            with PackWriter(path) as writer:
-                for digest, place in places.items():
-                    check_cancelled()
-                    dtype = read_header(next(self._vault.fetch_frames([digest])), digest).dtype
-                    (raw,) = reader.read([ChunkUse(digest, 0, place.raw_bytes, dtype)])
-                    add_frame(writer, encode_tensor(raw, dtype, codec="raw", digest=digest))
-                name = writer.finish()
-            self._vault.add_pack(path, name)
+        with TemporaryPack(self._vault, "alone") as pack:
+            for digest, place in places.items():
+                check_cancelled()
+                dtype = read_header(next(self._vault.fetch_frames([digest])), digest).dtype
+                (raw,) = reader.read([ChunkUse(digest, 0, place.raw_bytes, dtype)])
+                pack.add(encode_tensor(raw, dtype, codec="raw", digest=digest))
+            pack.store()
         queue_chunks(catalogue, list(places))
 
     def commit(
