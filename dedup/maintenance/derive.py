@@ -204,7 +204,9 @@ class _Step:
             return view_bytes(self._reader.read_input(digest, DERIVED))
 
         try:
-            return derived_frames.encode(raw, dtype, digest, recipe, load, most_bytes=most_bytes)
+            return derived_frames.encode(
+                raw.data, dtype, digest, recipe, load, most_bytes=most_bytes
+            )
         except (InvalidRecipe, Missing, Corrupt):
             # A source that is derived, collected or damaged by now is none.
             return None
