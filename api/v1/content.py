@@ -15,7 +15,7 @@ from ...dedup.model.files.entries import FileEntry, TensorPlace
 from ...dedup.model.files.expansion import check_repeats
 from ...dedup.model.names import is_commit_id
 from ...dedup.reading.chunk_reader import Buffer
-from ...dedup.transfer.standalone_frames import read_standalone
+from ...dedup.transfer.standalone_frames import read_sendable, read_standalone
 from ...dedup.vault import Commit, Snapshot
 from ..protocol.wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER
 from ..requests.access import may_read_repo, needs
@@ -77,12 +77,13 @@ def read_frames(
 
     Each frame comes after its length as an unsigned 64-bit little-endian integer. Only chunks of
     that revision, and bases of its deltas, are given; with a token that does not read all repos,
-    no bases, and raw frames only. A failure on the way breaks the connection.
+    no bases, and raw frames only. Chunks that are computed from others come standalone. A failure
+    on the way breaks the connection.
     """
     if len(set(digests)) != len(digests):
         check_repeats(digests, vault.resolve(repo, revision).manifest.digests())
-    fetch = vault.read_frames if caller_of(request).reads_all else partial(read_standalone, vault)
-    body = FramesBody(partial(fetch, repo, revision), digests)
+    read = read_sendable if caller_of(request).reads_all else read_standalone
+    body = FramesBody(partial(read, vault, repo, revision), digests)
     return BytesStream(body.read, 0, None, headers={"Content-Disposition": attachment("frames")})
 
 

@@ -3,7 +3,8 @@
     python -m weightvault.benchmarks.derivations --corpus DIR [--last]
 
 Each copy is pushed into a vault of its own that has the source already, without any hint. With
---last copies are pushed first and sources last, and then `optimise` runs. Copies of llama are real
+--last copies are pushed first and sources last, and then `optimise` runs; what the copy adds is
+what both take then, less what the sources take in a vault of their own. Copies of llama are real
 files of llama.cpp; casts, FP8, pruned and transposed copies of MiniLM are made here. Result:
 benchmarks/results/derivations.csv.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,25 +76,16 @@ def _cases(corpus: Path, made: Copies) -> Iterator[Case]:
 
 
 def _measure(case: Case, *, sources_last: bool) -> dict[str, object]:
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder)
-        (root / "vault").mkdir()
-        vault = open_vault(root / "vault")
-        push_sources: list[Callable[[], object]] = [
-            _pusher(vault, root, source, f"org/source-{i}") for i, source in enumerate(case.sources)
-        ]
-        push_copy = _pusher(vault, root, case.copy, "other/copy")
-        for step in [push_copy, *push_sources] if sources_last else [*push_sources, push_copy]:
-            step()
-        if sources_last:
-            cursor: int | None = 0
-            while cursor is not None:
-                cursor = vault.optimise(cursor).cursor
-        known = {d for i in range(len(case.sources)) for d in _tensors(vault, f"org/source-{i}")}
-        new = {d: n for d, n in _tensors(vault, "other/copy").items() if d not in known}
-        stored = sum(place.frame_bytes for place in vault.catalogue.locate(list(new)).values())
-        total = sum(_tensors(vault, "other/copy").values())
-        vault.close()
+    sources = [f"org/source-{i}" for i in range(len(case.sources))]
+    steps = [*zip(case.sources, sources, strict=True), (case.copy, "other/copy")]
+    if sources_last:
+        both, total = _fill(steps[::-1], optimised=True)
+        alone, _ = _fill(steps[:-1], optimised=False)
+        stored = sum(both.values()) - sum(alone.values())
+    else:
+        frames, total = _fill(steps, optimised=False)
+        known, _ = _fill(steps[:-1], optimised=False)
+        stored = sum(size for digest, size in frames.items() if digest not in known)
     return {
         "group": case.group,
         "copy": case.copy.name,
@@ -103,12 +95,31 @@ def _measure(case: Case, *, sources_last: bool) -> dict[str, object]:
     }
 
 
-def _pusher(vault: LocalVault, root: Path, path: Path, repo: str) -> Callable[[], object]:
+def _fill(steps: list[tuple[Path, str]], *, optimised: bool) -> tuple[dict[bytes, int], int]:
+    """Pushes folders or files to a new vault; returns the frame bytes of all tensors' chunks, and
+    the raw bytes of the tensors of the copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "vault").mkdir()
+        vault = open_vault(root / "vault")
+        for path, repo in steps:
+            _push(vault, root, path, repo)
+        cursor: int | None = 0 if optimised else None
+        while cursor is not None:
+            cursor = vault.optimise(cursor).cursor
+        tensors = {repo: _tensors(vault, repo) for _, repo in steps}
+        digests = list({digest for found in tensors.values() for digest in found})
+        frames = {d: place.frame_bytes for d, place in vault.catalogue.locate(digests).items()}
+        vault.close()
+    return frames, sum(tensors.get("other/copy", {}).values())
+
+
+def _push(vault: LocalVault, root: Path, path: Path, repo: str) -> None:
     folder = root / repo.replace("/", "-")
     folder.mkdir()
     for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
         shutil.copy(file, folder / file.name)
-    return lambda: push(vault, folder, repo)
+    push(vault, folder, repo)
 
 
 def _tensors(vault: LocalVault, repo: str) -> dict[bytes, int]:

@@ -39,6 +39,7 @@ from ..vault import RevisionReader
 # What a derived frame must save: it is read with its inputs.
 LEAST_SAVED_BYTES = 256
 LEAST_SHARE_SAVED = 0.03
+MOST_SHARE_WIDENED = 0.02
 # Guesses are measured on so many bytes of the target.
 _PROBE_BYTES = 1 << 18
 
@@ -184,8 +185,7 @@ class _Step:
         best, least = None, size
         for guessed in guesses:
             assert raw is not None
-            # What is wider holds nothing more, or was not made of it.
-            most = least if guessed.source.bits >= target.bits else min(least, size // 50)
+            most = min(least, _most_bytes(target, guessed, size))
             frame = self._try(target.dtype, raw, bytes(32), guessed, 0, most)
             if frame is not None:
                 best, least = guessed, len(frame)
@@ -217,7 +217,7 @@ class _Step:
             row = self._rows[piece.digest]
             raw = self._chunk(piece.digest, piece.raw_bytes)
             saved = max(LEAST_SAVED_BYTES, int(LEAST_SHARE_SAVED * row.place.frame_bytes))
-            most = row.place.frame_bytes - saved
+            most = min(row.place.frame_bytes - saved, _most_bytes(target, guessed, raw.size))
             frame = None
             if row.place.level <= DELTA and most > 0:
                 frame = self._try(target.dtype, raw, piece.digest, guessed, first, most)
@@ -282,6 +282,13 @@ def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterat
         except (Missing, Corrupt):
             # Deleted or damaged since it was found, or not for these owners.
             continue
+
+
+def _most_bytes(target: StoredTensor, guessed: Guess, raw_bytes: int) -> int:
+    """What a frame may take. A tensor that is wider than its source holds nothing more, or was not
+    made of it: then it is rather what the source was made of."""
+    narrow = guessed.source.bits < target.bits
+    return int(MOST_SHARE_WIDENED * raw_bytes) + LEAST_SAVED_BYTES if narrow else raw_bytes
 
 
 def _unit(tensor: StoredTensor) -> int:
