@@ -89,6 +89,7 @@ def _totals(found: Report) -> Iterator[tuple[str, str, str]]:
         "chunks": "  saved by chunks",
         "coding": "  saved by entropy coding",
         "deltas": "  saved by deltas",
+        "derivations": "  saved by derivations",
         "uploads": "  uploads without a commit",
         "metadata": "  metadata",
         "garbage": "  garbage",

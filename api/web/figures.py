@@ -29,6 +29,7 @@ STEP_NAMES = {
     "chunks": "chunks",
     "coding": "entropy coding",
     "deltas": "deltas",
+    "derivations": "derivations",
     "uploads": "uploads under way",
     "metadata": "metadata",
     "garbage": "garbage",

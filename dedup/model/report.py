@@ -96,7 +96,8 @@ class Stages:
     `files`: whole files stored before. `inlined`: bytes too few for a chunk, kept in manifests.
     `tensors`: tensor data stored before, whole tensors or slices of 32 MiB. `chunks`: other bytes,
     cut by their content, stored before. `coding`: frames coded without a base. `deltas`: frames
-    coded against one, less the bases that are kept for them alone.
+    coded against one, less the bases that are kept for them alone. `derivations`: frames that are
+    computed from others.
     """
 
     files: int
@@ -105,6 +106,7 @@ class Stages:
     chunks: int
     coding: int
     deltas: int
+    derivations: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import date
 
 import numpy as np
 
+from ...codecs.frame import CODEC_IDS
 from ...store.backend import Backend
 from ...store.cancel import carry
 from ...store.catalogue.access.limits import Limits
@@ -145,13 +146,15 @@ def _sum_up(
 def _stages(account: Account, files: FileSums, frames: int) -> Stages:
     """Splits logical - frames among the stages (model.Stages).
 
-    A base that no commit uses any more has frames but no logical bytes: the deltas on it, for
-    which it is kept, pay for it.
+    A base that no commit uses any more has frames but no logical bytes: deltas, for which it is
+    mostly kept, pay for it.
     """
     ledger, used = account.ledger, account.used
     in_tensors = np.zeros(len(used), np.bool_)
     in_tensors[ledger.chunk[ledger.uses & TENSOR != 0]] = True
-    deltas = ledger.chunks.needs.counts > 0
+    derived = ledger.chunks.codec == CODEC_IDS["derived"]
+    alone = ledger.chunks.needs.counts == 0
+    deltas = ~alone & ~derived
 
     def raw(mask: np.ndarray) -> int:
         return int(ledger.chunks.raw_bytes[used & mask].sum())
@@ -166,8 +169,9 @@ def _stages(account: Account, files: FileSums, frames: int) -> Stages:
         inlined=files.inlined,
         tensors=files.tensors - raw(in_tensors),
         chunks=others - raw(~in_tensors),
-        coding=raw(~deltas) - coded(~deltas),
+        coding=raw(alone) - coded(alone),
         deltas=raw(deltas) - coded(deltas) - stranded,
+        derivations=raw(derived) - coded(derived),
     )
 
 

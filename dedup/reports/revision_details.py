@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from ...codecs.frame import CODEC_NAMES
+from ...codecs.frame import CODEC_IDS, CODEC_NAMES
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.pages import CodecRow, FrameRow, base_bytes, codecs_of, frames_of
 from ..model.files.entries import FileEntry, TensorPlace
 from ..model.files.segments import Literal
 from ..vault import Snapshot
+
+_DERIVED = CODEC_IDS["derived"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ def _describe(place: TensorPlace, frames: dict[bytes, FrameRow] | None) -> Tenso
         size=tensor.size,
         stored=stored,
         chunks=len(distinct),
-        deltas=sum(bool(frame.inputs) for frame in found),
+        deltas=sum(bool(frame.inputs) and frame.codec != _DERIVED for frame in found),
         bundled=bundled,
         codecs=tuple(sorted({_codec_name(frame.codec) for frame in found})),
     )

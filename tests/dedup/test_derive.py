@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,9 @@ def test_a_copy_is_a_recipe(local: LocalVault, tmp_path: Path, kind: str):
     result = push(local, copy, "org/copy")
     assert levels(local, "org/copy") == {DERIVED}
     assert result.saved > 0
+    report = local.report()
+    assert report.stages.derivations > 0
+    assert report.logical - sum(asdict(report.stages).values()) == report.frames
     assert pulled(local, "org/copy", tmp_path / "pulled") == read_folder(copy)
 
 
