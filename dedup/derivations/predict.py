@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -107,7 +107,8 @@ class _Reader:
         self._arranged: Raw | None = None
         self._total = _count(self._dtype, operand.raw_bytes)
         _check_arrangement(operand, self._total)
-        if self._range(0, elements)[1] > self._arranged_elements():
+        start, end = self._range(0, elements)
+        if not start <= end <= self._arranged_elements():
             raise InvalidRecipe("a recipe needs more of an operand than there is")
 
     def read(self, first: int, stop: int) -> Values:
@@ -162,14 +163,11 @@ class _Reader:
     def _piece(self, digest: bytes, raw_bytes: int) -> Raw:
         raw = self._kept.get(digest)
         if raw is None:
-            raw = self._load(digest, raw_bytes)
-            if raw.size != raw_bytes:
-                raise InvalidRecipe("an input has another length than its recipe says")
-            self._kept[digest] = raw
-            while (
-                len(self._kept) > 1 and sum(r.size for r in self._kept.values()) > _KEPT_INPUT_BYTES
-            ):
+            raw = self._kept[digest] = self._load(digest, raw_bytes)
+            while len(self._kept) > 1 and _sum_bytes(self._kept) > _KEPT_INPUT_BYTES:
                 self._kept.popitem(last=False)
+        if raw.size != raw_bytes:
+            raise InvalidRecipe("an input has another length than its recipe says")
         return raw
 
     def _arrange(self) -> Raw:
@@ -187,6 +185,10 @@ class _Reader:
                 [rows[first : first + count] for first, count in arrangement.runs]
             )
         return np.ascontiguousarray(shaped).reshape(-1)
+
+
+def _sum_bytes(kept: Mapping[bytes, Raw]) -> int:
+    return sum(raw.size for raw in kept.values())
 
 
 def _check_arrangement(operand: Operand, total: int) -> None:

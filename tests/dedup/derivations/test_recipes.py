@@ -1,0 +1,100 @@
+"""Recipes: what is packed is parsed, and what does not fit is refused before any kernel runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from weightvault.dedup.derivations.operations.errors import InvalidRecipe
+from weightvault.dedup.derivations.predict import Prediction
+from weightvault.dedup.derivations.recipe import (
+    Axes,
+    Operand,
+    Piece,
+    Recipe,
+    Rows,
+    merge_runs,
+    pack_recipe,
+    parse_recipe,
+)
+
+DIGESTS = [bytes([i]) * 32 for i in range(3)]
+
+pieces = st.lists(
+    st.builds(Piece, st.sampled_from(DIGESTS), st.integers(0, 1 << 25)), max_size=4
+).map(tuple)
+axes = st.permutations(range(3)).flatmap(
+    lambda order: st.builds(Axes, st.tuples(*[st.integers(0, 9999)] * 3), st.just(tuple(order)))
+)
+runs = st.lists(st.tuples(st.integers(0, 1 << 30), st.integers(0, 1 << 20)), max_size=5).map(tuple)
+operands = st.builds(
+    Operand,
+    st.sampled_from(["F32", "BF16", "Q4_K"]),
+    pieces,
+    st.integers(0, 1 << 40),
+    st.tuples(st.integers(0, 64), st.integers(1, 64)),
+    st.one_of(st.none(), axes, st.builds(Rows, st.integers(0, 1 << 20), runs)),
+)
+recipes = st.builds(
+    Recipe,
+    st.integers(0, 99),
+    st.integers(0, 9),
+    st.lists(operands, max_size=3).map(tuple),
+    st.binary(),
+)
+
+
+@given(recipes)
+def test_a_packed_recipe_is_parsed_to_itself(recipe: Recipe):
+    assert parse_recipe(pack_recipe(recipe), recipe.inputs) == recipe
+
+
+@given(st.binary(max_size=200), st.integers(0, 3))
+def test_other_bytes_are_refused_or_are_that_recipe(packed: bytes, count: int):
+    inputs = tuple(DIGESTS[:count])
+    try:
+        recipe = parse_recipe(packed, inputs)
+    except InvalidRecipe:
+        return
+    assert pack_recipe(recipe) == packed
+
+
+@given(st.lists(st.integers(0, 30), max_size=40))
+def test_runs_give_the_rows_back(rows: list[int]):
+    taken = [row for first, count in merge_runs(rows) for row in range(first, first + count)]
+    assert taken == rows
+
+
+def cast_of(*operands: Operand) -> Recipe:
+    return Recipe(1, 1, operands, b"\0")
+
+
+@pytest.mark.parametrize(
+    "operand",
+    [
+        Operand("F32", (Piece(DIGESTS[0], 396),)),
+        Operand("F32", (Piece(DIGESTS[0], 399),)),
+        Operand("F32", (Piece(DIGESTS[0], 400),), offset=1),
+        Operand("F32", (Piece(DIGESTS[0], 400),), offset=1 << 40, ratio=(0, 1)),
+        Operand("F32", (Piece(DIGESTS[0], 200),) * 2, offset=1),
+        Operand("F32", (Piece(DIGESTS[0], 200), Piece(DIGESTS[0], 400))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Axes((10, 11), (1, 0))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Rows(10, ((5, 6), (0, 4)))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Rows(0, ((0, 10),))),
+    ],
+    ids=["short", "odd", "beyond", "far", "behind", "two lengths", "shape", "rows", "no rows"],
+)
+def test_operands_that_do_not_fit_are_refused(operand: Operand):
+    def load(digest: bytes, raw_bytes: int) -> np.ndarray:
+        return np.zeros(200 if operand.pieces[0].raw_bytes == 200 else raw_bytes, np.uint8)
+
+    with pytest.raises(InvalidRecipe):
+        Prediction(cast_of(operand), "BF16", 200, load).fill(0, np.empty(200, np.uint8))
+
+
+def test_work_is_in_proportion_to_what_it_gives():
+    many = Operand("F32", tuple(Piece(DIGESTS[0], 1 << 25) for _ in range(4)))
+    with pytest.raises(InvalidRecipe, match="reads"):
+        Prediction(cast_of(many), "BF16", 200, lambda *_: np.zeros(0, np.uint8))
