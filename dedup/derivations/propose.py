@@ -19,34 +19,7 @@ CAST, QUANTISE = (1, 1), (10, 1)
 """Number and version of the operations that one source and no parameters are enough for."""
 
 # Heads of attention whose rows a converter may have interleaved.
-_HEADS = (
-    1,
-    2,
-    3,
-    4,
-    5,
-    6,
-    7,
-    8,
-    9,
-    10,
-    12,
-    14,
-    16,
-    18,
-    20,
-    24,
-    25,
-    28,
-    32,
-    36,
-    40,
-    48,
-    56,
-    64,
-    96,
-    128,
-)
+_HEADS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128)
 
 
 @dataclass(frozen=True, slots=True)

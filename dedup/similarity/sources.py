@@ -118,15 +118,15 @@ def _near(
     """Returns chunks that stand alone and look like the first one of a source of `tensor` that lies
     as it does; with `arranged`, in any other way."""
     found: list[int] = []
+    groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
-        imagined = _imagine(tensor, dtype)
-        count, exponent = _sketched_elements(imagined)
-        places = sketched_places(exponent, count)
+        groups[_sketched_elements(_imagine(tensor, dtype))].add(find_dtype(dtype).id)
+    for (count, exponent), dtypes in groups.items():
+        places, kind = sketched_places(exponent, count), min(31, exponent)
         for way in _ways_of(tensor.shape) if arranged else (None,):
             bits = compare_values(read(places_in_target(way, places)))
-            size, kind = imagined.pieces[0].raw_bytes, min(31, exponent)
-            row = SketchRow(b"", kind, find_dtype(dtype).id, size, bits, b"")
-            near = find_near(catalogue, row, scopes)
+            row = SketchRow(b"", kind, 0, 0, bits, b"")
+            near = find_near(catalogue, row, scopes, dtypes)
             found += [chunk for chunk, theirs in near if _alike(bits, theirs)]
     return found
 

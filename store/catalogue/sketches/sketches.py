@@ -47,11 +47,14 @@ class Centre:
 
 
 def find_near(
-    catalogue: Database, row: SketchRow, scopes: Sequence[Scope] = ()
+    catalogue: Database,
+    row: SketchRow,
+    scopes: Sequence[Scope] = (),
+    dtypes: Collection[int] = (),
 ) -> list[tuple[int, bytes]]:
-    """Returns chunks that stand alone, have the dtype of `row` and share bands with it, as chunk id
-    and bits; only those that a repo of each of `scopes` has, as if there were no others. Whether
-    they are related is for the caller to see.
+    """Returns chunks that stand alone, have the dtype of `row`, or one of `dtypes`, and share bands
+    with it, as chunk id and bits; only those that a repo of each of `scopes` has, as if there were
+    no others. Whether they are related is for the caller to see.
 
     Those that share but one band are left out where others share more: chance makes them, and
     their rows, unlike the indexes of the bands, lie anywhere on the disk.
@@ -63,7 +66,8 @@ def find_near(
         bands = _count_bands(connection, values, tuple(scopes))
         several = [chunk_id for chunk_id, count in bands.items() if count > 1]
         once = [chunk_id for chunk_id, count in bands.items() if count == 1]
-        return _read_bits(connection, several, row.dtype) or _read_bits(connection, once, row.dtype)
+        wanted = dtypes or (row.dtype,)
+        return _read_bits(connection, several, wanted) or _read_bits(connection, once, wanted)
 
 
 def _count_bands(
@@ -107,8 +111,10 @@ def _scoped_query(scopes: tuple[Scope, ...]) -> Any:
     )
 
 
-def _read_bits(connection: Connection, chunk_ids: list[int], dtype: int) -> list[tuple[int, bytes]]:
-    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype == dtype)
+def _read_bits(
+    connection: Connection, chunk_ids: list[int], dtypes: Collection[int]
+) -> list[tuple[int, bytes]]:
+    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype.in_(dtypes))
     return [
         (row.chunk_id, row.bits)
         for batch in batches(chunk_ids)
