@@ -48,6 +48,8 @@ ReadValues = Callable[[NDArray[np.intp]], NDArray[np.float32]]
 PROBED_TENSORS = 12
 # Of those so many in all arrangements, dozens each, where none was found as it lies.
 ARRANGED_TENSORS = 2
+# Sources of one shape, among which a tensor is looked for in all arrangements.
+MOST_ARRANGED = 1000
 # Revisions that are looked through.
 MOST_REVISIONS = 6
 # Guesses about one tensor that are tried.
@@ -213,6 +215,6 @@ def _measure(
                 for found, share in zip(members, shares, strict=True)
                 if share <= _MOST_DIFFERENT
             )
-            if way is None and shares.min() <= _MOST_DIFFERENT:
+            if way is None and (shares.min() <= _MOST_DIFFERENT or len(members) > MOST_ARRANGED):
                 # Nothing lies in two ways, and there are dozens.
                 break
