@@ -19,12 +19,13 @@ from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
-from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, find_sharing, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames
 from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
+from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.operations.floats.formats import read_floats
 from ..derivations.propose import Guess, StoredTensor, is_computable
 from ..errors import Corrupt, Missing
@@ -32,7 +33,13 @@ from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
 from ..reading.chunk_reader import ChunkReader
 from ..repository.repository import Repository
-from ..similarity.sources import ReadValues, Sources, find_revisions, list_tensors
+from ..similarity.sources import (
+    MOST_REVISIONS,
+    ReadValues,
+    Sources,
+    find_revisions,
+    list_tensors,
+)
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
 
@@ -40,6 +47,8 @@ from ..vault import RevisionReader
 LEAST_SAVED_BYTES = 256
 LEAST_SHARE_SAVED = 0.03
 MOST_SHARE_WIDENED = 0.02
+# Chunks beside quantised tensors that siblings are looked for by.
+_MOST_OTHERS = 32
 # Guesses are measured on so many bytes of the target.
 _PROBE_BYTES = 1 << 18
 
@@ -64,7 +73,13 @@ def derive_commit(
     tensors = list(list_tensors(manifest))
     wanted = set(among) if among is not None else {p.digest for t in tensors for p in t.pieces}
     targets = [t for t in tensors if any(piece.digest in wanted for piece in t.pieces)]
-    return _Step(vault, tensors, targets, commit).run() if targets else Derived()
+    if not targets:
+        return Derived()
+    mine = {
+        piece.digest for tensor in tensors for piece in tensor.pieces if tensor.dtype not in FLOATS
+    }
+    others = [digest for digest in manifest.digests() if digest not in mine]
+    return _Step(vault, tensors, targets, commit, others[:_MOST_OTHERS]).run()
 
 
 def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
@@ -99,7 +114,9 @@ class _Step:
         tensors: list[StoredTensor],
         targets: list[StoredTensor],
         commit: CommitRow,
+        others: Collection[bytes],
     ) -> None:
+        self._others = others
         self._vault = vault
         self._own = commit.repo, commit.oid
         self._lineage = _lineage_of(commit)
@@ -154,10 +171,19 @@ class _Step:
         sources = Sources()
         sources.add(self._tensors, self._rows)
         wanted = {target.elements for target in targets}
-        for manifest in _manifests(view, [*self._lineage, *found]):
+        shared = self._find_siblings(targets)
+        for manifest in _manifests(view, [*self._lineage, *found, *shared]):
             tensors = [t for t in list_tensors(manifest) if t.elements in wanted]
             sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
+
+    def _find_siblings(self, targets: Sequence[StoredTensor]) -> list[tuple[str, str]]:
+        """Returns revisions that share what lies beside quantised tensors, as a tokenizer does: a
+        quantised source has no sketch of its values to be found by."""
+        if all(target.dtype in FLOATS for target in targets):
+            return []
+        found = find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
+        return [revision for revision in found if revision != self._own]
 
     def _derive(self, target: StoredTensor, sources: Sources) -> Iterator[tuple[Location, bytes]]:
         """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""

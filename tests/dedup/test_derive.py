@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from models import read_folder, safetensors_bytes
@@ -156,3 +157,33 @@ def test_a_range_of_a_recipe_is_read_alone(local: LocalVault, tmp_path: Path):
     for start, stop in ((500, 501), (1000, 30_000), (len(whole) - 7, len(whole))):
         _, _, pieces = local.read_file("org/copy", "main", "model.safetensors", start, stop)
         assert b"".join(map(bytes, pieces)) == whole[start:stop]
+
+
+def write_gguf(path: Path, kind: gguf.GGMLQuantizationType, values: np.ndarray) -> Path:
+    """A quantised tensor, beside one that all quantisations of a model have in common."""
+    path.parent.mkdir()
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tensor("scores", np.arange(3000, dtype=np.float32))
+    writer.add_tensor("weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.parent
+
+
+@pytest.mark.parametrize("sibling_first", [True, False])
+def test_a_quantised_sibling_is_a_source(local: LocalVault, tmp_path: Path, sibling_first: bool):
+    values = np.random.default_rng(5).normal(0, 0.05, (128, 256)).astype(np.float32)
+    fine, coarse = gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.Q4_0
+    folders = {
+        "org/fine": write_gguf(tmp_path / "fine" / "model.gguf", fine, values),
+        "org/coarse": write_gguf(tmp_path / "coarse" / "model.gguf", coarse, values),
+    }
+    for repo in list(folders)[:: 1 if sibling_first else -1]:
+        push(local, folders[repo], repo)
+    if not sibling_first:
+        local.optimise()
+    assert levels(local, "org/coarse") == {0, DERIVED}
+    assert levels(local, "org/fine") == {0}
+    assert pulled(local, "org/coarse", tmp_path / "pulled") == read_folder(folders["org/coarse"])

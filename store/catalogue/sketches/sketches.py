@@ -179,6 +179,27 @@ def _scopes(connection: Connection, commit_ids: Collection[int]) -> dict[int, tu
     }
 
 
+def find_sharing(
+    catalogue: Database, digests: Collection[bytes], most: int
+) -> list[tuple[str, str]]:
+    """Returns revisions that have the most of these chunks, as repo and commit id; of each chunk
+    only its `most` newest commits are looked at, and so many revisions are returned."""
+    votes: Counter[int] = Counter()
+    with catalogue.reading() as connection:
+        for digest in digests:
+            query = (
+                select(commit_chunks.c.commit_id)
+                .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+                .where(chunks.c.digest == digest)
+                .order_by(commit_chunks.c.commit_id.desc())
+                .limit(most)
+            )
+            votes.update(connection.scalars(query))
+        ranked = [commit for commit, _ in votes.most_common(most)]
+        named = _scopes(connection, ranked)
+    return [named[commit] for commit in ranked if commit in named]
+
+
 def commit_with(catalogue: Database, chunk_id: int) -> tuple[bytes, str] | None:
     """Returns a chunk's digest and the name of a manifest that has it, if there is one."""
     query = (
