@@ -51,6 +51,7 @@ class StagesSchema(Schema):
     chunks: int = Field(description="other content stored before")
     coding: int = Field(description="frames coded without a base")
     deltas: int = Field(description="frames coded against a base")
+    derivations: int = Field(description="frames computed from others")
 
 
 class StepSchema(Schema):
