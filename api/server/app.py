@@ -22,6 +22,7 @@ from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance.background_encode import BackgroundEncoder
 from ...store.cancel import CancelToken, cancelled_by
+from ...store.errors import FULL_ERRNOS, from_os_error
 from ..errors import (
     HTTP_CODES,
     Busy,
@@ -134,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(VaultError, _on_vault_error)
+    app.add_exception_handler(OSError, _on_os_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(ClientDisconnect, _on_disconnect)
@@ -164,6 +166,14 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
         headers = {"WWW-Authenticate": _CHALLENGE}
     error = tell_error(error, request.app.state)
     return _error(status, error.code, error.message, error.hint, headers)
+
+
+def _on_os_error(request: Request, error: Exception) -> Response:
+    """A disk that is full is no fault of this program, wherever it shows."""
+    assert isinstance(error, OSError)
+    if error.errno not in FULL_ERRNOS:
+        raise error
+    return _on_vault_error(request, from_os_error(error, "cannot write a file"))
 
 
 def _on_invalid_request(_request: Request, error: Exception) -> Response:

@@ -108,7 +108,7 @@ def test_a_permanent_error_is_reported_at_once(
     # Where HEAD answers 400, boto3 takes it for the wrong region and looks for the right one.
     tries = 2 if use in ("size", "exists") and status == 400 else 1
     proxy.faults = [refuse(status, code)] * tries
-    with pytest.raises(StoreError) as caught:
+    with pytest.raises(expected) as caught:
         USES[use](backend)
     assert type(caught.value) is expected
     assert len(proxy.calls) == tries
