@@ -20,8 +20,9 @@ SHAPE = (128, 160)
 
 def write(folder: Path, dtype: str, values: np.ndarray) -> Path:
     folder.mkdir()
-    tensors = {"weight": (dtype, SHAPE, values.tobytes())}
-    (folder / "model.safetensors").write_bytes(safetensors_bytes(tensors))
+    packed: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+    packed["weight"] = dtype, SHAPE, values.tobytes()
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(packed))
     return folder
 
 
