@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from . import frame as frames
+from .blocks.blocks import BLOCK_SLACK
 from .blocks.parallel import BLOCK_BYTES, choose_effort, find_place, put_block, take_block
 from .buffers import Bytes
 from .delta import blocks
@@ -65,8 +66,7 @@ def encode_derived(
     kind, size = find_dtype(dtype), block_size(dtype)
     wishes = choose_wishes(None, level, 0, kind.item_bytes > 2)
     each = BlockJob(kind, choose_effort(level, "planes"), wishes, LAYOUTS[None], level == "max")
-    count = -(-data.size // size)
-    room = np.empty(frames.frame_room(data.size), np.uint8)
+    room = np.empty(min(size, data.size) + BLOCK_SLACK, np.uint8)
     stored: list[bytes] = []
     left = most_bytes - len(recipe) - 32 * len(inputs)
     for start in range(0, data.size, size):
@@ -79,7 +79,6 @@ def encode_derived(
         left -= len(stored[-1])
         if left < 0:
             return None
-    assert len(stored) == count
     table = [(len(block), frames.checksum_block(block)) for block in stored]
     head = frames.pack_derived(dtype, data.size, digest, inputs, recipe, size, table)
     frame = b"".join([head, *stored])
