@@ -298,6 +298,15 @@ def _take_recipe(cursor: _Cursor) -> tuple[tuple[bytes, ...], bytes]:
     return inputs, cursor.take(size, "recipe")
 
 
+def recipe_bytes(frame: Buffer, count: int) -> bytes:
+    """Returns the recipe of a derived frame with `count` inputs, whatever else of it is damaged.
+    Raises CorruptFrame where there is none."""
+    view = memoryview(frame).cast("B")
+    cursor = _Cursor(view)
+    cursor.take(_FIXED.size + 1 + count * _DIGEST_BYTES, "inputs")
+    return cursor.take(min(cursor.take_int(4, "recipe"), _MOST_RECIPE_BYTES), "recipe")
+
+
 def _take_rows(cursor: _Cursor, raw_bytes: int) -> Rows:
     count = cursor.take_int(4, "row map")
     return parse_rows(count, cursor.take(packed_bytes(count), "row map"), raw_bytes)

@@ -8,8 +8,8 @@ from blake3 import blake3
 
 from ...codecs import derived
 from ...codecs.buffers import view_bytes
-from ...codecs.errors import CorruptFrame
-from ...codecs.frame import FrameHeader
+from ...codecs.errors import CorruptFrame, FrameError
+from ...codecs.frame import FrameHeader, recipe_bytes
 from .predict import Load, Prediction
 from .recipe import Recipe, pack_recipe, parse_recipe
 
@@ -40,6 +40,15 @@ def encode(
 def read_recipe(header: FrameHeader) -> Recipe:
     """Returns the recipe of a derived frame. Raises InvalidRecipe."""
     return parse_recipe(header.recipe, header.recipe_inputs)
+
+
+def salvage_recipe(frame: Buffer, inputs: tuple[bytes, ...]) -> Recipe | None:
+    """Returns the recipe in what is left of a derived frame over `inputs`; None where it is damaged
+    itself. Nothing says that it is the one that was there."""
+    try:
+        return parse_recipe(recipe_bytes(frame, len(inputs)), inputs)
+    except FrameError:
+        return None
 
 
 def decode(

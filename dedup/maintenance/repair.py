@@ -1,6 +1,7 @@
 """Mends what a scrub found, as far as there is a second copy of it, and says what there is not.
 
-A damaged frame is replaced by another frame of the same chunk; what is whole in a damaged pack
+A damaged frame is replaced by another frame of the same chunk, a derived one by what its inputs
+give again; what is whole in a damaged pack
 moves to a new one, and a collection takes the rest. A frame without a copy stays on record: its
 chunk counts as missing, so pushing the file again brings it back. Small objects are made anew from
 the catalogue. Nothing is deleted that cannot be made again: damaged objects are kept aside, under
@@ -10,7 +11,7 @@ the catalogue. Nothing is deleted that cannot be made again: damaged objects are
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +29,7 @@ from ...store.catalogue.damage import (
 )
 from ...store.catalogue.tables.rows import Location
 from ...store.object_keys import PACKS, QUARANTINE, folder_of, pack_key
-from ...store.packs import STANDALONE
+from ...store.packs import DERIVED, STANDALONE
 from ..errors import VaultError
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
@@ -36,11 +37,12 @@ from ..repository.frame_reader import read_frames
 from ..repository.journal import catch_up
 from ..repository.lost_entries import ACCEPT, find_lost
 from ..repository.repository import Repository
-from ..transfer.new_frames import put_in_use
+from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..verification.damage import affected_files, name_files
 from ..verification.pack_verify import is_right, scan_pack
 from ..verification.scrub import judge_object
 from .base_copies import copy_bases
+from .compute_again import compute_again
 from .object_repair import repair_object, settle_entries
 from .repack import move_places
 
@@ -93,6 +95,7 @@ class Repairer:
         for finding in sorted(findings, key=lambda f: _level(places.get(f.digest))):
             if finding.offset != WHOLE_PACK:
                 self._repair_frame(finding, places.get(finding.digest))
+        self._compute(findings, places)
         self._empty_packs({f.pack for f in findings})
         self._mend_small()
         self._settle_lost()
@@ -132,6 +135,26 @@ class Repairer:
                 if not self._dry_run:
                     forget_finding(self._catalogue, finding)
                 return
+
+    def _compute(self, findings: Collection[Finding], places: Mapping[bytes, Location]) -> None:
+        """Stores derived frames again that no copy was found of, as far as their inputs give
+        them."""
+        with TemporaryPack(self._vault, "repair") as pack:
+            found: list[Finding] = []
+            for finding in findings:
+                place = places.get(finding.digest)
+                if place is None or place.level != DERIVED or finding.digest in self._restored:
+                    continue
+                frame = compute_again(self._vault, self._backend, self._inputs, place)
+                if frame is not None:
+                    pack.add(frame)
+                    found.append(finding)
+                    self._say(f"chunk {finding.digest.hex()} is computed from its inputs again")
+            self._restored.update(finding.digest for finding in found)
+            # Storing puts them in use, as what is there is on record as damaged.
+            if found and not self._dry_run and pack.store() not in {f.pack for f in found}:
+                for finding in found:
+                    forget_finding(self._catalogue, finding)
 
     def _empty_packs(self, names: Collection[str]) -> None:
         """Moves what is whole out of damaged packs, so that a collection can take them."""
