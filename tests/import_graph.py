@@ -121,8 +121,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "recipe",
         "predict",
         "derived_frames",
-        "propose",
+        "guesses",
     ),
+    "dedup.derivations.guesses": ("tensors", "layouts", "kinds", "casts", "gguf", "registry"),
     "dedup.derivations.operations.gguf": (
         "arithmetic",
         "searches",

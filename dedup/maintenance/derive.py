@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...codecs.buffers import view_bytes
-from ...codecs.dtypes import BY_ID, find_dtype
+from ...codecs.dtypes import BY_ID, Dtype, find_dtype
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
@@ -23,11 +23,14 @@ from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, find_shari
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames
+from ..derivations.guesses import registry
+from ..derivations.guesses.kinds import Guess
+from ..derivations.guesses.tensors import Companions, StoredTensor, Target
 from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.operations.floats.formats import read_floats
-from ..derivations.propose import Guess, StoredTensor, is_computable
+from ..derivations.operations.gguf.layout import KINDS as QUANTS
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -35,9 +38,9 @@ from ..reading.chunk_reader import ChunkReader
 from ..repository.repository import Repository
 from ..similarity.sources import (
     MOST_REVISIONS,
-    ReadValues,
     Sources,
     find_revisions,
+    list_companions,
     list_tensors,
 )
 from ..transfer.new_frames import TemporaryPack, put_in_use
@@ -72,14 +75,20 @@ def derive_commit(
     manifest = vault.load_manifest(commit.manifest)
     tensors = list(list_tensors(manifest))
     wanted = set(among) if among is not None else {p.digest for t in tensors for p in t.pieces}
-    targets = [t for t in tensors if any(piece.digest in wanted for piece in t.pieces)]
+    targets = [
+        tensor
+        for tensor in tensors
+        if registry.is_computable(tensor.dtype)
+        and any(piece.digest in wanted for piece in tensor.pieces)
+    ]
     if not targets:
         return Derived()
     mine = {
         piece.digest for tensor in tensors for piece in tensor.pieces if tensor.dtype not in FLOATS
     }
     others = [digest for digest in manifest.digests() if digest not in mine]
-    return _Step(vault, tensors, targets, commit, others[:_MOST_OTHERS]).run()
+    companions = Companions(lambda: list_companions(manifest))
+    return _Step(vault, tensors, targets, companions, commit, others[:_MOST_OTHERS]).run()
 
 
 def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
@@ -96,7 +105,7 @@ def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
 
 def may_be_computed(row: FamilyRow) -> bool:
     """Tells whether a chunk is of a dtype that copies have."""
-    return row.sketch is not None and is_computable(BY_ID[row.sketch.dtype].name)
+    return row.sketch is not None and registry.is_computable(BY_ID[row.sketch.dtype].name)
 
 
 def _lineage_of(commit: CommitRow) -> list[tuple[str, str]]:
@@ -113,9 +122,11 @@ class _Step:
         vault: Repository,
         tensors: list[StoredTensor],
         targets: list[StoredTensor],
+        companions: Companions,
         commit: CommitRow,
         others: Collection[bytes],
     ) -> None:
+        self._companions = companions
         self._others = others
         self._vault = vault
         self._own = commit.repo, commit.oid
@@ -133,7 +144,7 @@ class _Step:
     def run(self) -> Derived:
         """Derives what can be, and puts it in use."""
         mine = [t for t in self._tensors if t.pieces[0].digest in self._wanted]
-        targets = [tensor for tensor in mine if self._is_open(tensor)]
+        targets = [self._target(tensor) for tensor in mine if self._is_open(tensor)]
         if not targets:
             return Derived()
         sources = self._find_sources(targets)
@@ -156,57 +167,59 @@ class _Step:
         """Whether any of a tensor's chunks may still be derived."""
         return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
 
-    def _find_sources(self, targets: Sequence[StoredTensor]) -> Sources:
+    def _target(self, tensor: StoredTensor) -> Target:
+        values = _Values(tensor, self._chunk).read
+        return Target(tensor, values, self._companions, self._read)
+
+    def _find_sources(self, targets: Sequence[Target]) -> Sources:
         """Gathers tensors that targets may be computed from, within what all who have one of the
         targets may read."""
-        vault, ids = self._vault, [self._rows[t.pieces[0].digest].chunk_id for t in targets]
+        vault, ids = self._vault, [self._rows[t.tensor.pieces[0].digest].chunk_id for t in targets]
         known = read_ownership(vault.catalogue, ids).values()
         owners = {owner for each in known for owner in each.owners}
         shown = any(each.shown for each in known)
         with vault.catalogue.reading() as connection:
             reach = reach_of(owners, sharing_of(connection), shown=shown)
-        values, scopes = self._values_of, reach.weights
-        found = find_revisions(vault.catalogue, targets, values, scopes, self._own)
+        found = find_revisions(vault.catalogue, targets, reach.weights, self._own)
         view = vault.for_owners(owners, shown=shown)
         sources = Sources()
         sources.add(self._tensors, self._rows)
-        wanted = {target.elements for target in targets}
+        wanted = {view.elements for target in targets for view in registry.views(target)}
+        any_size = any(registry.takes_any_size(target.tensor.dtype) for target in targets)
         shared = self._find_siblings(targets)
         for manifest in _manifests(view, [*self._lineage, *found, *shared]):
-            tensors = [t for t in list_tensors(manifest) if t.elements in wanted]
+            tensors = [t for t in list_tensors(manifest) if any_size or t.elements in wanted]
             sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
 
-    def _find_siblings(self, targets: Sequence[StoredTensor]) -> list[tuple[str, str]]:
+    def _find_siblings(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
         """Returns revisions that share what lies beside quantised tensors, as a tokenizer does: a
         quantised source has no sketch of its values to be found by."""
-        if all(target.dtype in FLOATS for target in targets):
+        if not any(target.tensor.dtype in QUANTS for target in targets):
             return []
         found = find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
         return [revision for revision in found if revision != self._own]
 
-    def _derive(self, target: StoredTensor, sources: Sources) -> Iterator[tuple[Location, bytes]]:
+    def _derive(self, target: Target, sources: Sources) -> Iterator[tuple[Location, bytes]]:
         """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""
-        if any(piece.digest in self._used for piece in target.pieces):
+        if any(piece.digest in self._used for piece in target.tensor.pieces):
             return
-        guesses = sources.guesses(target, self._values_of(target))
-        usable = [g for g in guesses if not self._derived & {p.digest for p in g.source.pieces}]
-        best = self._choose(target, usable)
+        usable = [g for g in sources.guesses(target) if not self._derived & _digests(g.inputs)]
+        best = self._choose(target.tensor, usable)
         if best is None:
             return
         done = False
-        for row, frame in self._encode(target, best):
+        for row, frame in self._encode(target.tensor, best):
             done = True
             yield row.place, frame
         if done:
-            self._derived |= {piece.digest for piece in target.pieces}
-            self._used |= {piece.digest for piece in best.source.pieces}
+            self._derived |= _digests([target.tensor])
+            self._used |= _digests(best.inputs)
 
     def _choose(self, target: StoredTensor, guesses: Sequence[Guess]) -> Guess | None:
         """Returns the guess that takes the fewest bytes on the start of a tensor."""
         piece = target.pieces[0]
-        unit = _unit(target)
-        size = min(piece.raw_bytes, _PROBE_BYTES - _PROBE_BYTES % unit)
+        size = min(piece.raw_bytes, _PROBE_BYTES - _PROBE_BYTES % target.unit)
         raw = self._chunk(piece.digest, piece.raw_bytes)[:size] if guesses else None
         best, least = None, size
         for guessed in guesses:
@@ -220,9 +233,7 @@ class _Step:
     def _try(
         self, dtype: str, raw: Raw, digest: bytes, guessed: Guess, first: int, most_bytes: int
     ) -> bytes | None:
-        unit = find_dtype(dtype)
-        count = raw.size // (unit.item_bytes * unit.group_bytes) * unit.group_elements
-        recipe = guessed.recipe(first, count)
+        recipe = guessed.recipe(first, raw)
         if recipe is None:
             return None
 
@@ -238,7 +249,7 @@ class _Step:
             return None
 
     def _encode(self, target: StoredTensor, guessed: Guess) -> Iterator[tuple[FamilyRow, bytes]]:
-        first, dtype = 0, find_dtype(target.dtype)
+        first = 0
         for piece in target.pieces:
             row = self._rows[piece.digest]
             raw = self._chunk(piece.digest, piece.raw_bytes)
@@ -249,17 +260,22 @@ class _Step:
                 frame = self._try(target.dtype, raw, piece.digest, guessed, first, most)
             if frame is not None and self._may_use(row, guessed):
                 yield row, frame
-            first += piece.raw_bytes // _unit(target) * dtype.group_elements
+            first += target.count(piece.raw_bytes)
 
     def _may_use(self, row: FamilyRow, guessed: Guess) -> bool:
-        inputs = {piece.digest for piece in guessed.source.pieces}
+        inputs = _digests(guessed.inputs)
         return inputs <= allowed_bases(self._vault.catalogue, row.chunk_id, inputs)
 
     def _chunk(self, digest: bytes, raw_bytes: int) -> Raw:
         return view_bytes(next(self._reader.read([ChunkUse(digest, 0, raw_bytes, "U8")])))
 
-    def _values_of(self, tensor: StoredTensor) -> ReadValues:
-        return _Values(tensor, self._chunk).read
+    def _read(self, tensor: StoredTensor, first: int, stop: int) -> Raw:
+        """Returns the bytes of elements [first, stop) of a tensor."""
+        pieces, offset = tensor.covering(first, stop)
+        raw = [self._chunk(piece.digest, piece.raw_bytes) for piece in pieces]
+        joined = raw[0] if len(raw) == 1 else np.concatenate([*raw, np.empty(0, np.uint8)])
+        start = offset * tensor.unit
+        return joined[start : start + (stop - first) * tensor.unit]
 
 
 class _Values:
@@ -273,9 +289,9 @@ class _Values:
     def read(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
         """Returns the values at `places`, (n,) each."""
         values = np.empty(places.size, np.float32)
-        dtype, at = find_dtype(self._tensor.dtype), 0
+        at = 0
         for index, piece in enumerate(self._tensor.pieces):
-            count = piece.raw_bytes // _unit(self._tensor) * dtype.group_elements
+            count = self._tensor.count(piece.raw_bytes)
             mine = (places >= at) & (places < at + count)
             if mine.any():
                 values[mine] = _pick(self._tensor.dtype, self._piece(index), places[mine] - at)
@@ -293,12 +309,19 @@ def _pick(dtype: str, raw: Raw, places: NDArray[np.intp]) -> NDArray[np.float32]
     found = find_dtype(dtype)
     if found.group_elements == 1:
         items = raw.reshape(-1, found.item_bytes)[places]
-        return read_floats(dtype, np.ascontiguousarray(items).reshape(-1))
+        picked = np.ascontiguousarray(items).reshape(-1)
+        if dtype in FLOATS:
+            return read_floats(dtype, picked)
+        return picked.view(_integers(found)).astype(np.float32)
     groups = raw.reshape(-1, found.group_bytes)[places // found.group_elements]
     values = np.empty(places.size * found.group_elements, np.float32)
     dequantise(dtype, np.ascontiguousarray(groups).reshape(-1), values)
     rows = values.reshape(places.size, found.group_elements)
     return rows[np.arange(places.size), places % found.group_elements]
+
+
+def _integers(dtype: Dtype) -> str:
+    return f"<{'i' if dtype.is_signed else 'u'}{dtype.item_bytes}"
 
 
 def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterator[Manifest]:
@@ -313,13 +336,12 @@ def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterat
 def _most_bytes(target: StoredTensor, guessed: Guess, raw_bytes: int) -> int:
     """What a frame may take. A tensor that is wider than its source holds nothing more, or was not
     made of it: then it is rather what the source was made of."""
-    narrow = guessed.source.bits < target.bits
+    narrow = max(source.bits for source in guessed.sources) < target.bits
     return int(MOST_SHARE_WIDENED * raw_bytes) + LEAST_SAVED_BYTES if narrow else raw_bytes
 
 
-def _unit(tensor: StoredTensor) -> int:
-    dtype = find_dtype(tensor.dtype)
-    return dtype.item_bytes * dtype.group_bytes
+def _digests(tensors: Collection[StoredTensor]) -> set[bytes]:
+    return {piece.digest for tensor in tensors for piece in tensor.pieces}
 
 
 def _read_rows(vault: Repository, digests: Sequence[bytes]) -> dict[bytes, FamilyRow]:
