@@ -1,4 +1,8 @@
-"""The vault of this process: a repository with all that `Vault` promises."""
+"""The vault of this process: a repository with all that `Vault` promises.
+
+What an operation needs is imported when it runs: coders, plans and reports take half a second to
+load, which asking for a list or a file need not pay.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,11 @@ from contextlib import suppress
 
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from .errors import VaultError
-from .maintenance.derive import derive_commit
-from .maintenance.optimise import count_leading, optimise_step, recentre_step
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
-from .reports import growth
-from .reports.compare import compare_methods
-from .reports.families import find_families
-from .reports.removal_prediction import predict_removal
-from .reports.report import cost_of_repo, report_vault
 from .repository.reader import make_commit
 from .repository.repository import Repository
 from .vault import CheckResult, Family, FileInfo, OptimiseStep, RepoInfo
-from .verification.check import check_vault
 
 
 class LocalVault(Repository):
@@ -30,6 +26,8 @@ class LocalVault(Repository):
 
     def describe_repo(self, repo: str, seen: Scope = EVERYTHING) -> RepoInfo:
         """See Vault.describe_repo; the cost is told to somebody who may read the repos `seen`."""
+        from .reports.report import cost_of_repo
+
         self.require_repo(repo)
         branches = self.catalogue.branches(repo)
         newest = max(branches.values(), key=lambda row: row.created)
@@ -44,6 +42,9 @@ class LocalVault(Repository):
 
     def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report. Puts the day on record, too."""
+        from .reports import growth
+        from .reports.report import report_vault
+
         found = report_vault(self, query)
         if growth.wants_record(self.catalogue):
             # The next one will do: somebody else may be writing for long, or nobody may.
@@ -53,42 +54,61 @@ class LocalVault(Repository):
 
     def record_totals(self) -> None:
         """Puts the day on record unless that was done within the hour."""
+        from .reports import growth
+        from .reports.report import report_vault
+
         if growth.wants_record(self.catalogue):
             growth.record(self.catalogue, report_vault(self, Query(())))
 
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""
+        from .reports.removal_prediction import predict_removal
+
         return predict_removal(self, repos)
 
     def compare(
         self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
     ) -> Comparison:
         """See Vault.compare."""
+        from .reports.compare import compare_methods
+
         return compare_methods(self, share, seed, progress or Progress())
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
+        from .reports.families import find_families
+
         return find_families(self.catalogue)
 
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
         """See Vault.optimise."""
+        from .maintenance.optimise import optimise_step
+
         return optimise_step(self, cursor, dry_run=dry_run)
 
     def count_centres(self) -> int:
         """See Vault.count_centres."""
+        from .maintenance.optimise import count_leading
+
         return count_leading(self.catalogue)
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""
+        from .maintenance.optimise import recentre_step
+
         row = self._find_commit(repo, revision)
         return recentre_step(self, repo, row.oid, cursor)
 
     def derive(self, repo: str, revision: str) -> int:
         """See Vault.derive."""
+        from .maintenance.derive import derive_commit
+
         row = self._find_commit(repo, revision)
         found = derive_commit(self, row)
         return found.before - found.after
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
+        from .verification.check import check_vault
+
         return check_vault(self.backend, self.catalogue, progress or Progress())

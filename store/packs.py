@@ -9,7 +9,6 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import BinaryIO, Self
 
-import numpy as np
 import xxhash
 import zstandard
 from blake3 import blake3
@@ -321,11 +320,16 @@ def _split_derived(
 
 def _split_planes(values: list[int], dtype: str) -> bytes:
     """Returns the lowest bytes of all values, then the next ones, and so on."""
+    # Loaded by those who read or write a pack: every command imports this module.
+    import numpy as np
+
     array = np.array(values, dtype)
     return array.view(np.uint8).reshape(len(values), -1).T.tobytes()
 
 
 def _join_planes(planes: bytes, dtype: str) -> list[int]:
+    import numpy as np
+
     array = np.frombuffer(planes, np.uint8).reshape(np.dtype(dtype).itemsize, -1)
     return np.ascontiguousarray(array.T).view(dtype).ravel().tolist()
 

@@ -6,11 +6,10 @@ fetched for a chunk is three deep at most.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +19,12 @@ from ...codecs.errors import FrameError
 from ...codecs.frame import FrameHeader
 from ...store.cancel import check_cancelled
 from ...store.packs import DELTA
-from ..derivations import derived_frames
 from ..errors import ChunksMissing, Corrupt
 from ..model.files.entries import ChunkUse
 from ..model.files.segments import CHUNK_BYTES
+from .base_cache import BaseCache, Buffer
 from .buffer_pool import BUFFERS
 from .frame_parts import (
-    Buffer,
     FetchPart,
     FramePart,
     base_range,
@@ -299,34 +297,6 @@ class ChunkReader:
         return raw
 
 
-class BaseCache:
-    """Keeps the most recently used buffers up to a total of `limit` bytes; safe to use from
-    several threads."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._lock = Lock()
-        self._size = 0
-        self._items: OrderedDict[bytes, Buffer] = OrderedDict()
-
-    def get(self, digest: bytes) -> Buffer | None:
-        """Returns what is kept for a digest, as the most recently used."""
-        with self._lock:
-            raw = self._items.get(digest)
-            if raw is not None:
-                self._items.move_to_end(digest)
-            return raw
-
-    def put(self, digest: bytes, raw: Buffer) -> None:
-        """Keeps a buffer, and lets go of the oldest ones beyond the limit."""
-        with self._lock:
-            if digest not in self._items:
-                self._items[digest] = raw
-                self._size += len(raw)
-            while self._size > self._limit and len(self._items) > 1:
-                self._size -= len(self._items.popitem(last=False)[1])
-
-
 def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:
     """Cuts slices into batches of distinct chunks of so many bytes: one that comes again at once is
     fetched once."""
@@ -353,6 +323,8 @@ def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
 
 def _inputs_of(header: FrameHeader) -> dict[bytes, int]:
     """The inputs of a derived frame, with their sizes."""
+    from ..derivations import derived_frames
+
     try:
         operands = derived_frames.read_recipe(header).operands
     except FrameError as error:

@@ -11,14 +11,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import wraps
 from threading import Lock
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from ...codecs import pipeline, ranges
 from ...codecs.errors import FrameError
 from ...codecs.frame import FrameHeader, parse_header
 from ...store.cancel import check_cancelled
-from ..derivations import derived_frames
 from ..errors import Corrupt
+
+if TYPE_CHECKING:
+    from ..derivations.predict import Load
+
+Buffer = bytes | bytearray | memoryview
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T", bytes, memoryview)
@@ -63,9 +67,17 @@ def _timed(code: Callable[_P, _T], clock: Clock, raw_at: int | None = None) -> C
 encode_tensor = _timed(pipeline.encode_tensor, ENCODING, 0)
 encode_into = _timed(pipeline.encode_into, ENCODING, 1)
 decode_tensor = _timed(pipeline.decode_tensor, DECODING)
-derive_range = _timed(derived_frames.decode, DECODING)
 decode_range = _timed(pipeline.decode_range, DECODING)
 decode_part = _timed(ranges.decode_part, DECODING)
+
+
+def derive_range(
+    frame: Buffer, header: FrameHeader, load: Load, start: int, stop: int, out: Buffer
+) -> memoryview:
+    """See derived_frames.decode, which loads its coders only where there is such a frame."""
+    from ..derivations import derived_frames
+
+    return _timed(derived_frames.decode, DECODING)(frame, header, load, start, stop, out)
 
 
 def read_header(frame: bytes, digest: bytes) -> FrameHeader:

@@ -51,9 +51,7 @@ from ..model.journal_entries import (
     pack_entry,
     read_entry,
 )
-from ..model.sketch_file import parse_sketches
 from ..progress import Progress
-from ..similarity.candidates import sketch_row
 from .replay_rules import LaterEntries
 
 # Clocks of several writers differ; entries this much older than the newest one known are looked
@@ -328,6 +326,10 @@ def learn_packs(
 def read_sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) -> list[SketchRow]:
     """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
     bases, so their loss stops nothing."""
+    # Only catalogues that are behind need these, and numpy with them.
+    from ..model.sketch_file import parse_sketches
+    from ..similarity.candidates import sketch_row
+
     try:
         found = parse_sketches(backend.get(sketches_key(pack)), entries)
     except (NotFound, Corrupt):

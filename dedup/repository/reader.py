@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Any
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
@@ -20,12 +21,14 @@ from ..errors import (
 from ..model.files.entries import FileEntry, TensorPlace
 from ..model.files.manifest import Manifest
 from ..model.names import check_repo, check_revision
-from ..reading.chunk_reader import BaseCache, Buffer, ChunkReader
-from ..reading.file_assembly import file_parts, read_parts
+from ..reading.base_cache import BaseCache, Buffer
 from ..vault import Commit, Snapshot
-from .frame_parts import FrameParts
 from .frame_reader import read_frames
 from .journal import load_manifest, read_manifest
+
+if TYPE_CHECKING:
+    # Coders take 0.1 s to load, which those who read no weights need not pay.
+    from .frame_parts import FrameParts
 
 # Of files that are read over HTTP, many at a time: what is fetched ahead, and the bases that all of
 # them share. A client that reads a file range by range asks for the same base again and again.
@@ -43,11 +46,16 @@ class VaultReader:
         self.backend = backend
         self.catalogue = catalogue
         self._served_bases = BaseCache(_SERVED_BASES_BYTES)
-        self._frame_parts = FrameParts(backend, catalogue)
         # Named by their content, so they never change; every range of a file needs one.
         self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(load_manifest, backend))
         # Asked for each of its chunks in turn.
         self._load_columns = lru_cache(_MANIFESTS_KEPT)(self._read_columns)
+
+    @cached_property
+    def _frame_parts(self) -> FrameParts:
+        from .frame_parts import FrameParts
+
+        return FrameParts(self.backend, self.catalogue)
 
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """See Vault.resolve."""
@@ -131,19 +139,22 @@ class VaultReader:
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
         """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
-        reader = ChunkReader(self._fetch_any, fetch_part=self._frame_parts.fetch)
-        return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
+        return self._read_with({}, entry, chunk_bytes, start, stop)
 
     def serve_entry(
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
         """As `read_entry`, for many at once: each holds a chunk or two, and all share bases."""
-        reader = ChunkReader(
-            self._fetch_any,
-            self._served_bases,
-            batch_bytes=_SERVED_BATCH_BYTES,
-            fetch_part=self._frame_parts.fetch,
-        )
+        shared = {"bases": self._served_bases, "batch_bytes": _SERVED_BATCH_BYTES}
+        return self._read_with(shared, entry, chunk_bytes, start, stop)
+
+    def _read_with(
+        self, options: dict[str, Any], entry: FileEntry, chunk_bytes: int, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        from ..reading.chunk_reader import ChunkReader
+        from ..reading.file_assembly import file_parts, read_parts
+
+        reader = ChunkReader(self._fetch_any, fetch_part=self._frame_parts.fetch, **options)
         return read_parts(reader, file_parts(entry, chunk_bytes, start, stop))
 
     def require_repo(self, repo: str) -> None:

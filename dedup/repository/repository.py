@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
@@ -34,8 +35,6 @@ from ..model.files.rows import chunk_uses, file_row
 from ..model.journal_entries import AnyEntry, Entry, TokenChange, commit_row, pack_entry
 from ..model.names import check_branch, check_repo
 from ..model.paths import check_new_paths
-from ..model.sketch import Sketch
-from ..model.sketch_file import Sketches, pack_sketches
 from ..model.store_marker import (
     close_store,
     match_catalogue,
@@ -43,17 +42,16 @@ from ..model.store_marker import (
     restore_marker,
     write_marker,
 )
-from ..reading.chunk_reader import ChunkReader, Slice
-from ..reading.file_assembly import file_parts, weave
-from ..similarity.candidates import find_candidates, sketch_row
 from ..vault import Candidate, Commit, PushTarget, RepoSummary
-from .file_hashes import hash_file
 from .heads import write_heads
 from .journal import apply_entry, catch_up, follow, write_entry
-from .owners_view import OwnersView
-from .pack_check import check_pack
 from .pins import pin_chunks, reclaim_pack
 from .reader import VaultReader, make_commit
+
+if TYPE_CHECKING:
+    # What takes in packs loads numpy and coders, which those who only look need not pay.
+    from ..model.sketch import Sketch
+    from ..model.sketch_file import Sketches
 
 _BASE_COPIES = "base_copies"
 
@@ -90,6 +88,8 @@ class Repository(VaultReader):
 
     def find_bases(self, sketches: Sequence[Sketch]) -> list[tuple[Candidate, ...]]:
         """See Vault.find_bases."""
+        from ..similarity.candidates import find_candidates
+
         return find_candidates(self.catalogue, sketches)
 
     def for_owner(self, repo: str) -> PushTarget:
@@ -101,12 +101,17 @@ class Repository(VaultReader):
     def for_owners(self, owners: Collection[str], *, shown: bool) -> PushTarget:
         """Returns the vault as far as bases go for chunks that these namespaces have, and a public
         repo if they are `shown`."""
+        from .owners_view import OwnersView
+
         with self.catalogue.reading() as connection:
             reach = reach_of(owners, sharing_of(connection), shown=shown)
         return self if reach == ANYWHERE else OwnersView(self, self.catalogue, reach)
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
+        from ..reading.chunk_reader import ChunkReader
+        from .pack_check import check_pack
+
         reader = ChunkReader(self._fetch_any)
         levels = partial(lowest_levels, self.catalogue)
         locate = self.catalogue.locate
@@ -237,6 +242,9 @@ class Repository(VaultReader):
         sketches: Sketches,
         put_pack: Callable[[], None],
     ) -> int:
+        from ..model.sketch_file import pack_sketches
+        from ..similarity.candidates import sketch_row
+
         def put() -> None:
             # The sketches first: without them, a catalogue built anew would not find these chunks.
             self.backend.put(sketches_key(name), pack_sketches(entries, sketches))
@@ -350,6 +358,10 @@ class Repository(VaultReader):
 
     def _hash_files(self, entries: Sequence[FileEntry], chunk_bytes: int) -> Iterator[HashRow]:
         """Yields the hashes of files, all read in one go: most are short."""
+        from ..reading.chunk_reader import ChunkReader, Slice
+        from ..reading.file_assembly import file_parts, weave
+        from .file_hashes import hash_file
+
         parts = (part for entry in entries for part in file_parts(entry, chunk_bytes))
         slices = (part for part in parts if isinstance(part, Slice))
         pieces = ChunkReader(self._fetch_any).read_slices(slices)

@@ -27,10 +27,10 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, and_, delete, exists, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from ..repo_names import namespace_of
 from .edges import has_inputs, join_inputs
+from .tables.database import insert_of
 from .tables.rows import batches, by_digest
 from .tables.schema import (
     chunks,
@@ -286,7 +286,7 @@ def queue_violations(connection: Connection, chunk_ids: Collection[int]) -> None
     found = violating_among(connection, chunk_ids) if chunk_ids else ()
     if not found:
         return
-    add = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    add = insert_of(connection.dialect.name)
     # In one order, so that no two transactions wait for each other.
     rows = [{"chunk_id": chunk_id, "claimed": 0.0} for chunk_id in sorted(found)]
     connection.execute(add(uncoded).on_conflict_do_nothing(), rows)

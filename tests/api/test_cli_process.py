@@ -29,19 +29,33 @@ def finish(process: subprocess.Popen[str], seconds: float = 60) -> tuple[int, st
     return process.returncode, out, err or ""
 
 
-def test_help_loads_nothing_heavy() -> None:
+def run_and_list(words: list[str], modules: list[str]) -> tuple[str, str]:
+    """Runs a command; returns what it printed, and which of `modules` it loaded."""
     script = (
         "import sys\n"
         "from weightvault.api.cli.main import main\n"
-        "sys.argv = ['weightvault', '--help']\n"
+        f"sys.argv = {['weightvault', *words]!r}\n"
         "try:\n    main()\nexcept SystemExit as done:\n    assert not done.code\n"
-        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)\n"
+        f"print([m for m in {modules} if m in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert "Usage: weightvault" in done.stdout
-    assert done.stderr.strip() == "[]"
+    return done.stdout, done.stderr.strip()
+
+
+def test_help_loads_nothing_heavy() -> None:
+    out, loaded = run_and_list(["--help"], HEAVY)
+    assert "Usage: weightvault" in out
+    assert loaded == "[]"
+
+
+def test_looking_at_a_folder_loads_its_catalogue_alone(run, model: Path, tmp_path: Path) -> None:
+    vault = str(tmp_path / "vault")
+    run("--vault", vault, "push", model, "org/model")
+    out, loaded = run_and_list(["--vault", vault, "ls"], HEAVY)
+    assert "org/model" in out
+    assert loaded == "['sqlalchemy']"
 
 
 def test_results_and_the_rest_keep_apart(spawn, model: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from weightvault.codecs.frame import parse_header
 from weightvault.codecs.pipeline import decode_tensor, encode_into, encode_tensor
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.model.files.segments import CHUNK_BYTES
+from weightvault.dedup.reading.base_cache import BaseCache
 from weightvault.dedup.reading.buffer_pool import (
     BUFFER_BYTES,
     BUFFERS,
@@ -23,7 +24,7 @@ from weightvault.dedup.reading.buffer_pool import (
     SPARE_BUFFERS,
     BufferPool,
 )
-from weightvault.dedup.reading.chunk_reader import BaseCache, ChunkReader
+from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.transfer.push import push
 
 SIZE = LEAST_BYTES + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
 
 from ...cancel import check_cancelled, is_cancelled
@@ -43,13 +43,23 @@ _LOOK_STEPS = 200_000
 MakeEntry = Callable[[str | None, tuple[str, ...]], tuple[str, Callable[[], object]]]
 
 
+def insert_of(dialect: str) -> Any:
+    """Returns the INSERT of a database that can say what to do on a conflict."""
+    if dialect == "postgresql":
+        # With all its drivers, which SQLite need not wait for.
+        from sqlalchemy.dialects import postgresql
+
+        return postgresql.insert
+    return sqlite.insert
+
+
 class Database:
     """Transactions on a catalogue's tables. Safe to use from several threads and processes."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         on_server = engine.dialect.name == "postgresql"
-        self._insert = postgresql.insert if on_server else sqlite.insert
+        self._insert = insert_of(engine.dialect.name)
         self._reading: dict[str, Any] = {"reading": True}
         if on_server:
             self._reading["isolation_level"] = "REPEATABLE READ"
