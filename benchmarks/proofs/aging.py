@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, MetaData, Table
+from sqlalchemy import Connection, MetaData, Table, select, update
 
 from ...dedup.local_vault import LocalVault
 from ...dedup.repository.journal import read_sketch_rows
 from ...store.catalogue.catalogue import open_catalogue
+from ...store.catalogue.edges import add_inputs
 from ...store.catalogue.tables import migrate
-from ...store.catalogue.tables.schema import metadata
+from ...store.catalogue.tables.schema import chunks, metadata, packs, spares
 from ...store.object_keys import pack_key
-from ...store.packs import read_index
+from ...store.packs import DELTA, DERIVED, PackEntry, read_index
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
 VERSIONS = [script.revision for script in ScriptDirectory(_FOLDER).walk_revisions()][1:]
@@ -38,22 +41,45 @@ def age_catalogue(url: str, version: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
         for table in inspect_tables(connection):
-            kept = [{c: r[c] for c in r if c in table.c} for r in rows.get(table.name, [])]
+            kept = [_cut_row(row, table) for row in rows.get(table.name, [])]
             if kept:
                 connection.execute(table.insert(), kept)
                 _advance_ids(connection, table)
     engine.dispose()
 
 
-def relearn_sketches(vault: LocalVault) -> None:
-    """Puts back what a catalogue of the first version had no table for, from the objects: without
-    their sketches chunks would not be planned with others any more."""
+def _cut_row(row: Mapping[str, Any], table: Table) -> dict[str, Any]:
+    """Returns what an older table can hold of a row. It knows deltas alone."""
+    old = {}
+    if "base" in table.c and "level" in row:
+        old["base"] = row["inputs"][0] if row["level"] == DELTA else None
+    return {name: row[name] for name in row if name in table.c} | old
+
+
+def relearn(vault: LocalVault) -> None:
+    """Puts back what older catalogues could not hold, from the objects: derived frames are read by
+    their inputs, and without their sketches chunks would not be planned with others any more."""
     for name in vault.catalogue.pack_names():
         key = pack_key(name)
         size = vault.backend.size(key)
         entries = read_index(lambda start, stop, key=key: vault.backend.get(key, start, stop), size)
         sketches = read_sketch_rows(vault.backend, name, entries)
+        _relearn_inputs(vault, name, entries)
         vault.catalogue.add_pack(name, size, entries, sketches)
+
+
+def _relearn_inputs(vault: LocalVault, pack: str, entries: Sequence[PackEntry]) -> None:
+    with vault.catalogue.writing() as connection:
+        pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == pack))
+        for entry in (entry for entry in entries if entry.derived):
+            for frames in (chunks, spares):
+                here = (frames.c.pack_id == pack_id) & (frames.c.offset == entry.offset)
+                known = {"inputs": entry.inputs, "level": DERIVED}
+                forgotten = here & (frames.c.level != DERIVED)
+                done = connection.execute(update(frames).where(forgotten).values(known))
+                if frames is chunks and done.rowcount:
+                    chunk = select(chunks.c.id).where(here)
+                    add_inputs(connection, {connection.execute(chunk).scalar_one(): entry.inputs})
 
 
 def inspect_tables(connection: Connection) -> list[Table]:

@@ -6,7 +6,8 @@
 The first keeps SQLite and a folder, the second PostgreSQL and an S3 server, both real processes on
 this machine that are not killed themselves.
 
-Each turn a process of its own pushes, deletes, brings back, optimises, collects, or migrates the
+Half of what is pushed are casts and quantisations of a few models, and these models: so the frames of
+either become recipes over the other. Each turn a process of its own pushes, deletes, brings back, optimises, collects, or migrates the
 catalogue from an older version, and is killed (SIGKILL) at one of its write calls, before or after
 it was carried out, or at any moment. Write calls are each step that makes a file durable (folder
 made, file synced, renamed, removed) or, on S3, each request that writes, parts of packs among them;
@@ -41,9 +42,9 @@ from ...dedup.transfer.push import push
 from ...dedup.verification.scrub import Scrubber
 from ...store.catalogue.tables.schema import chunks, commit_chunks
 from ..support.services import running_services
-from .aging import VERSIONS, age_catalogue, relearn_sketches
+from .aging import VERSIONS, age_catalogue, relearn
 from .kill_points import Counter
-from .worlds import WARM, WARM_SEED, Work, World, choose_work, settle_world
+from .worlds import Work, World, choose_work, push_warm, settle_world
 
 # The child waits for the parent's kill in the "any moment" turns no longer than this.
 MOST_SECONDS = 1.0
@@ -111,7 +112,7 @@ def fresh_bytes(world: World) -> int:
         fresh = World(f"{folder}/objects", database, Path(folder), world.sources)
         vault = fresh.open()
         present = [repo for repo, seed in world.state.items() if seed is not None]
-        push(vault, world.source(WARM_SEED), WARM)
+        push_warm(world, vault)
         for repo in present:
             for seed in world.commits[repo]:
                 push(vault, world.source(seed), repo)
@@ -153,7 +154,7 @@ def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path)
     covered: set[str] = set()
     killed = failures = 0
     vault = world.open()
-    push(vault, world.source(WARM_SEED), WARM)
+    push_warm(world, vault)
     vault.close()
     started = time.monotonic()
     with out.open("w", newline="", buffering=1) as file:
@@ -205,7 +206,7 @@ def take_turn(
             covered.add(work.kind)
     vault = world.open()
     if work.kind == "migrate":
-        relearn_sketches(vault)
+        relearn(vault)
     problems = settle_world(world, work, ended, vault)
     vault.close()
     if ended.startswith("failed"):

@@ -33,7 +33,7 @@ from ...dedup.errors import VaultError
 from ...dedup.transfer.push import push
 from ...store.errors import StoreError
 from ..support.machine import save_rows
-from .worlds import REPOS, WARM, WARM_SEED, Work, World, choose_work, note_commit, settle_world
+from .worlds import REPOS, Work, World, choose_work, note_commit, push_warm, settle_world
 
 DISK_MIB = 96
 # So that nothing reaches the disk in time but what is synced.
@@ -161,7 +161,7 @@ def cut_often(cuts: int, seed: int, root: Path, *, control: bool) -> Iterator[di
         # Compiles what a child then has.
         warm = world_on(disk, sources)
         vault = warm.open()
-        push(vault, warm.source(WARM_SEED), WARM)
+        push_warm(warm, vault)
         vault.close()
         os.sync()
         reading, writing = os.pipe()

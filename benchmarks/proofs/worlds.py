@@ -15,12 +15,17 @@ from ...dedup.transfer.push import push
 from ...dedup.verification.scrub import Scrubber
 from ...store.backends.open import open_backend
 from ...store.catalogue.catalogue import open_catalogue
-from ..support.tiny_models import write_tiny_model
+from ..support.tiny_models import CopyKind, write_tiny_copy, write_tiny_model
 from .kill_points import Counter, count_statements, count_writes
 
 REPOS = [f"org/m{i}" for i in range(4)]
 # Pushed before anything is killed, so that nothing compiles in a child.
 WARM, WARM_SEED = "org/warm", 1000
+# Seeds of models, some of which are tunes of each other; from then on seeds of sources with copies
+# that are computed from them, in turn.
+MODELS = 40
+COPIES: tuple[CopyKind, ...] = ("source", "cast", "quantised")
+WARM_COPIES = tuple(range(1200, 1200 + len(COPIES)))
 
 
 @dataclass
@@ -46,7 +51,11 @@ class World:
         return LocalVault(backend, catalogue, scratch=self.scratch)
 
     def source(self, seed: int) -> Path:
-        return write_tiny_model(self.sources / str(seed), seed)
+        folder = self.sources / str(seed)
+        if seed < MODELS or seed == WARM_SEED:
+            return write_tiny_model(folder, seed)
+        number, kind = divmod(seed, len(COPIES))
+        return write_tiny_copy(folder, number, COPIES[kind])
 
 
 @dataclass(frozen=True)
@@ -86,12 +95,25 @@ def choose_work(world: World, rng: random.Random) -> Work:
     if kind == "push":
         others = [name for name in present if name != repo]
         base = rng.choice(others) if others and rng.random() < 0.5 else None
-        return Work(kind, repo, rng.randrange(40), base)
+        return Work(kind, repo, choose_seed(rng), base)
     if kind == "delete":
         return Work(kind, repo, None)
     if kind == "undelete":
         return Work(kind, repo, world.deleted[repo])
     return Work(kind, repo, world.state.get(repo))
+
+
+def choose_seed(rng: random.Random) -> int:
+    """Returns the seed of a model, or as often that of one of a few sources or of a copy."""
+    first = MODELS + -MODELS % len(COPIES)
+    return rng.choice([rng.randrange(MODELS), first + rng.randrange(3 * len(COPIES))])
+
+
+def push_warm(world: World, vault: LocalVault) -> None:
+    """Pushes models so that all that others need is compiled."""
+    push(vault, world.source(WARM_SEED), WARM)
+    for seed in WARM_COPIES:
+        push(vault, world.source(seed), f"{WARM}-{seed}")
 
 
 def read_repo(vault: LocalVault, repo: str) -> dict[str, bytes] | None:
