@@ -1,5 +1,5 @@
-"""Makes models of a few KiB with weights that look like weights, and copies that can be computed from
-them, for loops over many of them."""
+"""Makes models of a few KiB with weights that look like weights, and copies that can be computed
+from them, for loops over many of them."""
 
 from __future__ import annotations
 

@@ -4,11 +4,12 @@ import tempfile
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from crashes import Crash, Faults, open_faulty
 from hypothesis.stateful import invariant, precondition, rule
 from machines import ModelMachine, at_length, brief
-from models import read_folder
+from models import make_weights, read_folder, safetensors_bytes, to_bf16
 from vaults import open_anew, open_local
 
 from weightvault.dedup.errors import ChunksMissing, Conflict, RepoNotFound
@@ -21,8 +22,14 @@ from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
 
 SHAPES = {"w": (24, 32), "b": (64,)}
+COPIES = {
+    "BF16": to_bf16,
+    "F16": lambda values: values.astype(np.float16),
+    "F64": lambda values: values.T.astype(np.float64),
+}
+"""What is computed from one tensor, or that from it. Of BF16 and F16 neither tells all."""
 REPO = st.sampled_from(["org/a", "org/b", "org/c"])
-SEED = st.integers(0, 7)
+SEED = st.integers(0, 7) | st.integers(8, 7 + len(COPIES))
 
 
 class VaultMachine(ModelMachine):
@@ -37,6 +44,19 @@ class VaultMachine(ModelMachine):
         # A collection removed something, and since then its catalogue was lost: to the new one it
         # is as if another machine removed it, which may be at it still.
         self.collected = self.left_by_another = False
+
+    def source(self, seed: int, tensors: int | None = None) -> Path:
+        """As that of all machines; the last few seeds are a tensor and copies of it."""
+        if seed < 8:
+            return super().source(seed, tensors)
+        dtype, copy = list(COPIES.items())[seed - 8]
+        folder = self.root / "sources" / dtype
+        words = to_bf16(make_weights(9, {"w": (64, 80)})["w"]).astype(np.uint32) << 16
+        made = copy(words.view(np.float32))
+        folder.mkdir(parents=True, exist_ok=True)
+        packed = safetensors_bytes({"w": (dtype, made.shape, made.tobytes())})
+        (folder / "model.safetensors").write_bytes(packed)
+        return folder
 
     def send(self, vault: LocalVault, repo: str, seed: int, base: str | None = None) -> None:
         """Pushes a model, or is told to wait for the end of such a removal."""
