@@ -2,58 +2,48 @@
 
 Two phases, which one run goes through for different objects (ARCHITECTURE.md, "Collection"):
 what nothing needs now is *retired*, that is given a tombstone; what was retired longer ago than
-the grace, and is still not needed, is *removed*. Stopping at any point loses nothing; the next run
-goes on.
+the grace, and is still not needed, is *removed*. `collection_plan.py` says which objects that are.
+Stopping at any point loses nothing; the next run goes on.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from ...store.catalogue.access.received import forget_received
-from ...store.catalogue.damage import list_findings
+from ...store.catalogue.damage import bases_without_copy
 from ...store.catalogue.files.loose_files import expire_loose
 from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tables.rows import batches
 from ...store.catalogue.tombstones import (
-    PackUse,
-    Tombstone,
     catalogue_id,
     delete_removed,
     lift_needed,
-    list_tombstones,
-    pack_uses,
     remove_dead,
     set_tombstones,
-    used_manifests,
 )
-from ...store.object_keys import (
-    MANIFESTS,
-    SKETCHES,
-    UPLOADS,
-    is_pack,
-    manifest_key,
-    name_of,
-    pack_key,
-    sketches_key,
-)
+from ...store.object_keys import is_pack, name_of, sketches_key
 from ..model.journal_entries import Tombs, pack_entry
 from ..progress import Progress
 from ..repository.journal import catch_up, learn_packs, write_entry
 from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
 from .base_copies import copy_bases
+from .collection_plan import (
+    DEFAULT_DEAD_SHARE,
+    DEFAULT_GRACE_SECONDS,
+    CollectionPlan,
+    CollectionRules,
+    Objects,
+    StoreState,
+    list_objects,
+    plan_collection,
+    read_store_state,
+)
 from .repack import move_live_frames
-from .xet_gc import find_dead, forget_unused
-
-DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
-# An object that nothing needs yet may belong to a push that is under way. After a day it does not.
-FRESH_SECONDS = 24 * 3600.0
-# Where parts of long uploads wait for the last one (api/hub/lfs.py).
-# Rewriting a pack that is half dead costs as many bytes as it frees.
-DEFAULT_DEAD_SHARE = 0.5
+from .xet_gc import forget_unused
 
 
 @dataclass
@@ -80,17 +70,6 @@ class Collected:
     dry_run: bool = False
 
 
-def choose_mostly_dead(uses: Iterable[PackUse], dead_share: float) -> list[PackUse]:
-    """Returns the packs worth rewriting: something is live in them, and `dead_share` or more of
-    their frame bytes is not."""
-    return [
-        use
-        for use in uses
-        if 0 < use.live_bytes <= (1 - dead_share) * use.frame_bytes
-        and use.live_bytes < use.frame_bytes
-    ]
-
-
 class Collector:
     """One collection of a vault.
 
@@ -113,8 +92,7 @@ class Collector:
         self._vault = vault
         self._backend = vault.backend
         self._catalogue = vault.catalogue
-        self._grace = grace_seconds
-        self._dead_share = dead_share
+        self._rules = CollectionRules(grace_seconds, dead_share)
         self._copies_from = copies_from
         self._progress = progress or Progress()
         self._now = now
@@ -122,16 +100,22 @@ class Collector:
     def run(self) -> Collected:
         """Collects; raises VaultError kinds."""
         found = Collected()
-        self._look()
-        forget_unused(self._catalogue, self._objects, self._now(), self._grace)
+        self._prepare()
         lift_needed(self._catalogue, self._copies_from)
+        objects = list_objects(self._vault)
+        forget_unused(self._catalogue, objects, self._now(), self._rules.grace_seconds)
         if self._copies_from is not None:
             found.copied_bytes = copy_bases(self._vault, self._copies_from, self._progress)
-        moved = move_live_frames(self._vault, self._mostly_dead(), self._progress)
-        found.compacted, found.moved_bytes = moved
-        self._retire(found)
-        self._remove(found)
-        self._remove_strays(found)
+        state, plan = self._plan(objects)
+        if plan.compact:
+            moved = move_live_frames(self._vault, plan.compact, self._progress)
+            found.compacted, found.moved_bytes = moved
+            # The packs that were emptied go by what is needed now.
+            state, plan = self._plan(list_objects(self._vault))
+        self._count(found, state, plan)
+        self._remove_strays(plan.strays)
+        self._retire(plan.retire)
+        found.removed, found.removed_bytes = self._remove(state, plan.remove)
         return found
 
     def predict(self) -> Collected:
@@ -139,107 +123,68 @@ class Collector:
 
         Packs that would become empty by moving their live frames are not counted as retired.
         """
+        self._prepare()
+        state, plan = self._plan(list_objects(self._vault))
         found = Collected(dry_run=True)
-        self._look()
-        for use in self._mostly_dead():
-            found.compacted += 1
-            found.moved_bytes += use.live_bytes
-        needless = self._all_unneeded()
-        # As lift_needed would leave them.
-        tombs = {
-            key: tomb
-            for key, tomb in list_tombstones(self._catalogue).items()
-            if key in needless or tomb.removed is not None
-        }
-        retiring = {key for key in needless - tombs.keys() if self._is_old(key)}
-        found.retired, found.retired_bytes = len(retiring), self._bytes_of(retiring)
-        due = {key for key, tomb in tombs.items() if self._is_due(tomb)}
-        if self._grace <= 0:
-            due |= retiring
-        found.removed, found.removed_bytes = len(due), self._bytes_of(due)
-        strays = list(self._find_strays())
-        found.strays, found.strays_bytes = len(strays), self._bytes_of(strays)
-        self._count_waiting(found, tombs.keys() - due)
+        found.compacted = len(plan.compact)
+        found.moved_bytes = sum(use.live_bytes for use in plan.compact)
+        if self._copies_from is not None:
+            bases = bases_without_copy(self._catalogue, self._copies_from)
+            found.copied_bytes = sum(base.frame_bytes for base in bases)
+        self._count(found, state, plan)
+        found.removed, found.removed_bytes = len(plan.remove), state.bytes_of(plan.remove)
         return found
 
-    def _look(self) -> None:
-        """Brings the catalogue up to date, also with packs of pushes that died, and lists what the
-        store holds."""
+    def _prepare(self) -> None:
+        """Brings the catalogue up to date, also with packs of pushes that died."""
         catch_up(self._backend, self._catalogue)
         learn_packs(self._backend, self._catalogue)
         expire_loose(self._catalogue, self._now())
-        forget_received(self._catalogue, self._now() - self._grace)
-        self._id = catalogue_id(self._catalogue)
-        self._objects = {info.key: info for info in self._backend.list()}
+        forget_received(self._catalogue, self._now() - self._rules.grace_seconds)
 
-    def _mostly_dead(self) -> list[PackUse]:
-        uses = pack_uses(self._catalogue, self._copies_from)
-        # What of them is whole a repair moves; the rest cannot be.
-        damaged = {finding.pack for finding in list_findings(self._catalogue)}
-        return [
-            use
-            for use in choose_mostly_dead(uses, self._dead_share)
-            if use.name not in damaged and self._is_old(pack_key(use.name))
-        ]
+    def _plan(self, objects: Objects) -> tuple[StoreState, CollectionPlan]:
+        state = read_store_state(self._vault, objects, self._now(), self._copies_from)
+        return state, plan_collection(state, self._rules)
 
-    def _unneeded(self) -> set[str]:
-        """Keys of objects that nothing needs and that are too old for a push under way."""
-        return {key for key in self._all_unneeded() if self._is_old(key)}
+    def _count(self, found: Collected, state: StoreState, plan: CollectionPlan) -> None:
+        found.retired, found.retired_bytes = len(plan.retire), state.bytes_of(plan.retire)
+        found.strays, found.strays_bytes = len(plan.strays), state.bytes_of(plan.strays)
+        found.waiting, found.waiting_bytes = len(plan.waiting), state.bytes_of(plan.waiting)
 
-    def _all_unneeded(self) -> set[str]:
-        uses = pack_uses(self._catalogue, self._copies_from)
-        keys = {pack_key(use.name) for use in uses if not use.live_bytes}
-        used = {manifest_key(name) for name in used_manifests(self._catalogue)}
-        return keys | ({key for key in self._objects if key.startswith(MANIFESTS)} - used)
+    def _remove_strays(self, keys: Collection[str]) -> None:
+        for key in keys:
+            self._backend.delete(key)
 
-    def _is_old(self, key: str) -> bool:
-        info = self._objects.get(key)
-        return info is None or info.modified <= self._now() - min(self._grace, FRESH_SECONDS)
-
-    def _is_due(self, tomb: Tombstone) -> bool:
-        if tomb.removed is not None:
-            # Somebody was removing it; unless that is done by now, it was stopped.
-            return not tomb.foreign or self._now() >= tomb.removed + 2 * REMOVAL_SECONDS
-        # A clock that is ahead of this one may have set it: no reason to wait without grace.
-        return max(0.0, self._now() - tomb.since) >= self._grace
-
-    def _bytes_of(self, keys: Collection[str]) -> int:
-        """Bytes of objects; those of a pack include its sketches."""
-        beside = [sketches_key(name_of(k)) for k in keys if is_pack(k)]
-        return sum(self._objects[k].size for k in (*keys, *beside) if k in self._objects)
-
-    def _retire(self, found: Collected) -> None:
-        keys = sorted(self._unneeded() - list_tombstones(self._catalogue).keys())
-        for batch in batches(keys):
+    def _retire(self, keys: Collection[str]) -> None:
+        own = catalogue_id(self._catalogue)
+        for batch in batches(sorted(keys)):
             now = self._now()
-            tombs = Tombs("retire", tuple(batch), now, self._id)
-            entry, data = pack_entry(tombs, find_heads(self._catalogue))
+            entry, data = pack_entry(
+                Tombs("retire", tuple(batch), now, own), find_heads(self._catalogue)
+            )
 
             def publish(entry: str = entry, data: bytes = data) -> None:
                 self._backend.put(entry, data)
 
             set_tombstones(self._catalogue, batch, now, entry, publish)
-        found.retired, found.retired_bytes = len(keys), self._bytes_of(keys)
 
-    def _remove(self, found: Collected) -> None:
-        tombs = list_tombstones(self._catalogue)
-        due = [key for key, tomb in tombs.items() if self._is_due(tomb)]
-        self._progress.begin("removing", self._bytes_of(due))
-        try:
-            for batch in batches(due):
-                self._remove_batch(batch, found)
-        finally:
-            self._progress.end()
-        self._count_waiting(found, list_tombstones(self._catalogue).keys() - set(due))
+    def _remove(self, state: StoreState, keys: Collection[str]) -> tuple[int, int]:
+        """Removes objects as far as nothing needs them still; returns how many, and their bytes."""
+        removed = [0, 0]
+        with self._progress.running("removing", state.bytes_of(keys)):
+            for batch in batches(sorted(keys)):
+                for size in self._remove_batch(state, batch):
+                    removed[0] += 1
+                    removed[1] += size
+        return removed[0], removed[1]
 
-    def _remove_batch(self, keys: list[str], found: Collected) -> None:
+    def _remove_batch(self, state: StoreState, keys: list[str]) -> Iterator[int]:
+        """Yields the bytes of each object that is gone."""
         started = self._now()
-
-        after = find_heads(self._catalogue)
+        own, after = catalogue_id(self._catalogue), find_heads(self._catalogue)
 
         def publish(dead: list[str]) -> str:
-            tombs = Tombs("remove", tuple(dead), started, self._id)
-            return write_entry(self._backend, tombs, after)
+            return write_entry(self._backend, Tombs("remove", tuple(dead), started, own), after)
 
         dead = remove_dead(self._catalogue, keys, started, publish, self._copies_from)
         # Whoever began to rely on one of them before that entry was there has said so by now, and
@@ -248,39 +193,12 @@ class Collector:
         for key in dead:
             if self._now() > started + REMOVAL_SECONDS:
                 return
-            size = self._bytes_of([key])
+            size = state.bytes_of([key])
             if delete_removed(self._catalogue, key, lambda key=key: self._delete(key)):
-                found.removed += 1
-                found.removed_bytes += size
+                yield size
             self._progress.advance(size)
 
     def _delete(self, key: str) -> None:
         if is_pack(key):
-            self._backend.delete(sketches_key(key.rpartition("/")[2]))
+            self._backend.delete(sketches_key(name_of(key)))
         self._backend.delete(key)
-
-    def _remove_strays(self, found: Collected) -> None:
-        for key in list(self._find_strays()):
-            found.strays += 1
-            found.strays_bytes += self._bytes_of([key])
-            self._backend.delete(key)
-
-    def _find_strays(self) -> Iterator[str]:
-        """Sketches whose pack is not there, nor on its way: they are stored just before it. Xorbs
-        that no client counts on, and parts of uploads that nobody completed."""
-        dead = find_dead(self._catalogue, self._objects, self._now())
-        yield from filter(self._is_old, dead)
-        for key in self._objects:
-            pack = pack_key(name_of(key)) if key.startswith(SKETCHES) else ""
-            if pack and pack not in self._objects and self._is_old(key):
-                yield key
-            if (
-                key.startswith(UPLOADS)
-                and self._objects[key].modified < self._now() - FRESH_SECONDS
-            ):
-                yield key
-
-    def _count_waiting(self, found: Collected, keys: Collection[str]) -> None:
-        """Counts what has a tombstone, and what is still too new for one."""
-        keys = {*keys, *(key for key in self._all_unneeded() if not self._is_old(key))}
-        found.waiting, found.waiting_bytes = len(keys), self._bytes_of(keys)

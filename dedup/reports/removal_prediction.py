@@ -1,9 +1,9 @@
 """What deleting repos would free, by the plan of the collection that would follow.
 
-The ledger without the repos says what would be live then. What a collection does with that is
-worked out by the functions it plans with itself (collect.py, repack.py, base_copies.py), and the
-packs it would write are sized by those that write them: so the prediction is exact, whatever waits
-already. It supposes that all graces have ended.
+The ledger without the repos says what would be live then. What a collection does with that is its
+own plan (maintenance/collection_plan.py), and the packs that it would write are sized by those that
+write them: so the prediction is exact, whatever waits already. It supposes that all graces have
+ended.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ from ...store.catalogue.reports.outlook import (
     replacing_spares,
 )
 from ...store.catalogue.tombstones import PackUse
-from ...store.object_keys import (
-    JOURNAL,
-    MANIFESTS,
-    SKETCHES,
-    is_pack,
-    manifest_key,
-    pack_key,
-    sketches_key,
-)
+from ...store.object_keys import JOURNAL
 from ...store.packs import PackEntry, predict_size
 from ..errors import RepoNotFound
 from ..maintenance.base_copies import first_pack
-from ..maintenance.gc import DEFAULT_DEAD_SHARE, choose_mostly_dead
+from ..maintenance.collection_plan import (
+    DEFAULT_DEAD_SHARE,
+    CollectionPlan,
+    CollectionRules,
+    StoreState,
+    list_objects,
+    plan_collection,
+    read_store_state,
+)
 from ..maintenance.repack import group_places
 from ..model import sketch_file
 from ..model.report import UPLOADS, Prediction, Reason
 from ..repository.journal import catch_up, learn_packs
-from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
 from .attribution import Integers, sum_by
 from .breakdown import Account
@@ -63,15 +62,17 @@ def predict_removal(
     """
     catch_up(vault.backend, vault.catalogue)
     learn_packs(vault.backend, vault.catalogue)
-    sizes = {info.key: info.size for info in vault.backend.list()}
     copies = vault.base_copies() or None
+    today = read_store_state(vault, list_objects(vault), time.time(), copies)
+    rules = CollectionRules(grace_seconds=0, dead_share=dead_share)
     with vault.catalogue.reading() as connection:
         account = Account(read_ledger(connection), {})
         _check_repos(account, repos)
         inventory = read_inventory(connection, copies)
-        store = _Store(connection, sizes, account, inventory, copies, dead_share, time.time())
+        store = _Store(connection, today, account, inventory, copies, rules)
         now, then = store.outlook(()), store.outlook(repos)
-    before = sum(size for key, size in sizes.items() if not key.startswith(JOURNAL))
+    objects = today.objects.values()
+    before = sum(info.size for info in objects if not info.key.startswith(JOURNAL))
     return Prediction(
         change="rm",
         subjects=tuple(repos),
@@ -110,12 +111,11 @@ class _Store:
     """A store as it is, and what a collection would make of it."""
 
     connection: Connection
-    sizes: dict[str, int]
+    today: StoreState
     account: Account
     inventory: Inventory
     copies_from: int | None
-    dead_share: float
-    now: float
+    rules: CollectionRules
 
     @cached_property
     def spares(self) -> list[tuple[int, int]]:
@@ -137,23 +137,23 @@ class _Store:
         """Says how a collection leaves the store once the repos `without` are deleted."""
         used = self._used(without)
         live = self.account.with_inputs(used)
-        uses = self._pack_uses(live)
-        dead = choose_mostly_dead(uses, self.dead_share)
-        moves = {use.id: self._live_in(use, live) for use in dead}
-        packs = [*self._copies(live), *self._rewritten(dead, moves)]
+        named = other_manifests(self.connection, without, self.today.now)
+        state = replace(self.today, packs=self._pack_uses(live), manifests=named)
+        plan = plan_collection(state, self.rules)
+        moves = {use.id: self._live_in(use, live) for use in plan.compact}
+        packs = [*self._copies(live), *self._rewritten(plan, moves)]
         written, twins = self._weigh(packs)
-        gone = {use.id for use in uses if not use.live_bytes}
         # Where a second frame of a base is wanted, the one that was moved away is it.
-        gone |= {
+        emptied = {
             id_
             for id_, moved in moves.items()
             if not self.many[[placed.place for placed in moved]].any()
         }
-        gone -= twins
-        removed = self._removed(gone, without)
+        state = replace(state, packs=list(_move(state.packs, emptied - twins, twins)))
+        plan = plan_collection(state, self.rules)
         exact = all(entry.dtype >= 0 for entries in packs for entry in entries)
-        total = sum(self.sizes.get(key, 0) for key in removed)
-        return _Outlook(used, live, total, written, gone, exact)
+        gone = {use.id for use in state.packs if not use.live_bytes}
+        return _Outlook(used, live, state.bytes_of(plan.remove | plan.strays), written, gone, exact)
 
     def _used(self, without: Collection[str]) -> Mask:
         ledger = self.account.ledger
@@ -161,7 +161,7 @@ class _Store:
         chunk = ledger.chunk[stays[ledger.commit]]
         used = np.bincount(chunk, minlength=len(ledger.chunks)) > 0
         ids = ledger.chunks.id
-        used[read_loose(self.connection, ids, without=without, now=self.now)] = True
+        used[read_loose(self.connection, ids, without=without, now=self.today.now)] = True
         return used
 
     def _pack_uses(self, live: Mask) -> list[PackUse]:
@@ -184,9 +184,9 @@ class _Store:
         return [_Placed(place, entry) for place, (_, entry) in pairs if live[place]]
 
     def _rewritten(
-        self, dead: Sequence[PackUse], moves: dict[int, list[_Placed]]
+        self, plan: CollectionPlan, moves: dict[int, list[_Placed]]
     ) -> Iterator[list[PackEntry]]:
-        for group in group_places((use, moves[use.id]) for use in dead):
+        for group in group_places((use, moves[use.id]) for use in plan.compact):
             yield [placed.entry for placed_in_pack in group for placed in placed_in_pack]
 
     def _copies(self, live: Mask) -> Iterator[list[PackEntry]]:
@@ -215,25 +215,17 @@ class _Store:
                 twins.add(ids[twin])
         return written, twins
 
-    def _removed(self, gone: set[int], without: Collection[str]) -> set[str]:
-        """Keys of the objects that go."""
-        packs = {pack_key(pack.name) for pack in self.inventory.packs if pack.id in gone}
-        packs |= {key for key in self._interrupted() if is_pack(key)}
-        named = other_manifests(self.connection, without, self.now)
-        manifests = {key for key in self.sizes if key.startswith(MANIFESTS)}
-        sketches = {key for key in self.sizes if key.startswith(SKETCHES)}
-        beside = {sketches_key(key.rpartition("/")[2]) for key in packs}
-        stray = {k for k in sketches if pack_key(k.rpartition("/")[2]) not in self.sizes}
-        return packs | beside | stray | (manifests - {manifest_key(name) for name in named})
 
-    def _interrupted(self) -> Iterator[str]:
-        """Keys of objects that a collection was removing when it was stopped."""
-        recorded = {pack_key(pack.name) for pack in self.inventory.packs}
-        for key, tomb in self.inventory.tombstones.items():
-            if tomb.removed is None or key in recorded:
-                continue
-            if not tomb.foreign or self.now >= tomb.removed + 2 * REMOVAL_SECONDS:
-                yield key
+def _move(
+    uses: Sequence[PackUse], emptied: Collection[int], written: Collection[int]
+) -> Iterator[PackUse]:
+    """Yields the packs as they are once those that are `emptied` have nothing live any more, and
+    those `written`, which were there already, have."""
+    for use in uses:
+        if use.id in written:
+            yield replace(use, live_bytes=use.frame_bytes)
+        else:
+            yield replace(use, live_bytes=0) if use.id in emptied else use
 
 
 def _check_repos(account: Account, repos: Collection[str]) -> None:

@@ -12,7 +12,8 @@ from vaults import Wrapper, open_local
 
 from weightvault.dedup.errors import ChunksMissing, Conflict
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.maintenance.gc import Collected, Collector
+from weightvault.dedup.maintenance.collection_plan import list_objects
+from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.model import journal_entries
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
@@ -243,11 +244,10 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
 
     manifest = there.resolve("org/m").commit.manifest
     collector = Collector(here, grace_seconds=0)
-    found = Collected()
-    collector._look()
-    collector._retire(found)
+    state, plan = collector._plan(list_objects(here))
+    collector._retire(plan.retire)
     paused.action = on_remove
-    collector._remove(found)
+    collector._remove(state, plan.remove)
     assert stages == ["remove"]
     assert_pulls(here, "org/kept", path, tmp_path / "out")
 
@@ -262,11 +262,10 @@ def test_an_upload_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path
     journal.catch_up(here.backend, here.catalogue)
     here.backend = paused = Pausing(here.backend, "journal/")
     collector = Collector(here, grace_seconds=0)
-    found = Collected()
-    collector._look()
-    collector._retire(found)
+    state, plan = collector._plan(list_objects(here))
+    collector._retire(plan.retire)
     paused.action = lambda: uploads.keep(file, "org/kept")
-    collector._remove(found)
+    collector._remove(state, plan.remove)
     gc(here)
     assert b"".join(map(bytes, uploads.read(file))) == data
 

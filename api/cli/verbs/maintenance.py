@@ -58,7 +58,8 @@ def gc(
     What is not needed now gets a tombstone, and is removed by the first gc after its grace. Safe
     beside pushes, pulls and servers.
     """
-    from ....dedup.maintenance.gc import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS, Collector
+    from ....dedup.maintenance.collection_plan import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS
+    from ....dedup.maintenance.gc import Collector
 
     def explain() -> tuple[str, str]:
         return "interrupted; nothing that is needed was touched", "run gc again to go on"
