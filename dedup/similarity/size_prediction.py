@@ -53,6 +53,8 @@ def delta_sizes(
     sketch: Sketch, words: NDArray[np.int64], bases: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """As predict_deltas, for words from `ordered_words`: (m,) and (n, m) int64 give (n,)."""
+    if not len(words):
+        return np.full(len(bases), _unknown_bytes(sketch), np.float64)
     return _frame_bytes(sketch, _features(words, bases))
 
 
@@ -79,10 +81,17 @@ def predict_alone(sketch: Sketch) -> int:
     if sketch.dtype in QUANTISED:
         return int(_QUANTISED_SHARE * sketch.size) + 64
     words = np.frombuffer(sketch.words, f"<u{word_bytes(sketch.dtype)}")
+    if not len(words):
+        return _unknown_bytes(sketch)
     high = (words >> (8 * words.itemsize - 8 - int(dtype.is_float))) & 255
     bits = 8 * (dtype.item_bytes - 1) + _entropies(high[None].astype(np.int64), 256)[0]
     tables = min(200, sketch.size // 8)
     return int(min(sketch.size, sketch.size * bits / (8 * dtype.item_bytes) + tables)) + 64
+
+
+def _unknown_bytes(sketch: Sketch) -> int:
+    # Short texts have no words: nothing is known of them.
+    return sketch.size + 64
 
 
 def _ordered(sketch: Sketch) -> NDArray[np.int64]:

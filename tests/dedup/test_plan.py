@@ -116,3 +116,14 @@ def test_predictions_come_near_real_frames(dtype: str, scale: float):
     alone = len(encode_tensor(other, dtype))
     assert abs(predict_alone(make_sketch(other, dtype)) - alone) < 0.04 * len(other)
     assert predicted < predict_alone(make_sketch(other, dtype))
+
+
+@pytest.mark.filterwarnings("error")
+def test_short_chunks_of_which_nothing_is_known_stay_as_they_are():
+    sketch = make_sketch(bytes(range(200)), "U8")
+    assert not sketch.words
+    members = [Member(sketch, 210, None), Member(sketch, 90, 0), Member(sketch, 110, 0)]
+    plan = plan_family(members)
+    assert plan.bases == (None, 0, 0)
+    assert plan.after == plan.before
+    assert predict_deltas(sketch, [sketch, sketch]) == [predict_alone(sketch)] * 2
