@@ -11,6 +11,7 @@ from contextlib import suppress
 
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from .errors import VaultError
+from .model.files.manifest import Manifest
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
 from .repository.reader import make_commit
@@ -99,12 +100,12 @@ class LocalVault(Repository):
         row = self._find_commit(repo, revision)
         return recentre_step(self, repo, row.oid, cursor)
 
-    def derive(self, repo: str, revision: str) -> int:
+    def derive(self, repo: str, revision: str, manifest: Manifest) -> int:
         """See Vault.derive."""
         from .maintenance.derive import derive_commit
 
         row = self._find_commit(repo, revision)
-        found = derive_commit(self, row)
+        found = derive_commit(self, row, manifest)
         return found.before - found.after
 
     def check(self, progress: Progress | None = None) -> CheckResult:

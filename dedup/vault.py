@@ -297,10 +297,10 @@ class OwnUpkeep(Protocol):
         Repo-/RevisionNotFound."""
         ...
 
-    def derive(self, repo: str, revision: str) -> int:
+    def derive(self, repo: str, revision: str, manifest: Manifest) -> int:
         """Replaces tensors of a commit that can be computed from others, as quantised and cast
-        copies can, by recipes; returns the bytes saved. A server does so in the background. Raises
-        Repo-/RevisionNotFound."""
+        copies can, by recipes; returns the bytes saved. A server does so in the background.
+        `manifest` is that of the commit. Raises Repo-/RevisionNotFound."""
         ...
 
 

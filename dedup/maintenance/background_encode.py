@@ -160,7 +160,7 @@ class BackgroundEncoder:
             return 0
         row = self._vault.catalogue.find_commit(repo, commit) if cursor == 0 else None
         if row is not None:
-            derive_commit(self._vault, row)
+            derive_commit(self._vault, row, self._vault.load_manifest(row.manifest))
         step = recentre_step(self._vault, repo, commit, cursor)
         if step.cursor is not None:
             self._noted.appendleft((repo, commit, step.cursor))

@@ -68,11 +68,13 @@ class Derived:
 
 
 def derive_commit(
-    vault: Repository, commit: CommitRow, among: Collection[bytes] | None = None
+    vault: Repository,
+    commit: CommitRow,
+    manifest: Manifest,
+    among: Collection[bytes] | None = None,
 ) -> Derived:
-    """Derives what can be derived of the tensors of a commit; with `among`, of those that have one
-    of these chunks. Raises VaultError kinds."""
-    manifest = vault.load_manifest(commit.manifest)
+    """Derives what can be derived of the tensors of a commit, whose manifest this is; with `among`,
+    of those that have one of these chunks. Raises VaultError kinds."""
     tensors = list(list_tensors(manifest))
     wanted = set(among) if among is not None else {p.digest for t in tensors for p in t.pieces}
     targets = [
@@ -99,7 +101,10 @@ def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
     for row in rows:
         if row.chunk_id in commits and may_be_computed(row):
             digests[commits[row.chunk_id]].append(row.place.digest)
-    done = [derive_commit(vault, commit, among) for commit, among in digests.items()]
+    done = [
+        derive_commit(vault, commit, vault.load_manifest(commit.manifest), among)
+        for commit, among in digests.items()
+    ]
     return Derived(*(sum(values) for values in zip(*map(astuple, done), strict=True)))
 
 

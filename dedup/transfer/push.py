@@ -116,7 +116,7 @@ def push(
     saved = 0
     if new and isinstance(vault, OwnUpkeep):
         with progress.running("re-encoding relatives"):
-            saved = _derive(vault, commit)
+            saved = _derive(vault, commit, manifest)
             saved += _recentre(vault, commit, time.monotonic() - started)
     return PushResult(
         commit=commit,
@@ -130,10 +130,10 @@ def push(
     )
 
 
-def _derive(vault: OwnUpkeep, commit: Commit) -> int:
+def _derive(vault: OwnUpkeep, commit: Commit, manifest: Manifest) -> int:
     """Replaces what can be computed by recipes; returns the bytes saved. Nothing depends on it."""
     try:
-        return vault.derive(commit.repo, commit.id)
+        return vault.derive(commit.repo, commit.id, manifest)
     except VaultError:
         return 0
 
