@@ -85,6 +85,7 @@ _ALL = (
     Codec("constant", 1, "flat", _one_element),
     Codec("zstd-dictionary", 9, "texts", _something),
     Codec("zstd-patch", 10, "texts", _something, needs_base=True, any_base=True),
+    Codec("multiples", 12, "multiples"),
     Codec("zstd", 2, "tensors"),
     Codec("planes", 3, "tensors"),
     Codec("bitx", 4, "tensors", needs_base=True),

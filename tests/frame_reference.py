@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import ml_dtypes
+import numpy as np
 import zstandard
 
 CODECS = ("raw", "constant", "zstd", "planes", "bitx", "difference", "sparse", "identical")
-CODECS += ("xor-context", "zstd-dictionary", "zstd-patch")
+CODECS += ("xor-context", "zstd-dictionary", "zstd-patch", "derived", "multiples")
 DICTIONARY = Path(__file__).parents[1] / "codecs" / "dictionary-0.zdict"
 ITEM_BYTES = (1, 1, 1, 2, 2, 4, 4, 8, 8, 1, 1, 2, 2, 4, 8)
 FIRST_FLOAT, LAST_FLOAT = 11, 14
@@ -96,9 +98,27 @@ def decode_with_base(
 def decode_block(stored: bytes, dtype: int, base: bytes, count: int) -> bytes:
     reader = Reader(stored)
     layout = reader.number(1)
+    if layout == 13:
+        return decode_multiples(reader, dtype, count)
     raw = decode_layout(reader, layout & 127, dtype, count)
     assert reader.rest() == b""
     return bytes(a ^ b for a, b in zip(raw, base, strict=True)) if layout & 128 else raw
+
+
+def decode_multiples(reader: Reader, dtype: int, count: int) -> bytes:
+    from delta_reference import decode_part
+
+    rule, group, phase = reader.number(1), reader.number(4), reader.number(4)
+    m = count // ITEM_BYTES[dtype]
+    packed = decode_layout(reader, reader.number(1), 13, 4 * -(-(m + phase) // group))
+    scales = np.frombuffer(packed, np.float32)
+    symbols = np.array(decode_stream(reader, m, []))
+    integers = (symbols // 2).astype(np.float32)
+    each = scales[(np.arange(m) + phase) // group]
+    values = integers / each if rule else integers * each
+    values = np.where(symbols % 2, -values, values)
+    kinds = {11: np.float16, 12: ml_dtypes.bfloat16, 13: np.float32}
+    return decode_part(reader.rest(), dtype, values.astype(kinds[dtype]).tobytes(), count)
 
 
 def decode_layout(reader: Reader, layout: int, dtype: int, count: int) -> bytes:

@@ -34,6 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "blocks",
         "delta",
         "texts",
+        "multiples",
         "tensors",
         "derived",
         "pipeline",

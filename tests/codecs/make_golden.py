@@ -54,8 +54,26 @@ def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     yield "planes-odd", np.frombuffer(_bf16(weights).tobytes()[:-1], np.uint8), "BF16", {}
     yield "planes-by-previous", _bf16(np.round(_weights(9000, 8) * 5_000)), "BF16", {"level": "max"}
     yield "planes-by-group", groups.astype(np.float32), "F32", {"level": "max"}
+    yield from _multiples()
     yield "bitx-bf16", _bf16(_weights(3000, 5) * np.float32(1.01)), "BF16", {"base": BASE}
     yield from _deltas()
+
+
+def _multiples() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
+    """Yields integers of up to 8 bits times a scale for each 96, or divided by it, and a few
+    others."""
+    rng = np.random.default_rng(12)
+    integers = np.clip(np.round(rng.normal(0, 40, (30, 96))), -127, 127).astype(np.float32)
+    scales = np.abs(_weights(30, 13)).reshape(30, 1)
+    scales = _bf16(scales).astype(np.uint32) << 16
+    times, over = integers * scales.view(np.float32), integers / scales.view(np.float32)
+    over[:, 5] = -0.0
+    over[3, 7:9] = np.nan, 1e30
+    # Rounded to nearest: half of what is cut off is added before.
+    cut = _bf16((times.view(np.uint32) + np.uint32(0x8000)).view(np.float32)).reshape(-1)[40:]
+    yield "multiples-bf16", cut, "BF16", {"columns": 96}
+    yield "multiples-f16", times.astype(np.float16), "F16", {"columns": 96}
+    yield "multiples-f32-over", over, "F32", {"columns": 96}
 
 
 def _deltas() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:

@@ -60,6 +60,6 @@ def test_a_codec_that_has_no_frame_leaves_the_tensor_raw():
 
 
 def test_ids_and_names_stand_for_one_codec_each():
-    assert len(BY_ID) == len(CODECS) == 12
-    assert list(CODERS) == ["flat", "texts", "tensors"]
+    assert len(BY_ID) == len(CODECS) == 13
+    assert list(CODERS) == ["flat", "texts", "multiples", "tensors"]
     assert all(codec.needs_base for codec in CODECS.values() if codec.any_base)
