@@ -15,8 +15,9 @@ from .model.files.manifest import Manifest
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
 from .repository.reader import make_commit
+from .repository.refs import Refs
 from .repository.repository import Repository
-from .vault import CheckResult, Family, FileInfo, OptimiseStep, RepoInfo
+from .vault import CheckResult, Commit, Family, FileInfo, OptimiseStep, RefList, RepoInfo
 
 
 class LocalVault(Repository):
@@ -40,6 +41,42 @@ class LocalVault(Repository):
         )
         ids = {name: row.oid for name, row in branches.items()}
         return RepoInfo(repo, ids, make_commit(newest), files, cost)
+
+    def rename_repo(self, repo: str, new: str) -> None:
+        """See Vault.rename_repo."""
+        from .maintenance.rename_repo import rename_repo
+
+        rename_repo(self, repo, new)
+
+    def list_refs(self, repo: str) -> RefList:
+        """See Vault.list_refs."""
+        return Refs(self).list(repo)
+
+    def list_commits(
+        self, repo: str, revision: str = "main", limit: int | None = None
+    ) -> list[Commit]:
+        """See Vault.list_commits."""
+        return Refs(self).log(repo, revision)[:limit]
+
+    def create_branch(self, repo: str, name: str, revision: str = "main") -> None:
+        """See Vault.create_branch."""
+        Refs(self).create_branch(repo, name, revision)
+
+    def delete_branch(self, repo: str, name: str) -> None:
+        """See Vault.delete_branch."""
+        self.require_repo(repo)
+        Refs(self).delete_branch(repo, name)
+
+    def create_tag(
+        self, repo: str, name: str, revision: str = "main", message: str | None = None
+    ) -> None:
+        """See Vault.create_tag."""
+        Refs(self).create_tag(repo, name, revision, message)
+
+    def delete_tag(self, repo: str, name: str) -> None:
+        """See Vault.delete_tag."""
+        self.require_repo(repo)
+        Refs(self).delete_tag(repo, name)
 
     def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report. Puts the day on record, too."""

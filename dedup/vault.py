@@ -64,6 +64,14 @@ class RepoSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class RefList:
+    """The branches and tags of a repo, with the ids of the commits that they name."""
+
+    branches: dict[str, str]
+    tags: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class FileInfo:
     """One file of a repo's newest commit: bytes, tensors in it, BLAKE3 in hexadecimal."""
 
@@ -174,9 +182,16 @@ class PackSink(Protocol):
         ...
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        message: str | None = None,
     ) -> Commit:
-        """Makes `manifest` the newest commit of `branch`, creating repo and branch as needed.
+        """Makes `manifest` the newest commit of `branch`, creating repo and branch as needed. The
+        first line of `message` is the commit's title.
 
         Returns the present commit unchanged if it has that very manifest. Raises ChunksMissing,
         InvalidName, InvalidManifest.
@@ -197,6 +212,17 @@ class RevisionReader(Protocol):
         Only chunks of that revision and bases of its deltas are given; others raise
         ChunksMissing, whether the vault holds them or not.
         """
+        ...
+
+
+class RangeReader(RevisionReader, Protocol):
+    """Hands out parts of files, too."""
+
+    def read_range(
+        self, repo: str, revision: str, path: str, start: int, stop: int
+    ) -> Iterator[bytes | bytearray | memoryview]:
+        """Yields the bytes [start, stop) of a file, piece by piece, decoded where the frames are:
+        of what is stored only the blocks are read that hold them. Raises EntryNotFound."""
         ...
 
 
@@ -238,6 +264,45 @@ class RepoKeeper(Protocol):
 
     def delete_repo(self, repo: str) -> None:
         """Deletes a repo with all its commits. Raises RepoNotFound."""
+        ...
+
+    def rename_repo(self, repo: str, new: str) -> None:
+        """Gives a repo another name, with its commits and their ids, branches and tags. Raises
+        RepoNotFound, and Conflict where there is a repo of the new name."""
+        ...
+
+
+class RefKeeper(Protocol):
+    """Tells what names the commits of a repo, and changes that."""
+
+    def list_refs(self, repo: str) -> RefList:
+        """Returns a repo's branches and tags. Raises RepoNotFound."""
+        ...
+
+    def list_commits(
+        self, repo: str, revision: str = "main", limit: int | None = None
+    ) -> list[Commit]:
+        """Returns a commit and those before it, newest first, at most `limit`. Raises
+        Repo-/RevisionNotFound."""
+        ...
+
+    def create_branch(self, repo: str, name: str, revision: str = "main") -> None:
+        """Makes a branch at a revision. Raises Conflict if it is there."""
+        ...
+
+    def delete_branch(self, repo: str, name: str) -> None:
+        """Takes a branch away; its commits stay. Raises RevisionNotFound, and Conflict for the last
+        branch and the default one."""
+        ...
+
+    def create_tag(
+        self, repo: str, name: str, revision: str = "main", message: str | None = None
+    ) -> None:
+        """Lets a tag name a revision. Raises Conflict if it is there."""
+        ...
+
+    def delete_tag(self, repo: str, name: str) -> None:
+        """Takes a tag away. Raises RevisionNotFound."""
         ...
 
 
@@ -304,7 +369,7 @@ class OwnUpkeep(Protocol):
         ...
 
 
-class Vault(PushView, RepoKeeper, Reports, Optimiser, Protocol):
+class Vault(PushView, RangeReader, RepoKeeper, RefKeeper, Reports, Optimiser, Protocol):
     """A place that keeps repos of files and gives back the very bytes it was given."""
 
     def close(self) -> None:

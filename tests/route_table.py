@@ -205,6 +205,13 @@ def _of_repos() -> Iterator[Route]:
         yield Route("GET", base, "read")
         yield Route("DELETE", base, "write")
         yield Route("GET", f"{base}/revision", "read")
+        yield Route("GET", f"{base}/refs", "read")
+        yield Route("GET", f"{base}/commits", "read")
+        for kind in ("branch", "tag"):
+            path = f"{base}/{'branches' if kind == 'branch' else 'tags'}/{{{kind}}}"
+            yield Route("PUT", path, "write", None, {kind: "dev"})
+            yield Route("DELETE", path, "write", None, {kind: "dev"})
+        yield Route("POST", f"{base}/move", "write")
         yield Route("GET", f"{base}/manifest", "read")
         yield Route("POST", f"{base}/frames", "read", {"digests": []})
         yield Route("GET", f"{base}/files/{{path}}", "read")

@@ -10,11 +10,11 @@ from urllib.parse import quote
 
 import httpx
 from blake3 import blake3
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field
 
 from ...dedup.errors import Unreachable
 from ...dedup.model.files.manifest import Manifest, pack_manifest, parse_manifest
-from ...dedup.model.names import check_branch, check_repo, check_revision
+from ...dedup.model.names import check_branch, check_path, check_revision
 from ...dedup.model.report import BY_REPO, Comparison, Prediction, Query, Report
 from ...dedup.model.sketch import Sketch
 from ...dedup.progress import Progress
@@ -40,6 +40,8 @@ from ..protocol.wire import (
     MAX_SKETCHES,
     split_frames,
 )
+from .http_ranges import read_range
+from .http_refs import HttpRefs, repo_path
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
 
 _T = TypeVar("_T")
@@ -93,7 +95,7 @@ class _Chunks:
     chunks: int
 
 
-class HttpVault:
+class HttpVault(HttpRefs):
     """Implements dedup.vault.Vault over the server at `url`. Safe to use from several threads.
 
     Opening it does not connect. Besides what Vault promises, every method raises Unreachable when
@@ -103,8 +105,7 @@ class HttpVault:
     def __init__(
         self, url: str, *, transport: Transport | None = None, token: str | None = None
     ) -> None:
-        self._transport = transport or Transport(url, token=token)
-        self.url = self._transport.url
+        super().__init__(transport or Transport(url, token=token))
 
     def close(self) -> None:
         """Closes the connections."""
@@ -141,7 +142,7 @@ class HttpVault:
 
     def check_commit(self, repo: str) -> None:
         """See Vault.check_commit."""
-        self._transport.request("POST", f"{_repo_path(repo)}/commits/check")
+        self._transport.request("POST", f"{repo_path(repo)}/commits/check")
 
     def add_pack(self, path: Path, name: str) -> int:
         """See Vault.add_pack."""
@@ -150,13 +151,20 @@ class HttpVault:
         return self._parse(_Added, answer).added
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        message: str | None = None,
     ) -> Commit:
         """See Vault.commit."""
         body = pack_manifest(manifest)
         _check_size("manifest", len(body), MAX_MANIFEST_BODY_BYTES)
-        params = {"branch": check_branch(branch)} | ({"base": base} if base else {})
-        path = f"{_repo_path(repo)}/commits"
+        told = {"base": base, "message": message}
+        params = {"branch": check_branch(branch)} | {k: v for k, v in told.items() if v}
+        path = f"{repo_path(repo)}/commits"
         answer = self._transport.request(
             "POST", path, params=params, content=body, repeatable=False, slow=True
         )
@@ -164,7 +172,7 @@ class HttpVault:
 
     def delete_repo(self, repo: str) -> None:
         """See Vault.delete_repo."""
-        self._transport.request("DELETE", _repo_path(repo), repeatable=False, slow=True)
+        self._transport.request("DELETE", repo_path(repo), repeatable=False, slow=True)
 
     # The way out
 
@@ -173,7 +181,7 @@ class HttpVault:
         params = {"revision": check_revision(revision)}
         answer = self._transport.request(
             "GET",
-            f"{_repo_path(repo)}/manifest",
+            f"{repo_path(repo)}/manifest",
             params=params,
             most_bytes=MAX_MANIFEST_BODY_BYTES,
         )
@@ -186,12 +194,19 @@ class HttpVault:
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""
-        path = f"{_repo_path(repo)}/frames"
+        path = f"{repo_path(repo)}/frames"
         params = {"revision": check_revision(revision)}
         for part in _parts(digests, _FRAMES_PER_REQUEST):
             body = _digests_json(part)
             with self._transport.stream("POST", path, params=params, json=body) as pieces:
                 yield from split_frames(pieces, len(part))
+
+    def read_range(
+        self, repo: str, revision: str, path: str, start: int, stop: int
+    ) -> Iterator[bytes]:
+        """See Vault.read_range. Goes on where a connection broke, if bytes had come over it."""
+        address = f"{repo_path(repo)}/files/{quote(check_path(path))}"
+        return read_range(self._transport, address, check_revision(revision), start, stop)
 
     # Looking
 
@@ -205,7 +220,7 @@ class HttpVault:
     def describe_repo(self, repo: str) -> RepoInfo:
         """See Vault.describe_repo."""
         return self._parse(
-            RepoInfo, self._transport.request("GET", _repo_path(repo), most_bytes=MAX_ANSWER_BYTES)
+            RepoInfo, self._transport.request("GET", repo_path(repo), most_bytes=MAX_ANSWER_BYTES)
         )
 
     def report(self, query: Query = BY_REPO) -> Report:
@@ -273,20 +288,6 @@ class HttpVault:
         if "result" not in found:
             raise Unreachable(f"the server at {self.url} ended without a result", "try again")
         return found["result"]
-
-    def _parse(self, kind: type[_T], answer: Answer, text: str | None = None) -> _T:
-        """Reads JSON, the answer's own unless `text` is given, as a value of type `kind`."""
-        try:
-            return TypeAdapter(kind).validate_json(answer.body if text is None else text)
-        except ValidationError as error:
-            raise Unreachable(
-                f"the server at {self.url} sent an answer that this weightvault cannot read",
-                "client and server may be of different versions: see `weightvault version`",
-            ) from error
-
-
-def _repo_path(repo: str) -> str:
-    return f"/v1/repos/{quote(check_repo(repo))}"
 
 
 def _digests_json(digests: Sequence[bytes]) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class RepoRoutes:
     get = partialmethod(_declare, "GET")
     head = partialmethod(_declare, "HEAD")
     post = partialmethod(_declare, "POST")
+    put = partialmethod(_declare, "PUT")
     delete = partialmethod(_declare, "DELETE")
 
 

@@ -16,7 +16,7 @@ from ...dedup.local_vault import LocalVault
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.files.manifest import parse_manifest
 from ...dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
-from ...dedup.model.names import check_repo
+from ...dedup.model.names import MAX_MESSAGE_BYTES, check_repo
 from ...dedup.progress import Progress
 from ...dedup.transfer.namespaced_vault import NamespacedVault
 from ...dedup.vault import Candidate, Snapshot
@@ -91,7 +91,9 @@ async def repo_of(
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
 WayInParam = Annotated[LocalVault | NamespacedVault, Depends(way_in)]
 RepoParam = Annotated[str, Depends(repo_of)]
-RevisionParam = Annotated[str, Query(description="a branch or the 40 digits of a commit")]
+RevisionParam = Annotated[
+    str, Query(description="a branch, a tag, or a commit: 7 of its digits or all 40")
+]
 CursorParam = Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")]
 
 router = APIRouter(prefix="/v1", responses=FAILURES)
@@ -179,6 +181,9 @@ async def commit(
     repo: RepoParam,
     branch: Annotated[str, Query(description="the branch to move")] = "main",
     base: Annotated[str | None, Query(description="the repo this one derives from")] = None,
+    message: Annotated[
+        str | None, Query(max_length=MAX_MESSAGE_BYTES, description="title, and more on it")
+    ] = None,
 ) -> CommitSchema:
     """Makes the manifest in the body the newest commit of a branch.
 
@@ -190,7 +195,8 @@ async def commit(
     def parse_and_commit() -> CommitSchema:
         if base is not None:
             require_read(request, check_repo(base))
-        made = vault.commit(repo, branch, parse_manifest(body), base=base, bounded=True)
+        manifest = parse_manifest(body)
+        made = vault.commit(repo, branch, manifest, base=base, message=message, bounded=True)
         if caller_of(request).reads_all:
             # What others push is encoded in the background, which re-centres, too.
             request.app.state.encoder.recentre_later(made.repo, made.id)

@@ -187,6 +187,13 @@ class FileInfoSchema(Schema):
     blake3: str = Field(description="BLAKE3-256 of the file")
 
 
+class RefsSchema(Schema):
+    """What names the commits of a repo."""
+
+    branches: dict[str, str] = Field(description="the ids of their newest commits, by name")
+    tags: dict[str, str] = Field(description="the ids of the commits that they name, by name")
+
+
 class RepoInfoSchema(Schema):
     """A repo: its branches, the files of its newest commit, what it costs."""
 

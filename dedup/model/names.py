@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ...store.repo_names import KINDS
-from ..errors import InvalidName
+from ..errors import InvalidInput, InvalidName
 
 MODELS = "models"
 """The kind of repos whose names begin with their namespace."""
@@ -15,6 +15,8 @@ _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REVISION = 255
 _MAX_PATH_BYTES = 1024
+MAX_MESSAGE_BYTES = 4096
+"""Of what a commit says of itself: it travels in an address."""
 _BAD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
@@ -90,9 +92,24 @@ def check_revision(revision: str) -> str:
     ):
         raise InvalidName(
             f"revision {revision!r} is not allowed",
-            "a revision is a branch such as main or dev/x, or the 40 digits of a commit",
+            "a revision is a branch or tag such as main or dev/x, or 7 to 40 digits of a commit",
         )
     return revision
+
+
+def split_message(message: str | None) -> tuple[str | None, str | None]:
+    """Returns the title of a commit and what else is said of it: the first line, and those after
+    it. Raises InvalidInput for more than MAX_MESSAGE_BYTES, and for a NUL character."""
+    if message is None or not message.strip():
+        return None, None
+    if _utf8_length(message, MAX_MESSAGE_BYTES) > MAX_MESSAGE_BYTES:
+        raise InvalidInput(
+            f"the message has more than {MAX_MESSAGE_BYTES} bytes, or is no Unicode", "shorten it"
+        )
+    if "\x00" in message:
+        raise InvalidInput("the message holds a NUL character")
+    title, _, rest = message.strip().partition("\n")
+    return title.strip(), rest.strip() or None
 
 
 def is_commit_id(revision: str) -> bool:
@@ -117,8 +134,8 @@ def check_path(path: str) -> str:
     return path
 
 
-def _utf8_length(text: str) -> int:
+def _utf8_length(text: str, most: int = _MAX_PATH_BYTES) -> int:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        return _MAX_PATH_BYTES + 1
+        return most + 1

@@ -64,7 +64,13 @@ class OwnersView:
         return self._target.add_pack(path, name)
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        message: str | None = None,
     ) -> Commit:
         """See PackSink.commit."""
-        return self._target.commit(repo, branch, manifest, base=base)
+        return self._target.commit(repo, branch, manifest, base=base, message=message)

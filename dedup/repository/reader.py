@@ -101,6 +101,14 @@ class VaultReader:
         pieces = self._read(entry, snapshot.manifest, start, end)
         return snapshot, entry, pieces
 
+    def read_range(
+        self, repo: str, revision: str, path: str, start: int, stop: int
+    ) -> Iterator[Buffer]:
+        """See Vault.read_range."""
+        snapshot, entry = self.stat_file(repo, revision, path)
+        chunk_bytes = snapshot.manifest.chunk_bytes
+        return self.serve_entry(entry, chunk_bytes, start, min(stop, entry.size))
+
     def read_tensor(
         self, repo: str, revision: str, name: str, file: str | None = None
     ) -> tuple[Snapshot, TensorPlace, Iterator[Buffer]]:

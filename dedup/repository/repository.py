@@ -33,7 +33,7 @@ from ..model.files.expansion import check_files
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.rows import chunk_uses, file_row
 from ..model.journal_entries import AnyEntry, Entry, TokenChange, commit_row, pack_entry
-from ..model.names import check_branch, check_repo
+from ..model.names import check_branch, check_repo, split_message
 from ..model.paths import check_new_paths
 from ..model.store_marker import (
     close_store,
@@ -133,6 +133,7 @@ class Repository(VaultReader):
         manifest: Manifest,
         *,
         base: str | None = None,
+        message: str | None = None,
         bounded: bool = False,
         known_to: Scope = EVERYTHING,
     ) -> Commit:
@@ -158,7 +159,8 @@ class Repository(VaultReader):
             self._check_chunks(manifest)
             raise
         pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
-        row = commit_row(repo, branch, name, head.oid if head else None, base)
+        told = split_message(message)
+        row = commit_row(repo, branch, name, head.oid if head else None, base, *told)
         self.record_commit(row, manifest, data, hashes)
         return make_commit(row)
 

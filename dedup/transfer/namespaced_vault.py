@@ -120,6 +120,7 @@ class NamespacedVault:
         manifest: Manifest,
         *,
         base: str | None = None,
+        message: str | None = None,
         bounded: bool = False,
     ) -> Commit:
         """See Vault.commit."""
@@ -131,7 +132,13 @@ class NamespacedVault:
             )
         # What others have is hashed once more: it takes as long as what nobody has.
         made = self._vault.commit(
-            repo, branch, manifest, base=base, bounded=bounded, known_to=self._scope
+            repo,
+            branch,
+            manifest,
+            base=base,
+            message=message,
+            bounded=bounded,
+            known_to=self._scope,
         )
         strike_received(self._vault.catalogue, self._namespace, digests)
         return made

@@ -7,6 +7,7 @@ transaction and raises only StoreError kinds.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,9 @@ from .tables.schema import (
     repos,
     settings,
 )
+
+# So that what is no commit is not looked for among them, and few digits name none by accident.
+_ID_BEGINS = re.compile("[0-9a-f]{7,39}")
 
 
 class Catalogue(Database):
@@ -217,7 +221,8 @@ class Catalogue(Database):
             publish()
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
-        """Returns the commit that a branch, commit id or tag of `repo` names, in this order."""
+        """Returns the commit that a branch, commit id or tag of `repo` names, in this order, or
+        the first seven digits and more of the id of one alone."""
         by_branch = (
             select(refs.c.commit_id)
             .join(repos, refs.c.repo_id == repos.c.id)
@@ -228,6 +233,11 @@ class Catalogue(Database):
             row = connection.execute(commit_columns().where(repos.c.name == repo, wanted)).first()
             if row is None:
                 row = connection.execute(tagged_commit(repo, revision)).first()
+            if row is None and _ID_BEGINS.fullmatch(revision):
+                begins = (commits.c.oid >= revision) & (commits.c.oid < f"{revision}g")
+                query = commit_columns().where(repos.c.name == repo, begins).limit(2)
+                found = connection.execute(query).all()
+                row = found[0] if len(found) == 1 else None
             return CommitRow(*row) if row else None
 
     def has_repo(self, repo: str) -> bool:
