@@ -222,6 +222,22 @@ def open_parts(
     return _open_parts(url, catalogue, create=False, migrate=migrate, on_step=on_step)
 
 
+def own_paths(url: str, catalogue: str | None = None) -> tuple[Path, ...]:
+    """Returns the files and folders of this machine that are those of a vault itself, which no push
+    stores: its folder, and a catalogue that lies elsewhere, with what SQLite and we keep beside."""
+    if is_server(url):
+        return ()
+    paths: list[Path] = []
+    kind = _kind_of(url)
+    if kind is not None and not kind.is_remote:
+        paths.append(_folder_of(url))
+    database = catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE") or ""
+    if database.startswith("sqlite:///"):
+        file = database.removeprefix("sqlite:///").partition("?")[0]
+        paths += [Path(file + end) for end in ("", "-wal", "-shm", "-journal", ".key")]
+    return tuple(paths)
+
+
 def is_server(url: str) -> bool:
     """Says whether `url` is the address of a server."""
     return url.startswith(("http://", "https://"))

@@ -2,8 +2,9 @@
 
     VaultError
     ├── InvalidInput       the caller's file, name or frame is wrong: mend it, do not retry
-    │   ├── InvalidFile        a weight file breaks its own format
+    │   ├── InvalidFile        a file that cannot be read, or breaks what it claims to be
     │   ├── InvalidName        a repo, revision or path that is not allowed
+    │   │   UnfitFiles, UnfitNames: several of these, each with its path and reason
     │   ├── InvalidManifest    a manifest that does not add up
     │   ├── InvalidFrame       a frame that does not decode to its digest
     │   ├── InvalidUpload      what a client of another protocol sent does not add up
@@ -26,6 +27,8 @@ back into the same class. `hint` says what to do next.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from ..store.errors import (
     AccessRefused,
@@ -57,6 +60,9 @@ __all__ = [
     "StorageFull",
     "TensorNotFound",
     "TooExpensive",
+    "Unfit",
+    "UnfitFiles",
+    "UnfitNames",
     "Unreachable",
     "VaultError",
     "error_classes",
@@ -70,7 +76,7 @@ class InvalidInput(VaultError):
 
 
 class InvalidFile(InvalidInput):
-    """A file claims a format and breaks it."""
+    """A file claims a format and breaks it, or cannot be read."""
 
     code = "invalid_file"
 
@@ -79,6 +85,25 @@ class InvalidName(InvalidInput):
     """A repo, revision or file path that is not allowed."""
 
     code = "invalid_name"
+
+
+class Unfit(InvalidInput):
+    """Files and folders that a push does not store; `problems` has the path and the reason of
+    each."""
+
+    def __init__(
+        self, message: str, hint: str | None = None, problems: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        super().__init__(message, hint)
+        self.problems = tuple(problems)
+
+
+class UnfitFiles(Unfit, InvalidFile):
+    """Some cannot be read, lead nowhere or hold secrets."""
+
+
+class UnfitNames(Unfit, InvalidName):
+    """Some have names that are not allowed."""
 
 
 class InvalidManifest(InvalidInput):

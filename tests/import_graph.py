@@ -157,6 +157,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "tf_bundle",
         "torch",
         "zips",
+        "oddities",
         "companions",
         "registry",
         "scan",

@@ -8,12 +8,13 @@ from ...dedup.errors import VaultError
 OK = 0
 FAILED = 1
 USAGE = 2
+INVALID_INPUT = 4
 INTERRUPTED = 130
 
 _BY_KIND: dict[type[VaultError], int] = {
     VaultError: FAILED,
     kinds.Missing: 3,
-    kinds.InvalidInput: 4,
+    kinds.InvalidInput: INVALID_INPUT,
     kinds.Unreachable: 5,
     kinds.StorageFull: 6,
     kinds.Conflict: 7,
@@ -38,7 +39,7 @@ MEANINGS = {
     FAILED: "check found problems, or something failed that has no code below",
     USAGE: "the command line is wrong",
     3: "no such repo, revision or file, or no such vault",
-    4: "invalid file, name or address",
+    INVALID_INPUT: "invalid file, name or address",
     5: "the server or the object store does not answer",
     6: "no room left where the vault or a temporary file lives",
     7: "somebody else changed the same thing meanwhile",

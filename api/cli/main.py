@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from ... import __version__
-from ...dedup.errors import VaultError
+from ...dedup.errors import Unfit, VaultError
 from .. import config
 from ..errors import error_body, from_os_error
 from . import exits
@@ -170,7 +170,11 @@ def _report_failure(error: BaseException, session: Session) -> int:
     code, status, message, hint = _classify(error)
     print_failure(message, hint)
     if session.json:
-        print_json(error_body(code, message, hint))
+        body = error_body(code, message, hint)
+        if isinstance(error, Unfit):
+            # The message is cut where there are many.
+            body["error"]["files"] = [{"path": p, "reason": why} for p, why in error.problems]
+        print_json(body)
     return status
 
 

@@ -27,11 +27,12 @@ import numpy as np
 
 from ...api.client.http_vault import HttpVault
 from ...codecs.pipeline import encode_tensor
-from ...dedup.formats.scan import find_files, scan_files
+from ...dedup.formats.scan import scan_files
 from ...dedup.model.files.manifest import Manifest
 from ...dedup.model.files.segments import CHUNK_BYTES
 from ...dedup.progress import Progress
 from ...dedup.repository.pack_writing import add_frame
+from ...dedup.transfer.folders.survey import survey
 from ...dedup.transfer.push import push
 from ...store.packs import PackWriter
 from ..support.machine import RESULTS, save_rows
@@ -95,7 +96,7 @@ def _write_model(folder: Path, seed: int) -> Path:
 
 def _probe(times: Times, known: bool, vault: HttpVault, model: Path, repo: str, root: Path) -> None:
     """Does what a push does, step by step, and times each."""
-    files = find_files(model)
+    files = survey(model).files
     manifest = scan_files(files, Progress(), CHUNK_BYTES)
     digests = list(manifest.digests())
     with _timed(times, "missing", known):

@@ -23,8 +23,7 @@ HEAD_BYTES = 512
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3
 
-# The first that recognises a file takes it. Those that go by the name alone come last but for
-# safetensors, whose name is a promise.
+# The first that recognises a file takes it. Those without a magic number come last.
 _FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, onnx, msgpack)
 # Their `segment` also takes what takes a member apart.
 _ARCHIVES = (zips, tars)
@@ -36,8 +35,8 @@ def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:
     """Returns the segments that cover a file of `size` bytes, in order, not yet hashed.
 
     What no format explains becomes opaque segments of content-defined chunks; an empty file has
-    none. Raises InvalidFile where a safetensors file breaks its format: every other format is
-    only tried, and a file that breaks it is opaque.
+    none. Every format is only tried, and a file that breaks it is opaque, whatever its name
+    promises (formats/oddities.py says so).
     """
     # All that is read of it, at any depth, counts as one.
     return _segment(name, Window(file, 0, size), size, 0)
@@ -63,18 +62,10 @@ def _segment(name: str, file: ReadableFile, size: int, depth: int) -> list[Segme
     try:
         if kind in _ARCHIVES:
             if depth < _MAX_DEPTH:
-                return kind.segment(file, size, partial(_segment_member, depth=depth + 1))
+                return kind.segment(file, size, partial(_segment, depth=depth + 1))
         elif kind is not None:
             return kind.segment(file, size)
-    except Unreadable:
+    except (Unreadable, InvalidFile):
         pass
     # A member of an archive may be two bytes; a file of its own is always worth a chunk.
     return split_opaque(file, 0, size) if depth else cut_opaque(file, 0, size)
-
-
-def _segment_member(name: str, file: ReadableFile, size: int, depth: int) -> list[Segment]:
-    try:
-        return _segment(name, file, size, depth)
-    except InvalidFile:
-        # Of the archive nothing was promised, whatever its members are called.
-        return split_opaque(file, 0, size)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..errors import InvalidFile, InvalidManifest
-from ..model.file_kinds import KINDS
 from ..model.files.outlines import check_tensor_size
 from ..model.files.segments import Opaque, Segment, Tensor
 from .cutting.reader import ReadableFile
@@ -23,9 +22,11 @@ MAX_DIMENSIONS = 64
 _LENGTH_BYTES = 8
 
 
-def recognise(name: str, _head: bytes) -> bool:
-    """Says whether a file of this name must be a safetensors file."""
-    return name.endswith(KINDS["safetensors"].endings)
+def recognise(_name: str, head: bytes) -> bool:
+    """Says whether a file that starts with `head` may be a safetensors file, whatever its name."""
+    length = int.from_bytes(head[:_LENGTH_BYTES], "little")
+    # Writers pad the header behind its JSON, never before it.
+    return 2 <= length <= MAX_HEADER_BYTES and head[_LENGTH_BYTES : _LENGTH_BYTES + 1] == b"{"
 
 
 def segment(file: ReadableFile, size: int) -> list[Segment]:

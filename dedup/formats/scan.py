@@ -14,39 +14,18 @@ from ..errors import InvalidFile, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
-from ..model.paths import TEMPORARY_FOLDER, check_new_path
+from ..model.paths import Remark
 from ..model.sketch import make_query
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 from .companions import Places, find_companions, segment_companion
 from .cutting.bundles import bundle_small
 from .cutting.fused import cut_fused
+from .oddities import find_oddity
 from .registry import segment_file
-
-# Folders that tools keep beside a model and that no hub takes in.
-_IGNORED_FOLDERS = {
-    *(".git", ".hg", ".svn", ".cache", "__pycache__", ".vscode", ".idea"),
-    TEMPORARY_FOLDER,
-}
 
 # Below this, waking other threads takes longer (0.1 ms) than hashing alone.
 _HASH_THREADS_BYTES = 1 << 20
-
-
-def find_files(path: Path) -> dict[str, Path]:
-    """Returns the files to push by their path in the repo, sorted: one file, or a whole folder.
-
-    Links to files are followed, links to folders are not. Raises InvalidFile when there is
-    nothing to push, InvalidName for a file name that no vault takes in.
-    """
-    if path.is_file():
-        return {check_new_path(path.name): path}
-    if not path.is_dir():
-        raise InvalidFile(f"{path} is neither a file nor a folder", "name what to push")
-    found = {check_new_path(p.relative_to(path).as_posix()): p for p in _walk(path)}
-    if not found:
-        raise InvalidFile(f"{path} holds no files", "name a folder with a model in it")
-    return dict(sorted(found.items()))
 
 
 def scan_files(
@@ -54,14 +33,18 @@ def scan_files(
     progress: Progress,
     chunk_bytes: int = CHUNK_BYTES,
     sketches: Sketches | None = None,
+    warnings: list[Remark] | None = None,
 ) -> Manifest:
-    """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks.
+    """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks,
+    and `warnings` with what is odd about files.
 
-    Raises InvalidFile naming the file that is wrong.
+    Raises InvalidFile naming the file that cannot be read, or changes meanwhile.
     """
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
         places = find_companions(files)
+        if warnings is not None:
+            warnings += find_oddities(files)
         entries = (
             _scan_file(name, p, progress, chunk_bytes, sketches, places.get(name))
             for name, p in files.items()
@@ -69,6 +52,19 @@ def scan_files(
         return Manifest(tuple(entries), chunk_bytes)
     finally:
         progress.end()
+
+
+def find_oddities(files: dict[str, Path]) -> Iterator[Remark]:
+    """Yields what is odd about files, without reading more than their heads."""
+    for name, path in files.items():
+        try:
+            with path.open("rb") as file:
+                odd = find_oddity(name, file, os.fstat(file.fileno()).st_size)
+        except OSError:
+            # Whoever reads all of it finds out.
+            continue
+        if odd is not None:
+            yield Remark(name, odd)
 
 
 def _scan_file(
@@ -96,16 +92,6 @@ def _scan_file(
         raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(f for f in folders if f not in _IGNORED_FOLDERS)
-        for name in sorted(names):
-            path = Path(root, name)
-            # Pipes, sockets and dangling links have no bytes to keep.
-            if path.is_file():
-                yield path
-
-
 def _hash_file(
     name: str,
     file: BinaryIO,
@@ -124,7 +110,7 @@ def _hash_file(
         for n in chunk_sizes(segment, chunk_bytes):
             data = _read_exactly(file, buffer[:n])
             whole.update(data)
-            digests.append(_hash(data))
+            digests.append(hash_chunk(data))
             if sketches is not None and not isinstance(segment, Literal):
                 sketches[digests[-1]] = make_query(data, coding_facts(segment)[0])
             progress.advance(n)
@@ -134,7 +120,8 @@ def _hash_file(
     return FileEntry(name, size, whole.digest(), tuple(hashed))
 
 
-def _hash(data: memoryview) -> bytes:
+def hash_chunk(data: memoryview) -> bytes:
+    """Returns the BLAKE3-256 of a chunk's raw bytes."""
     many = blake3.AUTO if len(data) >= _HASH_THREADS_BYTES else 1
     return blake3(data, max_threads=many).digest()
 

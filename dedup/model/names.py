@@ -102,7 +102,8 @@ def split_message(message: str | None) -> tuple[str | None, str | None]:
     it. Raises InvalidInput for more than MAX_MESSAGE_BYTES, and for a NUL character."""
     if message is None or not message.strip():
         return None, None
-    if _utf8_length(message, MAX_MESSAGE_BYTES) > MAX_MESSAGE_BYTES:
+    length = _utf8_length(message)
+    if length is None or length > MAX_MESSAGE_BYTES:
         raise InvalidInput(
             f"the message has more than {MAX_MESSAGE_BYTES} bytes, or is no Unicode", "shorten it"
         )
@@ -124,18 +125,34 @@ def check_path(path: str) -> str:
     that are not valid Unicode and paths over 1,024 bytes, so that no file of a revision can be
     written outside the folder it is pulled into.
     """
-    parts = path.split("/")
-    bad_part = any(part in ("", ".", "..") for part in parts)
-    if bad_part or _BAD_CHARACTER.search(path) or _utf8_length(path) > _MAX_PATH_BYTES:
+    fault = basic_fault(path)
+    if fault is not None:
         raise InvalidName(
-            f"file path {path!r} is not allowed",
+            f"file path {path!r} is not allowed: {fault}",
             "a path is relative, uses '/', and has no '.', '..' or empty part",
         )
     return path
 
 
-def _utf8_length(text: str, most: int = _MAX_PATH_BYTES) -> int:
+def basic_fault(path: str) -> str | None:
+    """Returns which rule of `check_path` a path breaks, None where it is safe."""
+    bad = _BAD_CHARACTER.search(path)
+    if bad is not None:
+        what = "backslash" if bad[0] == "\\" else f"control character {bad[0]!a}"
+        return f"it holds a {what}"
+    length = _utf8_length(path)
+    if length is None:
+        return "it is not valid UTF-8"
+    if length > _MAX_PATH_BYTES:
+        return f"it is longer than {_MAX_PATH_BYTES:,} bytes"
+    for part in path.split("/"):
+        if part in ("", ".", ".."):
+            return f"it has the part {part!r}" if part else "it has an empty part"
+    return None
+
+
+def _utf8_length(text: str) -> int | None:
     try:
         return len(text.encode())
     except UnicodeEncodeError:
-        return most + 1
+        return None

@@ -22,9 +22,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..errors import InvalidName
-from .names import check_path
+from .names import basic_fault, check_path
 
 TEMPORARY_FOLDER = ".weightvault"
 """Where a pull keeps what is not whole yet, below its destination."""
@@ -64,6 +65,14 @@ _SELECTORS = re.compile("[\ufe00-\ufe0f]")
 _SHORT = re.compile(r"(.{1,6})~[0-9]+(?:\..{0,3})?")
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A path of a file or folder, and what is to be said of it."""
+
+    path: str
+    reason: str
+
+
 def check_new_path(path: str) -> str:
     """Returns `path` if a commit may add a file of it; raises InvalidName otherwise."""
     check_path(path)
@@ -79,6 +88,11 @@ def check_new_paths(paths: Iterable[str]) -> None:
     """Raises InvalidName unless a commit may add files of all these paths."""
     for path in paths:
         check_new_path(path)
+
+
+def path_fault(path: str) -> str | None:
+    """Returns which rule a path breaks that `check_new_path` refuses, None for one it lets pass."""
+    return basic_fault(path) or refusal(path)
 
 
 def refusal(path: str) -> str | None:

@@ -11,6 +11,7 @@ from ..formats.registry import find_format
 from ..formats.scan import scan_files
 from ..model.files.entries import FileEntry
 from ..model.files.segments import Bundle, Literal, Tensor
+from ..model.paths import Remark
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 
@@ -37,30 +38,35 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A file: its format, bytes, BLAKE3 in hexadecimal, and its parts in order."""
+    """A file: its format, bytes, BLAKE3 in hexadecimal, its parts in order, and what is odd about
+    it, None for most."""
 
     path: str
     format: str
     size: int
     blake3: str
     parts: tuple[Part, ...]
+    warning: str | None = None
 
 
 def inspect_file(path: Path, progress: Progress | None = None) -> Inspection:
     """Takes a file apart as a push would, and hashes it; reads no other file and writes nothing.
 
     `format` is what it was tried as; one that breaks it has only opaque parts. Raises InvalidFile
-    where there is no such file, it cannot be read, or a safetensors file breaks its format.
+    where there is no such file or it cannot be read.
     """
     if not path.is_file():
         raise InvalidFile(f"{path} is not a file", _say_instead(path))
     sketches: Sketches = {}
-    entry = scan_files({path.name: path}, progress or Progress(), sketches=sketches).files[0]
+    warnings: list[Remark] = []
+    files = {path.name: path}
+    manifest = scan_files(files, progress or Progress(), sketches=sketches, warnings=warnings)
+    entry = manifest.files[0]
     with path.open("rb") as file:
         kind = find_format(path.name, file)
-    return Inspection(
-        str(path), kind, entry.size, entry.digest.hex(), tuple(_parts(entry, sketches))
-    )
+    parts = tuple(_parts(entry, sketches))
+    odd = warnings[0].reason if warnings else None
+    return Inspection(str(path), kind, entry.size, entry.digest.hex(), parts, odd)
 
 
 def _say_instead(path: Path) -> str:

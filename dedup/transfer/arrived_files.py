@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from ...store.cancel import check_cancelled
 from ..errors import Corrupt, InvalidFile, InvalidUpload
 from ..formats.scan import scan_files
-from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
 from ..model.sketch_file import Sketches
@@ -59,30 +57,10 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(_READ_BYTES), b"")
 
 
-def guess_name(path: Path) -> str:
-    """Returns a name for bytes without one: all formats but safetensors show in their content."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    length = int.from_bytes(head[:8], "little")
-    fits = 2 <= length <= path.stat().st_size - 8
-    return f"{NAME}.safetensors" if fits and head[8:] == b"{" else NAME
-
-
 def scan(files: dict[str, Path], sketches: Sketches) -> Manifest:
-    """Takes files apart; one that is not what its name promises is opaque here: what clients of
-    hubs upload is never refused for that."""
+    """Takes files apart, as a push does."""
     try:
         return scan_files(files, Progress(), CHUNK_BYTES, sketches)
-    except InvalidFile:
-        entries = [_scan_anyhow(name, path, sketches) for name, path in files.items()]
-        return Manifest(tuple(entries), CHUNK_BYTES)
-
-
-def _scan_anyhow(name: str, path: Path, sketches: Sketches) -> FileEntry:
-    for called in (name, NAME):
-        try:
-            (entry,) = scan_files({called: path}, Progress(), CHUNK_BYTES, sketches).files
-            return replace(entry, path=name)
-        except InvalidFile:
-            continue
-    raise Corrupt(f"the upload {name!r} changed while it was read")
+    except InvalidFile as error:
+        # Nobody but us writes to the folder they are in.
+        raise Corrupt(f"an upload changed while it was read: {error.message}") from error

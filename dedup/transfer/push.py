@@ -14,12 +14,13 @@ from typing import Any
 from ...codecs.frame import frame_room
 from ...store.packs import PackWriter
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
-from ..formats.scan import find_files, scan_files
+from ..formats.scan import hash_chunk, scan_files
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
 from ..model.names import check_branch, check_repo
+from ..model.paths import Remark
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 from ..reading.buffer_pool import BUFFERS
@@ -30,6 +31,8 @@ from ..reading.workers import Background, result_of
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
+from .folders.rules import Rules
+from .folders.survey import survey_checked
 
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
@@ -43,7 +46,8 @@ _ATTEMPTS = 3
 @dataclass(frozen=True, slots=True)
 class PushResult:
     """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
-    `saved` by coding stored relatives anew."""
+    `saved` by coding stored relatives anew; what was `left_out` of the folder, and `warnings` of
+    what was stored."""
 
     commit: Commit
     files: int
@@ -53,6 +57,8 @@ class PushResult:
     sent: int
     saved: int
     seconds: float
+    left_out: tuple[Remark, ...]
+    warnings: tuple[Remark, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +84,10 @@ def push(
     level: str = "default",
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
+    rules: Rules | None = None,
 ) -> PushResult:
-    """Stores the file or folder `path` as the newest commit of `branch` of `repo`.
+    """Stores the file or folder `path` as the newest commit of `branch` of `repo`; of a folder
+    what `rules` do not leave out.
 
     Sends only chunks the vault lacks, coded against `base` (a repo) where that is smaller.
     Nothing is visible before all of it is stored; a push that failed can be run again and
@@ -90,12 +98,12 @@ def push(
     progress = progress or Progress()
     check_repo(repo)
     check_branch(branch)
-    files = find_files(path)
+    files = (found := survey_checked(path, rules)).files
     vault.check_commit(repo)
     view = vault.for_owner(repo)
     base_name, lineage = find_base(view, files, repo, branch, base)
     sketches: Sketches = {}
-    manifest = scan_files(files, progress, chunk_bytes, sketches)
+    manifest = scan_files(files, progress, chunk_bytes, sketches, found.warnings)
 
     def send(missing: set[bytes]) -> int:
         return send_missing(view, manifest, files, missing, sketches, lineage, level, progress)
@@ -113,11 +121,6 @@ def push(
         # A collection took what was there when this began.
         sent += send(ask_missing(vault, manifest))
         commit = commit_all()
-    saved = 0
-    if new and isinstance(vault, OwnUpkeep):
-        with progress.running("re-encoding relatives"):
-            saved = _derive(vault, commit, manifest)
-            saved += _recentre(vault, commit, time.monotonic() - started)
     return PushResult(
         commit=commit,
         files=len(manifest.files),
@@ -125,9 +128,23 @@ def push(
         new_chunks=len(new),
         known_chunks=len(manifest.digests()) - len(new),
         sent=sent,
-        saved=saved,
+        saved=_improve(vault, commit, manifest, started, progress) if new else 0,
         seconds=time.monotonic() - started,
+        left_out=tuple(found.left_out),
+        warnings=tuple(found.warnings),
     )
+
+
+def _improve(
+    vault: PushView, commit: Commit, manifest: Manifest, started: float, progress: Progress
+) -> int:
+    """Stores what is there already in fewer bytes, where no server does so; returns the bytes
+    saved."""
+    if not isinstance(vault, OwnUpkeep):
+        return 0
+    with progress.running("re-encoding relatives"):
+        saved = _derive(vault, commit, manifest)
+        return saved + _recentre(vault, commit, time.monotonic() - started)
 
 
 def _derive(vault: OwnUpkeep, commit: Commit, manifest: Manifest) -> int:
@@ -267,8 +284,8 @@ def _read_bases(
 def _read_chunk(file: BufferedReader, job: _Job) -> Buffer:
     file.seek(job.use.offset)
     raw = BUFFERS.take(job.use.size).data
-    if file.readinto(raw) != job.use.size:
-        raise InvalidFile(f"{job.path} became shorter while it was pushed", "push it again")
+    if file.readinto(raw) != job.use.size or hash_chunk(raw) != job.use.digest:
+        raise InvalidFile(f"{job.path} changed while it was pushed", "push it again")
     return raw
 
 

@@ -51,7 +51,7 @@ from ..reading.scratch import scratch_folder
 from ..repository.journal import follow, load_manifest, loose_row
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
-from .arrived_files import NAME, check_size, guess_name, hash_file, scan, spool
+from .arrived_files import NAME, check_size, hash_file, scan, spool
 from .push import ask_missing, send_missing
 from .raw_packs import store_raw
 
@@ -155,7 +155,7 @@ class IncomingFiles:
                 spool(upload.stream, path, upload.size)
                 check_size(path, upload.size)
                 # Each in a folder of its own: they are no neighbours of each other.
-                name = f"{number}/{upload.name or guess_name(path)}"
+                name = f"{number}/{upload.name or NAME}"
                 files[name] = path
                 if upload.sha256 is not None:
                     expected[name] = upload.sha256
@@ -172,7 +172,7 @@ class IncomingFiles:
     ) -> LooseFile:
         """As `add`, of a file on this machine, which must not change meanwhile."""
         check_size(path, size)
-        called = name or guess_name(path)
+        called = name or NAME
         expected = {} if sha256 is None else {called: sha256}
         (file,) = self._add_paths({called: path}, repo, expected)
         return file

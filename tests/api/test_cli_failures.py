@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from models import safetensors_bytes
 
 from weightvault.dedup.errors import error_classes
 from weightvault.dedup.local_vault import LocalVault
@@ -97,11 +96,19 @@ def test_serving_a_server(run) -> None:
     check_failure(run("--vault", "http://127.0.0.1:9", "serve"), 4, "is a server already")
 
 
-def test_a_broken_file_over_http(run, live: str, local: LocalVault, tmp_path: Path) -> None:
-    whole = safetensors_bytes({"w": ("U8", (1000,), bytes(1000))})
-    (tmp_path / "model.safetensors").write_bytes(whole[:-1])
-    push = ("push", tmp_path / "model.safetensors", "org/broken")
-    check_failure(run("--vault", live, *push), 4, "model.safetensors")
+def test_a_broken_folder_over_http(run, live: str, local: LocalVault, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    for name in ("model.safetensors", "tokenizer.json"):
+        (folder / name).symlink_to(f"../blobs/{name}")
+    push = ("--vault", live, "push", folder, "org/broken")
+    result = run(*push)
+    assert (result.exit_code, result.stdout) == (4, "")
+    for word in ("model.safetensors", "tokenizer.json", "hint: ", "--skip-broken"):
+        assert word in result.stderr
+    error = json.loads(run("--json", *push).stdout)["error"]
+    assert [each["path"] for each in error["files"]] == ["model.safetensors", "tokenizer.json"]
     assert local.list_repos() == []
     assert list(local.scratch.glob("upload-*")) == []
 

@@ -229,10 +229,9 @@ def test_bad_names_change_nothing(local: LocalVault, model: Path, bad: str, tmp_
     assert list(local.backend.list()) == []
 
 
-def test_broken_file_is_refused_and_leaves_nothing(local: LocalVault, model: Path):
-    whole = (model / "model.safetensors").read_bytes()
-    (model / "model.safetensors").write_bytes(whole[:-10])
-    with pytest.raises(InvalidFile, match=r"model\.safetensors"):
+def test_a_refused_file_leaves_nothing(local: LocalVault, model: Path):
+    (model / "tensors").symlink_to("nowhere")
+    with pytest.raises(InvalidFile, match="tensors"):
         push(local, model, "org/m")
     assert list(local.backend.list()) == []
     assert local.list_repos() == []

@@ -42,6 +42,7 @@ def _describe(found: Inspection) -> str:
         ("format", found.format),
         ("size", format_bytes(found.size)),
         ("blake3", found.blake3),
+        *([("warning", found.warning)] if found.warning else []),
     ]
     tables = [format_table(facts, left=2), format_table(list(_total_rows(found)))]
     rows = list(_part_rows(found))

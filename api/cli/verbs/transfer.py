@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from ...config import own_paths
 from ...formatting import format_bytes, format_count, format_rate
 from ...terminal import show
 from ..console import Session, interruptible
 from ..options import revision_option, verb
+from .folder_plan import describe_remarks, folder_options, show_plan
 
 if TYPE_CHECKING:
     from ....dedup.model.files.manifest import Manifest
@@ -32,21 +34,37 @@ if TYPE_CHECKING:
     show_default=True,
     help="How much time to spend on a smaller result.",
 )
+@folder_options
 def push(
-    session: Session, path: Path, repo: str, revision: str, base: str | None, level: str
+    session: Session,
+    path: Path,
+    repo: str,
+    revision: str,
+    base: str | None,
+    level: str,
+    dry_run: bool,
+    **patterns: Any,
 ) -> None:
     """Store the file or folder PATH as the newest commit of REPO.
 
     Only what the vault does not have yet is sent. A push that was interrupted can be run again
-    and goes on where it was.
+    and goes on where it was. Links are followed. What .wvignore files name (as git reads
+    .gitignore) and what tools keep beside a model is left out and named. Files that cannot be read,
+    links that lead nowhere, and files that hold keys or passwords end the push before anything is
+    stored.
     """
     from ....dedup.model.names import check_branch, check_repo
+    from ....dedup.transfer.folders.rules import Rules
     from ....dedup.transfer.push import push as run_push
     from ..progress import make_progress
 
     # Before the vault is opened: a mistyped name must not make a new one.
     check_repo(repo)
     check_branch(revision)
+    rules = Rules(**patterns, own=own_paths(session.url, session.catalogue))
+    if dry_run:
+        show_plan(session, path, rules)
+        return
     with session.open(create=True) as vault:
         watch = CommitWatch(vault)
         with interruptible(lambda: _explain_push(watch, repo)):
@@ -58,6 +76,7 @@ def push(
                 base=base,
                 level=level,
                 progress=make_progress(),
+                rules=rules,
             )
     session.emit(asdict(result), _describe_push(result))
 
@@ -131,6 +150,7 @@ def _describe_push(result: PushResult) -> str:
         f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}: {chunks}; "
         f"{format_bytes(result.sent)} sent in {result.seconds:.1f} s ({rate})"
         f"{saved if result.saved else ''}"
+        f"{describe_remarks(result.left_out, result.warnings)}"
     )
 
 
