@@ -11,13 +11,14 @@ from contextlib import suppress
 
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from .errors import VaultError
+from .model.families import Family
 from .model.files.manifest import Manifest
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
 from .repository.reader import make_commit
 from .repository.refs import Refs
 from .repository.repository import Repository
-from .vault import CheckResult, Commit, Family, FileInfo, OptimiseStep, RefList, RepoInfo
+from .vault import CheckResult, Commit, FileInfo, OptimiseStep, RefList, RepoInfo
 
 
 class LocalVault(Repository):
@@ -28,6 +29,7 @@ class LocalVault(Repository):
 
     def describe_repo(self, repo: str, seen: Scope = EVERYTHING) -> RepoInfo:
         """See Vault.describe_repo; the cost is told to somebody who may read the repos `seen`."""
+        from .reports.origins import list_computed
         from .reports.report import cost_of_repo
 
         self.require_repo(repo)
@@ -40,7 +42,8 @@ class LocalVault(Repository):
             for f in manifest.files
         )
         ids = {name: row.oid for name, row in branches.items()}
-        return RepoInfo(repo, ids, make_commit(newest), files, cost)
+        computed = list_computed(self, manifest) if seen.everything else ()
+        return RepoInfo(repo, ids, make_commit(newest), files, cost, computed)
 
     def rename_repo(self, repo: str, new: str) -> None:
         """See Vault.rename_repo."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from .model.families import Family
 from .model.files.manifest import Manifest
 from .model.report import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 from .progress import Progress
@@ -82,14 +83,30 @@ class FileInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Computed:
+    """Tensors of a dtype that are stored as recipes over those of a repo (None: deleted since), how
+    many there are, and their raw and frame bytes. `source`: the tensor that the first of them is
+    computed from."""
+
+    dtype: str
+    repo: str | None
+    source: str | None
+    tensors: int
+    raw: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
 class RepoInfo:
-    """What `info` prints: branches with their commit ids, the newest commit's files, and cost."""
+    """What `info` prints: branches with their commit ids, the newest commit's files, cost, and what
+    is computed from other repos; nothing of that is told to whoever may not read all repos."""
 
     name: str
     branches: dict[str, str]
     commit: Commit
     files: tuple[FileInfo, ...]
     cost: RepoCost
+    computed: tuple[Computed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,31 +151,6 @@ class OptimiseStep:
     after: int
     cursor: int | None
     looked: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FamilyMember:
-    """A repo in a family: raw and stored bytes of its chunks that the family shares, the mean
-    share of sketch bits in which they differ from their centres, and how many chunks are centres.
-    """
-
-    repo: str
-    raw: int
-    stored: int
-    distance: float
-    centres: int
-    chunks: int
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Repos whose newest commits share bases, or chunks: `centre` is the one that holds most of
-    the bases. `raw` and `stored` count each chunk once."""
-
-    centre: str
-    raw: int
-    stored: int
-    members: tuple[FamilyMember, ...]
 
 
 class PackSink(Protocol):

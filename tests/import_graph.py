@@ -109,6 +109,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "cards",
         "report",
         "file_kinds",
+        "families",
         "inputs",
         "files",
         "sketch",

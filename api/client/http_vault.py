@@ -13,6 +13,7 @@ from blake3 import blake3
 from pydantic import Field
 
 from ...dedup.errors import Unreachable
+from ...dedup.model.families import Family
 from ...dedup.model.files.manifest import Manifest, pack_manifest, parse_manifest
 from ...dedup.model.names import check_branch, check_path, check_revision
 from ...dedup.model.report import BY_REPO, Comparison, Prediction, Query, Report
@@ -22,7 +23,6 @@ from ...dedup.vault import (
     Candidate,
     CheckResult,
     Commit,
-    Family,
     OptimiseStep,
     PushTarget,
     RepoInfo,

@@ -194,6 +194,17 @@ class RefsSchema(Schema):
     tags: dict[str, str] = Field(description="the ids of the commits that they name, by name")
 
 
+class ComputedSchema(Schema):
+    """Tensors of a dtype that are stored as recipes over those of one repo."""
+
+    dtype: str
+    repo: str | None = Field(description="whose they are computed from; null if it was deleted")
+    source: str | None = Field(description="the tensor that the first is computed from")
+    tensors: int
+    raw: ByteCount
+    stored: ByteCount
+
+
 class RepoInfoSchema(Schema):
     """A repo: its branches, the files of its newest commit, what it costs."""
 
@@ -202,6 +213,7 @@ class RepoInfoSchema(Schema):
     commit: CommitSchema
     files: list[FileInfoSchema]
     cost: RepoCostSchema
+    computed: list[ComputedSchema] = Field(description="told to those who may read every repo")
 
 
 class SegmentsSchema(Schema):
@@ -263,6 +275,8 @@ class FamilyMemberSchema(Schema):
     distance: float = Field(description="mean share of sketch bits that differ from the bases'")
     centres: int = Field(description="chunks that stand alone and came with this repo")
     chunks: int
+    computed: int = Field(description="chunks that are recipes over others")
+    source: str | None = Field(description="the repo that most is computed from; null if little is")
 
 
 class FamilySchema(Schema):

@@ -169,7 +169,7 @@ def show_tensors(
         file=file or None,
         files=list(islice(_paths_with_tensors(snapshot), FILES_A_PAGE)),
         found=found,
-        tensors=describe_tensors(view.vault.catalogue, found.items, frames=frames),
+        tensors=describe_tensors(view.vault, found.items, frames=frames),
         frames=frames,
     )
 

@@ -42,9 +42,9 @@ from ..verification.damage import affected_files, name_files
 from ..verification.pack_verify import is_right, scan_pack
 from ..verification.scrub import judge_object
 from .base_copies import copy_bases
-from .compute_again import compute_again
-from .object_repair import repair_object, settle_entries
 from .repack import move_places
+from .repairs.compute_again import compute_again
+from .repairs.object_repair import repair_object, settle_entries
 
 # Damage is rare and a few places at a time. Where more than this share of all packs looks damaged
 # it is likelier that the disk, the address or this program is at fault than the packs.

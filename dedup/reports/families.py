@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.families import SharedRow, read_shared
+from ..model.families import Family, FamilyMember
 from ..model.sketch import SKETCH_BITS
-from ..vault import Family, FamilyMember
 
 # A repo belongs to the family of another whose bases it uses for this share of its raw bytes;
 # what models share by chance (a tokenizer, a position table) stays below it.
@@ -18,7 +18,8 @@ _MIN_SHARE = 0.2
 
 @dataclass(slots=True)
 class _Repo:
-    """Sums over the chunks of one repo; `owners` are raw bytes by the repo that has the base."""
+    """Sums over the chunks of one repo. `owners`: raw bytes by the repo that has the base;
+    `sources`: those of computed chunks by the repo that has what they are computed from."""
 
     raw: int = 0
     stored: int = 0
@@ -26,6 +27,8 @@ class _Repo:
     centres: int = 0
     differing_bits: int = 0
     owners: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    computed: int = 0
+    sources: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
 
 def find_families(catalogue: Catalogue) -> list[Family]:
@@ -33,12 +36,14 @@ def find_families(catalogue: Catalogue) -> list[Family]:
     repos: dict[str, _Repo] = {}
     owners: dict[bytes, str] = {}
     sizes: dict[bytes, tuple[int, int]] = {}
+    holders: dict[bytes, str] = {}
     keys: dict[str, dict[bytes, int]] = {}
     for row in read_shared(catalogue):
         check_cancelled()
         _add_row(repos.setdefault(row.repo, _Repo()), row)
         centre = row.root
         keys.setdefault(row.repo, {})[row.digest] = row.raw_bytes
+        holders.setdefault(row.digest, row.repo)
         sizes[row.digest] = (row.raw_bytes, row.frame_bytes)
         if row.root == row.digest:
             owners.setdefault(centre, row.repo)
@@ -47,6 +52,9 @@ def find_families(catalogue: Catalogue) -> list[Family]:
         check_cancelled()
         centre = row.root
         repos[row.repo].owners[owners.setdefault(centre, row.repo)] += row.raw_bytes
+        if row.source is not None:
+            source = holders.get(row.source, owners[centre])
+            repos[row.repo].sources[source] += row.raw_bytes
     groups = _group(repos)
     families = [_family(names, repos, keys, sizes) for names in groups]
     return sorted(families, key=lambda f: (-f.raw, f.centre))
@@ -56,6 +64,7 @@ def _add_row(repo: _Repo, row: SharedRow) -> None:
     repo.raw += row.raw_bytes
     repo.stored += row.frame_bytes
     repo.chunks += 1
+    repo.computed += row.source is not None
     if row.root_bits is not None:
         pair = (int.from_bytes(bits, "little") for bits in (row.bits, row.root_bits))
         repo.differing_bits += (next(pair) ^ next(pair)).bit_count()
@@ -101,5 +110,10 @@ def _family(
 
 
 def _member(name: str, repo: _Repo) -> FamilyMember:
-    distance = repo.differing_bits / (SKETCH_BITS * max(1, repo.chunks))
-    return FamilyMember(name, repo.raw, repo.stored, distance, repo.centres, repo.chunks)
+    # The sketch of a computed chunk is of other values than that of what it is computed from.
+    distance = repo.differing_bits / (SKETCH_BITS * max(1, repo.chunks - repo.computed))
+    source = max(repo.sources, key=lambda other: repo.sources[other], default=None)
+    if source == name or 2 * sum(repo.sources.values()) < repo.raw:
+        source = None
+    sums = repo.raw, repo.stored, distance, repo.centres, repo.chunks, repo.computed
+    return FamilyMember(name, *sums, source)

@@ -19,6 +19,7 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.lineage import (
     SizeRow,
     centres_of,
+    computed_from,
     declared_base,
     declaring,
     first_repos,
@@ -106,8 +107,11 @@ def _find_children(catalogue: Catalogue, path: Sequence[str], seen: Scope) -> di
 
 
 def _own(catalogue: Catalogue, repo: str, seen: Scope) -> dict[bytes, int]:
-    """Those centres of the sample that `repo` was the first to hold."""
+    """Those centres of the sample that `repo` was the first to hold, and of its deltas some that
+    others are computed from."""
     sample = _sample(catalogue, repo, seen)
+    if seen.everything:
+        sample |= {r.centre: r.raw_bytes for r in computed_from(catalogue, repo, _SAMPLE)}
     owners = first_repos(catalogue, list(sample), seen)
     return {centre: size for centre, size in sample.items() if owners.get(centre, repo) == repo}
 

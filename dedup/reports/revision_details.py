@@ -15,7 +15,9 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.pages import CodecRow, FrameRow, base_bytes, codecs_of, frames_of
 from ..model.files.entries import FileEntry, TensorPlace
 from ..model.files.segments import Literal
+from ..repository.repository import Repository
 from ..vault import Snapshot
+from .origins import Origin, find_origins, origin_of
 
 _DERIVED = CODEC_IDS["derived"]
 
@@ -36,7 +38,7 @@ class Listed:
 class TensorLine:
     """A tensor: raw bytes, and frame bytes of its chunks, each once (None: not told), with the
     codecs that made them and how many of them are deltas. Of a chunk that several small tensors
-    share (`bundled`), `stored` is the tensor's part by size."""
+    share (`bundled`), `stored` is the tensor's part by size. `origin`: what it is computed from."""
 
     name: str
     file: str
@@ -48,6 +50,7 @@ class TensorLine:
     deltas: int
     bundled: bool
     codecs: tuple[str, ...]
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +144,14 @@ def list_tensors(
 
 
 def describe_tensors(
-    catalogue: Catalogue, places: Sequence[TensorPlace], *, frames: bool = True
+    vault: Repository, places: Sequence[TensorPlace], *, frames: bool = True
 ) -> list[TensorLine]:
     """Returns what each tensor takes; best called with those of one page."""
     if not frames:
         return [_describe(place, None) for place in places]
-    found = frames_of(catalogue, {d for place in places for d in place.chunks})
-    return [_describe(place, found) for place in places]
+    found = frames_of(vault.catalogue, {d for place in places for d in place.chunks})
+    origins = find_origins(vault, found.values())
+    return [_describe(place, found, origins) for place in places]
 
 
 def split_bytes(entry: FileEntry) -> dict[str, int]:
@@ -178,7 +182,11 @@ def _list(
     )
 
 
-def _describe(place: TensorPlace, frames: dict[bytes, FrameRow] | None) -> TensorLine:
+def _describe(
+    place: TensorPlace,
+    frames: dict[bytes, FrameRow] | None,
+    origins: dict[bytes, Origin] | None = None,
+) -> TensorLine:
     tensor = place.tensor
     distinct = dict.fromkeys(place.chunks)
     found = [frames[d] for d in distinct if d in frames] if frames is not None else []
@@ -197,6 +205,7 @@ def _describe(place: TensorPlace, frames: dict[bytes, FrameRow] | None) -> Tenso
         deltas=sum(bool(frame.inputs) and frame.codec != _DERIVED for frame in found),
         bundled=bundled,
         codecs=tuple(sorted({_codec_name(frame.codec) for frame in found})),
+        origin=origin_of(found, origins or {}),
     )
 
 

@@ -8,13 +8,13 @@ revision's tensors tell which one it is. Names only break ties.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from ...codecs.dtypes import find_dtype
 from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.sketches.sketches import FamilyRow, find_near, read_centres
+from ...store.catalogue.sketches.sketches import FamilyRow, find_deltas, find_near, read_centres
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
 from ..derivations.guesses import registry
@@ -42,6 +42,8 @@ ARRANGED_TENSORS = 2
 MOST_ARRANGED = 1000
 # Revisions that are looked through.
 MOST_REVISIONS = 6
+# Chunks like one tensor whose revisions are asked for: members of a family are all alike.
+_NEAREST = 32
 # Guesses about one tensor that are tried.
 MOST_GUESSES = 4
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
@@ -107,27 +109,42 @@ def find_revisions(
     """Returns the revisions but `own`, as repo and commit id, that most likely hold sources of
     `targets`, the likeliest first; only those that a repo of each of `scopes` has."""
     for most, arranged in ((PROBED_TENSORS, False), (ARRANGED_TENSORS, True)):
-        votes: Counter[tuple[str, str]] = Counter()
+        # How many targets are like a tensor of a revision, negative, and how much they differ.
+        votes: dict[tuple[str, str], tuple[int, int]] = {}
         step = max(1, len(targets) // most)
         for target in targets[::step][:most]:
-            near = [
-                chunk
-                for view in registry.views(target)
-                for chunk in _near(catalogue, view, scopes, arranged)
-            ]
-            centres = read_centres(catalogue, near, scopes).values()
-            votes.update({(centre.repo, centre.revision) for centre in centres})
+            for revision, apart in _vote(catalogue, target, scopes, arranged).items():
+                alike, total = votes.get(revision, (0, 0))
+                votes[revision] = alike - 1, total + apart
         votes.pop(own, None)
         if votes:
-            return [revision for revision, _ in votes.most_common(MOST_REVISIONS)]
+            return sorted(votes, key=lambda revision: votes[revision])[:MOST_REVISIONS]
     return []
+
+
+def _vote(
+    catalogue: Catalogue, target: Target, scopes: Sequence[Scope], arranged: bool
+) -> dict[tuple[str, str], int]:
+    """Returns revisions that have something like a source of the target, with how many bits of
+    sketches the nearest differs in."""
+    near: dict[int, int] = {}
+    for view in registry.views(target):
+        for chunk, apart in _near(catalogue, view, scopes, arranged):
+            near[chunk] = min(apart, near.get(chunk, SKETCH_BITS))
+    nearest = sorted(near, key=lambda chunk: near[chunk])[:_NEAREST]
+    found: dict[tuple[str, str], int] = {}
+    for chunk, centre in read_centres(catalogue, nearest, scopes, deltas=True).items():
+        revision = centre.repo, centre.revision
+        found[revision] = min(near[chunk], found.get(revision, SKETCH_BITS))
+    return found
 
 
 def _near(
     catalogue: Catalogue, view: View, scopes: Sequence[Scope], arranged: bool
-) -> Iterator[int]:
-    """Yields chunks that stand alone and look like the first one of a source that lies as the view
-    does; with `arranged`, in any other way."""
+) -> Iterator[tuple[int, int]]:
+    """Yields chunks that look like the first one of a source that lies as the view does, and in how
+    many bits their sketches differ; with `arranged`, in any other way. By bands those that stand
+    alone are found, and through them deltas on them."""
     groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)
@@ -136,8 +153,11 @@ def _near(
         for way in _ways_of(view.shape) if arranged else (None,):
             bits = compare_values(view.read(places_in_target(way, places)))
             row = SketchRow(b"", kind, 0, 0, bits, b"")
-            near = find_near(catalogue, row, scopes, dtypes)
-            yield from (chunk for chunk, theirs in near if _alike(bits, theirs))
+            alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
+            yield from alone
+            centres = [chunk for chunk, _ in alone]
+            if centres:
+                yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
 
 
 def _ways_of(shape: tuple[int, ...]) -> Iterator[Arrangement | None]:
@@ -146,8 +166,12 @@ def _ways_of(shape: tuple[int, ...]) -> Iterator[Arrangement | None]:
         yield from (way for way in arrangements(shape, source) if way is not None)
 
 
-def _alike(bits: bytes, others: bytes) -> bool:
-    return int(count_differences(bits, [others])[0]) <= _MOST_DIFFERENT * SKETCH_BITS
+def _alike(bits: bytes, others: Sequence[tuple[int, bytes]]) -> Iterator[tuple[int, int]]:
+    """Yields of chunks with their bits those that are near, and in how many bits they differ."""
+    counts = count_differences(bits, [theirs for _, theirs in others]) if others else ()
+    for (chunk, _), count in zip(others, counts, strict=True):
+        if count <= _MOST_DIFFERENT * SKETCH_BITS:
+            yield chunk, int(count)
 
 
 class Sources:

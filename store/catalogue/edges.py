@@ -196,9 +196,10 @@ def is_complete(rows: Any = chunks, spoiled: Any = None, *, edges: int = MOST_ED
     return condition & ~spoiled(rows) if spoiled is not None else condition
 
 
-def root_of() -> tuple[Any, Any]:
-    """Returns what to outer join to `chunks` as pairs of table and condition, and the digest of
-    the standalone chunk that each rests on first of all; its own where it is one."""
+def root_of() -> tuple[Any, Any, Any]:
+    """Returns what to outer join to `chunks` as pairs of table and condition, the digest of the
+    standalone chunk that each rests on first of all (its own where it is one), and that of the
+    first input of a derived one (null of any other)."""
     edge, source, under = chunk_inputs.alias(), chunks.alias(), chunk_inputs.alias()
     joins = [
         (edge, is_derived() & (edge.c.chunk_id == chunks.c.id) & (edge.c.position == 0)),
@@ -206,7 +207,8 @@ def root_of() -> tuple[Any, Any]:
         (under, (under.c.chunk_id == source.c.id) & (under.c.position == 0)),
     ]
     base = case((chunks.c.level == DELTA, type_coerce(chunks.c.inputs, LargeBinary)))
-    return joins, func.coalesce(under.c.input, edge.c.input, base, chunks.c.digest)
+    root = func.coalesce(under.c.input, edge.c.input, base, chunks.c.digest)
+    return joins, root, edge.c.input
 
 
 def much_needed(least: int) -> Any:

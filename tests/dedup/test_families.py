@@ -13,10 +13,10 @@ from vaults import open_local
 from weightvault.api.cli.verbs.family_chart import draw_families
 from weightvault.dedup.errors import RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.model.families import Family, FamilyMember
 from weightvault.dedup.model.sketch import make_sketch
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
-from weightvault.dedup.vault import Family, FamilyMember
 
 SHAPES = {f"model.layers.{i}.weight": (64, 64) for i in range(4)}
 

@@ -15,6 +15,7 @@ from weightvault.store.catalogue.dependencies import is_live, stranded_among, us
 from weightvault.store.catalogue.edges import count_dependents, inputs_closure, much_needed
 from weightvault.store.catalogue.moved_frames import adopt_frames, lowest_levels
 from weightvault.store.catalogue.reports.bulk import read_ledger
+from weightvault.store.catalogue.reports.families import read_shared
 from weightvault.store.catalogue.reports.lineage import centres_of
 from weightvault.store.catalogue.reports.pages import base_bytes
 from weightvault.store.catalogue.reports.statistics import sum_repo
@@ -305,4 +306,8 @@ def test_a_chunk_rests_on_the_standalone_one_under_its_first_input(catalogue: Ca
     row = CommitRow(oid, "org/m", "main", None, "0" * 64, None, 1.0)
     uses = dict.fromkeys(names.values(), 0)
     catalogue.add_commit(row, [FileRow("f", 1, base, base, 1)], uses, "journal/1")
-    assert {line.centre for line in centres_of(catalogue, "org/m", EVERYTHING)} == {base}
+    assert {row.root for row in read_shared(catalogue)} == {base}
+    sources = {row.digest: row.source for row in read_shared(catalogue) if row.source}
+    assert sources == {over_delta: delta, over_base: base}
+    centres = sorted(line.centre for line in centres_of(catalogue, "org/m", EVERYTHING))
+    assert centres == sorted([base, base, delta, base])

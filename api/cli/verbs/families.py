@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +16,9 @@ from ..console import Session, interruptible
 from ..options import verb
 
 if TYPE_CHECKING:
+    from ....dedup.model.families import Family, FamilyMember
     from ....dedup.progress import Progress
-    from ....dedup.vault import Family, FamilyMember, OptimiseStep, Vault
+    from ....dedup.vault import OptimiseStep, Vault
 
 # What all steps of optimise come to.
 _SUMMED = ("families", "changed", "chunks", "before", "after")
@@ -113,20 +114,28 @@ def _describe_families(found: list[Family]) -> str:
 
 
 def _describe_family(family: Family) -> Iterator[str]:
-    centre, *others = family.members
     yield (
         f"{show(family.centre)}: {format_count(len(family.members), 'model')}, "
         f"{format_bytes(family.raw)} raw, {format_bytes(family.stored)} stored "
         f"({format_percent(family.stored, family.raw)})"
     )
-    yield f"    {_describe_member(centre)}"
-    for i, member in enumerate(others):
-        branch = "└── " if i == len(others) - 1 else "├── "
-        yield f"{branch}{show(member.repo)}: {_describe_member(member)}"
+    yield f"    {_describe_member(family.members[0])}"
+    yield from _draw_below(family.centre, family.place_members())
+
+
+def _draw_below(repo: str, below: Mapping[str, Sequence[FamilyMember]]) -> Iterator[str]:
+    members = below.get(repo, ())
+    for i, member in enumerate(members):
+        is_last = i == len(members) - 1
+        yield f"{'└── ' if is_last else '├── '}{show(member.repo)}: {_describe_member(member)}"
+        for line in _draw_below(member.repo, below):
+            yield f"{'    ' if is_last else '│   '}{line}"
 
 
 def _describe_member(member: FamilyMember) -> str:
+    sizes = f"{format_bytes(member.raw)} raw, {format_bytes(member.stored)} stored"
+    if member.source is not None:
+        return f"{sizes}, {member.computed} of {member.chunks} chunks computed"
     return (
-        f"{format_bytes(member.raw)} raw, {format_bytes(member.stored)} stored, "
-        f"{member.distance:.2%} away, centre of {member.centres} of {member.chunks} chunks"
+        f"{sizes}, {member.distance:.2%} away, centre of {member.centres} of {member.chunks} chunks"
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...formatting import format_bytes, format_count
 
 if TYPE_CHECKING:
-    from ....dedup.vault import Family, FamilyMember
+    from ....dedup.model.families import Family, FamilyMember
 
 _WIDTH = 860
 _HEAD, _ROW, _FOOT, _GAP = 52, 26, 26, 18
@@ -18,6 +18,8 @@ _HEAD, _ROW, _FOOT, _GAP = 52, 26, 26, 18
 _LEFT, _RIGHT = 30, 520
 # Characters of a name that fit to the right of the farthest dot; the whole name is in its title.
 _NAME = 32
+# What is computed stands so far to the right of what it is computed from.
+_STEP = 18
 _LEAST_RADIUS, _MOST_RADIUS = 3.0, 11.0
 # Where the axis of a family may end: shares of sketch bits.
 _ENDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -25,6 +27,7 @@ _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.head{font-weight:600;font-size:14px}"
     ".note{fill:#666}.tick{fill:#666;font-size:11px}.grid{stroke:#e4e8ec}"
     ".link{stroke:#9ab;stroke-width:1.2}.centre{fill:#26547c}.member{fill:#7fb069}"
+    ".copy{fill:#e8a33d}path.link{fill:none}"
 )
 
 
@@ -55,13 +58,22 @@ def _draw_family(family: Family, largest: int) -> Iterator[str]:
     end = next((end for end in _ENDS if farthest <= end), 1.0)
     if len(family.members) > 1:
         yield from _draw_axis(end, _HEAD + _ROW * len(family.members))
-    for row, member in enumerate(family.members):
+    below = family.place_members()
+    row = 0
+    for member in [*family.members[:1], *below.get(family.centre, ())]:
         y = _HEAD + _ROW * (row + 0.5)
         # The centre's own tensors differ from theirs where others' are better bases.
         x = _LEFT + (_RIGHT - _LEFT) * (min(1.0, member.distance / end) if row else 0.0)
         if row:
             yield f'<line class="link" x1="{_LEFT}" y1="{y:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
         yield _draw_member(member, x, y, "member" if row else "centre", largest)
+        row += 1
+        for copy in below.get(member.repo, ()) if row > 1 else ():
+            at = _HEAD + _ROW * (row + 0.5)
+            path = f"M{x:.1f} {y:.1f}V{at:.1f}h{_STEP}"
+            yield f'<path class="link" d="{path}"/>'
+            yield _draw_member(copy, x + _STEP, at, "copy", largest)
+            row += 1
 
 
 def _draw_axis(end: float, bottom: float) -> Iterator[str]:
@@ -83,7 +95,8 @@ def _draw_member(member: FamilyMember, x: float, y: float, kind: str, largest: i
     radius = _LEAST_RADIUS + (_MOST_RADIUS - _LEAST_RADIUS) * share
     stored = f"{format_bytes(member.stored)} stored"
     label = member.repo if len(member.repo) <= _NAME else f"{member.repo[: _NAME - 1]}…"
-    about = f"{member.repo}: {stored}, {member.distance:.2%} away"
+    away = "computed" if member.source is not None else f"{member.distance:.2%} away"
+    about = f"{member.repo}: {stored}, {away}"
     return (
         f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
         f"<title>{escape(about)}</title></circle>"

@@ -15,7 +15,7 @@ from ..console import Interrupted, Session, interruptible
 from ..options import verb
 
 if TYPE_CHECKING:
-    from ....dedup.vault import RepoInfo, RepoSummary
+    from ....dedup.vault import Computed, RepoInfo, RepoSummary
 
 
 @verb("ls")
@@ -84,12 +84,22 @@ def _describe_repo(found: RepoInfo) -> str:
         ("unique", format_bytes(cost.unique)),
         ("own", f"{format_bytes(cost.exclusive)} {kept} for this repo alone"),
         ("shared", f"{format_bytes(cost.shared)} {kept} for others too"),
+        *(("computed", _describe_computed(each)) for each in found.computed),
     ]
     files = [
         (f.path, str(f.tensors), format_bytes(f.size), f"  {f.blake3[:16]}") for f in found.files
     ]
     table = format_table([("file", "tensors", "size", "  blake3"), *files])
     return f"{format_table(facts, left=2)}\n\n{table}"
+
+
+def _describe_computed(found: Computed) -> str:
+    """Says what is computed from what: "Q4_K of blk.0.weight and 3 more, from org/base"."""
+    what = f"{found.dtype} of {found.source or 'a tensor'}"
+    if found.tensors > 1:
+        what += f" and {found.tensors - 1} more"
+    size = f"{format_bytes(found.raw)} in {format_bytes(found.stored)}"
+    return f"{what}, from {found.repo or 'a deleted repo'}: {size}"
 
 
 def _format_time(seconds: float) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import func, select
 
-from ..edges import has_inputs, root_of
+from ..edges import has_inputs, is_derived, root_of
 from ..tables.database import Database
 from ..tables.schema import chunks, commit_chunks, commits, refs, repos, sketches
 
@@ -17,11 +17,13 @@ _ROWS_AT_ONCE = 10_000
 @dataclass(frozen=True, slots=True)
 class SharedRow:
     """A chunk of a repo's newest commit: its digest, that of the standalone chunk it rests on (its
-    own where it is one), raw and frame bytes, the bits of its own sketch and of that one's."""
+    own where it is one), of a derived one that of its first input, raw and frame bytes, the bits of
+    its own sketch and of that of the chunk it rests on, where it is a delta."""
 
     repo: str
     digest: bytes
     root: bytes
+    source: bytes | None
     raw_bytes: int
     frame_bytes: int
     bits: bytes
@@ -37,13 +39,14 @@ def read_shared(catalogue: Database) -> Iterator[SharedRow]:
         .correlate(repos)
         .scalar_subquery()
     )
-    joins, root = root_of()
+    joins, root, source = root_of()
     base, base_sketch = chunks.alias("base"), sketches.alias("base_sketch")
     query = (
         select(
             repos.c.name,
             chunks.c.digest,
             root,
+            source,
             chunks.c.raw_bytes,
             chunks.c.frame_bytes,
             sketches.c.bits,
@@ -59,7 +62,7 @@ def read_shared(catalogue: Database) -> Iterator[SharedRow]:
     )
     for table, condition in joins:
         query = query.outerjoin(table, condition)
-    query = query.outerjoin(base, (base.c.digest == root) & has_inputs())
+    query = query.outerjoin(base, (base.c.digest == root) & has_inputs() & ~is_derived())
     query = query.outerjoin(base_sketch, base_sketch.c.chunk_id == base.c.id)
     with catalogue.reading() as connection:
         streamed = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)

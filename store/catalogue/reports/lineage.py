@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, select, union_all
 
-from ..edges import dependents_over, root_of
+from ..edges import dependents_over, has_inputs, is_input, root_of
 from ..tables.database import Database
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
@@ -22,8 +22,8 @@ from .pages import newest_commit
 
 @dataclass(frozen=True, slots=True)
 class CentreRow:
-    """A chunk of a commit by what it rests on: the digest of a standalone chunk, its own where it
-    is one, and its raw bytes."""
+    """A chunk of a commit by what it comes from: the digest of the first input of a derived one,
+    else of a standalone chunk, its own where it is one; and its raw bytes."""
 
     centre: bytes
     raw_bytes: int
@@ -48,9 +48,12 @@ class SizeRow:
 
 def centres_of(catalogue: Database, repo: str, seen: Scope) -> list[CentreRow]:
     """Returns the chunks with a telling sketch of a repo's newest commit."""
-    joins, root = root_of() if seen.everything else ([], chunks.c.digest)
+    joins, centre = [], chunks.c.digest
+    if seen.everything:
+        joins, root, source = root_of()
+        centre = func.coalesce(source, root)
     query = (
-        select(root, chunks.c.raw_bytes)
+        select(centre, chunks.c.raw_bytes)
         .select_from(repos)
         .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
@@ -59,6 +62,22 @@ def centres_of(catalogue: Database, repo: str, seen: Scope) -> list[CentreRow]:
     )
     for table, condition in joins:
         query = query.outerjoin(table, condition)
+    with catalogue.reading() as connection:
+        return [CentreRow(*row) for row in connection.execute(query)]
+
+
+def computed_from(catalogue: Database, repo: str, limit: int) -> list[CentreRow]:
+    """Returns up to `limit` deltas of a repo's newest commit that others are computed from, by
+    digest."""
+    query = (
+        select(chunks.c.digest, chunks.c.raw_bytes)
+        .select_from(repos)
+        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+        .where(repos.c.name == repo, has_inputs(), is_input())
+        .order_by(chunks.c.digest)
+        .limit(limit)
+    )
     with catalogue.reading() as connection:
         return [CentreRow(*row) for row in connection.execute(query)]
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Integer, and_, func, literal, select, true
 
 from ..edges import edge_columns, needed_by
 from ..tables.database import Database
-from ..tables.rows import CommitRow, by_digest, commit_columns
+from ..tables.rows import CommitRow, batches, by_digest, commit_columns
 from ..tables.schema import chunks, commit_chunks, commits, files, refs, repos
 from ..visibility import EVERYTHING, Scope
 
@@ -130,6 +130,27 @@ def frames_of(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, Fr
     with catalogue.reading() as connection:
         rows = by_digest(connection, columns, digests)
         return {digest: FrameRow(*rest) for digest, *rest in rows}
+
+
+def first_commits_with(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, CommitRow]:
+    """Returns for each of `digests` the first commit that has it, of those that are still there;
+    chunks that no commit has are left out."""
+    first = func.min(commit_chunks.c.commit_id)
+    query = (
+        select(chunks.c.digest, first.label("commit_id"))
+        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
+        .group_by(chunks.c.digest)
+    )
+    with catalogue.reading() as connection:
+        found = {row.digest: row.commit_id for row in by_digest(connection, query, digests)}
+        rows = {
+            commit_id: CommitRow(*row)
+            for batch in batches(list(set(found.values())))
+            for *row, commit_id in connection.execute(
+                commit_columns(commits.c.id).where(commits.c.id.in_(batch))
+            )
+        }
+    return {digest: rows[commit_id] for digest, commit_id in found.items()}
 
 
 def codecs_of(catalogue: Database, repo: str, oid: str) -> list[CodecRow]:

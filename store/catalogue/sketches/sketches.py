@@ -34,6 +34,8 @@ _ROWS_PER_BAND = 64
 _ROWS_SEEN_PER_BAND = 4096
 # Owners whose statements are kept: to make one takes a few milliseconds.
 _QUERIES_KEPT = 256
+# Deltas on what was found that are looked at: more members has hardly a family.
+_DELTAS_SEEN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,27 @@ def find_near(
         once = [chunk_id for chunk_id, count in bands.items() if count == 1]
         wanted = dtypes or (row.dtype,)
         return _read_bits(connection, several, wanted) or _read_bits(connection, once, wanted)
+
+
+def find_deltas(
+    catalogue: Database,
+    chunk_ids: Collection[int],
+    scopes: Sequence[Scope],
+    dtypes: Collection[int],
+) -> list[tuple[int, bytes]]:
+    """Returns some of the deltas on these chunks that have one of `dtypes`, as chunk id and bits,
+    the oldest first; only those that a repo of each of `scopes` has."""
+    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype.in_(dtypes))
+    query = query.join(chunks, chunks.c.id == sketches.c.chunk_id)
+    if scopes:
+        query = query.where(readable_in(tuple(scopes), sketches.c.chunk_id))
+    found: list[tuple[int, bytes]] = []
+    with catalogue.reading() as connection:
+        for batch in batches(list(chunk_ids)):
+            mine = query.where(dependent_of(_digests_of(batch), deltas=True))
+            rows = connection.execute(mine.order_by(sketches.c.chunk_id).limit(_DELTAS_SEEN))
+            found += [(row.chunk_id, row.bits) for row in rows]
+    return found
 
 
 def _count_bands(
@@ -123,15 +146,20 @@ def _read_bits(
 
 
 def read_centres(
-    catalogue: Database, chunk_ids: Collection[int], scopes: Sequence[Scope] = ()
+    catalogue: Database,
+    chunk_ids: Collection[int],
+    scopes: Sequence[Scope] = (),
+    *,
+    deltas: bool = False,
 ) -> dict[int, Centre]:
     """Returns what is known of these chunks; those that no commit needs (a repo of each of
-    `scopes`, if any), or that have become deltas, are left out."""
+    `scopes`, if any), or that stand alone no longer, are left out; with `deltas` only those of them
+    that are derived."""
     holder = (_commit_in(scopes) if scopes else _commit_of_chunk()).label("holder")
     query = (
         select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
         .join(chunks, chunks.c.id == sketches.c.chunk_id)
-        .where(is_standalone())
+        .where(~is_derived() if deltas else is_standalone())
     )
     with catalogue.reading() as connection:
         rows = [

@@ -7,16 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from ...codecs.dtypes import BY_ID
-from ...store.catalogue.access.limits import Limits
-from ...store.catalogue.access.quotas import list_limits
-from ...store.catalogue.files.hashes import HashRow, hashes_of
-from ...store.catalogue.files.xorbs import end_generation, find_generation
-from ...store.catalogue.lost_entries import find_heads
-from ...store.catalogue.tables.rows import CommitRow, batches
-from ...store.catalogue.tokens import list_tokens
-from ...store.errors import NotFound, StoreError
-from ...store.object_keys import (
+from ....codecs.dtypes import BY_ID
+from ....store.catalogue.access.limits import Limits
+from ....store.catalogue.access.quotas import list_limits
+from ....store.catalogue.files.hashes import HashRow, hashes_of
+from ....store.catalogue.files.xorbs import end_generation, find_generation
+from ....store.catalogue.lost_entries import find_heads
+from ....store.catalogue.tables.rows import CommitRow, batches
+from ....store.catalogue.tokens import list_tokens
+from ....store.errors import NotFound, StoreError
+from ....store.object_keys import (
     HEADS,
     JOURNAL,
     MANIFESTS,
@@ -28,10 +28,10 @@ from ...store.object_keys import (
     pack_key,
     sketches_key,
 )
-from ...store.packs import read_index
-from ..errors import VaultError
-from ..model.files.entries import ChunkUse
-from ..model.journal_entries import (
+from ....store.packs import read_index
+from ...errors import VaultError
+from ...model.files.entries import ChunkUse
+from ...model.journal_entries import (
     AnyEntry,
     Entry,
     QuotaChange,
@@ -40,15 +40,15 @@ from ..model.journal_entries import (
     pack_entry,
     parse_entry,
 )
-from ..model.sketch import make_sketch
-from ..model.sketch_file import Sketches, pack_sketches
-from ..model.store_marker import restore_marker
-from ..reading.chunk_reader import ChunkReader
-from ..repository.frame_reader import read_frames
-from ..repository.heads import mend_heads
-from ..repository.journal import follow, list_keys, load_manifest
-from ..repository.refs_state import Replay, RepoState, changes_of, read_state
-from ..repository.repository import Repository
+from ...model.sketch import make_sketch
+from ...model.sketch_file import Sketches, pack_sketches
+from ...model.store_marker import restore_marker
+from ...reading.chunk_reader import ChunkReader
+from ...repository.frame_reader import read_frames
+from ...repository.heads import mend_heads
+from ...repository.journal import follow, list_keys, load_manifest
+from ...repository.refs_state import Replay, RepoState, changes_of, read_state
+from ...repository.repository import Repository
 
 _PUSH_AGAIN = "pushing the same files again brings it back"
 

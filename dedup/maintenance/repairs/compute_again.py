@@ -10,28 +10,28 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ...codecs.buffers import view_bytes
-from ...codecs.derived import block_size
-from ...codecs.errors import FrameError
-from ...store.backend import Backend
-from ...store.catalogue.encode_queue import first_commits
-from ...store.catalogue.sketches.sketches import find_ids
-from ...store.catalogue.tables.rows import Location
-from ...store.errors import StoreError
-from ...store.object_keys import pack_key
-from ...store.packs import DERIVED
-from ..derivations import derived_frames
-from ..derivations.guesses import registry
-from ..derivations.guesses.kinds import Match, View
-from ..derivations.guesses.layouts import arrangements
-from ..derivations.guesses.tensors import Companions, StoredTensor, Target
-from ..derivations.predict import Prediction
-from ..derivations.recipe import Recipe
-from ..errors import ChunksMissing, VaultError
-from ..model.files.manifest import Manifest
-from ..reading.chunk_reader import ChunkReader
-from ..repository.repository import Repository
-from ..similarity.sources import list_companions, list_tensors
+from ....codecs.buffers import view_bytes
+from ....codecs.derived import block_size
+from ....codecs.errors import FrameError
+from ....store.backend import Backend
+from ....store.catalogue.encode_queue import first_commits
+from ....store.catalogue.sketches.sketches import find_ids
+from ....store.catalogue.tables.rows import Location
+from ....store.errors import StoreError
+from ....store.object_keys import pack_key
+from ....store.packs import DERIVED
+from ...derivations import derived_frames
+from ...derivations.guesses import registry
+from ...derivations.guesses.kinds import Match, View
+from ...derivations.guesses.layouts import arrangements
+from ...derivations.guesses.tensors import Companions, StoredTensor, Target
+from ...derivations.predict import Prediction
+from ...derivations.recipe import Recipe
+from ...errors import ChunksMissing, VaultError
+from ...model.files.manifest import Manifest
+from ...reading.chunk_reader import ChunkReader
+from ...repository.repository import Repository
+from ...similarity.sources import list_companions, list_tensors
 
 Raw = NDArray[np.uint8]
 
