@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ def _scan_file(
             segments = bundle_small(cut_fused(segments), chunk_bytes)
             entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
             _check_unchanged(before, os.fstat(file.fileno()))
-            return entry
+            return replace(entry, executable=bool(before.st_mode & stat.S_IXUSR))
     except VaultError as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error
     except OSError as error:

@@ -70,13 +70,14 @@ class Destination:
             yield file
 
     @contextmanager
-    def new_file(self, path: str) -> Iterator[BinaryIO]:
+    def new_file(self, path: str, *, executable: bool = False) -> Iterator[BinaryIO]:
         """Gives an empty file to write, which comes to its path if the block ends well. Folders on
         the way are made."""
         temporary = self._open_temporary()
         name = secrets.token_hex(16)
         # Not the private mode of the folder: what is pulled belongs to the user's umask.
-        handle = os.open(name, _NEW, 0o666, dir_fd=temporary)
+        mode = 0o777 if executable else 0o666
+        handle = os.open(name, _NEW, mode, dir_fd=temporary)
         try:
             with open(handle, "wb") as file:
                 yield file
@@ -88,6 +89,17 @@ class Destination:
             if name is not None:
                 with suppress(OSError):
                     os.unlink(name, dir_fd=temporary)
+
+    def set_executable(self, path: str, executable: bool) -> None:
+        """Lets those execute the file at a path who may read it, or nobody, where that is not so
+        for its owner already."""
+        with self.open_file(path) as file:
+            if file is None:
+                return
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if bool(mode & stat.S_IXUSR) != executable:
+                readers = (mode & 0o444) >> 2
+                os.fchmod(file.fileno(), mode | readers if executable else mode & ~0o111)
 
     def find(self, path: str) -> tuple[Identity, int] | None:
         """Returns identity and size of the regular file at a path, None where there is none."""

@@ -79,6 +79,10 @@ def pull(
     reader = ChunkReader(lambda digests: vault.read_frames(repo, snapshot.commit.id, digests))
     with _write_errors(), Destination(dest) as target:
         wanted = [entry for entry in files if not _is_there(target, entry)]
+        missing = {entry.path for entry in wanted}
+        for entry in files:
+            if entry.path not in missing:
+                target.set_executable(entry.path, entry.executable)
         progress.begin("pulling", sum(entry.size for entry in wanted))
         try:
             written = _write_files(target, wanted, manifest, reader, progress)
@@ -152,7 +156,7 @@ def _write_file(
 ) -> Identity:
     hasher = blake3(max_threads=blake3.AUTO)
     try:
-        with target.new_file(entry.path) as file:
+        with target.new_file(entry.path, executable=entry.executable) as file:
             for piece in pieces:
                 file.write(piece)
                 hasher.update(piece)

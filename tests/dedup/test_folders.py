@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -344,3 +345,21 @@ def test_what_is_not_stored_is_named(tree: list[tuple[list[str], str]]):
             above = [below, *map(str, path.relative_to(root).parents)]
             assert path.is_dir() or below in pulled or said.intersection(above), below
             assert below not in pulled or path_fault(below) is None
+
+
+def test_executable_files_come_back_executable(tmp_path: Path):
+    model = write(tmp_path / "m", run="#!/bin/sh", plain="p")
+    (model / "run").chmod(0o755)
+    (model / "plain").chmod(0o644)
+    vault = open_local(tmp_path / "vault")
+    push(vault, model, "o/r")
+    out = tmp_path / "out"
+    for modes in ((0o755, 0o644), (0o600, 0o755)):
+        pull(vault, "o/r", out)
+        assert [os.access(out / name, os.X_OK) for name in ("run", "plain")] == [True, False]
+        (out / "run").chmod(modes[0])
+        (out / "plain").chmod(modes[1])
+    pull(vault, "o/r", out)
+    vault.close()
+    assert stat.S_IMODE((out / "run").stat().st_mode) == 0o700
+    assert not stat.S_IMODE((out / "plain").stat().st_mode) & 0o111

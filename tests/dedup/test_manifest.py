@@ -142,6 +142,7 @@ BAD = {
     "size negative": set_file(size=-1),
     "size not a number": set_file(size="66"),
     "digest short": set_file(blake3="ab"),
+    "executable of wrong type": set_file(executable=1),
     "chunk out of table": set_segment(0, chunks=[7]),
     "chunk negative": set_segment(0, chunks=[-1]),
     "too many chunks": set_segment(0, chunks=[0, 1]),

@@ -23,12 +23,14 @@ from .segments import (
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of a revision: path, size in bytes, BLAKE3-256 of its bytes, its segments."""
+    """One file of a revision: path, size in bytes, BLAKE3-256 of its bytes, its segments, and
+    whether its owner may execute it."""
 
     path: str
     size: int
     digest: bytes
     segments: tuple[Segment, ...]
+    executable: bool = False
 
     @property
     def tensors(self) -> Iterator[Tensor]:

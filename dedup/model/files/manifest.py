@@ -111,6 +111,7 @@ def _pack_file(entry: FileEntry, index: dict[bytes, int]) -> dict[str, Any]:
         "path": entry.path,
         "size": entry.size,
         "blake3": entry.digest.hex(),
+        **({"executable": True} if entry.executable else {}),
         "segments": [_pack_segment(s, index) for s in entry.segments],
     }
 

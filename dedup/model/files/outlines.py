@@ -47,7 +47,10 @@ class OutlineReader:
             raise InvalidManifest(f"file {path!r} has something else than segments")
         if sum(s.size for s in segments) != size:
             raise InvalidManifest(f"segments of {path!r} do not cover its {size} bytes")
-        return FileEntry(path, size, digest, segments)
+        executable = outline.get("executable", False)
+        if not isinstance(executable, bool):
+            raise InvalidManifest(f"file {path!r} is neither executable nor not")
+        return FileEntry(path, size, digest, segments, executable)
 
     def _segment(self, outline: dict[str, Any]) -> Segment:
         if "literal" in outline:
