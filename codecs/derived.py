@@ -3,7 +3,8 @@
 
 A stored block is one of a delta whose base is the prediction, so a tensor that is predicted exactly
 takes one byte a block; or it is staged, where predictions grow better with what is known of a
-block. What computes predictions is not known here: it is passed in.
+block; or it says where elements were set to zero, and is a delta against the rest. What computes
+predictions is not known here: it is passed in.
 """
 
 from functools import partial
@@ -24,6 +25,11 @@ from .quantised import staged
 from .rans.streams import StreamReader
 from .registry import Frame, Job
 
+CUT = 14
+"""The number of the layout that says where zeros are."""
+_ENOUGH = 0.002
+"""A block that takes no more than this share need not say where zeros are."""
+
 
 class Predictor(Protocol):
     """Gives what a recipe predicts of a tensor."""
@@ -42,11 +48,25 @@ class Predictor(Protocol):
         is known (`staged.Refine`)."""
         ...
 
+    def encode_zeros(
+        self, raw: Bytes, predicted: Bytes, columns: int
+    ) -> tuple[bytes, Bytes] | None:
+        """Codes which elements of a block are zero where the predicted ones are not; also returns
+        the prediction with zeros there. None where there are none."""
+        ...
 
-def block_size(dtype: str) -> int:
-    """Returns the raw bytes of a block: whole groups of a quantised dtype."""
-    group = find_dtype(dtype).group_bytes
-    return BLOCK_BYTES - BLOCK_BYTES % group
+    def decode_zeros(self, reader: StreamReader, predicted: Bytes) -> Bytes:
+        """Returns the prediction with the zeros that `encode_zeros` coded. Raises CorruptFrame."""
+        ...
+
+
+def block_size(dtype: str, columns: int = 0) -> int:
+    """Returns the raw bytes of a block: whole groups of a quantised dtype, whole rows of
+    ``columns`` elements if that is not 0 and they are shorter."""
+    kind = find_dtype(dtype)
+    unit = columns * kind.item_bytes if kind.group_bytes == 1 else 0
+    unit = unit if 0 < unit <= BLOCK_BYTES else kind.group_bytes * kind.item_bytes
+    return BLOCK_BYTES - BLOCK_BYTES % unit
 
 
 def encode_derived(
@@ -58,12 +78,15 @@ def encode_derived(
     predictor: Predictor,
     *,
     level: str = "default",
+    columns: int = 0,
     most_bytes: int,
 ) -> Frame | None:
     """Encodes (n,) uint8, n >= 1, into a frame with the recipe; None where that would take more
     than ``most_bytes``, which is known as soon as the blocks so far do.
+
+    ``columns``: elements in a row, where it matters that blocks are of whole rows; else 0.
     """
-    kind, size = find_dtype(dtype), block_size(dtype)
+    kind, size = find_dtype(dtype), block_size(dtype, columns)
     wishes = choose_wishes(None, level, 0, kind.item_bytes > 2)
     each = BlockJob(kind, choose_effort(level, "planes"), wishes, LAYOUTS[None], level == "max")
     room = np.empty(min(size, data.size) + BLOCK_SLACK, np.uint8)
@@ -75,7 +98,10 @@ def encode_derived(
         predictor.fill(start, predicted)
         predicted.flags.writeable = False
         used = blocks.encode_part(raw, predicted, start, each, room)
-        stored.append(_stage(raw, predicted, start, each, predictor, used) or room[:used].tobytes())
+        block = _stage(raw, predicted, start, each, predictor, used) or room[:used].tobytes()
+        if columns and len(block) > _ENOUGH * raw.size:
+            block = min(block, _cut(raw, predicted, each, predictor, columns) or block, key=len)
+        stored.append(block)
         left -= len(stored[-1])
         if left < 0:
             return None
@@ -101,6 +127,19 @@ def _stage(
     return b"".join(parts)
 
 
+def _cut(
+    raw: Bytes, predicted: Bytes, job: BlockJob, predictor: Predictor, columns: int
+) -> bytes | None:
+    """Returns a block that says where zeros are; None where there are none."""
+    found = predictor.encode_zeros(raw, predicted, columns)
+    if found is None:
+        return None
+    coded, left = found
+    room = np.empty(raw.size + BLOCK_SLACK, np.uint8)
+    used = blocks.encode_part(raw, left, 0, job, room)
+    return bytes([CUT]) + coded + room[:used].tobytes()
+
+
 def decode_derived(
     header: frames.FrameHeader, frame: Bytes, start: int, predictor: Predictor, out: Bytes
 ) -> None:
@@ -115,6 +154,10 @@ def decode_derived(
         place = find_place(span, start, dtype, out)
         if stored.size and stored[0] == staged.STAGED:
             _decode_stages(stored, dtype, span.start, predicted, predictor, place)
+        elif stored.size and stored[0] == CUT:
+            reader = StreamReader(stored, 1)
+            left = predictor.decode_zeros(reader, predicted)
+            blocks.decode_part(stored[reader.offset :], dtype, left, place)
         else:
             blocks.decode_part(stored, dtype, predicted, place)
         put_block(place, span, start, out)

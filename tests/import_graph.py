@@ -125,7 +125,15 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "derived_frames",
         "guesses",
     ),
-    "dedup.derivations.guesses": ("tensors", "layouts", "kinds", "casts", "gguf", "registry"),
+    "dedup.derivations.guesses": (
+        "tensors",
+        "layouts",
+        "kinds",
+        "casts",
+        "gguf",
+        "pruned",
+        "registry",
+    ),
     "dedup.derivations.operations.gguf": (
         "arithmetic",
         "searches",

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from ..support.weights import read_f32, round_to_bf16
+from .reduced import reduced_copies
 
 Copies = list[tuple[str, Path, tuple[Path, ...]]]
 """Group, file of the copy, and the files that it is computed from."""
@@ -33,6 +34,10 @@ def make_copies(corpus: Path, folder: Path) -> Copies:
         path = folder / f"minilm-{label}.safetensors"
         _write(path, dtype, values)
         made.append(("layout" if label == "transposed" else "cast", path, (source,)))
+    for group, name, words, sources in reduced_copies(corpus):
+        path = folder / f"minilm-{name}.safetensors"
+        _write(path, "BF16", words)
+        made.append((group, path, sources))
     return made
 
 

@@ -27,14 +27,23 @@ def find_minilm() -> Path:
 
 def read_f32(path: Path) -> dict[str, np.ndarray]:
     """Returns the F32 tensors of a safetensors file by name, `float32` in their shapes."""
+    return _read(path, "F32", np.float32)
+
+
+def read_bf16(path: Path) -> dict[str, np.ndarray]:
+    """Returns the BF16 tensors of a safetensors file by name, `uint16` in their shapes."""
+    return _read(path, "BF16", np.uint16)
+
+
+def _read(path: Path, dtype: str, kind: type[np.generic]) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     with path.open("rb") as file:
         offset = 0
         for part in segment(file, path.stat().st_size):
-            if isinstance(part, Tensor) and part.dtype == "F32":
+            if isinstance(part, Tensor) and part.dtype == dtype:
                 file.seek(offset)
                 data = file.read(part.size)
-                tensors[part.name] = np.frombuffer(data, np.float32).reshape(part.shape)
+                tensors[part.name] = np.frombuffer(data, kind).reshape(part.shape)
             offset += part.size
     return tensors
 

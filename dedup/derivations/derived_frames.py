@@ -24,15 +24,25 @@ def encode(
     load: Load,
     *,
     level: str = "default",
+    columns: int = 0,
     most_bytes: int,
 ) -> bytes | None:
     """Returns the frame of a chunk that holds `raw`, with the recipe; None where it would take more
-    than `most_bytes`. Raises InvalidRecipe where the recipe does not fit the chunk."""
+    than `most_bytes`. `columns`: elements in a row, where some may have been set to zero; else 0.
+    Raises InvalidRecipe where the recipe does not fit the chunk."""
     data = view_bytes(raw)
     prediction = Prediction(recipe, dtype, data.size, load)
     packed = pack_recipe(recipe)
     frame = derived.encode_derived(
-        data, dtype, digest, recipe.inputs, packed, prediction, level=level, most_bytes=most_bytes
+        data,
+        dtype,
+        digest,
+        recipe.inputs,
+        packed,
+        prediction,
+        level=level,
+        columns=columns,
+        most_bytes=most_bytes,
     )
     return None if frame is None else bytes(frame)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from ...codecs.dtypes import Dtype, find_dtype
+from ...codecs.rans.streams import StreamReader
 from .operations.errors import InvalidRecipe
 from .operations.registry import Refining, find_operation
 from .operations.values import Raw, Values
@@ -63,6 +64,19 @@ class Prediction:
         assert isinstance(self._operation, Refining)
         _, operands = self._read(start, out.size)
         self._operation.refine(operands, self._dtype.name, known, groups, out, margins)
+
+    def encode_zeros(self, raw: Raw, predicted: Raw, columns: int) -> tuple[bytes, Raw] | None:
+        """Codes which elements of a block are zero where the predicted ones are not, and returns
+        the prediction with these, too; None where there are none."""
+        from .masks.masks import encode_zeros
+
+        return encode_zeros(Values(self._dtype.name, predicted), raw, columns)
+
+    def decode_zeros(self, reader: StreamReader, predicted: Raw) -> Raw:
+        """Returns the prediction with the zeros that `encode_zeros` coded. Raises CorruptFrame."""
+        from .masks.masks import decode_zeros
+
+        return decode_zeros(Values(self._dtype.name, predicted), reader)
 
     def _read(self, start: int, size: int) -> tuple[int, list[Values]]:
         """Returns the first element of a range of bytes, and what it needs of the operands."""

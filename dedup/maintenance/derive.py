@@ -19,7 +19,13 @@ from ...codecs.dtypes import BY_ID, Dtype, find_dtype
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
-from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, find_sharing, read_family
+from ...store.catalogue.sketches.sketches import (
+    FamilyRow,
+    find_ids,
+    find_relatives,
+    find_sharing,
+    read_family,
+)
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames
@@ -30,7 +36,6 @@ from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.operations.floats.formats import read_floats
-from ..derivations.operations.gguf.layout import KINDS as QUANTS
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -50,8 +55,10 @@ from ..vault import RevisionReader
 LEAST_SAVED_BYTES = 256
 LEAST_SHARE_SAVED = 0.03
 MOST_SHARE_WIDENED = 0.02
-# Chunks beside quantised tensors that siblings are looked for by.
+# Chunks beside targets that siblings are looked for by.
 _MOST_OTHERS = 32
+# Bases that relatives are looked for by.
+_MOST_BASES = 8
 # Guesses are measured on so many bytes of the target.
 _PROBE_BYTES = 1 << 18
 
@@ -89,8 +96,9 @@ def derive_commit(
         piece.digest for tensor in tensors for piece in tensor.pieces if tensor.dtype not in FLOATS
     }
     others = [digest for digest in manifest.digests() if digest not in mine]
+    step = max(1, len(others) // _MOST_OTHERS)
     companions = Companions(lambda: list_companions(manifest))
-    return _Step(vault, tensors, targets, companions, commit, others[:_MOST_OTHERS]).run()
+    return _Step(vault, tensors, targets, companions, commit, others[::step][:_MOST_OTHERS]).run()
 
 
 def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
@@ -191,18 +199,25 @@ class _Step:
         sources.add(self._tensors, self._rows)
         wanted = {view.elements for target in targets for view in registry.views(target)}
         any_size = any(registry.takes_any_size(target.tensor.dtype) for target in targets)
-        shared = self._find_siblings(targets)
-        for manifest in _manifests(view, [*self._lineage, *found, *shared]):
+        others = [*self._find_siblings(), *self._find_relatives(targets)]
+        for manifest in _manifests(view, [*self._lineage, *found, *others]):
             tensors = [t for t in list_tensors(manifest) if any_size or t.elements in wanted]
             sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
 
-    def _find_siblings(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
-        """Returns revisions that share what lies beside quantised tensors, as a tokenizer does: a
-        quantised source has no sketch of its values to be found by."""
-        if not any(target.tensor.dtype in QUANTS for target in targets):
-            return []
+    def _find_siblings(self) -> list[tuple[str, str]]:
+        """Returns revisions that share what lies beside targets, as a tokenizer or norms: quantised
+        sources have no sketch of their values to be found by, and pruned ones one of their own."""
         found = find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
+        return [revision for revision in found if revision != self._own]
+
+    def _find_relatives(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
+        """Returns revisions that have what targets are deltas on, or other deltas on that: one
+        with many zeros is like its source, but hard to find by its sketch."""
+        step = max(1, len(targets) // _MOST_BASES)
+        first = [target.tensor.pieces[0].digest for target in targets[::step]]
+        bases = {base for digest in first if (base := self._rows[digest].place.base) is not None}
+        found = find_relatives(self._vault.catalogue, bases, MOST_REVISIONS)
         return [revision for revision in found if revision != self._own]
 
     def _derive(self, target: Target, sources: Sources) -> Iterator[tuple[Location, bytes]]:
@@ -230,13 +245,19 @@ class _Step:
         for guessed in guesses:
             assert raw is not None
             most = min(least, _most_bytes(target, guessed, size))
-            frame = self._try(target.dtype, raw, bytes(32), guessed, 0, most)
+            frame = self._try(target, raw, bytes(32), guessed, 0, most)
             if frame is not None:
                 best, least = guessed, len(frame)
         return best
 
     def _try(
-        self, dtype: str, raw: Raw, digest: bytes, guessed: Guess, first: int, most_bytes: int
+        self,
+        target: StoredTensor,
+        raw: Raw,
+        digest: bytes,
+        guessed: Guess,
+        first: int,
+        most_bytes: int,
     ) -> bytes | None:
         recipe = guessed.recipe(first, raw)
         if recipe is None:
@@ -247,7 +268,13 @@ class _Step:
 
         try:
             return derived_frames.encode(
-                raw.data, dtype, digest, recipe, load, most_bytes=most_bytes
+                raw.data,
+                target.dtype,
+                digest,
+                recipe,
+                load,
+                columns=target.shape[-1] if len(target.shape) > 1 else 0,
+                most_bytes=most_bytes,
             )
         except (InvalidRecipe, Missing, Corrupt):
             # A source that is derived, collected or damaged by now is none.
@@ -262,7 +289,7 @@ class _Step:
             most = min(row.place.frame_bytes - saved, _most_bytes(target, guessed, raw.size))
             frame = None
             if row.place.level <= DELTA and most > 0:
-                frame = self._try(target.dtype, raw, piece.digest, guessed, first, most)
+                frame = self._try(target, raw, piece.digest, guessed, first, most)
             if frame is not None and self._may_use(row, guessed):
                 yield row, frame
             first += target.count(piece.raw_bytes)

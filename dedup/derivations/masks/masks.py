@@ -1,6 +1,6 @@
-"""Codes a copy whose elements are those of a source or zero (FORMAT.md, "Masks").
+"""Codes which elements of a copy are zero where its source's are not (FORMAT.md, "Masks").
 
-kind 1 | zeros 1 | what the kind says
+zeros 1 | kind 1 | what the kind says
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from ....codecs.buffers import Bytes, freeze
-from ....codecs.dtypes import find_dtype
 from ....codecs.errors import CorruptFrame
 from ....codecs.rans.streams import StreamReader
-from ..operations.floats.formats import NAMES, read_floats
+from ..operations.floats.formats import NAMES, as_words, read_floats
 from ..operations.values import Raw, Values
 from . import scores
 from .symbols import code_stream, code_symbols, pack, read_symbols, unpack
@@ -28,23 +27,24 @@ _LEAST_SIDE = 16
 _MOST_COLUMNS = 1 << 20
 
 
-def encode_mask(source: Values, target: bytes | Raw, columns: int = 0) -> bytes | None:
-    """Codes `target`, of the source's dtype and length, given the source; None where an element is
-    neither the source's nor zero, or where nothing was cut.
+def encode_zeros(
+    source: Values, target: bytes | Raw, columns: int = 0
+) -> tuple[bytes, Bytes] | None:
+    """Codes which elements of `target`, of the source's dtype and length, are zero where the
+    source's are not; also returns the source with zeros there. None where there are none.
 
-    `columns`: elements in a row, 0 where unknown. All zeros that were put in must be +0, or all
-    have the signs of what they replace.
+    `columns`: elements in a row, 0 where unknown. Other elements of the target may be anything.
     """
     if source.dtype not in NAMES or not source.raw.size:
         return None
     ours, theirs = _words(source.raw, source.dtype), _words(_bytes(target), source.dtype)
-    if ours.size != theirs.size:
+    sign = _sign(ours)
+    cut = freeze(((theirs & ~sign == 0) & (ours & ~sign != 0)).view(np.uint8))
+    if not cut.any():
         return None
-    zeros = _check_zeros(ours, theirs)
-    cut = freeze((ours != theirs).view(np.uint8))
-    if zeros is None or not cut.any():
-        return None
-    return bytes([zeros]) + encode_cut(source, cut, columns)
+    put_in = theirs[cut != 0]
+    zeros = _SIGNED if np.count_nonzero(put_in) * 8 > put_in.size else _POSITIVE
+    return bytes([zeros]) + encode_cut(source, cut, columns), _cut(source, cut, zeros)
 
 
 def encode_cut(source: Values, cut: Bytes, columns: int = 0) -> bytes:
@@ -76,23 +76,23 @@ def decode_cut(source: Values, reader: StreamReader) -> Bytes:
     raise CorruptFrame(f"a mask of unknown kind {kind}")
 
 
-def decode_mask(source: Values, payload: bytes | Raw, out: Raw) -> None:
-    """Writes to `out`, as long as the source, what `encode_mask` was given. Raises CorruptFrame for
-    what it does not write."""
-    if source.dtype not in NAMES or not source.raw.size or out.size != source.raw.size:
+def decode_zeros(source: Values, reader: StreamReader) -> Bytes:
+    """Returns the source with zeros where `encode_zeros` says. Raises CorruptFrame for what it does
+    not write."""
+    if source.dtype not in NAMES or not source.raw.size:
         raise CorruptFrame("a mask for a source that has none")
-    reader = StreamReader(_bytes(payload), 0)
     zeros = int(reader.take(1)[0])
     if zeros not in (_POSITIVE, _SIGNED):
         raise CorruptFrame(f"a mask with unknown zeros {zeros}")
-    cut = decode_cut(source, reader)
-    if reader.offset != len(payload):
-        raise CorruptFrame("a mask has bytes after its end")
+    return _cut(source, decode_cut(source, reader), zeros)
+
+
+def _cut(source: Values, cut: Bytes, zeros: int) -> Bytes:
     ours = _words(source.raw, source.dtype)
     sign = _sign(ours) if zeros == _SIGNED else ours.dtype.type(0)
     kept = np.empty_like(ours)
     cut_kernel(freeze(ours), freeze(cut), sign, kept)
-    out[:] = kept.view(np.uint8)
+    return freeze(kept.view(np.uint8))
 
 
 @njit(nogil=True, cache=True)
@@ -107,7 +107,7 @@ def _bytes(buffer: bytes | Raw) -> Bytes:
 
 
 def _words(raw: Raw, dtype: str) -> NDArray[np.unsignedinteger]:
-    return raw.view(f"<u{find_dtype(dtype).item_bytes}")
+    return as_words(dtype, raw)
 
 
 def _sign(words: NDArray[np.unsignedinteger]) -> np.unsignedinteger:
@@ -117,17 +117,6 @@ def _sign(words: NDArray[np.unsignedinteger]) -> np.unsignedinteger:
 def _magnitudes(source: Values) -> NDArray[np.uint32]:
     words = read_floats(source.dtype, source.raw).view(np.uint32)
     return freeze(words & np.uint32(0x7FFFFFFF))
-
-
-def _check_zeros(
-    ours: NDArray[np.unsignedinteger], theirs: NDArray[np.unsignedinteger]
-) -> int | None:
-    """Returns which zeros were put in; None where other things were."""
-    differ = ours != theirs
-    changed = theirs[differ]
-    if not changed.any():
-        return _POSITIVE
-    return _SIGNED if np.array_equal(changed, ours[differ] & _sign(ours)) else None
 
 
 def _codings(magnitudes: NDArray[np.uint32], cut: Bytes, columns: int) -> Iterator[bytes]:

@@ -228,6 +228,27 @@ def find_sharing(
     return [named[commit] for commit in ranked if commit in named]
 
 
+def find_relatives(
+    catalogue: Database, bases: Collection[bytes], most: int
+) -> list[tuple[str, str]]:
+    """Returns revisions that have the most of these chunks or of deltas on them, as repo and commit
+    id; of each chunk only so many are looked at, and at most `most` revisions are returned."""
+    votes: Counter[int] = Counter()
+    with catalogue.reading() as connection:
+        for digest in bases:
+            for condition in (chunks.c.digest == digest, dependent_of([digest], deltas=True)):
+                query = (
+                    select(commit_chunks.c.commit_id)
+                    .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+                    .where(condition)
+                    .limit(_ROWS_PER_BAND)
+                )
+                votes.update(connection.scalars(query))
+        ranked = [commit for commit, _ in votes.most_common(most)]
+        named = _scopes(connection, ranked)
+    return [named[commit] for commit in ranked if commit in named]
+
+
 def commit_with(catalogue: Database, chunk_id: int) -> tuple[bytes, str] | None:
     """Returns a chunk's digest and the name of a manifest that has it, if there is one."""
     query = (

@@ -15,9 +15,9 @@ from weightvault.codecs.rans.streams import StreamReader
 from weightvault.dedup.derivations.masks import scores
 from weightvault.dedup.derivations.masks.masks import (
     decode_cut,
-    decode_mask,
+    decode_zeros,
     encode_cut,
-    encode_mask,
+    encode_zeros,
 )
 from weightvault.dedup.derivations.operations.floats.formats import read_floats
 from weightvault.dedup.derivations.operations.values import Values
@@ -65,9 +65,19 @@ def cut_words(source: Values, cut: np.ndarray, signed: bool = False) -> bytes:
     return np.where(cut.reshape(-1), words & sign, words).tobytes()
 
 
+def encode_mask(source: Values, target: bytes, columns: int = 0) -> bytes | None:
+    """The code of a target's zeros; with these in it, the source is the target."""
+    found = encode_zeros(source, target, columns)
+    if found is None:
+        return None
+    assert found[1].tobytes() == target
+    return found[0]
+
+
 def decoded(source: Values, payload: bytes) -> bytes:
-    out = np.empty(source.raw.size, np.uint8)
-    decode_mask(source, payload, out)
+    reader = StreamReader(np.frombuffer(payload, np.uint8), 0)
+    out = decode_zeros(source, reader)
+    reader.finish()
     return out.tobytes()
 
 
@@ -112,13 +122,16 @@ def test_every_mask_comes_back(dtype: str, signed: bool, data: st.DataObject):
     source = Values(dtype, np.frombuffer(raw, np.uint8))
     cut = np.array(data.draw(st.lists(st.booleans(), min_size=count, max_size=count)))
     target = cut_words(source, cut, signed)
-    payload = encode_mask(source, target, data.draw(st.integers(0, count)))
-    if payload is None:
-        # Zeros of both signs, or nothing that was cut.
-        words = source.raw.view(f"<u{width}")
-        assert target == raw or (words == words.dtype.type(1 << (8 * width - 1))).any()
-    else:
-        assert decoded(source, payload) == target
+    found = encode_zeros(source, target, data.draw(st.integers(0, count)))
+    words = source.raw.view(f"<u{width}")
+    if found is None:
+        assert not (words[cut] << words.dtype.type(1)).any()
+        return
+    payload, left = found
+    assert decoded(source, payload) == left.tobytes()
+    put_in = left.view(words.dtype)[cut] << words.dtype.type(1)
+    assert not put_in.any()
+    assert (left.view(words.dtype)[~cut] == words[~cut]).all()
 
 
 def test_a_cut_of_a_tuned_copy_comes_back():
@@ -132,17 +145,13 @@ def test_a_cut_of_a_tuned_copy_comes_back():
     assert reader.offset == len(payload)
 
 
-def test_what_is_no_mask_is_refused():
+def test_without_zeros_there_is_no_mask():
     source = weights("BF16", 64, 1)
     raw = source.raw.tobytes()
-    assert encode_mask(source, raw) is None
-    assert encode_mask(source, raw[:-2]) is None
-    assert encode_mask(source, raw[:-2] + b"\1\1") is None
-    assert encode_mask(Values("I16", source.raw), bytes(len(raw))) is None
-    mixed = np.zeros(64, np.uint16)
-    mixed[::3] = 0x8000
-    assert encode_mask(source, mixed.tobytes()) is None
-    assert encode_mask(Values("BF16", source.raw[:0]), b"") is None
+    assert encode_zeros(source, raw) is None
+    assert encode_zeros(source, raw[:-2] + b"\1\1") is None
+    assert encode_zeros(Values("I16", source.raw), bytes(len(raw))) is None
+    assert encode_zeros(Values("BF16", source.raw[:0]), b"") is None
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,7 +159,6 @@ def test_damaged_payloads_are_refused_or_give_something(kind: str):
     source = weights("BF16", ROWS * COLUMNS, 5)
     payload = encode_mask(source, cut_words(source, choose_cut(source, kind)), COLUMNS)
     assert payload is not None
-    out = np.empty(source.raw.size, np.uint8)
     for at, word in enumerate(make_words(150, 3).tolist()):
         damaged = bytearray(payload)
         if at % 3:
@@ -159,7 +167,8 @@ def test_damaged_payloads_are_refused_or_give_something(kind: str):
         else:
             del damaged[(word >> 8) % len(payload) :]
         try:
-            decode_mask(source, bytes(damaged), out)
+            reader = StreamReader(np.frombuffer(bytes(damaged), np.uint8), 0)
+            out = decode_zeros(source, reader)
         except FrameError:
             continue
         kept = source.raw.view(np.uint16)

@@ -1,0 +1,93 @@
+"""Copies that lack something, found by content and stored as recipes: pruned models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import read_folder, safetensors_bytes
+
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.similarity.sources import list_tensors
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.packs import DERIVED
+
+ROWS, COLUMNS = 96, 160
+NAMES = ("first", "second", "third")
+Words = dict[str, np.ndarray]
+
+
+def make_source(seed: int = 1) -> Words:
+    """Matrices, and a norm, in bf16."""
+    rng = np.random.default_rng(seed)
+    tensors = {name: to_bf16(rng.normal(0, 0.05, (ROWS, COLUMNS))) for name in NAMES}
+    return tensors | {"norm": to_bf16(rng.normal(1, 0.05, COLUMNS))}
+
+
+def to_bf16(values: np.ndarray) -> np.ndarray:
+    words = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((words + 0x7FFF + (words >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def from_bf16(words: np.ndarray) -> np.ndarray:
+    return (words.astype(np.uint32) << 16).view(np.float32)
+
+
+def write(folder: Path, tensors: Words) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = {name: ("BF16", words.shape, words.tobytes()) for name, words in tensors.items()}
+    (folder / "model.safetensors").write_bytes(safetensors_bytes(packed))
+    return folder
+
+
+def change(tensors: Words, how: Callable[[np.ndarray], np.ndarray]) -> Words:
+    """Changes the matrices."""
+    return {n: how(w) if w.ndim == 2 else w for n, w in tensors.items()}
+
+
+def frames(vault: LocalVault, repo: str, rows: int = 2) -> list[tuple[int, int, int]]:
+    """Level, frame bytes and raw bytes of the chunks of a repo's matrices."""
+    found = [t for t in list_tensors(vault.resolve(repo).manifest) if len(t.shape) == rows]
+    digests = [piece.digest for tensor in found for piece in tensor.pieces]
+    places = vault.catalogue.locate(digests).values()
+    return [(place.level, place.frame_bytes, place.raw_bytes) for place in places]
+
+
+def check_pull(vault: LocalVault, repo: str, folder: Path, pushed: Path) -> None:
+    pull(vault, repo, folder)
+    assert read_folder(folder) == read_folder(pushed)
+
+
+def prune_by_magnitude(words: np.ndarray) -> np.ndarray:
+    magnitudes = words & np.uint16(0x7FFF)
+    return np.where(magnitudes < np.median(magnitudes), np.uint16(0), words)
+
+
+def prune_by_chance(words: np.ndarray) -> np.ndarray:
+    return np.where(np.random.default_rng(3).random(words.shape) < 0.5, np.uint16(0), words)
+
+
+def tune_and_prune(words: np.ndarray) -> np.ndarray:
+    steps = np.random.default_rng(4).integers(-1, 2, words.shape)
+    return prune_by_magnitude((words + steps).astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("how", "most"),
+    [(prune_by_magnitude, 0.04), (prune_by_chance, 0.1), (tune_and_prune, 0.2)],
+    ids=["magnitude", "random", "tuned"],
+)
+def test_a_pruned_copy_is_a_recipe(
+    local: LocalVault, tmp_path: Path, how: Callable[[np.ndarray], np.ndarray], most: float
+):
+    source = make_source()
+    push(local, write(tmp_path / "source", source), "org/source")
+    copy = write(tmp_path / "copy", change(source, how))
+    push(local, copy, "other/copy")
+    for level, frame_bytes, raw_bytes in frames(local, "other/copy"):
+        assert level == DERIVED
+        assert frame_bytes <= most * raw_bytes
+    check_pull(local, "other/copy", tmp_path / "pulled", copy)
