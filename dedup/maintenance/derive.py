@@ -19,13 +19,8 @@ from ...codecs.dtypes import BY_ID, Dtype, find_dtype
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
-from ...store.catalogue.sketches.sketches import (
-    FamilyRow,
-    find_ids,
-    find_relatives,
-    find_sharing,
-    read_family,
-)
+from ...store.catalogue.sketches.relatives import find_relatives, find_sharing
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames

@@ -167,7 +167,7 @@ def read_centres(
             for batch in batches(list(chunk_ids))
             for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
         ]
-        places = _scopes(connection, {row.holder for row in rows if row.holder is not None})
+        places = name_revisions(connection, {row.holder for row in rows if row.holder is not None})
     return {
         row.chunk_id: Centre(_sketch_row(row), row.frame_bytes, *places[row.holder])
         for row in rows
@@ -198,55 +198,16 @@ def _commit_of_chunk() -> Any:
     return func.coalesce(*first)
 
 
-def _scopes(connection: Connection, commit_ids: Collection[int]) -> dict[int, tuple[str, str]]:
+def name_revisions(
+    connection: Connection, commit_ids: Collection[int]
+) -> dict[int, tuple[str, str]]:
+    """Returns the repo and commit id of each commit."""
     query = select(commits.c.id, repos.c.name, commits.c.oid).join(repos)
     return {
         row.id: (row.name, row.oid)
         for batch in batches(list(commit_ids))
         for row in connection.execute(query.where(commits.c.id.in_(batch)))
     }
-
-
-def find_sharing(
-    catalogue: Database, digests: Collection[bytes], most: int
-) -> list[tuple[str, str]]:
-    """Returns revisions that have the most of these chunks, as repo and commit id; of each chunk
-    only its `most` newest commits are looked at, and so many revisions are returned."""
-    votes: Counter[int] = Counter()
-    with catalogue.reading() as connection:
-        for digest in digests:
-            query = (
-                select(commit_chunks.c.commit_id)
-                .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
-                .where(chunks.c.digest == digest)
-                .order_by(commit_chunks.c.commit_id.desc())
-                .limit(most)
-            )
-            votes.update(connection.scalars(query))
-        ranked = [commit for commit, _ in votes.most_common(most)]
-        named = _scopes(connection, ranked)
-    return [named[commit] for commit in ranked if commit in named]
-
-
-def find_relatives(
-    catalogue: Database, bases: Collection[bytes], most: int
-) -> list[tuple[str, str]]:
-    """Returns revisions that have the most of these chunks or of deltas on them, as repo and commit
-    id; of each chunk only so many are looked at, and at most `most` revisions are returned."""
-    votes: Counter[int] = Counter()
-    with catalogue.reading() as connection:
-        for digest in bases:
-            for condition in (chunks.c.digest == digest, dependent_of([digest], deltas=True)):
-                query = (
-                    select(commit_chunks.c.commit_id)
-                    .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
-                    .where(condition)
-                    .limit(_ROWS_PER_BAND)
-                )
-                votes.update(connection.scalars(query))
-        ranked = [commit for commit, _ in votes.most_common(most)]
-        named = _scopes(connection, ranked)
-    return [named[commit] for commit in ranked if commit in named]
 
 
 def commit_with(catalogue: Database, chunk_id: int) -> tuple[bytes, str] | None:

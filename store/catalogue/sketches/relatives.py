@@ -1,0 +1,58 @@
+"""Finds revisions that have something in common with another, whatever its tensors look like."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from sqlalchemy import select
+
+from ..edges import dependent_of
+from ..tables.database import Database
+from ..tables.schema import chunks, commit_chunks
+from .sketches import name_revisions
+
+# Rows looked at for one chunk.
+_MOST_ROWS = 64
+
+
+def find_sharing(
+    catalogue: Database, digests: Collection[bytes], most: int
+) -> list[tuple[str, str]]:
+    """Returns revisions that have the most of these chunks, as repo and commit id; of each chunk
+    only its `most` newest commits are looked at, and so many revisions are returned."""
+    votes: Counter[int] = Counter()
+    with catalogue.reading() as connection:
+        for digest in digests:
+            query = (
+                select(commit_chunks.c.commit_id)
+                .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+                .where(chunks.c.digest == digest)
+                .order_by(commit_chunks.c.commit_id.desc())
+                .limit(most)
+            )
+            votes.update(connection.scalars(query))
+        ranked = [commit for commit, _ in votes.most_common(most)]
+        named = name_revisions(connection, ranked)
+    return [named[commit] for commit in ranked if commit in named]
+
+
+def find_relatives(
+    catalogue: Database, bases: Collection[bytes], most: int
+) -> list[tuple[str, str]]:
+    """Returns revisions that have the most of these chunks or of deltas on them, as repo and commit
+    id; of each chunk only so many are looked at, and at most `most` revisions are returned."""
+    votes: Counter[int] = Counter()
+    with catalogue.reading() as connection:
+        for digest in bases:
+            for condition in (chunks.c.digest == digest, dependent_of([digest], deltas=True)):
+                query = (
+                    select(commit_chunks.c.commit_id)
+                    .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+                    .where(condition)
+                    .limit(_MOST_ROWS)
+                )
+                votes.update(connection.scalars(query))
+        ranked = [commit for commit, _ in votes.most_common(most)]
+        named = name_revisions(connection, ranked)
+    return [named[commit] for commit in ranked if commit in named]
