@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...dedup.local_vault import LocalVault
-from ...dedup.model.files.segments import Tensor
+from ...dedup.model.files.segments import Bundle, Tensor
 from ...dedup.transfer.push import push
 from ..support.machine import RESULTS, save_rows
 from ..support.vaults import open_vault
@@ -129,7 +129,7 @@ def _tensors(vault: LocalVault, repo: str) -> dict[bytes, int]:
     for entry in manifest.files:
         sizes = {use.digest: use.size for use in entry.chunks(manifest.chunk_bytes)}
         for segment in entry.segments:
-            if isinstance(segment, Tensor):
+            if isinstance(segment, Tensor | Bundle):
                 found |= {digest: sizes[digest] for digest in segment.chunks}
     return found
 

@@ -1,14 +1,16 @@
-"""Makes copies of MiniLM that can be computed from it: casts, FP8, transposed and widened ones."""
+"""Makes copies of MiniLM that can be computed from it: casts, transposed and quantised ones."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 
 from ..support.weights import read_f32, round_to_bf16
+from .quantised import FORMATS, IN_BF16, Stored
 from .reduced import reduced_copies
 
 Copies = list[tuple[str, Path, tuple[Path, ...]]]
@@ -38,7 +40,25 @@ def make_copies(corpus: Path, folder: Path) -> Copies:
         path = folder / f"minilm-{name}.safetensors"
         _write(path, "BF16", words)
         made.append((group, path, sources))
-    return made
+    return [*made, *_quantised(tensors, folder, base, bf16)]
+
+
+def _quantised(
+    tensors: dict[str, np.ndarray], folder: Path, base: Path, bf16: Path
+) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
+    """Yields copies of the matrices of layers as libraries quantise them: from bfloat16 where they
+    compute in that, with the float32 source in the vault, too."""
+    for label, quantise in FORMATS.items():
+        narrow = label in IN_BF16
+        stored: Stored = {}
+        for name, values in tensors.items():
+            if ".layer." in name and values.ndim == 2:
+                given = values.astype(ml_dtypes.bfloat16).astype(np.float32) if narrow else values
+                stem = name.removesuffix(".weight")
+                stored |= {f"{stem}{end}": each for end, each in quantise(given).items()}
+        path = folder / f"minilm-{label.replace(' ', '-')}.safetensors"
+        write_tensors(path, stored)
+        yield "quantised", path, (bf16 if narrow else base,)
 
 
 def _narrow(values: np.ndarray, name: str) -> np.ndarray:
@@ -46,9 +66,16 @@ def _narrow(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _write(path: Path, dtype: str, tensors: dict[str, np.ndarray]) -> None:
+    write_tensors(path, {name: (dtype, values) for name, values in tensors.items()})
+
+
+def write_tensors(path: Path, tensors: Stored) -> None:
+    """Writes a safetensors file, with the widest dtypes first, as the library does."""
     header: dict[str, object] = {}
     offset = 0
-    for name, values in tensors.items():
+    order = sorted(tensors, key=lambda name: (-tensors[name][1].itemsize, name))
+    for name in order:
+        dtype, values = tensors[name]
         span = [offset, offset + values.nbytes]
         header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": span}
         offset += values.nbytes
@@ -56,5 +83,5 @@ def _write(path: Path, dtype: str, tensors: dict[str, np.ndarray]) -> None:
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for values in tensors.values():
-            file.write(values.tobytes())
+        for name in order:
+            file.write(tensors[name][1].tobytes())

@@ -8,14 +8,14 @@ than what is there. Sources are what all owners of a chunk may read, as for base
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...codecs.buffers import view_bytes
-from ...codecs.dtypes import BY_ID, Dtype, find_dtype
+from ...codecs.dtypes import BY_ID
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
@@ -27,10 +27,9 @@ from ..derivations import derived_frames
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
 from ..derivations.guesses.tensors import Companions, StoredTensor, Target
-from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
-from ..derivations.operations.floats.formats import read_floats
+from ..derivations.predict import Prediction
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -43,6 +42,7 @@ from ..similarity.sources import (
     list_companions,
     list_tensors,
 )
+from ..similarity.stored_values import StoredValues
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
 
@@ -56,6 +56,9 @@ _MOST_OTHERS = 32
 _MOST_BASES = 8
 # Guesses are measured on so many bytes of the target.
 _PROBE_BYTES = 1 << 18
+# Where there are many, all are looked at on so many, and so few tried.
+_GLANCED_BYTES = 1 << 14
+_TRIED = 2
 
 Raw = NDArray[np.uint8]
 
@@ -140,11 +143,12 @@ class _Step:
         self._own = commit.repo, commit.oid
         self._lineage = _lineage_of(commit)
         self._reader = ChunkReader(vault.fetch_frames)
+        self._read = StoredValues(self._chunk)
         digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
         self._rows = _read_rows(vault, digests)
         # The most telling first: what is derived is no source of what comes after it.
         known = [t for t in tensors if all(p.digest in self._rows for p in t.pieces)]
-        self._tensors = sorted(known, key=lambda tensor: -tensor.bits)
+        self._tensors = sorted(known, key=_last_telling)
         self._wanted = {target.pieces[0].digest for target in targets}
         self._derived: set[bytes] = set()
         self._used: set[bytes] = set()
@@ -176,8 +180,7 @@ class _Step:
         return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
 
     def _target(self, tensor: StoredTensor) -> Target:
-        values = _Values(tensor, self._chunk).read
-        return Target(tensor, values, self._companions, self._read)
+        return Target(tensor, self._read.values(tensor), self._companions, self._read)
 
     def _find_sources(self, targets: Sequence[Target]) -> Sources:
         """Gathers tensors that targets may be computed from, within what all who have one of the
@@ -237,13 +240,44 @@ class _Step:
         size = min(piece.raw_bytes, _PROBE_BYTES - _PROBE_BYTES % target.unit)
         raw = self._chunk(piece.digest, piece.raw_bytes)[:size] if guesses else None
         best, least = None, size
-        for guessed in guesses:
+        for guessed in self._likeliest(target, guesses, raw):
             assert raw is not None
             most = min(least, _most_bytes(target, guessed, size))
             frame = self._try(target, raw, bytes(32), guessed, 0, most)
             if frame is not None:
                 best, least = guessed, len(frame)
         return best
+
+    def _likeliest(
+        self, target: StoredTensor, guesses: Sequence[Guess], raw: Raw | None
+    ) -> Sequence[Guess]:
+        """Returns the few guesses that give the most of the first bytes of a tensor; only one that
+        gives all of them."""
+        if raw is None or len(guesses) <= _TRIED:
+            return guesses
+        start = raw[: max(target.unit, _GLANCED_BYTES - _GLANCED_BYTES % target.unit)]
+        shares: list[tuple[float, Guess]] = []
+        for guessed in guesses:
+            share = self._share_equal(target.dtype, start, guessed)
+            if share == 1:
+                return [guessed]
+            shares.append((share, guessed))
+        ranked = sorted(shares, key=lambda pair: -pair[0])
+        return [guessed for _, guessed in ranked[:_TRIED]]
+
+    def _share_equal(self, dtype: str, raw: Raw, guessed: Guess) -> float:
+        """Returns the share of the first bytes of a tensor that a guess gives."""
+        out = np.zeros(raw.size, np.uint8)
+        try:
+            recipe = guessed.recipe(0, raw)
+            if recipe is not None:
+                Prediction(recipe, dtype, raw.size, self._load).fill(0, out)
+        except (InvalidRecipe, Missing, Corrupt):
+            return 0
+        return float(np.mean(out == raw))
+
+    def _load(self, digest: bytes, _: int) -> Raw:
+        return view_bytes(self._reader.read_input(digest, DERIVED))
 
     def _try(
         self,
@@ -258,16 +292,13 @@ class _Step:
         if recipe is None:
             return None
 
-        def load(digest: bytes, _: int) -> Raw:
-            return view_bytes(self._reader.read_input(digest, DERIVED))
-
         try:
             return derived_frames.encode(
                 raw.data,
                 target.dtype,
                 digest,
                 recipe,
-                load,
+                self._load,
                 columns=target.shape[-1] if len(target.shape) > 1 else 0,
                 most_bytes=most_bytes,
             )
@@ -296,60 +327,6 @@ class _Step:
     def _chunk(self, digest: bytes, raw_bytes: int) -> Raw:
         return view_bytes(next(self._reader.read([ChunkUse(digest, 0, raw_bytes, "U8")])))
 
-    def _read(self, tensor: StoredTensor, first: int, stop: int) -> Raw:
-        """Returns the bytes of elements [first, stop) of a tensor."""
-        pieces, offset = tensor.covering(first, stop)
-        raw = [self._chunk(piece.digest, piece.raw_bytes) for piece in pieces]
-        joined = raw[0] if len(raw) == 1 else np.concatenate([*raw, np.empty(0, np.uint8)])
-        start = offset * tensor.unit
-        return joined[start : start + (stop - first) * tensor.unit]
-
-
-class _Values:
-    """Reads values of a tensor's elements here and there; keeps one chunk."""
-
-    def __init__(self, tensor: StoredTensor, load: Callable[[bytes, int], Raw]) -> None:
-        self._tensor = tensor
-        self._load = load
-        self._kept: tuple[int, Raw] | None = None
-
-    def read(self, places: NDArray[np.intp]) -> NDArray[np.float32]:
-        """Returns the values at `places`, (n,) each."""
-        values = np.empty(places.size, np.float32)
-        at = 0
-        for index, piece in enumerate(self._tensor.pieces):
-            count = self._tensor.count(piece.raw_bytes)
-            mine = (places >= at) & (places < at + count)
-            if mine.any():
-                values[mine] = _pick(self._tensor.dtype, self._piece(index), places[mine] - at)
-            at += count
-        return values
-
-    def _piece(self, index: int) -> Raw:
-        if self._kept is None or self._kept[0] != index:
-            piece = self._tensor.pieces[index]
-            self._kept = index, self._load(piece.digest, piece.raw_bytes)
-        return self._kept[1]
-
-
-def _pick(dtype: str, raw: Raw, places: NDArray[np.intp]) -> NDArray[np.float32]:
-    found = find_dtype(dtype)
-    if found.group_elements == 1:
-        items = raw.reshape(-1, found.item_bytes)[places]
-        picked = np.ascontiguousarray(items).reshape(-1)
-        if dtype in FLOATS:
-            return read_floats(dtype, picked)
-        return picked.view(_integers(found)).astype(np.float32)
-    groups = raw.reshape(-1, found.group_bytes)[places // found.group_elements]
-    values = np.empty(places.size * found.group_elements, np.float32)
-    dequantise(dtype, np.ascontiguousarray(groups).reshape(-1), values)
-    rows = values.reshape(places.size, found.group_elements)
-    return rows[np.arange(places.size), places % found.group_elements]
-
-
-def _integers(dtype: Dtype) -> str:
-    return f"<{'i' if dtype.is_signed else 'u'}{dtype.item_bytes}"
-
 
 def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterator[Manifest]:
     for repo, revision in dict.fromkeys(named):
@@ -363,8 +340,13 @@ def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterat
 def _most_bytes(target: StoredTensor, guessed: Guess, raw_bytes: int) -> int:
     """What a frame may take. A tensor that is wider than its source holds nothing more, or was not
     made of it: then it is rather what the source was made of."""
-    narrow = max(source.bits for source in guessed.sources) < target.bits
+    narrow = max(source.raw_bytes for source in guessed.sources) < target.raw_bytes
     return int(MOST_SHARE_WIDENED * raw_bytes) + LEAST_SAVED_BYTES if narrow else raw_bytes
+
+
+def _last_telling(tensor: StoredTensor) -> tuple[bool, float]:
+    """Sorts tensors: first those that others are computed from."""
+    return not registry.is_source(tensor.dtype), -tensor.bits
 
 
 def _digests(tensors: Collection[StoredTensor]) -> set[bytes]:

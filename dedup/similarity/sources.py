@@ -12,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...codecs.dtypes import find_dtype
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.sketches.sketches import FamilyRow, find_deltas, find_near, read_centres
@@ -45,9 +48,11 @@ MOST_REVISIONS = 6
 # Chunks like one tensor whose revisions are asked for: members of a family are all alike.
 _NEAREST = 32
 # Guesses about one tensor that are tried.
-MOST_GUESSES = 4
+MOST_GUESSES = 16
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
 _MOST_DIFFERENT = 0.34
+# Of so few bits chance makes a third differ.
+_LEAST_DECIDED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +190,9 @@ class Sources:
         """Adds tensors whose first chunks the catalogue describes in `rows`."""
         for tensor in tensors:
             row = rows.get(tensor.pieces[0].digest)
-            if row is None or tensor.pieces[0].digest in self._seen:
+            if row is None or not registry.is_source(tensor.dtype):
+                continue
+            if tensor.pieces[0].digest in self._seen:
                 continue
             self._seen.add(tensor.pieces[0].digest)
             is_telling = row.sketch is not None and tensor.dtype in FLOATS
@@ -221,6 +228,17 @@ class Sources:
             yield from _compare(view, shape, sketched, members)
 
 
+def _shares_different(values: NDArray[np.float32], known: list[bytes]) -> NDArray[np.float64]:
+    """Returns the share of the bits of each of some sketches that differ from what values say, (n,)
+    float64. Equal values say nothing: coarse codes of a few large values are mostly so."""
+    decided = values[0::2] != values[1::2]
+    if decided.sum() < _LEAST_DECIDED:
+        return np.ones(len(known))
+    stacked = np.unpackbits(np.frombuffer(b"".join(known), np.uint8), bitorder="little")
+    differing = stacked.reshape(len(known), -1) != (values[0::2] > values[1::2])
+    return differing[:, decided].mean(axis=1)
+
+
 def _compare(
     view: View, shape: tuple[int, ...], sketched: tuple[int, int], members: Sequence[Found]
 ) -> Iterator[Match]:
@@ -229,8 +247,7 @@ def _compare(
     count, exponent = sketched
     places = sketched_places(exponent, count)
     for way in arrangements(view.shape, shape):
-        bits = compare_values(view.read(places_in_target(way, places)))
-        shares = count_differences(bits, known) / SKETCH_BITS
+        shares = _shares_different(view.read(places_in_target(way, places)), known)
         for found, share in zip(members, shares, strict=True):
             if share <= _MOST_DIFFERENT:
                 yield Match(found.tensor, way, float(share))

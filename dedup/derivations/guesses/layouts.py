@@ -40,3 +40,14 @@ def places_in_target(arrangement: Arrangement | None, places: NDArray[np.intp]) 
     index = np.unravel_index(places, arrangement.shape)
     moved = tuple(index[axis] for axis in arrangement.order)
     return np.ravel_multi_index(moved, tuple(arrangement.shape[a] for a in arrangement.order))
+
+
+def places_in_source(arrangement: Arrangement | None, places: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Returns where elements of an arranged source lie in the source itself, (n,) each."""
+    if arrangement is None:
+        return places
+    assert isinstance(arrangement, Axes)
+    moved = tuple(arrangement.shape[axis] for axis in arrangement.order)
+    index = np.unravel_index(places, moved)
+    back = np.argsort(arrangement.order)
+    return np.asarray(np.ravel_multi_index(tuple(index[a] for a in back), arrangement.shape))

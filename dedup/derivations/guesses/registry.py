@@ -6,11 +6,18 @@ from collections.abc import Iterator
 
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.gguf.layout import KINDS as QUANTS
-from . import casts, gguf, pruned
+from . import casts, gguf, grouped, pruned, scaled
 from .kinds import Kind, Pool, Ranked, View
 from .tensors import Target
 
-_KINDS: tuple[Kind, ...] = (casts.KIND, gguf.KIND, pruned.KIND)
+_KINDS: tuple[Kind, ...] = (
+    casts.KIND,
+    gguf.KIND,
+    scaled.KIND,
+    grouped.BITSANDBYTES,
+    grouped.MLX,
+    pruned.KIND,
+)
 
 
 def is_computable(dtype: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +48,11 @@ class StoredTensor:
         """How many bits an element takes: the more, the better a source."""
         return 8 * self.unit / find_dtype(self.dtype).group_elements
 
+    @property
+    def raw_bytes(self) -> float:
+        """How many bytes its elements take."""
+        return self.elements * self.bits / 8
+
     def count(self, raw_bytes: int) -> int:
         """Returns how many elements so many bytes are."""
         return raw_bytes // self.unit * find_dtype(self.dtype).group_elements
@@ -78,6 +85,15 @@ class Companions:
         return {tensor.name: tensor for tensor in self._list()}
 
     @cached_property
+    def _names(self) -> list[str]:
+        return sorted(self.named)
+
+    def near(self, name: str, most: int) -> list[StoredTensor]:
+        """Returns up to twice `most` tensors whose names start most as `name` does."""
+        at = bisect_left(self._names, name)
+        return [self.named[found] for found in self._names[max(0, at - most) : at + most]]
+
+    @cached_property
     def by_elements(self) -> dict[int, list[StoredTensor]]:
         """All of them by their number of elements."""
         found: dict[int, list[StoredTensor]] = defaultdict(list)
@@ -86,15 +102,29 @@ class Companions:
         return found
 
 
+class Reader(Protocol):
+    """Reads what is stored."""
+
+    def values(self, tensor: StoredTensor) -> ReadValues:
+        """Returns what reads values of a tensor's elements; where these are integers, the
+        integers."""
+        ...
+
+    def items(self, tensor: StoredTensor, places: NDArray[np.intp]) -> Raw:
+        """Returns the bytes of elements, not of a quantised dtype, (n, bytes of one)."""
+        ...
+
+    def raw(self, tensor: StoredTensor, first: int, stop: int) -> Raw:
+        """Returns the bytes of the elements [first, stop)."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A tensor that may be computed from others.
-
-    `values`: reads the values of its elements; where these are integers, the integers. `read`:
-    gives the raw bytes of a companion or of the target itself, from one element to another.
-    """
+    """A tensor that may be computed from others: `values` reads its own elements, `companions` are
+    the tensors of its revision, `read` reads these, sources, and itself."""
 
     tensor: StoredTensor
     values: ReadValues
     companions: Companions
-    read: Callable[[StoredTensor, int, int], Raw]
+    read: Reader

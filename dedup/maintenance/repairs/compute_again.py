@@ -32,6 +32,7 @@ from ...model.files.manifest import Manifest
 from ...reading.chunk_reader import ChunkReader
 from ...repository.repository import Repository
 from ...similarity.sources import list_companions, list_tensors
+from ...similarity.stored_values import StoredValues
 
 Raw = NDArray[np.uint8]
 
@@ -111,7 +112,7 @@ class _Inputs:
         if salvaged is not None:
             yield salvaged
         companions = Companions(lambda: list_companions(manifest))
-        target = Target(tensor, _no_values, companions, self._read)
+        target = Target(tensor, _no_values, companions, StoredValues(self._load))
         unknown = np.zeros(place.raw_bytes, np.uint8)
         try:
             for _, guess in registry.guesses(target, self):
@@ -141,11 +142,6 @@ class _Inputs:
 
     def _load(self, digest: bytes, _size: int) -> Raw:
         return view_bytes(self._reader.read_input(digest, DERIVED))
-
-    def _read(self, tensor: StoredTensor, first: int, stop: int) -> Raw:
-        pieces, offset = tensor.covering(first, stop)
-        raw = np.concatenate([self._load(piece.digest, piece.raw_bytes) for piece in pieces])
-        return raw[offset * tensor.unit :][: (stop - first) * tensor.unit]
 
 
 def _no_values(_places: NDArray[np.intp]) -> NDArray[np.float32]:

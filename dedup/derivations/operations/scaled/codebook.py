@@ -26,7 +26,7 @@ BY_INVERSE, DIVIDED = range(2)
 MOST_GROUP = 1 << 16
 _PIECE = 2048
 _STRUCT = struct.Struct("<BBI")
-_NF4 = (
+NF4_VALUES = (
     -1.0,
     -0.6961928009986877,
     -0.5250730514526367,
@@ -44,6 +44,7 @@ _NF4 = (
     0.7229568362236023,
     1.0,
 )
+"""What the codes of NF4 stand for, as shares of the peak."""
 _FP4_EDGES = (0.00260417, 0.0859375, 0.20833333, 0.29166667, 0.4166667, 0.583333, 0.8333333)
 _FP4_CODES = (0, 1, 6, 7, 4, 5, 2, 3)
 
@@ -94,7 +95,7 @@ def _codes(kind: int) -> tuple[Floats, NDArray[np.uint8], np.uint8]:
     if kind != NF4:
         edges = np.array(_FP4_EDGES, np.float32)
         return freeze(edges), freeze(np.array(_FP4_CODES, np.uint8)), np.uint8(8)
-    values = np.array(_NF4, np.float32).astype(np.float64)
+    values = np.array(NF4_VALUES, np.float32).astype(np.float64)
     edges = ((values[1:] + values[:-1]) / 2).astype(np.float32)
     return freeze(edges), freeze(np.arange(16, dtype=np.uint8)), np.uint8(0)
 

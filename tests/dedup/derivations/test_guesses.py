@@ -1,0 +1,87 @@
+"""Quantised copies that are pushed beside their source become recipes, found by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from models import read_folder
+
+from weightvault.benchmarks.derivations.copies import write_tensors
+from weightvault.benchmarks.derivations.quantised import FORMATS, IN_BF16, Stored
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.similarity.sources import list_tensors
+from weightvault.dedup.transfer.pull import pull
+from weightvault.dedup.transfer.push import push
+from weightvault.store.packs import DERIVED
+
+SHAPES = {"up": (256, 384), "down": (384, 256), "key": (128, 384)}
+CODES = ("I8", "U8", "I32", "U32", "F8_E4M3")
+SOURCES = {
+    "BF16": [name for name in FORMATS if name in IN_BF16],
+    "F32": [name for name in FORMATS if name not in IN_BF16],
+}
+
+
+def make_source(dtype: str) -> dict[str, np.ndarray]:
+    """Weights as float32 that `dtype` holds exactly; their rows differ in size."""
+    rng = np.random.default_rng(5)
+    made = {}
+    for name, shape in SHAPES.items():
+        rows = np.exp(rng.normal(0, 0.2, (shape[0], 1)))
+        values = (rng.normal(0, 0.03, shape) * rows).astype(np.float32)
+        made[name] = values.astype(ml_dtypes.bfloat16).astype(np.float32)
+        if dtype == "F32":
+            made[name] = values
+    return made
+
+
+def write(folder: Path, tensors: Stored) -> Path:
+    folder.mkdir(parents=True)
+    write_tensors(folder / "model.safetensors", tensors)
+    return folder
+
+
+def write_source(folder: Path, dtype: str) -> Path:
+    kind = ml_dtypes.bfloat16 if dtype == "BF16" else np.float32
+    made = make_source(dtype)
+    return write(folder, {name: (dtype, values.astype(kind)) for name, values in made.items()})
+
+
+def write_copy(folder: Path, dtype: str, label: str) -> Path:
+    """Scales are named like what they belong to, the copy's tensors unlike the source's."""
+    stored: Stored = {}
+    for name, values in make_source(dtype).items():
+        made = FORMATS[label](values)
+        stored |= {f"blocks.{name}x{end}": each for end, each in made.items()}
+    return write(folder, stored)
+
+
+def codes_levels(vault: LocalVault, repo: str) -> set[int]:
+    """The levels of the frames of codes."""
+    tensors = [t for t in list_tensors(vault.resolve(repo).manifest) if t.dtype in CODES]
+    digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
+    return {place.level for place in vault.catalogue.locate(digests).values()}
+
+
+def share_added(vault: LocalVault, folder: Path, repo: str) -> float:
+    """Pushes a copy, and returns what it adds to the frames, as a share of it."""
+    before = vault.report().frames
+    push(vault, folder, repo)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return (vault.report().frames - before) / size
+
+
+@pytest.mark.parametrize("dtype", SOURCES)
+def test_quantised_copies_are_recipes(local: LocalVault, tmp_path: Path, dtype: str):
+    push(local, write_source(tmp_path / "source", dtype), "org/source")
+    for label in SOURCES[dtype]:
+        copy, repo = write_copy(tmp_path / label, dtype, label), f"org/{label.replace(' ', '-')}"
+        added = share_added(local, copy, repo)
+        assert (label, codes_levels(local, repo)) == (label, {DERIVED})
+        # Headers and manifests are some 2 % of so small files, scales up to 6 %.
+        assert added < 0.08, label
+        pull(local, repo, tmp_path / "pulled" / label)
+        assert read_folder(tmp_path / "pulled" / label) == read_folder(copy)
