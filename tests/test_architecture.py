@@ -136,6 +136,14 @@ def test_what_frames_need_is_asked_in_one_module():
         assert not found or (path.name in known and folder in path.parents), path
 
 
+def test_the_journal_is_written_in_one_module():
+    """Only there an entry gets its time, its place behind the newest ones, and its bytes."""
+    where = {
+        path.stem for room in ROOMS for path in modules(room) if "pack_entry" in path.read_text()
+    }
+    assert where == {"journal_entries", "journal_writing"}
+
+
 def test_files_and_functions_are_short():
     for path in [p for room in ROOMS for p in modules(room) if "versions" not in p.parts]:
         text = path.read_text()

@@ -2,7 +2,7 @@
 
 Two phases, which one run goes through for different objects (ARCHITECTURE.md, "Collection"):
 what nothing needs now is *retired*, that is given a tombstone; what was retired longer ago than
-the grace, and is still not needed, is *removed*. `collection_plan.py` says which objects that are.
+the grace, and is still not needed, is *removed*. `collection/plan.py` says which objects that are.
 Stopping at any point loses nothing; the next run goes on.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ...store.catalogue.access.received import forget_received
 from ...store.catalogue.damage import bases_without_copy
 from ...store.catalogue.files.loose_files import expire_loose
-from ...store.catalogue.lost_entries import find_heads
+from ...store.catalogue.tables.database import MakeEntry
 from ...store.catalogue.tables.rows import batches
 from ...store.catalogue.tombstones import (
     catalogue_id,
@@ -25,13 +25,14 @@ from ...store.catalogue.tombstones import (
     set_tombstones,
 )
 from ...store.object_keys import is_pack, name_of, sketches_key
-from ..model.journal_entries import Tombs, pack_entry
+from ..model.journal_entries import Tombs
 from ..progress import Progress
-from ..repository.journal import catch_up, learn_packs, write_entry
+from ..repository.journal import catch_up, learn_packs
+from ..repository.journal_writing import new_entry
 from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
-from .base_copies import copy_bases
-from .collection_plan import (
+from .collection.base_copies import copy_bases
+from .collection.plan import (
     DEFAULT_DEAD_SHARE,
     DEFAULT_GRACE_SECONDS,
     CollectionPlan,
@@ -42,8 +43,8 @@ from .collection_plan import (
     plan_collection,
     read_store_state,
 )
-from .repack import move_live_frames
-from .xet_gc import forget_unused
+from .collection.repack import move_live_frames
+from .collection.xorbs import forget_unused
 
 
 @dataclass
@@ -158,15 +159,9 @@ class Collector:
     def _retire(self, keys: Collection[str]) -> None:
         own = catalogue_id(self._catalogue)
         for batch in batches(sorted(keys)):
-            now = self._now()
-            entry, data = pack_entry(
-                Tombs("retire", tuple(batch), now, own), find_heads(self._catalogue)
-            )
-
-            def publish(entry: str = entry, data: bytes = data) -> None:
-                self._backend.put(entry, data)
-
-            set_tombstones(self._catalogue, batch, now, entry, publish)
+            tombs = Tombs("retire", tuple(batch), self._now(), own)
+            entry = new_entry(self._backend, lambda _, tombs=tombs: tombs)
+            set_tombstones(self._catalogue, batch, tombs.created, entry)
 
     def _remove(self, state: StoreState, keys: Collection[str]) -> tuple[int, int]:
         """Removes objects as far as nothing needs them still; returns how many, and their bytes."""
@@ -181,12 +176,12 @@ class Collector:
     def _remove_batch(self, state: StoreState, keys: list[str]) -> Iterator[int]:
         """Yields the bytes of each object that is gone."""
         started = self._now()
-        own, after = catalogue_id(self._catalogue), find_heads(self._catalogue)
+        own = catalogue_id(self._catalogue)
 
-        def publish(dead: list[str]) -> str:
-            return write_entry(self._backend, Tombs("remove", tuple(dead), started, own), after)
+        def entry_of(dead: list[str]) -> MakeEntry:
+            return new_entry(self._backend, lambda _: Tombs("remove", tuple(dead), started, own))
 
-        dead = remove_dead(self._catalogue, keys, started, publish, self._copies_from)
+        dead = remove_dead(self._catalogue, keys, started, entry_of, self._copies_from)
         # Whoever began to rely on one of them before that entry was there has said so by now, and
         # whoever does so later reads the entry first.
         catch_up(self._backend, self._catalogue)

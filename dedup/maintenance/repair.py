@@ -41,8 +41,8 @@ from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..verification.damage import affected_files, name_files
 from ..verification.pack_verify import is_right, scan_pack
 from ..verification.scrub import judge_object
-from .base_copies import copy_bases
-from .repack import move_places
+from .collection.base_copies import copy_bases
+from .collection.repack import move_places
 from .repairs.compute_again import compute_again
 from .repairs.object_repair import repair_object, settle_entries
 

@@ -117,7 +117,8 @@ class Loose:
         return self.created + self.keep_seconds
 
 
-AnyEntry = Entry | Moves | Tombs | Loose | RefChange | Visibility | TokenChange | QuotaChange
+Change = RefChange | Visibility | TokenChange | QuotaChange
+AnyEntry = Entry | Moves | Tombs | Loose | Change
 STAGES = ("retire", "restore", "remove")
 
 

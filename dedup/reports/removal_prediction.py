@@ -1,7 +1,7 @@
 """What deleting repos would free, by the plan of the collection that would follow.
 
 The ledger without the repos says what would be live then. What a collection does with that is its
-own plan (maintenance/collection_plan.py), and the packs that it would write are sized by those that
+own plan (maintenance/collection/plan.py), and the packs that it would write are sized by those that
 write them: so the prediction is exact, whatever waits already. It supposes that all graces have
 ended.
 """
@@ -31,8 +31,8 @@ from ...store.catalogue.tombstones import PackUse
 from ...store.object_keys import JOURNAL
 from ...store.packs import PackEntry, predict_size
 from ..errors import RepoNotFound
-from ..maintenance.base_copies import first_pack
-from ..maintenance.collection_plan import (
+from ..maintenance.collection.base_copies import first_pack
+from ..maintenance.collection.plan import (
     DEFAULT_DEAD_SHARE,
     CollectionPlan,
     CollectionRules,
@@ -41,7 +41,7 @@ from ..maintenance.collection_plan import (
     plan_collection,
     read_store_state,
 )
-from ..maintenance.repack import group_places
+from ..maintenance.collection.repack import group_places
 from ..model import sketch_file
 from ..model.report import UPLOADS, Prediction, Reason
 from ..repository.journal import catch_up, learn_packs

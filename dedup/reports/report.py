@@ -26,7 +26,7 @@ from ...store.catalogue.reports.statistics import (
 )
 from ...store.catalogue.visibility import EVERYTHING, Scope
 from ..errors import InvalidInput
-from ..maintenance.collection_plan import DEFAULT_GRACE_SECONDS
+from ..maintenance.collection.plan import DEFAULT_GRACE_SECONDS
 from ..model.files.rows import TENSOR
 from ..model.report import DIMENSIONS, Breakdown, Query, RepoCost, Report, Stages, Traffic
 from ..repository.repository import Repository

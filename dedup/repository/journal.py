@@ -20,6 +20,7 @@ from ...store.catalogue.files.hashes import HashRow, record_hashes
 from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
 from ...store.catalogue.moved_frames import replay_moves, settle_chunks
 from ...store.catalogue.refs import change_ref, set_public
+from ...store.catalogue.tables.database import MakeEntry
 from ...store.catalogue.tables.entry_keys import EntryKey
 from ...store.catalogue.tables.rows import CommitRow, SketchRow, batches
 from ...store.catalogue.tokens import put_token
@@ -38,6 +39,7 @@ from ..model.files.manifest import Manifest, manifest_name, parse_manifest
 from ..model.files.rows import chunk_uses, file_row
 from ..model.journal_entries import (
     AnyEntry,
+    Change,
     Entry,
     Loose,
     Moves,
@@ -48,34 +50,17 @@ from ..model.journal_entries import (
     Visibility,
     key_at,
     key_time,
-    pack_entry,
     read_entry,
 )
 from ..progress import Progress
+from .journal_writing import TICK_SECONDS
 from .replay_rules import LaterEntries
 
 # Clocks of several writers differ; entries this much older than the newest one known are looked
 # at again.
 CLOCK_MARGIN_SECONDS = 3600
-# What keys can tell apart.
-_TICK_SECONDS = 1e-6
 # Small objects: on S3 each takes a round trip, and connections are kept for as many.
 _READERS = 16
-_NOTHING = LaterEntries(())
-
-
-def write_entry(backend: Backend, entry: AnyEntry, after: Collection[str] = ()) -> EntryKey:
-    """Stores an entry durably, which names those `after` which it comes, and returns its key. Keys
-    sort by time."""
-    key, data = pack_entry(entry, after)
-    backend.put(key, data)
-    return key
-
-
-def follow(last: str | None) -> float:
-    """Returns the time of an entry written now: later than that of the entry `last`, the newest one
-    known, though its writer's clock may be ahead."""
-    return max(time.time(), key_time(last) + _TICK_SECONDS if last else 0.0)
 
 
 def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None = None) -> int:
@@ -118,7 +103,7 @@ def _read_new(
     named = {key for entry in entries for key in entry.after if key <= start}
     older = [key for key in catalogue.unknown_entries(named) if backend.exists(key)]
     if older:
-        return _read_new(backend, catalogue, key_at(max(0.0, key_time(older[0]) - _TICK_SECONDS)))
+        return _read_new(backend, catalogue, key_at(max(0.0, key_time(older[0]) - TICK_SECONDS)))
     return listed, entries
 
 
@@ -180,7 +165,7 @@ def apply_entry(
     catalogue: Catalogue,
     key: str,
     entry: AnyEntry,
-    younger: LaterEntries = _NOTHING,
+    younger: LaterEntries,
 ) -> None:
     """Carries out one entry of the journal in the catalogue, in one transaction, as far as nothing
     `younger` that it has carried out already stands against it."""
@@ -190,15 +175,12 @@ def apply_entry(
         _apply_tombs(catalogue, key, entry)
     elif isinstance(entry, Loose):
         _apply_loose(backend, catalogue, key, entry)
-    elif isinstance(entry, TokenChange):
-        put_token(catalogue, entry.row, key)
-    elif isinstance(entry, QuotaChange):
-        put_limits(catalogue, entry.namespace, entry.limits, key)
-    elif isinstance(entry, RefChange | Visibility):
-        if younger.decide(entry, key) or younger.delete(entry.repo, key):
+    elif isinstance(entry, Change):
+        of_repo = isinstance(entry, RefChange | Visibility)
+        if of_repo and (younger.decide(entry, key) or younger.delete(entry.repo, key)):
             catalogue.pass_entry(key)
         else:
-            _apply_change(catalogue, key, entry)
+            apply_change(catalogue, key, entry)
     elif entry.commit is None:
         catalogue.delete_repo(entry.repo, key, keep=younger.commits(entry.repo, key))
     else:
@@ -206,8 +188,14 @@ def apply_entry(
         _apply_commit(backend, catalogue, key, entry.commit, entry.hashes, moves=moves)
 
 
-def _apply_change(catalogue: Catalogue, key: str, entry: RefChange | Visibility) -> None:
-    if isinstance(entry, RefChange):
+def apply_change(catalogue: Catalogue, key: str | MakeEntry, entry: Change) -> None:
+    """Carries out an entry that says all itself, in one transaction that also writes it if that is
+    still to be done."""
+    if isinstance(entry, TokenChange):
+        put_token(catalogue, entry.row, key)
+    elif isinstance(entry, QuotaChange):
+        put_limits(catalogue, entry.namespace, entry.limits, key)
+    elif isinstance(entry, RefChange):
         change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
     else:
         set_public(catalogue, entry.repo, entry.public, key)
@@ -215,9 +203,9 @@ def _apply_change(catalogue: Catalogue, key: str, entry: RefChange | Visibility)
 
 def _apply_tombs(catalogue: Catalogue, key: str, entry: Tombs) -> None:
     if entry.stage == "retire":
-        set_tombstones(catalogue, entry.keys, entry.created, key, lambda: None)
+        set_tombstones(catalogue, entry.keys, entry.created, key)
     elif entry.stage == "restore":
-        lift_tombstones(catalogue, entry.keys, key, lambda: None)
+        lift_tombstones(catalogue, entry.keys, key)
     else:
         foreign = entry.by != catalogue_id(catalogue)
         replay_removal(catalogue, entry.keys, entry.created, key, foreign=foreign)
@@ -257,15 +245,15 @@ def _apply_loose(
         with suppress(NotFound, Corrupt):
             manifest = load_manifest(backend, entry.manifest)
             row = loose_row(entry, manifest)
-            new = [NewLoose(row, entry.git_sha1, list(manifest.digests()), key)]
+            new = [NewLoose(row, entry.git_sha1, list(manifest.digests()))]
             try:
-                add_loose(catalogue, new)
+                add_loose(catalogue, new, key)
             except NotFound:
                 if deleted:
                     raise
                 # As with those of a commit.
                 learn_packs(backend, catalogue, removed_too=True)
-                add_loose(catalogue, new)
+                add_loose(catalogue, new, key)
             return
     catalogue.pass_entry(key)
 

@@ -7,12 +7,12 @@ from collections.abc import Collection
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombstones_among
 from ...store.object_keys import manifest_key, pack_key
 from ..errors import Conflict
-from ..model.journal_entries import Tombs, pack_entry
+from ..model.journal_entries import Tombs
 from .journal import catch_up
+from .journal_writing import new_entry
 
 # Whoever announces in the journal that it removes objects deletes them within this time, or
 # announces it again. Ten minutes are thousands of deletions; the same again is for clocks.
@@ -52,7 +52,7 @@ def _restore(backend: Backend, catalogue: Catalogue, keys: Collection[str]) -> N
     found = tuple(sorted(tomb.key for tomb in tombstones_among(catalogue, keys)))
     if not found:
         return
-    entry, data = pack_entry(Tombs("restore", found, time.time()), find_heads(catalogue))
-    lift_tombstones(catalogue, found, entry, lambda: backend.put(entry, data))
+    entry = new_entry(backend, lambda at: Tombs("restore", found, at))
+    lift_tombstones(catalogue, found, entry)
     # Somebody may have begun to remove them before that could be read.
     catch_up(backend, catalogue)

@@ -17,7 +17,6 @@ from ...store.catalogue.damage import get_setting, set_setting
 from ...store.catalogue.dependencies import hold_store, stranded_among, usable_among
 from ...store.catalogue.files.hashes import HashRow
 from ...store.catalogue.files.known_files import known_files
-from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ...store.catalogue.refs import is_public
@@ -32,7 +31,7 @@ from ..model.files.entries import FileEntry
 from ..model.files.expansion import check_files
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.rows import chunk_uses, file_row
-from ..model.journal_entries import AnyEntry, Entry, TokenChange, commit_row, pack_entry
+from ..model.journal_entries import Change, Entry, TokenChange, commit_row
 from ..model.names import check_branch, check_repo, split_message
 from ..model.paths import check_new_paths
 from ..model.store_marker import (
@@ -44,7 +43,8 @@ from ..model.store_marker import (
 )
 from ..vault import Candidate, Commit, PushTarget, RepoSummary
 from .heads import write_heads
-from .journal import apply_entry, catch_up, follow, write_entry
+from .journal import apply_change, catch_up
+from .journal_writing import new_entry
 from .pins import pin_chunks, reclaim_pack
 from .reader import VaultReader, make_commit
 
@@ -194,12 +194,9 @@ class Repository(VaultReader):
         that and its end."""
         self.require_repo(repo)
 
-        def make(last: str | None, heads: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
-            key, entry = pack_entry(Entry(repo, follow(last)), heads)
-            return key, lambda: self.backend.put(key, entry)
-
         write_marker(self.backend, self.catalogue)
-        self.catalogue.delete_repo(repo, make, confirm)
+        entry = new_entry(self.backend, lambda at: Entry(repo, at))
+        self.catalogue.delete_repo(repo, entry, confirm)
 
     # Looking
 
@@ -281,19 +278,14 @@ class Repository(VaultReader):
         """
         write_marker(self.backend, self.catalogue)
 
-        def make(last: str | None, heads: tuple[str, ...]) -> tuple[str, Callable[[], None]]:
-            made = Entry(row.repo, follow(last), row, tuple(hashes))
-            key, entry = pack_entry(made, heads)
-
-            def publish() -> None:
-                self.backend.put(manifest_key(row.manifest), data)
-                self.backend.put(key, entry)
-
-            return key, publish
-
+        entry = new_entry(
+            self.backend,
+            lambda at: Entry(row.repo, at, row, tuple(hashes)),
+            before=lambda: self.backend.put(manifest_key(row.manifest), data),
+        )
         files, uses = list(map(file_row, manifest.files)), chunk_uses(manifest)
         try:
-            self.catalogue.add_commit(row, files, uses, make, hashes=hashes, exact=exact)
+            self.catalogue.add_commit(row, files, uses, entry, hashes=hashes, exact=exact)
         except NotFound as error:
             raise ChunksMissing(f"{row.repo}: {error}; it was collected", "push again") from error
 
@@ -303,12 +295,11 @@ class Repository(VaultReader):
         with suppress(VaultError):
             write_heads(self.backend, self.catalogue, wait=False)
 
-    def record(self, entry: AnyEntry) -> None:
+    def record(self, entry: Change) -> None:
         """Writes a journal entry, of now, and does what it says."""
         write_marker(self.backend, self.catalogue)
-        entry = replace(entry, created=follow(self.catalogue.last_entry()))
-        key = write_entry(self.backend, entry, find_heads(self.catalogue))
-        apply_entry(self.backend, self.catalogue, key, entry)
+        key = new_entry(self.backend, lambda at: replace(entry, created=at))
+        apply_change(self.catalogue, key, entry)
         if isinstance(entry, TokenChange):
             # Who takes the newest entries away must not open the store, nor bring a token back.
             close_store(self.backend, self.catalogue)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
-from ...store.catalogue.lost_entries import find_heads
 from ...store.catalogue.moved_frames import adopt_frames
+from ...store.catalogue.tables.database import MakeEntry
 from ...store.catalogue.tables.rows import Location
 from ...store.packs import PackWriter
 from ..model.journal_entries import Moves
 from ..reading.frame_parts import Buffer
 from ..reading.scratch import scratch_folder
-from ..repository.journal import write_entry
+from ..repository.journal_writing import new_entry
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 
@@ -71,9 +70,8 @@ def put_in_use(vault: Repository, pack: str, groups: Sequence[Collection[Locatio
     """Puts the frames of a stored pack in use for groups of chunks, given by where their frames
     are now, each group as a whole (adopt_frames), and writes the journal entry of it; returns the
     chunks that moved."""
-    after = find_heads(vault.catalogue)
 
-    def publish(moved: list[bytes]) -> str:
-        return write_entry(vault.backend, Moves(pack, tuple(moved), time.time()), after)
+    def entry_of(moved: list[bytes]) -> MakeEntry:
+        return new_entry(vault.backend, lambda at: Moves(pack, tuple(moved), at))
 
-    return set(adopt_frames(vault.catalogue, pack, groups, publish))
+    return set(adopt_frames(vault.catalogue, pack, groups, entry_of))

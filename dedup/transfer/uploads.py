@@ -34,21 +34,21 @@ from ...store.catalogue.access.received import unknown_to
 from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
 from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose, find_loose
-from ...store.catalogue.lost_entries import find_heads
 from ...store.errors import NotFound
 from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, InvalidUpload
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
-from ..model.journal_entries import Loose, pack_entry
+from ..model.journal_entries import Loose, key_at
 from ..model.names import check_repo
 from ..model.sketch_file import Sketches
 from ..model.store_marker import write_marker
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer
 from ..reading.scratch import scratch_folder
-from ..repository.journal import follow, load_manifest, loose_row
+from ..repository.journal import load_manifest, loose_row
+from ..repository.journal_writing import follow, new_entries
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
 from .arrived_files import NAME, check_size, hash_file, scan, spool
@@ -306,33 +306,29 @@ class IncomingFiles:
         return [u for u in new.values() if (u.file.sha256, u.file.repo, u.name) not in kept]
 
     def _record(self, files: Sequence[_Unkept], created: float) -> None:
-        """Writes manifests, journal entries and rows. Each entry names the one before it, as it
-        would if the files came one by one."""
-        heads = find_heads(self._vault.catalogue)
-        objects: list[tuple[str, bytes]] = []
-        entries: list[tuple[str, bytes]] = []
+        """Writes manifests, journal entries and rows."""
+        backend = self._vault.backend
+        entries: list[Loose] = []
         rows: list[NewLoose] = []
         for each in files:
             told = (each.file.repo, each.file.sha256, each.file.git_sha1, each.name)
             made = Loose(*told, self._keep_seconds, created)
-            key, entry = pack_entry(made, heads)
-            objects.append((manifest_key(each.name), each.data))
-            entries.append((key, entry))
             row, digests = loose_row(made, each.manifest), list(each.manifest.digests())
-            rows.append(NewLoose(row, each.file.git_sha1, digests, key))
-            heads, created = (key,), follow(key)
+            entries.append(made)
+            rows.append(NewLoose(row, each.file.git_sha1, digests))
+            created = follow(key_at(created))
 
-        put = self._vault.backend.put
-
-        def publish() -> None:
-            # Others wait for this transaction. Entries go one by one: each names the one before.
-            with ThreadPoolExecutor(min(len(objects), _PUTS_AT_ONCE), "store") as pool:
-                for done in [pool.submit(carry(put), *each) for each in objects]:
+        def put_manifests() -> None:
+            # Others wait for this transaction.
+            with ThreadPoolExecutor(min(len(files), _PUTS_AT_ONCE), "store") as pool:
+                puts = [
+                    pool.submit(carry(backend.put), manifest_key(each.name), each.data)
+                    for each in files
+                ]
+                for done in puts:
                     done.result()
-            for each in entries:
-                put(*each)
 
-        add_loose(self._vault.catalogue, rows, publish)
+        add_loose(self._vault.catalogue, rows, new_entries(backend, entries, put_manifests))
 
     def _load_loose(self, row: LooseRow) -> LooseFile | None:
         manifest = load_manifest(self._vault.backend, row.manifest)

@@ -168,11 +168,10 @@ class Catalogue(Database):
         """
         with self.writing() as connection:
             hold_store(connection)
-            if isinstance(key, str) and not self.take_entry(connection, key):
+            if not self.take_entry(connection, key):
                 return
             made = self.add_once(connection, repos, [{"name": row.repo}])
             repo_id = hold_repo(connection, row.repo)
-            publish = self.make_entry(connection, key)
             if exact:
                 check_head(connection, repo_id, row.branch, row.parent)
             add_hashes(connection, self.add_once, hashes)
@@ -182,12 +181,14 @@ class Catalogue(Database):
             commit_id = insert_commit(connection, repo_id, row, entries, uses, partial=partial)
             if moves:
                 move_branch(connection, repo_id, row.branch, commit_id)
-            publish()
+            self.write_entry(connection, key)
 
-    def pass_entry(self, key: str) -> None:
-        """Records that the journal entry `key` is known, without doing what it says."""
+    def pass_entry(self, key: str | MakeEntry) -> None:
+        """Records that the journal entry `key` is known, or writes it, without doing what it
+        says."""
         with self.writing() as connection:
-            self.take_entry(connection, key)
+            if self.take_entry(connection, key):
+                self.write_entry(connection, key)
 
     def delete_repo(
         self,
@@ -202,12 +203,11 @@ class Catalogue(Database):
         with commits whose ids are to `keep` stays, with these alone."""
         with self.writing() as connection:
             hold_readers(connection)
-            if isinstance(key, str) and not self.take_entry(connection, key):
+            if not self.take_entry(connection, key):
                 return
             if not isinstance(key, str):
                 hold_repo(connection, repo)
                 confirm()
-            publish = self.make_entry(connection, key)
             read = chunks_of_repo(connection, repo)
             mine = select(repos.c.id).where(repos.c.name == repo)
             gone = delete(repos).where(repos.c.name == repo)
@@ -218,7 +218,7 @@ class Catalogue(Database):
             forget_usage(connection, repo)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
             queue_dependents(connection, read)
-            publish()
+            self.write_entry(connection, key)
 
     def find_commit(self, repo: str, revision: str) -> CommitRow | None:
         """Returns the commit that a branch, commit id or tag of `repo` names, in this order, or

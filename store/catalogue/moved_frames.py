@@ -12,7 +12,7 @@ from .dependencies import hold_store
 from .edges import edge_columns, levels_of, read_dependents
 from .owners import queue_by_digest
 from .spare_frames import settle, swap
-from .tables.database import Database
+from .tables.database import Database, MakeEntry
 from .tables.rows import Location, by_digest
 from .tables.schema import chunks, packs, spares
 
@@ -21,15 +21,13 @@ def adopt_frames(
     catalogue: Database,
     pack: str,
     groups: Sequence[Collection[Location]],
-    publish: Callable[[list[bytes]], str],
+    entry_of: Callable[[list[bytes]], MakeEntry],
 ) -> list[bytes]:
     """Puts the frames of `pack` in use for groups of chunks; returns the chunks that moved.
 
     A group is given by where its frames were when the new ones were planned. It moves as a whole
     or not at all: not if one of them has moved meanwhile, nor if its new level does not allow what
-    needs it outside the group. `publish` writes the journal entry for what moves and returns its
-    key; it is called inside the transaction, so that the entry is durable before anybody sees the
-    change, and never written for what does not happen.
+    needs it outside the group. `entry_of` makes the journal entry for what moves.
     """
     with catalogue.writing() as connection:
         # Nobody may come to need what gets a higher level meanwhile.
@@ -38,7 +36,7 @@ def adopt_frames(
         if moved:
             # Somebody may have come to own one since its new frame was planned.
             queue_by_digest(connection, moved)
-            catalogue.take_entry(connection, publish(moved))
+            catalogue.write_entry(connection, entry_of(moved))
     return moved
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ..errors import Superseded
 from .dependencies import hold_readers
 from .owners import chunks_of_repo, queue_dependents, queue_of_repo
-from .tables.database import Database
+from .tables.database import Database, MakeEntry
 from .tables.rows import CommitRow, commit_columns, hold_rows
 from .tables.schema import commits, refs, repos, tags
 
@@ -65,7 +65,7 @@ def change_ref(
     name: str,
     target: str | None,
     message: str | None,
-    key: str,
+    key: str | MakeEntry,
 ) -> None:
     """Lets a ref of the `kind` "branch" or "tag" name the commit `target`, or takes it away for
     None, as the journal entry `key` says. What it needs may be gone since: then it does nothing."""
@@ -83,6 +83,7 @@ def change_ref(
             values = {"repo_id": repo_id, "name": name, "commit_id": commit_id}
             extra = {"message": message} if kind == "tag" else {}
             connection.execute(insert(table).values(**values, **extra))
+        catalogue.write_entry(connection, key)
 
 
 def list_tags(catalogue: Database, repo: str) -> dict[str, CommitRow]:
@@ -111,7 +112,7 @@ def commits_of(catalogue: Database, repo: str) -> dict[str, CommitRow]:
         return {row.oid: CommitRow(*row) for row in connection.execute(query)}
 
 
-def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
+def set_public(catalogue: Database, repo: str, public: bool, key: str | MakeEntry) -> None:
     """Makes a repo public or private, as the journal entry `key` says."""
     with catalogue.writing() as connection:
         hold_readers(connection)
@@ -122,6 +123,7 @@ def set_public(catalogue: Database, repo: str, public: bool, key: str) -> None:
                 queue_of_repo(connection, repo)
             else:
                 queue_dependents(connection, chunks_of_repo(connection, repo))
+            catalogue.write_entry(connection, key)
 
 
 def is_public(catalogue: Database, repo: str) -> bool | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, or_, select
 
-from .tables.database import Database
+from .tables.database import Database, MakeEntry
 from .tables.schema import settings, token_uses, tokens
 
 EVERYWHERE = "*"
@@ -52,7 +52,7 @@ class TokenRow:
         )
 
 
-def put_token(catalogue: Database, row: TokenRow, key: str) -> None:
+def put_token(catalogue: Database, row: TokenRow, key: str | MakeEntry) -> None:
     """Records what the journal entry `key` says of a token."""
     with catalogue.writing() as connection:
         if not catalogue.take_entry(connection, key):
@@ -62,6 +62,7 @@ def put_token(catalogue: Database, row: TokenRow, key: str) -> None:
         joined = row.joined(_row(known) if known else None)
         connection.execute(delete(tokens).where(mine))
         connection.execute(insert(tokens).values(**_values(joined)))
+        catalogue.write_entry(connection, key)
 
 
 def find_token(catalogue: Database, digest: bytes) -> TokenRow | None:

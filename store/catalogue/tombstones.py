@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, case, delete, exists, func, select, update
@@ -19,7 +18,7 @@ from .dependencies import hold_store, is_live
 from .edges import inputs_closure, lowest_first, much_needed, replaces
 from .sketches.bands import refresh_bands
 from .spare_frames import swap
-from .tables.database import Database
+from .tables.database import Database, MakeEntry
 from .tables.rows import Location, batches, by_digest, location_columns
 from .tables.schema import (
     chunks,
@@ -112,26 +111,24 @@ def live_places(catalogue: Database, pack: str) -> list[Location]:
 
 
 def set_tombstones(
-    catalogue: Database, keys: Sequence[str], since: float, entry: str, publish: Callable[[], Any]
+    catalogue: Database, keys: Sequence[str], since: float, entry: str | MakeEntry
 ) -> None:
-    """Gives each of `keys` a tombstone, as the journal entry `entry` says; `publish` writes it."""
+    """Gives each of `keys` a tombstone, as the journal entry `entry` says."""
     rows = [{"key": k, "since": since, "removed": None, "foreign": False} for k in keys]
     with catalogue.writing() as connection:
         hold_store(connection, alone=True)
         if catalogue.take_entry(connection, entry):
             catalogue.add_once(connection, tombstones, rows)
-            publish()
+            catalogue.write_entry(connection, entry)
 
 
-def lift_tombstones(
-    catalogue: Database, keys: Collection[str], entry: str, publish: Callable[[], Any]
-) -> None:
-    """Takes tombstones away again, as the journal entry `entry` says; `publish` writes it."""
+def lift_tombstones(catalogue: Database, keys: Collection[str], entry: str | MakeEntry) -> None:
+    """Takes tombstones away again, as the journal entry `entry` says."""
     with catalogue.writing() as connection:
         hold_store(connection)
         if catalogue.take_entry(connection, entry):
             _delete_tombstones(connection, keys)
-            publish()
+            catalogue.write_entry(connection, entry)
 
 
 def lift_needed(catalogue: Database, copies_from: int | None = None) -> None:
@@ -148,13 +145,13 @@ def remove_dead(
     catalogue: Database,
     keys: Collection[str],
     now: float,
-    publish: Callable[[list[str]], str],
+    entry_of: Callable[[list[str]], MakeEntry],
     copies_from: int | None = None,
 ) -> list[str]:
     """Takes away the rows of those objects among `keys` that have a tombstone and that nothing
     needs; returns their keys. What is needed again loses its tombstone.
 
-    `publish` writes the journal entry for them and returns its key, inside the transaction.
+    `entry_of` makes the journal entry for them.
     """
     with catalogue.writing() as connection:
         hold_store(connection, alone=True)
@@ -166,7 +163,7 @@ def remove_dead(
         for batch in batches(dead):
             connection.execute(marked.where(tombstones.c.key.in_(batch)))
         if dead:
-            catalogue.take_entry(connection, publish(dead))
+            catalogue.write_entry(connection, entry_of(dead))
     return dead
 
 

@@ -61,7 +61,7 @@ def test_a_tombstone_that_a_commit_got_ahead_of_keeps_no_garbage(local: LocalVau
     local.delete_repo("org/both")
     packs = [key for key in keys(local) if key.startswith("packs/")]
     # Set by a collection that had looked before the commit.
-    set_tombstones(local.catalogue, packs, 1.0, f"journal/{1:016x}-0", lambda: None)
+    set_tombstones(local.catalogue, packs, 1.0, f"journal/{1:016x}-0")
     said = Collector(local, grace_seconds=0, dead_share=0.01).predict()
     done = Collector(local, grace_seconds=0, dead_share=0.01).run()
     assert said.compacted == done.compacted == 1

@@ -12,13 +12,14 @@ from vaults import Wrapper, open_local
 
 from weightvault.dedup.errors import ChunksMissing, Conflict
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.maintenance.collection_plan import list_objects
+from weightvault.dedup.maintenance.collection.plan import list_objects
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.model import journal_entries
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.reading.timed_codecs import encode_tensor
 from weightvault.dedup.repository import journal
+from weightvault.dedup.repository.journal_writing import new_entry
 from weightvault.dedup.repository.pack_writing import add_frame
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.uploads import IncomingFiles
@@ -148,8 +149,8 @@ def test_a_base_that_a_collection_left_as_a_delta_is_none(
         local.delete_repo("org/base")
         local.delete_repo("org/later")
         keys = [pack_key(gone)]
-        set_tombstones(local.catalogue, keys, 0, "journal/1", lambda: None)
-        assert remove_dead(local.catalogue, keys, 0, lambda _: "journal/2") == keys
+        set_tombstones(local.catalogue, keys, 0, "journal/1")
+        assert remove_dead(local.catalogue, keys, 0, lambda _: lambda *_: ["journal/2"]) == keys
         local.backend.delete(*keys)
         return local.commit(*args, **options)
 
@@ -240,7 +241,7 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
         # Without reading the journal first, as if its commit had been under way all the time.
         snapshot_row = journal_entries.commit_row("org/kept", "main", manifest, None, None)
         entry = journal_entries.Entry("org/kept", snapshot_row.created, snapshot_row)
-        journal.write_entry(there.backend, entry)
+        new_entry(there.backend, lambda _: entry)(None, ())
 
     manifest = there.resolve("org/m").commit.manifest
     collector = Collector(here, grace_seconds=0)

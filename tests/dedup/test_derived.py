@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +19,13 @@ from weightvault.dedup.errors import InvalidFrame
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
-from weightvault.dedup.model.journal_entries import Moves
 from weightvault.dedup.model.report import DIMENSIONS, Query
-from weightvault.dedup.repository.journal import write_entry
 from weightvault.dedup.repository.pack_writing import add_frame
+from weightvault.dedup.transfer.new_frames import put_in_use
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.catalogue.edges import inputs_closure
-from weightvault.store.catalogue.lost_entries import find_heads
-from weightvault.store.catalogue.moved_frames import adopt_frames
 from weightvault.store.packs import PackWriter
 
 COUNT = 40_000
@@ -78,14 +74,7 @@ def derive(vault: LocalVault, folder: Path) -> None:
         name = add_pack(vault, folder, frame)
         place = vault.catalogue.locate([digest])[digest]
         if place.pack != name:
-            entry = Moves(name, (digest,), time.time())
-            after = find_heads(vault.catalogue)
-            assert adopt_frames(
-                vault.catalogue,
-                name,
-                [[place]],
-                lambda _, entry=entry, after=after: write_entry(vault.backend, entry, after),
-            )
+            assert put_in_use(vault, name, [[place]])
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from models import make_weights, tune, write_model
 
 from weightvault.dedup.errors import RepoNotFound
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.maintenance import repack
+from weightvault.dedup.maintenance.collection import repack
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.model.report import DIMENSIONS, Prediction, Query
 from weightvault.dedup.reports.removal_prediction import predict_removal

@@ -220,8 +220,8 @@ def test_damage_reaches_all_that_need_it(catalogue: Catalogue, model: Model):
 
 def test_a_collection_takes_just_what_is_dead(catalogue: Catalogue, model: Model):
     keys = [pack_key(pack) for pack in sorted(set(model.pack_of.values()))]
-    set_tombstones(catalogue, keys, 1.0, "journal/retire", lambda: None)
-    removed = remove_dead(catalogue, keys, 2.0, lambda dead: "journal/remove")
+    set_tombstones(catalogue, keys, 1.0, "journal/retire")
+    removed = remove_dead(catalogue, keys, 2.0, lambda _: lambda *_: ["journal/remove"])
     dead = {pack for pack in set(model.pack_of.values()) if not held(model, pack) & model.live}
     assert set(removed) == {pack_key(pack) for pack in dead}
     for one in [d for d, pack in model.pack_of.items() if pack in dead]:
@@ -250,7 +250,9 @@ def test_levels_fit_whatever_moves(catalogue: Catalogue, seed: int):
         pack = name_of(1000 + number)
         catalogue.add_pack(pack, 1000, [again])
         group = [catalogue.locate([one])[one]]
-        moved = adopt_frames(catalogue, pack, [group], lambda _, n=number: f"journal/{n}")
+        moved = adopt_frames(
+            catalogue, pack, [group], lambda _, n=number: lambda *_: [f"journal/{n}"]
+        )
         allowed = all(f.level > again.level for f in model.frames.values() if one in f.inputs)
         assert bool(moved) == allowed
         if moved:
@@ -278,7 +280,7 @@ def test_what_arrives_on_a_derived_chunk_brings_lower_frames_back(catalogue: Cat
     for number, moving in ((3, c), (4, b)):
         place = catalogue.locate([moving])[moving]
         assert adopt_frames(
-            catalogue, name_of(number), [[place]], lambda _, n=number: f"journal/{n}"
+            catalogue, name_of(number), [[place]], lambda _, n=number: lambda *_: [f"journal/{n}"]
         )
     assert {d: p.level for d, p in catalogue.locate([a, b, c]).items()} == {a: 0, b: 1, c: 2}
     assert lowest_levels(catalogue, [a, b, c]) == {a: 0, b: 0, c: 1}

@@ -9,6 +9,7 @@ from weightvault.store.catalogue.catalogue import Catalogue
 from weightvault.store.catalogue.dependencies import usable_among
 from weightvault.store.catalogue.moved_frames import adopt_frames, can_stand_alone, replay_moves
 from weightvault.store.catalogue.sketches.sketches import find_near
+from weightvault.store.catalogue.tables.database import MakeEntry
 from weightvault.store.catalogue.tables.rows import Location, SketchRow
 from weightvault.store.catalogue.tombstones import remove_dead, set_tombstones
 from weightvault.store.errors import NotFound
@@ -34,14 +35,17 @@ def catalogue(catalogue: Catalogue) -> Catalogue:
 
 
 class Journal:
-    """Stands for the journal: what was published."""
+    """Stands for the journal: what was written."""
 
     def __init__(self) -> None:
         self.entries: list[list[bytes]] = []
 
-    def publish(self, moved: list[bytes]) -> str:
-        self.entries.append(moved)
-        return f"journal/{len(self.entries)}"
+    def entry_of(self, moved: list[bytes]) -> MakeEntry:
+        def write(*_: object) -> list[str]:
+            self.entries.append(moved)
+            return [f"journal/{len(self.entries)}"]
+
+        return write
 
 
 def places(catalogue: Catalogue, rows: list[SketchRow] = FAMILY) -> list[Location]:
@@ -64,7 +68,7 @@ def test_frames_of_a_pack_wait_until_they_are_adopted(catalogue: Catalogue):
 
 def test_a_family_moves_as_a_whole(catalogue: Catalogue):
     journal = Journal()
-    moved = adopt_frames(catalogue, "anew", [places(catalogue)], journal.publish)
+    moved = adopt_frames(catalogue, "anew", [places(catalogue)], journal.entry_of)
     assert set(moved) == {row.digest for row in FAMILY}
     assert journal.entries == [moved]
     assert bases(catalogue) == [NEW.digest, None, NEW.digest]
@@ -77,7 +81,7 @@ def test_half_a_family_does_not_move(catalogue: Catalogue):
     """OLD cannot become a delta while MEMBER needs it."""
     journal = Journal()
     group = places(catalogue, [OLD, NEW])
-    assert adopt_frames(catalogue, "anew", [group], journal.publish) == []
+    assert adopt_frames(catalogue, "anew", [group], journal.entry_of) == []
     assert journal.entries == []
     assert bases(catalogue) == [None, OLD.digest, OLD.digest]
 
@@ -85,19 +89,19 @@ def test_half_a_family_does_not_move(catalogue: Catalogue):
 def test_what_changed_since_it_was_planned_does_not_move(catalogue: Catalogue):
     journal = Journal()
     planned = places(catalogue)
-    adopt_frames(catalogue, "anew", [planned], journal.publish)
-    assert adopt_frames(catalogue, "anew", [planned], journal.publish) == []
+    adopt_frames(catalogue, "anew", [planned], journal.entry_of)
+    assert adopt_frames(catalogue, "anew", [planned], journal.entry_of) == []
     assert len(journal.entries) == 1
 
 
 def test_a_delta_that_came_meanwhile_keeps_its_base(catalogue: Catalogue):
     planned = places(catalogue)
     add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
-    assert adopt_frames(catalogue, "anew", [planned], Journal().publish) == []
+    assert adopt_frames(catalogue, "anew", [planned], Journal().entry_of) == []
 
 
 def test_a_delta_that_comes_too_late_brings_its_base_back(catalogue: Catalogue):
-    adopt_frames(catalogue, "anew", [places(catalogue)], Journal().publish)
+    adopt_frames(catalogue, "anew", [places(catalogue)], Journal().entry_of)
     assert can_stand_alone(catalogue, [OLD.digest, MEMBER.digest]) == {OLD.digest}
     add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
     assert bases(catalogue) == [None, None, NEW.digest]
@@ -128,16 +132,16 @@ def test_a_delta_that_cannot_be_read_is_not_committed(catalogue: Catalogue):
 def remove_first(catalogue: Catalogue) -> None:
     """Collects the first pack, which nothing needs."""
     keys = ["packs/fi/first"]
-    set_tombstones(catalogue, keys, 0, "journal/1", lambda: None)
-    assert remove_dead(catalogue, keys, 0, lambda _: "journal/2") == keys
+    set_tombstones(catalogue, keys, 0, "journal/1")
+    assert remove_dead(catalogue, keys, 0, lambda _: lambda *_: ["journal/2"]) == keys
 
 
 def test_nothing_moves_when_the_entry_cannot_be_written(catalogue: Catalogue):
-    def fail(_: list[bytes]) -> str:
+    def fail(*_: object) -> list[str]:
         raise OSError("no space")
 
     with pytest.raises(OSError, match="no space"):
-        adopt_frames(catalogue, "anew", [places(catalogue)], fail)
+        adopt_frames(catalogue, "anew", [places(catalogue)], lambda _: fail)
     assert bases(catalogue) == [None, OLD.digest, OLD.digest]
 
 
@@ -157,7 +161,7 @@ def test_moves_beside_pushes_leave_deltas_one_deep(catalogue: Catalogue):
         add_rows(catalogue, f"late {i}", [late[i]], base=OLD.digest)
 
     def move(_: int) -> None:
-        adopt_frames(catalogue, "anew", [places(catalogue)], Journal().publish)
+        adopt_frames(catalogue, "anew", [places(catalogue)], Journal().entry_of)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: (push if i % 2 else move)(i // 2), range(60)))

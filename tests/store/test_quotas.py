@@ -51,7 +51,7 @@ class Committer:
         row = CommitRow(f"{made:040}", repo, "main", None, f"{made:064}", None, 1.0)
         chunks = [digest(f"{number}") for number in numbers]
         files = [FileRow(d.hex(), RAW, d, d, 0) for d in chunks]
-        told = key if replayed else (lambda *_: (key, lambda: None))
+        told = key if replayed else (lambda *_: [key])
         self._catalogue.add_commit(row, files, dict.fromkeys(chunks, 0), told)
 
 
@@ -129,7 +129,7 @@ def test_what_is_on_its_way(catalogue: Catalogue, commit: Committer):
     for repo, name, expires in (("me/a", "3", 9.0), ("me/a", "4", 2.0), ("ME/a", "5", 9.0)):
         chunk = digest(name)
         row = LooseRow(chunk, repo, chunk, chunk, RAW, name * 64, expires)
-        add_loose(catalogue, [NewLoose(row, bytes(20), [chunk], f"journal/loose-{name}")])
+        add_loose(catalogue, [NewLoose(row, bytes(20), [chunk])], f"journal/loose-{name}")
     assert sum_in_flight(catalogue, "me", 5.0) == 4 * RAW
     commit("me/a", 3)
     assert sum_in_flight(catalogue, "me", 5.0) == 3 * RAW

@@ -58,7 +58,7 @@ def gc(
     What is not needed now gets a tombstone, and is removed by the first gc after its grace. Safe
     beside pushes, pulls and servers.
     """
-    from ....dedup.maintenance.collection_plan import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS
+    from ....dedup.maintenance.collection.plan import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS
     from ....dedup.maintenance.gc import Collector
 
     def explain() -> tuple[str, str]:

@@ -12,7 +12,6 @@ from ....store.catalogue.access.limits import Limits
 from ....store.catalogue.access.quotas import list_limits
 from ....store.catalogue.files.hashes import HashRow, hashes_of
 from ....store.catalogue.files.xorbs import end_generation, find_generation
-from ....store.catalogue.lost_entries import find_heads
 from ....store.catalogue.tables.rows import CommitRow, batches
 from ....store.catalogue.tokens import list_tokens
 from ....store.errors import NotFound, StoreError
@@ -37,7 +36,6 @@ from ...model.journal_entries import (
     QuotaChange,
     TokenChange,
     Tombs,
-    pack_entry,
     parse_entry,
 )
 from ...model.sketch import make_sketch
@@ -46,7 +44,8 @@ from ...model.store_marker import restore_marker
 from ...reading.chunk_reader import ChunkReader
 from ...repository.frame_reader import read_frames
 from ...repository.heads import mend_heads
-from ...repository.journal import follow, list_keys, load_manifest
+from ...repository.journal import list_keys, load_manifest
+from ...repository.journal_writing import new_entry
 from ...repository.refs_state import Replay, RepoState, changes_of, read_state
 from ...repository.repository import Repository
 
@@ -194,8 +193,7 @@ def _replay(vault: Repository) -> Replay:
 
 def _put(vault: Repository, entry: AnyEntry, lost: Collection[str] = ()) -> None:
     """Writes an entry of now, which settles that others are `lost`."""
-    entry = replace(entry, created=follow(vault.catalogue.last_entry()))
-    key, data = pack_entry(entry, find_heads(vault.catalogue), lost)
-    vault.backend.put(key, data)
     # The catalogue has what it says; it is not to be carried out once more.
-    vault.catalogue.pass_entry(key)
+    vault.catalogue.pass_entry(
+        new_entry(vault.backend, lambda at: replace(entry, created=at), lost=lost)
+    )

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from ...errors import QuotaExceeded
 from ...repo_names import namespace_of
 from ..dependencies import hold_store
-from ..tables.database import Database
+from ..tables.database import Database, MakeEntry
 from ..tables.rows import FileRow, batches
 from ..tables.schema import (
     chunks,
@@ -48,18 +48,19 @@ _USED = {name: quotas.c[f"used_{name}"] for name in ("stored", "logical", "repos
 _UNITS = {"stored": "bytes of distinct content", "logical": "bytes of files", "repos": "repos"}
 
 
-def put_limits(catalogue: Database, namespace: str, limits: Limits, key: str) -> None:
+def put_limits(catalogue: Database, namespace: str, limits: Limits, key: str | MakeEntry) -> None:
     """Sets the limits of a namespace, as the journal entry `key` says, unless a later one did."""
     with catalogue.writing() as connection:
         # Commits under way do not know the quota yet, so nobody adds up before they are done.
         hold_store(connection, alone=True)
         if not catalogue.take_entry(connection, key):
             return
+        entry = catalogue.write_entry(connection, key)
         mine = quotas.c.namespace == namespace
-        if (connection.scalar(select(quotas.c.entry).where(mine)) or "") > key:
+        if (connection.scalar(select(quotas.c.entry).where(mine)) or "") > entry:
             return
         connection.execute(delete(quotas).where(mine))
-        values = {"namespace": namespace, "entry": key, **asdict(limits)}
+        values = {"namespace": namespace, "entry": entry, **asdict(limits)}
         connection.execute(insert(quotas).values(values))
 
 

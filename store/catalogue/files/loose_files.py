@@ -5,7 +5,7 @@ A collection takes nothing of them before they expire (store/catalogue/dependenc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select
 from ...errors import NotFound
 from ..dependencies import hold_inputs, hold_store
 from ..owners import queue_by_digest
-from ..tables.database import Database
+from ..tables.database import Database, MakeEntry
 from ..tables.rows import batches, by_digest
 from ..tables.schema import chunks, loose_chunks, loose_files
 from .hashes import HashRow, add_hashes
@@ -36,36 +36,29 @@ class LooseRow:
 
 @dataclass(frozen=True, slots=True)
 class NewLoose:
-    """An upload to record: its row, its SHA-1 as a git blob, the chunks it needs, and the key of
-    its journal entry."""
+    """An upload to record: its row, its SHA-1 as a git blob, and the chunks it needs."""
 
     row: LooseRow
     git_sha1: bytes
     digests: Collection[bytes]
-    key: str
 
 
-def add_loose(
-    catalogue: Database,
-    new: Sequence[NewLoose],
-    publish: Callable[[], Any] = lambda: None,
-) -> None:
-    """Records uploaded files, each of another content or for another repo, and what they need.
+def add_loose(catalogue: Database, new: Sequence[NewLoose], key: str | MakeEntry) -> None:
+    """Records uploaded files, each of another content or for another repo, and what they need, as
+    the journal entry `key` says; `key` may write one entry for each.
 
-    `publish` stores manifests and entries, inside the transaction (Catalogue.add_commit). The same
-    file for the same repo is kept from then on for as long as its row says. Raises NotFound when a
-    chunk, or a base of one, is gone.
+    The same file for the same repo is kept from then on for as long as its row says. Raises
+    NotFound when a chunk, or a base of one, is gone.
     """
     with catalogue.writing() as connection:
         hold_store(connection)
-        taken = [each for each in new if catalogue.take_entry(connection, each.key)]
-        if not taken:
+        if not catalogue.take_entry(connection, key):
             return
-        _add_uses(connection, taken, _replace(connection, [each.row for each in taken]))
-        queue_by_digest(connection, {d for each in taken for d in each.digests})
-        told = [HashRow(each.row.digest, each.row.sha256, each.git_sha1) for each in taken]
+        _add_uses(connection, new, _replace(connection, [each.row for each in new]))
+        queue_by_digest(connection, {d for each in new for d in each.digests})
+        told = [HashRow(each.row.digest, each.row.sha256, each.git_sha1) for each in new]
         add_hashes(connection, catalogue.add_once, told)
-        publish()
+        catalogue.write_entry(connection, key)
 
 
 def find_loose(catalogue: Database, sha256: Collection[bytes], now: float) -> list[LooseRow]:

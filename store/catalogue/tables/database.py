@@ -6,7 +6,7 @@ SQLite has the settings that make it safe; PostgreSQL has its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,11 @@ BUSY_TIMEOUT_SECONDS = 30.0
 # Steps of SQLite between two looks: some 10 ms.
 _LOOK_STEPS = 200_000
 
-# What a journal entry will be, given the greatest key taken in, which it has to follow, and the
-# heads, which it has to name (chain.py): its key, and what stores it. Called when nobody else can
-# change the repo any more, so that the entries of one are in the order in which it changed,
-# whatever clocks say.
-MakeEntry = Callable[[str | None, tuple[str, ...]], tuple[str, Callable[[], object]]]
+# Stores a journal entry, or several, and returns their keys. Its arguments are the greatest key
+# taken in, which they have to follow, and the heads, which they have to name (journal_chain.py).
+# Called when nobody else can change the repo any more, so that the entries of one are in the order
+# in which it changed, whatever clocks say.
+MakeEntry = Callable[[str | None, tuple[str, ...]], Sequence[str]]
 
 
 def insert_of(dialect: str) -> Any:
@@ -97,18 +97,21 @@ class Database:
         except DBAPIError as error:
             raise store_error(error) from error
 
-    def take_entry(self, connection: Connection, key: str) -> bool:
-        """Notes a journal entry; says whether it was new."""
-        return note_entry(connection, self.add_once, key)
+    def take_entry(self, connection: Connection, key: str | MakeEntry) -> bool:
+        """Notes a journal entry; says whether it was new. One that is still to be written is, and
+        `write_entry` notes it."""
+        return not isinstance(key, str) or note_entry(connection, self.add_once, key)
 
-    def make_entry(self, connection: Connection, key: str | MakeEntry) -> Callable[[], object]:
-        """Takes the key of an entry that is still to be written; returns what writes it."""
+    def write_entry(self, connection: Connection, key: str | MakeEntry) -> str:
+        """Writes an entry if that is still to be done, and notes it; returns its key. To be called
+        last in a transaction: nothing may fail after it."""
         if isinstance(key, str):
-            return lambda: None
+            return key
         last = connection.scalar(select(func.max(journal.c.key)))
-        made, publish = key(last, heads_in(connection))
-        self.take_entry(connection, made)
-        return publish
+        made = key(last, heads_in(connection))
+        for each in made:
+            note_entry(connection, self.add_once, each)
+        return made[-1]
 
     def add_once(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
         """Inserts the rows that are not there yet; returns how many."""

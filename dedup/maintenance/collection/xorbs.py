@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ...store.backend import ObjectInfo
-from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.files.xorbs import (
+from ....store.backend import ObjectInfo
+from ....store.catalogue.catalogue import Catalogue
+from ....store.catalogue.files.xorbs import (
     forget_generations,
     forget_xorbs,
     list_generations,
     list_xorbs,
 )
-from ...store.object_keys import XORBS
-from ..transfer.uploads import KEEP_SECONDS
-from ..xet.stored import data_key, index_key
+from ....store.object_keys import XORBS
+from ...transfer.uploads import KEEP_SECONDS
+from ...xet.stored import data_key, index_key
 
 Objects = Mapping[str, ObjectInfo]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
-from ...store.catalogue.damage import bases_without_copy
-from ...store.catalogue.tables.rows import Location
-from ..progress import Progress
-from ..repository.frame_reader import read_frames
-from ..repository.pack_writing import PACK_BYTES
-from ..repository.repository import Repository
-from ..transfer.new_frames import TemporaryPack
+from ....store.catalogue.damage import bases_without_copy
+from ....store.catalogue.tables.rows import Location
+from ...progress import Progress
+from ...repository.frame_reader import read_frames
+from ...repository.pack_writing import PACK_BYTES
+from ...repository.repository import Repository
+from ...transfer.new_frames import TemporaryPack
 
 
 class Sized(Protocol):

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ...store.catalogue.damage import list_findings
-from ...store.catalogue.tombstones import (
+from ....store.catalogue.damage import list_findings
+from ....store.catalogue.tombstones import (
     PackUse,
     Tombstone,
     list_tombstones,
     pack_uses,
     used_manifests,
 )
-from ...store.object_keys import (
+from ....store.object_keys import (
     MANIFESTS,
     SKETCHES,
     UPLOADS,
@@ -27,9 +27,9 @@ from ...store.object_keys import (
     pack_key,
     sketches_key,
 )
-from ..repository.pins import REMOVAL_SECONDS
-from ..repository.repository import Repository
-from .xet_gc import Objects, find_dead
+from ...repository.pins import REMOVAL_SECONDS
+from ...repository.repository import Repository
+from .xorbs import Objects, find_dead
 
 DEFAULT_GRACE_SECONDS = 7 * 24 * 3600.0
 # An object that nothing needs yet may belong to a push that is under way. After a day it does not.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from ...store.catalogue.dependencies import usable_among
-from ...store.catalogue.tables.rows import Location
-from ...store.catalogue.tombstones import PackUse, live_places
-from ..progress import Progress
-from ..repository.frame_reader import read_frames
-from ..repository.pack_writing import PACK_BYTES
-from ..repository.repository import Repository
-from ..transfer.new_frames import TemporaryPack, put_in_use
+from ....store.catalogue.dependencies import usable_among
+from ....store.catalogue.tables.rows import Location
+from ....store.catalogue.tombstones import PackUse, live_places
+from ...progress import Progress
+from ...repository.frame_reader import read_frames
+from ...repository.pack_writing import PACK_BYTES
+from ...repository.repository import Repository
+from ...transfer.new_frames import TemporaryPack, put_in_use
 
 T = TypeVar("T")
 
