@@ -20,7 +20,7 @@ from starlette.requests import HTTPConnection
 from ...dedup.errors import Corrupt, JournalCut, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import is_closed
-from ...dedup.repository.lost_entries import require_whole
+from ...dedup.repository.journal.lost_entries import require_whole
 from ...store.catalogue.tokens import EVERYWHERE, ROLES, Roles, TokenRow, find_token_by_id, note_use
 from ...store.catalogue.visibility import Scope
 from ...store.repo_names import namespace_of

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import close_store, is_closed
-from ...dedup.repository.lost_entries import require_whole
+from ...dedup.repository.journal.lost_entries import require_whole
 from ..requests.connections import Connections
 from ..requests.settings import ServerSettings
 from .app import create_app

@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, Table, select, update
 
 from ...dedup.local_vault import LocalVault
-from ...dedup.repository.journal import read_sketch_rows
+from ...dedup.repository.journal.replay import read_sketch_rows
 from ...store.catalogue.catalogue import open_catalogue
 from ...store.catalogue.edges import add_inputs
 from ...store.catalogue.tables import migrate

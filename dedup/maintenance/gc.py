@@ -27,8 +27,8 @@ from ...store.catalogue.tombstones import (
 from ...store.object_keys import is_pack, name_of, sketches_key
 from ..model.journal_entries import Tombs
 from ..progress import Progress
-from ..repository.journal import catch_up, learn_packs
-from ..repository.journal_writing import new_entry
+from ..repository.journal.replay import catch_up, learn_packs
+from ..repository.journal.writing import new_entry
 from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
 from .collection.base_copies import copy_bases

@@ -20,9 +20,9 @@ from ...store.errors import StorageFull, StoreError
 from ..errors import Missing
 from ..model.store_marker import note_closed, read_marker
 from ..progress import Progress
-from ..repository.heads import read_heads, write_heads
-from ..repository.journal import catch_up, learn_packs
-from ..repository.lost_entries import describe_lost, find_known_lost
+from ..repository.journal.heads import read_heads, write_heads
+from ..repository.journal.lost_entries import describe_lost, find_known_lost
+from ..repository.journal.replay import catch_up, learn_packs
 from ..repository.pins import CLAIM_SECONDS
 
 # What the objects do not tell: settings, how the vault grew, what tokens and sessions did.

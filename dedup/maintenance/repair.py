@@ -34,8 +34,8 @@ from ..errors import VaultError
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
 from ..repository.frame_reader import read_frames
-from ..repository.journal import catch_up
-from ..repository.lost_entries import ACCEPT, find_lost
+from ..repository.journal.lost_entries import ACCEPT, find_lost
+from ..repository.journal.replay import catch_up
 from ..repository.repository import Repository
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..verification.damage import affected_files, name_files

@@ -11,7 +11,7 @@ from ..errors import ChunksMissing, Conflict, RepoNotFound
 from ..model.files.manifest import Manifest, pack_manifest
 from ..model.journal_entries import Entry
 from ..model.names import check_repo
-from ..repository.journal import list_entries, load_manifest
+from ..repository.journal.replay import list_entries, load_manifest
 from ..repository.pins import pin_chunks
 from ..repository.refs_state import Replay, RepoState, changes_of
 from ..repository.repository import Repository

@@ -44,7 +44,7 @@ from ..maintenance.collection.plan import (
 from ..maintenance.collection.repack import group_places
 from ..model import sketch_file
 from ..model.report import UPLOADS, Prediction, Reason
-from ..repository.journal import catch_up, learn_packs
+from ..repository.journal.replay import catch_up, learn_packs
 from ..repository.repository import Repository
 from .attribution import Integers, sum_by
 from .breakdown import Account

@@ -1,8 +1,8 @@
 """The repository: an object store and its catalogue, kept in step.
 
 `repository` is what operations read and write through, `reader` its half that changes nothing.
-`journal` writes and replays changes of refs by `replay_rules`, `pack_check` verifies packs from
-outside, `pins` keeps what a commit relies on from being collected.
+`journal` writes and replays changes of refs, `pack_check` verifies packs from outside, `pins` keeps
+what a commit relies on from being collected.
 
 Imports `model`, `reading` and `similarity`, and `store`.
 

@@ -16,7 +16,7 @@ from ...store.errors import NotFound
 from ...store.object_keys import pack_key
 from ..errors import ChunksMissing, Corrupt
 from ..reading.frame_parts import FramePart
-from .journal import catch_up
+from .journal.replay import catch_up
 
 # A header with 16 blocks has 200 bytes; one with a long row map is read with all of its frame.
 _FRONT_BYTES = 4096

@@ -13,7 +13,7 @@ from ...store.catalogue.tables.rows import Location
 from ...store.errors import NotFound
 from ...store.object_keys import pack_key
 from ..errors import ChunksMissing
-from .journal import catch_up
+from .journal.replay import catch_up
 
 # Frames of one window are in memory together; the same bound as a reader's batch of raw bytes.
 WINDOW_BYTES = 32 * 1024 * 1024

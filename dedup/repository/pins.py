@@ -11,8 +11,8 @@ from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombst
 from ...store.object_keys import manifest_key, pack_key
 from ..errors import Conflict
 from ..model.journal_entries import Tombs
-from .journal import catch_up
-from .journal_writing import new_entry
+from .journal.replay import catch_up
+from .journal.writing import new_entry
 
 # Whoever announces in the journal that it removes objects deletes them within this time, or
 # announces it again. Ten minutes are thousands of deletions; the same again is for clocks.

@@ -24,7 +24,7 @@ from ..model.names import check_repo, check_revision
 from ..reading.base_cache import BaseCache, Buffer
 from ..vault import Commit, Snapshot
 from .frame_reader import read_frames
-from .journal import load_manifest, read_manifest
+from .journal.replay import load_manifest, read_manifest
 
 if TYPE_CHECKING:
     # Coders take 0.1 s to load, which those who read no weights need not pay.

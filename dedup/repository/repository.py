@@ -42,9 +42,9 @@ from ..model.store_marker import (
     write_marker,
 )
 from ..vault import Candidate, Commit, PushTarget, RepoSummary
-from .heads import write_heads
-from .journal import apply_change, catch_up
-from .journal_writing import new_entry
+from .journal.heads import write_heads
+from .journal.replay import apply_change, catch_up
+from .journal.writing import new_entry
 from .pins import pin_chunks, reclaim_pack
 from .reader import VaultReader, make_commit
 

@@ -14,7 +14,7 @@ from ...store.packs import PackWriter
 from ..model.journal_entries import Moves
 from ..reading.frame_parts import Buffer
 from ..reading.scratch import scratch_folder
-from ..repository.journal_writing import new_entry
+from ..repository.journal.writing import new_entry
 from ..repository.pack_writing import add_frame
 from ..repository.repository import Repository
 

@@ -47,8 +47,8 @@ from ..model.store_marker import write_marker
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer
 from ..reading.scratch import scratch_folder
-from ..repository.journal import load_manifest, loose_row
-from ..repository.journal_writing import follow, new_entries
+from ..repository.journal.replay import load_manifest, loose_row
+from ..repository.journal.writing import follow, new_entries
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
 from .arrived_files import NAME, check_size, hash_file, scan, spool

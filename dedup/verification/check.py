@@ -16,8 +16,8 @@ from ..model.files.manifest import Manifest
 from ..model.inputs import locate_inputs
 from ..progress import Progress
 from ..reading.workers import Background, result_of
-from ..repository.journal import load_manifest
-from ..repository.lost_entries import describe_lost
+from ..repository.journal.lost_entries import describe_lost
+from ..repository.journal.replay import load_manifest
 from ..vault import CheckResult
 from .damage import describe_findings
 

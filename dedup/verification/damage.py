@@ -11,7 +11,7 @@ from ...store.catalogue.damage import WHOLE_PACK, Finding, commits_using, list_f
 from ...store.object_keys import pack_key
 from ..errors import VaultError
 from ..model.files.manifest import Manifest
-from ..repository.journal import load_manifest
+from ..repository.journal.replay import load_manifest
 
 # A base may carry thousands of models; a sentence names as many.
 _NAMED = 20

@@ -44,9 +44,9 @@ from ..model.store_marker import check_marker
 from ..progress import Progress
 from ..reading.chunk_reader import ChunkReader
 from ..repository.frame_reader import read_frames
-from ..repository.heads import parse_heads
-from ..repository.journal import catch_up
-from ..repository.lost_entries import describe_lost
+from ..repository.journal.heads import parse_heads
+from ..repository.journal.lost_entries import describe_lost
+from ..repository.journal.replay import catch_up
 from ..repository.repository import Repository
 from ..xet.stored import check_xorb
 from .damage import describe_findings, name_files

@@ -161,7 +161,7 @@ def test_a_client_that_goes_away_ends_the_reading(
 def test_a_manifest_comes_as_it_is_stored(
     web: httpx.Client, local: LocalVault, served: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weightvault.dedup.repository.journal.parse_manifest", None)
+    monkeypatch.setattr("weightvault.dedup.repository.journal.replay.parse_manifest", None)
     response = web.get("/v1/repos/org/model/manifest")
     commit = json.loads(response.headers["x-weightvault-commit"])
     stored = local.backend.get(manifest_key(commit["manifest"]))

@@ -22,7 +22,7 @@ from weightvault.dedup.maintenance.rename_repo import rename_repo
 from weightvault.dedup.maintenance.undelete_repo import undelete
 from weightvault.dedup.repository import pins
 from weightvault.dedup.repository import repository as local_module
-from weightvault.dedup.repository.journal import catch_up
+from weightvault.dedup.repository.journal.replay import catch_up
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import History
 from weightvault.dedup.transfer.uploads import IncomingFiles

@@ -18,8 +18,8 @@ from weightvault.dedup.model import journal_entries
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.reading.timed_codecs import encode_tensor
-from weightvault.dedup.repository import journal
-from weightvault.dedup.repository.journal_writing import new_entry
+from weightvault.dedup.repository.journal import replay
+from weightvault.dedup.repository.journal.writing import new_entry
 from weightvault.dedup.repository.pack_writing import add_frame
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.uploads import IncomingFiles
@@ -185,7 +185,7 @@ def test_another_machine_takes_up_what_is_retired(pair, tmp_path: Path):
     clock = Clock()
     path = model(tmp_path, 1)
     push(here, path, "org/m")
-    journal.catch_up(there.backend, there.catalogue)
+    replay.catch_up(there.backend, there.catalogue)
     here.delete_repo("org/m")
     clock.ahead = GRACE + 1
     assert gc(here, GRACE, now=clock).retired == 2
@@ -200,13 +200,13 @@ def test_another_machine_misses_what_is_removed(pair, tmp_path: Path):
     here, there = pair
     path = model(tmp_path, 1)
     push(here, path, "org/m")
-    journal.catch_up(there.backend, there.catalogue)
+    replay.catch_up(there.backend, there.catalogue)
     here.delete_repo("org/m")
     assert gc(here).removed == 2
     other = write_model(tmp_path / "o", make_weights(1) | {"x": make_weights(4)["layer.0.bias"]})
     assert push(there, other, "org/again").sent > 0
     assert_pulls(there, "org/again", other, tmp_path / "out")
-    journal.catch_up(here.backend, here.catalogue)
+    replay.catch_up(here.backend, here.catalogue)
     gc(here)
     assert_pulls(here, "org/again", other, tmp_path / "out2")
 
@@ -217,11 +217,11 @@ def test_the_same_pack_cannot_come_while_it_is_being_removed(pair, tmp_path: Pat
     push(here, path, "org/m")
     here.delete_repo("org/m")
     assert gc(here).removed == 2
-    journal.catch_up(there.backend, there.catalogue)
+    replay.catch_up(there.backend, there.catalogue)
     with pytest.raises(Conflict, match="being removed"):
         push(there, path, "org/m")
     assert push(here, path, "org/m").sent > 0
-    journal.catch_up(there.backend, there.catalogue)
+    replay.catch_up(there.backend, there.catalogue)
     assert_pulls(there, "org/m", path, tmp_path / "out")
 
 
@@ -231,7 +231,7 @@ def test_a_commit_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path:
     here, there = pair
     path = model(tmp_path, 1)
     push(here, path, "org/m")
-    journal.catch_up(there.backend, there.catalogue)
+    replay.catch_up(there.backend, there.catalogue)
     here.delete_repo("org/m")
     here.backend = paused = Pausing(here.backend, "journal/")
     stages: list[str] = []
@@ -260,7 +260,7 @@ def test_an_upload_that_got_ahead_of_the_removal_keeps_its_chunks(pair, tmp_path
     uploads = IncomingFiles(there)
     file = uploads.add([data], "org/kept")
     there.delete_repo(push(there, model(tmp_path, 1), "org/kept").commit.repo)
-    journal.catch_up(here.backend, here.catalogue)
+    replay.catch_up(here.backend, here.catalogue)
     here.backend = paused = Pausing(here.backend, "journal/")
     collector = Collector(here, grace_seconds=0)
     state, plan = collector._plan(list_objects(here))

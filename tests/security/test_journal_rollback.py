@@ -26,8 +26,8 @@ from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from weightvault.dedup.maintenance.repair import Repairer
 from weightvault.dedup.model.journal_entries import Visibility, pack_entry, parse_entry
 from weightvault.dedup.model.store_marker import read_marker
-from weightvault.dedup.repository.journal import catch_up, list_keys
-from weightvault.dedup.repository.lost_entries import find_lost, require_whole
+from weightvault.dedup.repository.journal.lost_entries import find_lost, require_whole
+from weightvault.dedup.repository.journal.replay import catch_up, list_keys
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.backends.open import open_backend

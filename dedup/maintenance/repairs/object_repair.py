@@ -43,9 +43,9 @@ from ...model.sketch_file import Sketches, pack_sketches
 from ...model.store_marker import restore_marker
 from ...reading.chunk_reader import ChunkReader
 from ...repository.frame_reader import read_frames
-from ...repository.heads import mend_heads
-from ...repository.journal import list_keys, load_manifest
-from ...repository.journal_writing import new_entry
+from ...repository.journal.heads import mend_heads
+from ...repository.journal.replay import list_keys, load_manifest
+from ...repository.journal.writing import new_entry
 from ...repository.refs_state import Replay, RepoState, changes_of, read_state
 from ...repository.repository import Repository
 

@@ -12,32 +12,32 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
-from ...store.backend import Backend
-from ...store.cancel import check_cancelled
-from ...store.catalogue.access.quotas import put_limits
-from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.files.hashes import HashRow, record_hashes
-from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
-from ...store.catalogue.moved_frames import replay_moves, settle_chunks
-from ...store.catalogue.refs import change_ref, set_public
-from ...store.catalogue.tables.database import MakeEntry
-from ...store.catalogue.tables.entry_keys import EntryKey
-from ...store.catalogue.tables.rows import CommitRow, SketchRow, batches
-from ...store.catalogue.tokens import put_token
-from ...store.catalogue.tombstones import (
+from ....store.backend import Backend
+from ....store.cancel import check_cancelled
+from ....store.catalogue.access.quotas import put_limits
+from ....store.catalogue.catalogue import Catalogue
+from ....store.catalogue.files.hashes import HashRow, record_hashes
+from ....store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
+from ....store.catalogue.moved_frames import replay_moves, settle_chunks
+from ....store.catalogue.refs import change_ref, set_public
+from ....store.catalogue.tables.database import MakeEntry
+from ....store.catalogue.tables.entry_keys import EntryKey
+from ....store.catalogue.tables.rows import CommitRow, SketchRow, batches
+from ....store.catalogue.tokens import put_token
+from ....store.catalogue.tombstones import (
     catalogue_id,
     lift_tombstones,
     list_tombstones,
     replay_removal,
     set_tombstones,
 )
-from ...store.errors import CorruptObject, NotFound, StoreError
-from ...store.object_keys import JOURNAL, PACKS, manifest_key, name_of, pack_key, sketches_key
-from ...store.packs import PackEntry, read_index
-from ..errors import Corrupt, VaultError
-from ..model.files.manifest import Manifest, manifest_name, parse_manifest
-from ..model.files.rows import chunk_uses, file_row
-from ..model.journal_entries import (
+from ....store.errors import CorruptObject, NotFound, StoreError
+from ....store.object_keys import JOURNAL, PACKS, manifest_key, name_of, pack_key, sketches_key
+from ....store.packs import PackEntry, read_index
+from ...errors import Corrupt, VaultError
+from ...model.files.manifest import Manifest, manifest_name, parse_manifest
+from ...model.files.rows import chunk_uses, file_row
+from ...model.journal_entries import (
     AnyEntry,
     Change,
     Entry,
@@ -52,9 +52,9 @@ from ..model.journal_entries import (
     key_time,
     read_entry,
 )
-from ..progress import Progress
-from .journal_writing import TICK_SECONDS
+from ...progress import Progress
 from .replay_rules import LaterEntries
+from .writing import TICK_SECONDS
 
 # Clocks of several writers differ; entries this much older than the newest one known are looked
 # at again.
@@ -315,8 +315,8 @@ def read_sketch_rows(backend: Backend, pack: str, entries: Sequence[PackEntry]) 
     """Returns the sketches kept beside a pack. Without them its chunks are merely not found as
     bases, so their loss stops nothing."""
     # Only catalogues that are behind need these, and numpy with them.
-    from ..model.sketch_file import parse_sketches
-    from ..similarity.candidates import sketch_row
+    from ...model.sketch_file import parse_sketches
+    from ...similarity.candidates import sketch_row
 
     try:
         found = parse_sketches(backend.get(sketches_key(pack)), entries)

@@ -14,15 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from ...store.backend import Backend
-from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.lost_entries import known_entries, settled_among, unknown_named
-from ...store.catalogue.tokens import has_tokens
-from ...store.errors import StoreError
-from ...store.object_keys import JOURNAL
-from ..errors import Corrupt, JournalCut
-from ..model.journal_entries import key_time
-from ..model.store_marker import is_closed
+from ....store.backend import Backend
+from ....store.catalogue.catalogue import Catalogue
+from ....store.catalogue.lost_entries import known_entries, settled_among, unknown_named
+from ....store.catalogue.tokens import has_tokens
+from ....store.errors import StoreError
+from ....store.object_keys import JOURNAL
+from ...errors import Corrupt, JournalCut
+from ...model.journal_entries import key_time
+from ...model.store_marker import is_closed
 from .heads import read_heads
 
 ACCEPT = "weightvault repair --accept-lost-entries"

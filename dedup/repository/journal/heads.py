@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from ...store.backend import Backend, check_key
-from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.damage import set_setting
-from ...store.catalogue.lost_entries import has_published, publish_heads
-from ...store.catalogue.tombstones import catalogue_id
-from ...store.errors import InvalidKey, NotFound
-from ...store.object_keys import HEADS, JOURNAL
-from ..errors import Corrupt, VaultError
+from ....store.backend import Backend, check_key
+from ....store.catalogue.catalogue import Catalogue
+from ....store.catalogue.damage import set_setting
+from ....store.catalogue.lost_entries import has_published, publish_heads
+from ....store.catalogue.tombstones import catalogue_id
+from ....store.errors import InvalidKey, NotFound
+from ....store.object_keys import HEADS, JOURNAL
+from ...errors import Corrupt, VaultError
 
 VERSION = 1
 _WRITTEN = "heads_written"

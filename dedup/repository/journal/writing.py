@@ -10,9 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from ...store.backend import Backend
-from ...store.catalogue.tables.database import MakeEntry
-from ..model.journal_entries import AnyEntry, key_time, pack_entry
+from ....store.backend import Backend
+from ....store.catalogue.tables.database import MakeEntry
+from ...model.journal_entries import AnyEntry, key_time, pack_entry
 
 # What keys can tell apart.
 TICK_SECONDS = 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ..model.journal_entries import AnyEntry, Entry, RefChange, Visibility
+from ...model.journal_entries import AnyEntry, Entry, RefChange, Visibility
 
 _Told = Entry | RefChange | Visibility
 
