@@ -25,6 +25,7 @@ from ..derivations.guesses.kinds import Guess, Match, View
 from ..derivations.guesses.layouts import arrangements, places_in_target
 from ..derivations.guesses.tensors import StoredTensor, Target
 from ..derivations.operations.floats.formats import NAMES as FLOATS
+from ..derivations.operations.gguf.layout import KINDS as QUANTS
 from ..derivations.recipe import Arrangement, Piece
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES, Bundle, Tensor, chunk_sizes
@@ -47,6 +48,8 @@ MOST_ARRANGED = 1000
 MOST_REVISIONS = 6
 # Chunks like one tensor whose revisions are asked for: members of a family are all alike.
 _NEAREST = 32
+# Of a quantised tensor's sketch, the share of bits that tell least, and how often others are tried.
+_UNSURE, _CHANGES = 0.2, 16
 # Guesses about one tensor that are tried.
 MOST_GUESSES = 16
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
@@ -134,8 +137,13 @@ def _vote(
     sketches the nearest differs in."""
     near: dict[int, int] = {}
     for view in registry.views(target):
-        for chunk, apart in _near(catalogue, view, scopes, arranged):
-            near[chunk] = min(apart, near.get(chunk, SKETCH_BITS))
+        for changed in (
+            (False, True) if target.tensor.dtype in QUANTS and not arranged else (False,)
+        ):
+            for chunk, apart in _near(catalogue, view, scopes, arranged, changed):
+                near[chunk] = min(apart, near.get(chunk, SKETCH_BITS))
+            if near:
+                break
     nearest = sorted(near, key=lambda chunk: near[chunk])[:_NEAREST]
     found: dict[tuple[str, str], int] = {}
     for chunk, centre in read_centres(catalogue, nearest, scopes, deltas=True).items():
@@ -145,24 +153,38 @@ def _vote(
 
 
 def _near(
-    catalogue: Catalogue, view: View, scopes: Sequence[Scope], arranged: bool
+    catalogue: Catalogue, view: View, scopes: Sequence[Scope], arranged: bool, changed: bool
 ) -> Iterator[tuple[int, int]]:
     """Yields chunks that look like the first one of a source that lies as the view does, and in how
-    many bits their sketches differ; with `arranged`, in any other way. By bands those that stand
-    alone are found, and through them deltas on them."""
+    many bits their sketches differ; with `arranged`, in any other way; with `changed`, whatever a
+    coarse copy does not tell of its sketch. By bands those that stand alone are found, and through
+    them deltas on them."""
     groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)
     for (count, exponent), dtypes in groups.items():
         places, kind = sketched_places(exponent, count), min(31, exponent)
         for way in _ways_of(view.shape) if arranged else (None,):
-            bits = compare_values(view.read(places_in_target(way, places)))
-            row = SketchRow(b"", kind, 0, 0, bits, b"")
-            alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
-            yield from alone
-            centres = [chunk for chunk, _ in alone]
-            if centres:
-                yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
+            values = view.read(places_in_target(way, places))
+            for bits in _change(values) if changed else (compare_values(values),):
+                row = SketchRow(b"", kind, 0, 0, bits, b"")
+                alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
+                yield from alone
+                if alone:
+                    centres = [chunk for chunk, _ in alone]
+                    yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
+                    break
+
+
+def _change(values: NDArray[np.float32]) -> Iterator[bytes]:
+    """Yields sketches in which what compares values that are nearly equal in a copy of few bits is
+    left to chance."""
+    apart = abs(values[0::2] - values[1::2])
+    unsure = np.argsort(apart, kind="stable")[: round(_UNSURE * apart.size)]
+    known = values[0::2] > values[1::2]
+    for seed in range(_CHANGES):
+        known[unsure] = np.random.default_rng(seed).integers(0, 2, unsure.size)
+        yield np.packbits(known, bitorder="little").tobytes()
 
 
 def _ways_of(shape: tuple[int, ...]) -> Iterator[Arrangement | None]:
