@@ -82,12 +82,13 @@ def open_vault(url: str, catalogue: str | None = None, *, create: bool = True) -
     return open_local_vault(url, catalogue, create=create)
 
 
-def open_server(url: str) -> HttpVault:
-    """Opens the vault behind the server at `url`, with the token of WEIGHTVAULT_TOKEN."""
+def open_server(url: str, token: str | None = None) -> HttpVault:
+    """Opens the vault behind the server at `url`, with that token, else that of
+    WEIGHTVAULT_TOKEN."""
     # httpx takes 0.1 s to import, which a vault in a folder need not pay.
     from .client.http_vault import HttpVault
 
-    return HttpVault(url, token=os.environ.get("WEIGHTVAULT_TOKEN"))
+    return HttpVault(url, token=token or os.environ.get("WEIGHTVAULT_TOKEN"))
 
 
 def server_settings(

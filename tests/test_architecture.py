@@ -86,8 +86,10 @@ def test_package_files_are_inert(folder: str):
     tree = ast.parse((ROOT / folder / "__init__.py").read_text())
     for node in tree.body:
         is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        is_version = isinstance(node, ast.Assign) and folder == "."
-        assert is_docstring or is_version, ast.unparse(node)
+        # The top shows the library, which it loads when it is asked for.
+        is_top = folder == "." and isinstance(node, ast.Assign | ast.FunctionDef)
+        is_typing = folder == "." and ast.unparse(node).startswith("if TYPE_CHECKING:")
+        assert is_docstring or is_top or is_typing, ast.unparse(node)
 
 
 def test_package_list_names_every_folder():
@@ -101,6 +103,9 @@ def test_peers_are_never_imported():
     for room in ROOMS:
         for path in modules(room):
             for peer in ("zipnn", "openzl", "pcodec", "blosc2", "torch", "pickle"):
+                # The library makes tensors of bytes; files of torch are taken apart without it.
+                if peer == "torch" and path.parent == ROOT / "api" / "library":
+                    continue
                 # pickletools only reads opcodes.
                 assert not re.search(rf"(import|from) {peer}\b", path.read_text()), path
 

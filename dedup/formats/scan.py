@@ -93,6 +93,23 @@ def _scan_file(
         raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
 
 
+def scan_stream(
+    name: str,
+    file: BinaryIO,
+    size: int,
+    progress: Progress,
+    chunk_bytes: int = CHUNK_BYTES,
+    sketches: Sketches | None = None,
+) -> FileEntry:
+    """As scan_files, for one file of `size` bytes that is open for reading. Raises InvalidFile."""
+    progress.begin("hashing", size)
+    try:
+        segments = bundle_small(cut_fused(segment_file(name, file, size)), chunk_bytes)
+        return _hash_file(name, file, segments, progress, chunk_bytes, sketches)
+    finally:
+        progress.end()
+
+
 def _hash_file(
     name: str,
     file: BinaryIO,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,10 +55,12 @@ def pull(
     dest: Path,
     revision: str = "main",
     *,
+    wants: Callable[[str], bool] | None = None,
     skip_refused: bool = False,
     progress: Progress | None = None,
 ) -> PullResult:
-    """Writes the files of a revision below the folder `dest`, making it if needed.
+    """Writes the files of a revision below the folder `dest`, making it if needed: all of them, or
+    those of whose paths `wants` says so.
 
     A file appears under its name only once it is whole and its BLAKE3 is right. Files that are
     there with the right bytes are left alone, so a pull that failed can be run again; files that
@@ -70,11 +72,12 @@ def pull(
     progress = progress or Progress()
     snapshot = vault.resolve(repo, revision)
     manifest = snapshot.manifest
-    refused = _find_refused(manifest)
+    chosen = [entry for entry in manifest.files if wants is None or wants(entry.path)]
+    refused = _find_refused(chosen)
     if refused and not skip_refused:
         raise _refusal_error(refused)
     left_out = {each.path for each in refused}
-    files = [entry for entry in manifest.files if entry.path not in left_out]
+    files = [entry for entry in chosen if entry.path not in left_out]
     # The commit, not the branch: it may move while this runs.
     reader = ChunkReader(lambda digests: vault.read_frames(repo, snapshot.commit.id, digests))
     with _write_errors(), Destination(dest) as target:
@@ -100,8 +103,8 @@ def pull(
     )
 
 
-def _find_refused(manifest: Manifest) -> tuple[Refused, ...]:
-    reasons = ((entry.path, refusal(entry.path)) for entry in manifest.files)
+def _find_refused(entries: Iterable[FileEntry]) -> tuple[Refused, ...]:
+    reasons = ((entry.path, refusal(entry.path)) for entry in entries)
     return tuple(Refused(path, reason) for path, reason in reasons if reason is not None)
 
 

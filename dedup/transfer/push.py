@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from ..similarity.base_selection import Lineage, choose_bases, find_base
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
 from .folders.rules import Rules
 from .folders.survey import survey_checked
+from .sources import BinaryFile, Source
 
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
@@ -65,7 +65,7 @@ class PushResult:
 class _Job:
     """A chunk to encode: the file it is read from, where, and the bases to try."""
 
-    path: Path
+    path: Source
     use: ChunkUse
     bases: tuple[Candidate, ...]
 
@@ -82,6 +82,7 @@ def push(
     *,
     base: str | None = None,
     level: str = "default",
+    message: str | None = None,
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     rules: Rules | None = None,
@@ -111,7 +112,7 @@ def push(
     def commit_all() -> Commit:
         # What was never committed is rebuilt and hashed first.
         with progress.running("committing"):
-            return vault.commit(repo, branch, manifest, base=base_name)
+            return vault.commit(repo, branch, manifest, base=base_name, message=message)
 
     new = ask_missing(vault, manifest)
     sent = send(new)
@@ -128,14 +129,14 @@ def push(
         new_chunks=len(new),
         known_chunks=len(manifest.digests()) - len(new),
         sent=sent,
-        saved=_improve(vault, commit, manifest, started, progress) if new else 0,
+        saved=improve(vault, commit, manifest, started, progress) if new else 0,
         seconds=time.monotonic() - started,
         left_out=tuple(found.left_out),
         warnings=tuple(found.warnings),
     )
 
 
-def _improve(
+def improve(
     vault: PushView, commit: Commit, manifest: Manifest, started: float, progress: Progress
 ) -> int:
     """Stores what is there already in fewer bytes, where no server does so; returns the bytes
@@ -184,7 +185,7 @@ def ask_missing(vault: PackSink, manifest: Manifest) -> set[bytes]:
 
 def _jobs(
     manifest: Manifest,
-    files: dict[str, Path],
+    files: Mapping[str, Source],
     missing: set[bytes],
     bases: dict[bytes, tuple[Candidate, ...]],
 ) -> Iterator[_Job]:
@@ -200,7 +201,7 @@ def _jobs(
 def send_missing(
     vault: PushTarget,
     manifest: Manifest,
-    files: dict[str, Path],
+    files: Mapping[str, Source],
     missing: set[bytes],
     sketches: Sketches,
     lineage: Lineage,
@@ -281,7 +282,7 @@ def _read_bases(
     return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
 
 
-def _read_chunk(file: BufferedReader, job: _Job) -> Buffer:
+def _read_chunk(file: BinaryFile, job: _Job) -> Buffer:
     file.seek(job.use.offset)
     raw = BUFFERS.take(job.use.size).data
     if file.readinto(raw) != job.use.size or hash_chunk(raw) != job.use.digest:

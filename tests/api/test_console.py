@@ -5,7 +5,6 @@ from contextlib import suppress
 
 import pytest
 
-from weightvault.api.cli.progress import BarProgress, LineProgress, make_progress
 from weightvault.api.formatting import (
     format_bytes,
     format_count,
@@ -14,6 +13,7 @@ from weightvault.api.formatting import (
     format_rate,
     format_table,
 )
+from weightvault.api.progress import BarProgress, LineProgress, make_progress
 from weightvault.dedup.progress import Progress
 
 

@@ -19,7 +19,7 @@ from models import make_weights, safetensors_bytes, write_model
 from vaults import open_local
 
 from weightvault.api.cli.main import cli
-from weightvault.api.cli.progress import BarProgress, LineProgress
+from weightvault.api.progress import BarProgress, LineProgress
 from weightvault.api.terminal import show, show_json, show_lines
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push

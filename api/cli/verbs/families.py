@@ -50,7 +50,7 @@ def optimise(session: Session, dry_run: bool) -> None:
     Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. The frames it
     replaces are garbage until they are collected.
     """
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     total: dict[str, int] = {}
 

@@ -30,7 +30,7 @@ def inspect(session: Session, file: Path) -> None:
     of one family.
     """
     from ....dedup.reports.inspect_file import inspect_file
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     found = inspect_file(file, make_progress())
     session.emit(asdict(found), _describe(found))

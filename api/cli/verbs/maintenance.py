@@ -14,11 +14,11 @@ import click
 
 from ... import config
 from ...formatting import format_bytes, format_count
+from ...progress import make_progress
 from ...terminal import show
 from .. import exits
 from ..console import Session, interruptible
 from ..options import BytesType, ShareType, verb
-from ..progress import make_progress
 
 if TYPE_CHECKING:
     from ....dedup.maintenance.gc import Collected

@@ -120,7 +120,7 @@ def report(
     """
     from ....dedup.model.report import Query, to_json
     from ... import report_text
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     _check_asked(change, compare, sample, "PNG" if png else form.upper(), words)
     session.json = session.json or form == "json"
@@ -214,7 +214,7 @@ def check(session: Session) -> None:
 
     Ends with status 1 if it found problems.
     """
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     def explain() -> tuple[str, str]:
         return "interrupted; a check changes nothing", "run check again: it starts over"

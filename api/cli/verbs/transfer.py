@@ -56,7 +56,7 @@ def push(
     from ....dedup.model.names import check_branch, check_repo
     from ....dedup.transfer.folders.rules import Rules
     from ....dedup.transfer.push import push as run_push
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     # Before the vault is opened: a mistyped name must not make a new one.
     check_repo(repo)
@@ -94,7 +94,7 @@ def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: b
     Files that tools would execute or read settings from, such as .git/config, are refused.
     """
     from ....dedup.transfer.pull import pull as run_pull
-    from ..progress import make_progress
+    from ...progress import make_progress
 
     def explain() -> tuple[str, str]:
         return f"interrupted; the files in {dest} that are there are whole", "pull again to resume"
@@ -119,11 +119,17 @@ class CommitWatch:
         self.made = False
 
     def commit(
-        self, repo: str, branch: str, manifest: Manifest, *, base: str | None = None
+        self,
+        repo: str,
+        branch: str,
+        manifest: Manifest,
+        *,
+        base: str | None = None,
+        message: str | None = None,
     ) -> Commit:
         """See Vault.commit."""
         self.asked = True
-        commit = self._vault.commit(repo, branch, manifest, base=base)
+        commit = self._vault.commit(repo, branch, manifest, base=base, message=message)
         self.made = True
         return commit
 

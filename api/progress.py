@@ -6,9 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from ...dedup.progress import Progress
-from ..formatting import format_bytes, format_percent, format_rate
-from ..terminal import show
+from ..dedup.progress import Progress
+from .formatting import format_bytes, format_percent, format_rate
+from .terminal import show
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichBar
