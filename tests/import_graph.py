@@ -121,6 +121,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "operations",
         "masks",
         "recipe",
+        "selection",
         "predict",
         "derived_frames",
         "guesses",
@@ -136,6 +137,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "scaled",
         "grouped",
         "pruned",
+        "row_hashes",
+        "selected",
         "registry",
     ),
     "dedup.derivations.operations.gguf": (

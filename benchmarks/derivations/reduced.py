@@ -22,6 +22,8 @@ def reduced_copies(corpus: Path) -> Iterator[Case]:
     dense, after = read_bf16(base), read_bf16(tuned)
     for name, choose in _PRUNINGS.items():
         yield "pruned", f"pruned-{name}", _prune(dense, choose), (base,)
+    for name, make in _CUTS.items():
+        yield "rows", name, make(dense), (base,)
     yield "pruned", "tuned-pruned", _prune(after, _PRUNINGS["magnitude"]), (base,)
 
 
@@ -60,4 +62,62 @@ _PRUNINGS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "random": _random,
     "2-of-4": lambda scores: _lowest(scores, 4),
     "wanda": _wanda,
+}
+
+
+def _trim(tensors: Arrays, choose: Callable[[int], np.ndarray]) -> dict[str, np.ndarray]:
+    """Takes half of the vocabulary's rows."""
+    trimmed = dict(tensors)
+    (name,) = (name for name in tensors if name.endswith("word_embeddings.weight"))
+    trimmed[name] = tensors[name][choose(len(tensors[name]))]
+    return trimmed
+
+
+def _nest(tensors: Arrays) -> dict[str, np.ndarray]:
+    """Takes the first 256 of 384, of rows and columns."""
+    wide, kept = 384, 256
+    nested = {}
+    for name, words in tensors.items():
+        sides = tuple(slice(kept if side == wide else None) for side in words.shape)
+        nested[name] = np.ascontiguousarray(words[sides])
+    return nested
+
+
+def _prune_structures(tensors: Arrays) -> dict[str, np.ndarray]:
+    """Takes out a third of the heads, and of the inner rows of the feed-forward layers."""
+    rng = np.random.default_rng(1)
+    heads = np.sort(rng.choice(12, 8, replace=False))
+    of_heads = (heads[:, None] * 32 + np.arange(32)).reshape(-1)
+    inner = np.sort(rng.choice(1536, 1024, replace=False))
+    kept = dict(tensors)
+    for name, words in tensors.items():
+        if "attention.self" in name:
+            kept[name] = words[of_heads]
+        elif "attention.output.dense.weight" in name:
+            kept[name] = np.ascontiguousarray(words[:, of_heads])
+        elif "intermediate" in name:
+            kept[name] = words[inner]
+        elif "output.dense.weight" in name:
+            kept[name] = np.ascontiguousarray(words[:, inner])
+    return kept
+
+
+def _fuse(tensors: Arrays) -> dict[str, np.ndarray]:
+    """Stacks query, key and value projections."""
+    fused = dict(tensors)
+    for name in tensors:
+        if "self.query" in name:
+            parts = [fused.pop(name.replace("query", part)) for part in ("query", "key", "value")]
+            fused[name.replace("query", "qkv")] = np.concatenate(parts)
+    return fused
+
+
+_CUTS: dict[str, Callable[[Arrays], dict[str, np.ndarray]]] = {
+    "trimmed-prefix": lambda tensors: _trim(tensors, lambda rows: np.arange(rows // 2)),
+    "trimmed-scattered": lambda tensors: _trim(
+        tensors, lambda rows: np.sort(np.random.default_rng(2).permutation(rows)[: rows // 2])
+    ),
+    "nested": _nest,
+    "heads-and-inner-rows": _prune_structures,
+    "fused-qkv": _fuse,
 }

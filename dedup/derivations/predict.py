@@ -12,7 +12,8 @@ from ...codecs.rans.streams import StreamReader
 from .operations.errors import InvalidRecipe
 from .operations.registry import Refining, find_operation
 from .operations.values import Raw, Values
-from .recipe import Axes, Operand, Recipe, Rows
+from .recipe import Axes, Grid, Operand, Recipe, Rows
+from .selection import Selection
 
 Load = Callable[[bytes, int], Raw]
 """Gives the raw bytes of an input by its digest and length, (n,) uint8, verified."""
@@ -121,6 +122,8 @@ class _Reader:
         self._arranged: Raw | None = None
         self._total = _count(self._dtype, operand.raw_bytes)
         _check_arrangement(operand, self._total)
+        taken = operand.arrangement
+        self._selection = Selection(taken) if isinstance(taken, Rows | Grid) else None
         start, end = self._range(0, elements)
         if not start <= end <= self._arranged_elements():
             raise InvalidRecipe("a recipe needs more of an operand than there is")
@@ -130,6 +133,8 @@ class _Reader:
         start, end = self._range(first, stop)
         if self._operand.arrangement is None:
             return self._given(start, end)
+        if self._selection is not None:
+            return self._selection.read(start, end, self._given)
         if self._arranged is None:
             self._arranged = self._arrange()
         width = find_dtype(_given_dtype(self._operand)).item_bytes
@@ -189,15 +194,9 @@ class _Reader:
         width = find_dtype(given.dtype).item_bytes
         items = np.ascontiguousarray(given.raw).reshape(-1, width)
         arrangement = self._operand.arrangement
-        if isinstance(arrangement, Axes):
-            axes = (*arrangement.order, len(arrangement.order))
-            shaped = items.reshape(*arrangement.shape, width).transpose(axes)
-        else:
-            assert isinstance(arrangement, Rows)
-            rows = items.reshape(-1, arrangement.row_elements * width)
-            shaped = np.concatenate(
-                [rows[first : first + count] for first, count in arrangement.runs]
-            )
+        assert isinstance(arrangement, Axes)
+        axes = (*arrangement.order, len(arrangement.order))
+        shaped = items.reshape(*arrangement.shape, width).transpose(axes)
         return np.ascontiguousarray(shaped).reshape(-1)
 
 
@@ -212,14 +211,7 @@ def _check_arrangement(operand: Operand, total: int) -> None:
     if isinstance(arrangement, Axes):
         fits = arrangement.elements == total
     else:
-        row = arrangement.row_elements
-        last = max((first + count for first, count in arrangement.runs), default=0)
         # A row that is taken twice is held twice.
-        fits = (
-            row > 0
-            and total % row == 0
-            and last * row <= total
-            and arrangement.elements <= 2 * total
-        )
+        fits = Selection(arrangement).fits(total) and arrangement.elements <= 2 * total
     if not fits or not total:
         raise InvalidRecipe("a recipe arranges an operand in a shape that it has not got")

@@ -61,7 +61,23 @@ class Rows:
         return self.row_elements * sum(count for _, count in self.runs)
 
 
-Arrangement = Axes | Rows
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Rows of `row_elements` elements taken out of an operand, and of each of them columns: runs of
+    (first row or column, count)."""
+
+    row_elements: int
+    runs: tuple[tuple[int, int], ...]
+    columns: tuple[tuple[int, int], ...]
+
+    @property
+    def elements(self) -> int:
+        """How many elements the arranged operand has."""
+        rows = sum(count for _, count in self.runs)
+        return rows * sum(count for _, count in self.columns)
+
+
+Arrangement = Axes | Rows | Grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +162,21 @@ def _put_arrangement(out: bytearray, arrangement: Arrangement | None) -> None:
         _put(out, 0)
     elif isinstance(arrangement, Axes):
         _put(out, 1, len(arrangement.shape), *arrangement.shape, *arrangement.order)
+    elif isinstance(arrangement, Rows):
+        _put(out, 2, arrangement.row_elements)
+        _put_runs(out, arrangement.runs)
     else:
-        _put(out, 2, arrangement.row_elements, len(arrangement.runs))
-        # Where a run starts, counted from where the one before it ended: mostly a small number.
-        ends = [0, *(first + count for first, count in arrangement.runs)]
-        for (first, count), end in zip(arrangement.runs, ends, strict=False):
-            _put(out, 2 * (first - end) if first >= end else 2 * (end - first) - 1, count)
+        _put(out, 3, arrangement.row_elements)
+        _put_runs(out, arrangement.runs)
+        _put_runs(out, arrangement.columns)
+
+
+def _put_runs(out: bytearray, runs: tuple[tuple[int, int], ...]) -> None:
+    _put(out, len(runs))
+    # Where a run starts, counted from where the one before it ended: mostly a small number.
+    ends = [0, *(first + count for first, count in runs)]
+    for (first, count), end in zip(runs, ends, strict=False):
+        _put(out, 2 * (first - end) if first >= end else 2 * (end - first) - 1, count)
 
 
 class _Numbers:
@@ -217,13 +242,18 @@ def _take_piece(numbers: _Numbers, inputs: tuple[bytes, ...]) -> Piece:
 
 
 def _take_arrangement(numbers: _Numbers) -> Arrangement | None:
-    kind = numbers.take(2)
+    kind = numbers.take(3)
     if kind == 0:
         return None
     if kind == 1:
         return _take_axes(numbers)
-    row_elements, count = numbers.take(), numbers.take(min(MOST_RUNS, numbers.left))
-    return Rows(row_elements, tuple(_take_runs(numbers, count)))
+    row_elements = numbers.take()
+    runs = tuple(_take_runs(numbers))
+    return (
+        Rows(row_elements, runs)
+        if kind == 2
+        else Grid(row_elements, runs, tuple(_take_runs(numbers)))
+    )
 
 
 def _take_axes(numbers: _Numbers) -> Axes:
@@ -235,9 +265,9 @@ def _take_axes(numbers: _Numbers) -> Axes:
     return Axes(shape, order)
 
 
-def _take_runs(numbers: _Numbers, count: int) -> Iterator[tuple[int, int]]:
+def _take_runs(numbers: _Numbers) -> Iterator[tuple[int, int]]:
     end = 0
-    for _ in range(count):
+    for _ in range(numbers.take(min(MOST_RUNS, numbers.left))):
         step, length = numbers.take(), numbers.take()
         first = end - (step + 1) // 2 if step % 2 else end + step // 2
         if first < 0:

@@ -205,6 +205,7 @@ class Sources:
     """Tensors that others may be computed from, by how many elements they have (kinds.Pool)."""
 
     def __init__(self) -> None:
+        self.kept: dict[object, object] = {}
         self._found: dict[int, list[Found]] = defaultdict(list)
         self._seen: set[bytes] = set()
 

@@ -1,4 +1,5 @@
-"""Copies that lack something, found by content and stored as recipes: pruned models."""
+"""Copies that lack something, found by content and stored as recipes: pruned models, some rows or
+columns of tensors, and rows of several in one."""
 
 from __future__ import annotations
 
@@ -91,3 +92,50 @@ def test_a_pruned_copy_is_a_recipe(
         assert level == DERIVED
         assert frame_bytes <= most * raw_bytes
     check_pull(local, "other/copy", tmp_path / "pulled", copy)
+
+
+def take_rows(words: np.ndarray) -> np.ndarray:
+    return words[np.sort(np.random.default_rng(5).permutation(ROWS)[: ROWS // 2])]
+
+
+def take_columns(words: np.ndarray) -> np.ndarray:
+    kept = np.sort(np.random.default_rng(6).permutation(COLUMNS // 8)[: COLUMNS // 16])
+    return np.ascontiguousarray(words[:, (kept[:, None] * 8 + np.arange(8)).reshape(-1)])
+
+
+def nest(words: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(words[: ROWS * 2 // 3, : COLUMNS * 2 // 3])
+
+
+@pytest.mark.parametrize("how", [take_rows, take_columns, nest])
+def test_rows_and_columns_of_a_source_are_recipes(
+    local: LocalVault, tmp_path: Path, how: Callable[[np.ndarray], np.ndarray]
+):
+    source = make_source()
+    push(local, write(tmp_path / "source", source), "org/source")
+    push(local, write(tmp_path / "stranger", make_source(9)), "org/stranger")
+    copy = write(tmp_path / "copy", change(source, how))
+    push(local, copy, "other/copy")
+    for level, frame_bytes, raw_bytes in frames(local, "other/copy"):
+        assert level == DERIVED
+        assert frame_bytes <= 0.05 * raw_bytes
+    check_pull(local, "other/copy", tmp_path / "pulled", copy)
+
+
+@pytest.mark.parametrize("sources_first", [True, False])
+def test_rows_of_several_are_recipes_and_theirs_of_all(
+    local: LocalVault, tmp_path: Path, sources_first: bool
+):
+    source = make_source()
+    apart = write(tmp_path / "apart", source)
+    rows = np.concatenate([source[name] for name in NAMES])
+    fused = write(tmp_path / "fused", {"all": rows, "norm": source["norm"]})
+    steps = [(apart, "org/apart"), (fused, "org/fused")][:: 1 if sources_first else -1]
+    for folder, repo in steps:
+        push(local, folder, repo)
+    second = steps[1][1]
+    for level, frame_bytes, _ in frames(local, second):
+        assert level == DERIVED
+        assert frame_bytes <= 500
+    for folder, repo in steps:
+        check_pull(local, repo, tmp_path / f"pulled-{repo[4:]}", folder)

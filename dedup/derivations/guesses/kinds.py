@@ -42,6 +42,11 @@ class Pool(Protocol):
     """The tensors that a target may be computed from: those that were found by its views, those of
     its own revision, and of the revisions that its commit names."""
 
+    @property
+    def kept(self) -> dict[object, object]:
+        """What kinds keep from one target to the next, under keys of their own."""
+        ...
+
     def matches(self, target: Target, view: View) -> Iterator[Match]:
         """Yields those of as many elements that the view admits and is like."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.gguf.layout import KINDS as QUANTS
-from . import casts, gguf, grouped, pruned, scaled
+from . import casts, gguf, grouped, pruned, scaled, selected
 from .kinds import Kind, Pool, Ranked, View
 from .tensors import Target
 
@@ -17,6 +17,7 @@ _KINDS: tuple[Kind, ...] = (
     grouped.BITSANDBYTES,
     grouped.MLX,
     pruned.KIND,
+    selected.KIND,
 )
 
 

@@ -77,6 +77,7 @@ class _Inputs:
     nothing tells how the lost tensor lay."""
 
     def __init__(self, vault: Repository, reader: ChunkReader, place: Location) -> None:
+        self.kept: dict[object, object] = {}
         self._reader = reader
         self._place = place
         wanted = set(place.inputs)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightvault.dedup.derivations.operations.errors import InvalidRecipe
 from weightvault.dedup.derivations.predict import Prediction
 from weightvault.dedup.derivations.recipe import (
     Axes,
+    Grid,
     Operand,
     Piece,
     Recipe,
@@ -35,7 +36,12 @@ operands = st.builds(
     pieces,
     st.integers(0, 1 << 40),
     st.tuples(st.integers(0, 64), st.integers(1, 64)),
-    st.one_of(st.none(), axes, st.builds(Rows, st.integers(0, 1 << 20), runs)),
+    st.one_of(
+        st.none(),
+        axes,
+        st.builds(Rows, st.integers(0, 1 << 20), runs),
+        st.builds(Grid, st.integers(0, 1 << 20), runs, runs),
+    ),
 )
 recipes = st.builds(
     Recipe,
@@ -83,8 +89,26 @@ def cast_of(*operands: Operand) -> Recipe:
         Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Axes((10, 11), (1, 0))),
         Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Rows(10, ((5, 6), (0, 4)))),
         Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Rows(0, ((0, 10),))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Grid(10, ((0, 11),), ((0, 10),))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Grid(10, ((0, 10),), ((1, 10),))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Grid(10, ((0, 10),) * 9, ((0, 9),))),
+        Operand("F32", (Piece(DIGESTS[0], 400),), arrangement=Grid(10, ((0, 10),), ())),
     ],
-    ids=["short", "odd", "beyond", "far", "behind", "two lengths", "shape", "rows", "no rows"],
+    ids=[
+        "short",
+        "odd",
+        "beyond",
+        "far",
+        "behind",
+        "two lengths",
+        "shape",
+        "rows",
+        "no rows",
+        "rows of a grid",
+        "columns",
+        "too often",
+        "no columns",
+    ],
 )
 def test_operands_that_do_not_fit_are_refused(operand: Operand):
     def load(digest: bytes, raw_bytes: int) -> np.ndarray:
@@ -98,3 +122,30 @@ def test_work_is_in_proportion_to_what_it_gives():
     many = Operand("F32", tuple(Piece(DIGESTS[0], 1 << 25) for _ in range(4)))
     with pytest.raises(InvalidRecipe, match="reads"):
         Prediction(cast_of(many), "BF16", 200, lambda *_: np.zeros(0, np.uint8))
+
+
+@pytest.mark.parametrize("spread", [1, 40], ids=["near", "far"])
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_range_of_rows_and_columns_is_that_of_the_whole(spread: int, data: st.DataObject):
+    rows, columns = 8 * spread, data.draw(st.integers(1, 9))
+    words = np.arange(rows * columns, dtype=np.uint16)
+
+    def some(most: int) -> list[int]:
+        return data.draw(st.lists(st.integers(0, most - 1), min_size=1, max_size=12))
+
+    taken, kept = some(rows), some(columns)
+    whole = len(kept) == columns and kept == sorted(set(kept))
+    shape = (columns, merge_runs(taken))
+    arrangement = Rows(*shape) if whole else Grid(*shape, merge_runs(kept))
+    expected = words.reshape(rows, columns)[taken][:, kept].reshape(-1)
+    if expected.size > 2 * words.size:
+        return
+    piece = Piece(DIGESTS[0], words.nbytes)
+    recipe = cast_of(Operand("BF16", (piece,), arrangement=arrangement))
+    prediction = Prediction(recipe, "BF16", expected.nbytes, lambda *_: words.view(np.uint8))
+    first = data.draw(st.integers(0, expected.size - 1))
+    last = data.draw(st.integers(first + 1, expected.size))
+    out = np.empty(2 * (last - first), np.uint8)
+    prediction.fill(2 * first, out)
+    assert out.tobytes() == expected[first:last].tobytes()
