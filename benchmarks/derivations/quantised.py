@@ -13,15 +13,15 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 
-from ...dedup.derivations.operations.scaled.codebook import NF4, pack_codebook
-from ...dedup.derivations.operations.scaled.codebook import OPERATION as CODEBOOK
-from ...dedup.derivations.operations.values import Values
+from ...dedup.derivations.operations.scaled.codebook import NF4_VALUES as _NF4
 
 Stored = dict[str, tuple[str, np.ndarray]]
 _BF16 = ml_dtypes.bfloat16
 _E4M3 = ml_dtypes.float8_e4m3fn
 _ONE = np.float32(1)
 _AWQ = (0, 4, 1, 5, 2, 6, 3, 7)
+_FP4_SIZES = (0, 1 / 192, 2 / 3, 1, 1 / 3, 1 / 2, 1 / 6, 1 / 4)
+_FP4 = (*_FP4_SIZES, *(-size for size in _FP4_SIZES))
 GROUP = 128
 
 
@@ -122,6 +122,12 @@ def bitsandbytes_nf4(w: np.ndarray) -> Stored:
     return stored
 
 
+def bitsandbytes_fp4(w: np.ndarray) -> Stored:
+    """FP4, the peaks of groups as they are."""
+    stored, _ = _nf4(w, "fp4")
+    return stored
+
+
 def bitsandbytes_nested(w: np.ndarray) -> Stored:
     """NF4, the peaks of groups as codes of a table, by blocks of 256."""
     stored, peaks = _nf4(w)
@@ -193,6 +199,7 @@ FORMATS: dict[str, Callable[[np.ndarray], Stored]] = {
     "int4 packed": int4_packed,
     "bnb int8": bitsandbytes_int8,
     "bnb nf4": bitsandbytes_nf4,
+    "bnb fp4": bitsandbytes_fp4,
     "bnb nf4 nested": bitsandbytes_nested,
     "mlx 4bit": mlx_4bit,
     "gptq 4bit": gptq_4bit,
@@ -225,22 +232,29 @@ def _with_zeros(w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scales, zeros, codes.reshape(w.shape).astype(np.int64)
 
 
-def _nf4(w: np.ndarray) -> tuple[Stored, np.ndarray]:
-    flat = np.ascontiguousarray(w, np.float32).reshape(-1)
-    peaks = np.abs(flat.reshape(-1, 64)).max(1)
-    out = np.empty(flat.size // 2, np.uint8)
-    values = Values("F32", flat.view(np.uint8))
-    CODEBOOK.predict([values], "U8", 0, pack_codebook(NF4, 64), out)
+def _nf4(w: np.ndarray, kind: str = "nf4") -> tuple[Stored, np.ndarray]:
+    """Returns what is stored of a matrix but nested scales, and the peaks of its groups of 64."""
+    groups = np.ascontiguousarray(w, np.float32).reshape(-1, 64)
+    peaks = np.abs(groups).max(1)
+    scaled = groups * (_ONE / peaks)[:, None]
+    table = np.array(_NF4 if kind == "nf4" else _FP4, np.float32)
+    codes = np.zeros(scaled.shape, np.uint8)
+    nearest = np.full(scaled.shape, np.inf, np.float32)
+    for code, value in enumerate(table):
+        away = np.abs(scaled - value)
+        codes[away < nearest] = code
+        nearest = np.minimum(away, nearest)
+    pairs = codes.reshape(-1, 2)
     return {
-        ".weight": ("U8", out.reshape(-1, 1)),
+        ".weight": ("U8", (pairs[:, 0] << 4 | pairs[:, 1]).reshape(-1, 1)),
         ".weight.absmax": ("F32", peaks),
-        ".weight.quant_map": ("F32", np.linspace(-1, 1, 16, dtype=np.float32)),
-        ".weight.quant_state.bitsandbytes__nf4": ("U8", _state(w.shape, {})),
+        ".weight.quant_map": ("F32", table),
+        f".weight.quant_state.bitsandbytes__{kind}": ("U8", _state(w.shape, {"quant_type": kind})),
     }, peaks
 
 
 def _state(shape: tuple[int, ...], more: dict[str, object]) -> np.ndarray:
-    state = {"quant_type": "nf4", "blocksize": 64, "dtype": "float32", "shape": list(shape), **more}
+    state = {"blocksize": 64, "dtype": "float32", "shape": list(shape), **more}
     return np.frombuffer(json.dumps(state).encode(), np.uint8)
 
 

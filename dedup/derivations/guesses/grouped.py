@@ -42,6 +42,7 @@ _KINDS = {"nf4": (NF4,), "fp4": (FP4, FP4_CROSSED)}
 # Longest description of how a matrix was quantised.
 _MOST_STATE_BYTES = 4096
 _MOST_GROUP = 1 << 16
+_USUAL_GROUP = 64
 
 
 class Bitsandbytes:
@@ -90,11 +91,14 @@ def _find_matrix(target: Target) -> _Matrix | None:
     codes = named.get(stem)
     if codes is None or codes.dtype != "U8":
         return None
+    if tensor.name == stem and codes.shape != (codes.elements, 1):
+        return None
     for table in _TABLES:
         state = named.get(f"{stem}.quant_state.bitsandbytes__{table}")
         if state is not None and state.elements <= _MOST_STATE_BYTES:
             return _parse_state(codes, table, target.read.raw(state, 0, state.elements).tobytes())
-    return None
+    # Without a description: what is usual.
+    return _Matrix(codes, (2 * codes.elements,), "nf4", _USUAL_GROUP, None)
 
 
 def _parse_state(codes: StoredTensor, table: str, text: bytes) -> _Matrix | None:

@@ -33,6 +33,7 @@ _FAR = 0.6
 _FAR_SHARE = {"F8_E4M3": 0.08, "F8_E5M2": 0.16}
 # The share of codes that must be near.
 _LEAST_NEAR = 0.93
+_MOST_ZERO = 1 << 15
 # Codes but zero that scales are measured by.
 _LEAST_USABLE = 16
 
@@ -77,7 +78,8 @@ def find_fit(target: Target, layout: Layout, sample: Sample) -> Fit | None:
         where = find_place(place, sample.numbers)
         if where.max() >= stored.size:
             continue
-        for zeros, points in _zero_points(target, layout, tensor, where, sample):
+        points_of = _zero_points(target, layout, tensor, where, sample, stored)
+        for zeros, points in points_of:
             fit = _measure(tensor, place, zeros, stored[where], points, sample, layout)
             if fit is not None and (best is None or fit.near > best.near + 0.01):
                 best = fit
@@ -118,7 +120,12 @@ def _by_count(target: Target, layout: Layout) -> Iterator[StoredTensor]:
 
 
 def _zero_points(
-    target: Target, layout: Layout, scales: StoredTensor, where: NDArray[np.intp], sample: Sample
+    target: Target,
+    layout: Layout,
+    scales: StoredTensor,
+    where: NDArray[np.intp],
+    sample: Sample,
+    stored: Numbers,
 ) -> Iterator[tuple[Zeros, Numbers]]:
     """Yields zero points that may belong to scales, and that of each code of a sample."""
     nothing = np.zeros(sample.codes.size)
@@ -129,20 +136,30 @@ def _zero_points(
         yield Zeros(1 << (bits - 1)), nothing + (1 << (bits - 1))
     if target.tensor.dtype in FLOATS:
         return
-    for tensor in _by_name(target):
-        if tensor.name == target.tensor.name:
-            continue
-        if tensor.dtype in ("I8", "U8", "I32") and tensor.elements == scales.elements:
-            points = target.read.values(tensor)(where).astype(np.float64)
-            if tensor.elements == 1:
-                yield Zeros(int(points[0])), points
-            elif np.ptp(points):
-                yield Zeros(0, tensor), points
-        elif layout.bits and tensor.elements * layout.per == scales.elements:
-            points = _unpack(target, layout, tensor, where)
-            if points is not None:
-                yield Zeros(1, tensor, packed=True), points + 1
-                yield Zeros(0, tensor, packed=True), points
+    if scales.elements == 1 and stored[0] > 0:
+        # A single zero point is easily found, and some formats keep it out of sight.
+        point = float(np.rint(np.median(sample.codes - sample.values / stored[0])))
+        if abs(point) <= _MOST_ZERO:
+            yield Zeros(int(point)), nothing + point
+    else:
+        for tensor in _by_name(target):
+            if tensor.name != target.tensor.name:
+                yield from _zeros_in(target, layout, tensor, scales.elements, where)
+
+
+def _zeros_in(
+    target: Target, layout: Layout, tensor: StoredTensor, count: int, where: NDArray[np.intp]
+) -> Iterator[tuple[Zeros, Numbers]]:
+    """Yields a tensor as zero points, one for each of `count` scales, if it can hold them."""
+    if tensor.dtype in ("I8", "U8", "I32") and tensor.elements == count:
+        points = target.read.values(tensor)(where).astype(np.float64)
+        if np.ptp(points):
+            yield Zeros(0, tensor), points
+    elif layout.bits and tensor.elements * layout.per == count:
+        points = _unpack(target, layout, tensor, where)
+        if points is not None:
+            yield Zeros(1, tensor, packed=True), points + 1
+            yield Zeros(0, tensor, packed=True), points
 
 
 def _unpack(

@@ -10,6 +10,7 @@ import pytest
 from models import read_folder
 
 from weightvault.benchmarks.derivations.copies import write_tensors
+from weightvault.benchmarks.derivations.onnx_copies import MODELS, write_onnx
 from weightvault.benchmarks.derivations.quantised import FORMATS, IN_BF16, Stored
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.similarity.sources import list_tensors
@@ -59,6 +60,13 @@ def write_copy(folder: Path, dtype: str, label: str) -> Path:
     return write(folder, stored)
 
 
+def write_model(folder: Path, label: str) -> Path:
+    folder.mkdir()
+    made = {name: MODELS[label](values) for name, values in make_source("F32").items()}
+    write_onnx(folder / "model.onnx", made)
+    return folder
+
+
 def codes_levels(vault: LocalVault, repo: str) -> set[int]:
     """The levels of the frames of codes."""
     tensors = [t for t in list_tensors(vault.resolve(repo).manifest) if t.dtype in CODES]
@@ -77,8 +85,11 @@ def share_added(vault: LocalVault, folder: Path, repo: str) -> float:
 @pytest.mark.parametrize("dtype", SOURCES)
 def test_quantised_copies_are_recipes(local: LocalVault, tmp_path: Path, dtype: str):
     push(local, write_source(tmp_path / "source", dtype), "org/source")
-    for label in SOURCES[dtype]:
-        copy, repo = write_copy(tmp_path / label, dtype, label), f"org/{label.replace(' ', '-')}"
+    copies = {label: write_copy(tmp_path / label, dtype, label) for label in SOURCES[dtype]}
+    if dtype == "F32":
+        copies |= {label: write_model(tmp_path / label, label) for label in MODELS}
+    for label, copy in copies.items():
+        repo = f"org/{label.replace(' ', '-')}"
         added = share_added(local, copy, repo)
         assert (label, codes_levels(local, repo)) == (label, {DERIVED})
         # Headers and manifests are some 2 % of so small files, scales up to 6 %.
