@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from weightvault.api.requests.access import routes_of
 from weightvault.api.web.addresses import RESERVED
-from weightvault.dedup.model.names import RepoName
+from weightvault.store.repo_names import RepoName
 
 Need = Literal[
     "nothing",  # anybody, with whatever credentials
@@ -68,13 +68,13 @@ class Route:
         fixed = "/{namespace}/{name}" in self.pattern
         # What is at the top of the server already is no page of a repo.
         at_top = re.match("/{(namespace|page|git)}", self.pattern)
-        if at_top and RepoName.parse(repo).namespace in RESERVED:
+        if at_top and RepoName.of(repo).namespace in RESERVED:
             return False
-        return not fixed or ("{kind}" in self.pattern) == (RepoName.parse(repo).kind != "models")
+        return not fixed or ("{kind}" in self.pattern) == (RepoName.of(repo).kind != "models")
 
     def address(self, repo: str, *, encode: bool = False) -> str:
         """Returns the address for a repo; with `encode` each letter of its name is encoded."""
-        named = RepoName.parse(repo)
+        named = RepoName.of(repo)
         spell = _encode if encode else quote
         given = {"namespace": spell(named.namespace), "name": spell(named.name)}
         both = f"{given['namespace']}/{given['name']}"
@@ -89,7 +89,7 @@ class Route:
             return {"content": self.body}
         if self.body is None:
             return {}
-        named = RepoName.parse(repo)
+        named = RepoName.of(repo)
         kind = {"models": "model", "datasets": "dataset", "spaces": "space"}[named.kind]
         text = json.dumps(self.body).replace("{name}", named.name)
         text = text.replace("{namespace}", named.namespace).replace("{type}", kind)

@@ -141,6 +141,16 @@ def test_what_frames_need_is_asked_in_one_module():
         assert not found or (path.name in known and folder in path.parents), path
 
 
+def test_names_of_repos_are_taken_apart_in_one_module():
+    """A card's metadata and a hub's request have fields of these names, which are no prefixes."""
+    for path in [p for room in ROOMS for p in modules(room)]:
+        if path.stem in ("repo_names", "card", "writes"):
+            continue
+        text = path.read_text()
+        assert not re.search(r"""["'](models|datasets|spaces)/?["']""", text), path
+        assert not re.search(r"""repo(\.name)?\.(r?partition|r?split)\(["']/""", text), path
+
+
 def test_the_journal_is_written_in_one_module():
     """Only there an entry gets its time, its place behind the newest ones, and its bytes."""
     where = {

@@ -17,6 +17,7 @@ from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.transfer.uploads import IncomingFiles, LooseFile
 from weightvault.dedup.transfer.xet_uploads import XetUploads
 from weightvault.dedup.xet.shard import Shard
+from weightvault.store.repo_names import namespace_of
 
 Segments = Sequence[tuple[bytes, Sequence[bytes], int]]
 
@@ -48,7 +49,7 @@ class Server:
         return self.uploads.add_xorb(self.uploads.open_generation(owner), digest, path)
 
     def send_shard(self, repo: str, *files: bytes, xorbs=()) -> None:
-        generation = self.uploads.open_generation(repo.split("/")[-2])
+        generation = self.uploads.open_generation(namespace_of(repo))
         self.uploads.add_shard(generation, repo, Shard(pack_shard(files, xorbs)))
 
     def upload(self, repo: str, segments: Segments) -> bytes:
@@ -58,7 +59,7 @@ class Server:
 
     def send_file(self, repo: str, chunks: Sequence[bytes]) -> bytes:
         """Sends a xorb and a file of all its chunks, which comes back; returns the xorb's hash."""
-        xorb = self.send_xorb(repo.split("/")[-2], chunks)
+        xorb = self.send_xorb(namespace_of(repo), chunks)
         assert self.upload(repo, [(xorb, chunks, 0)]) == b"".join(chunks)
         return xorb
 

@@ -15,9 +15,10 @@ from starlette.responses import JSONResponse, Response
 from ...dedup.errors import EntryNotFound
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
-from ...dedup.model.names import RepoName, is_commit_id
+from ...dedup.model.names import is_commit_id
 from ...dedup.transfer.refs import History
 from ...dedup.vault import Commit, RepoSummary, Snapshot
+from ...store.repo_names import MODELS, RepoName
 from ..requests.access import repos_seen
 from ..requests.origins import takes_forms
 from ..requests.uploads import received_bytes
@@ -26,7 +27,7 @@ from ..v1.content import ranged
 from .bodies import parse_form, parse_object
 from .errors import COMMIT_HEADER, HubError
 from .files import HubFile, hub_file, hub_files, list_tree
-from .state import Hub, base_url, hub_of, open_revision, public_name
+from .state import Hub, base_url, hub_of, open_revision
 
 _T = TypeVar("_T")
 
@@ -55,13 +56,11 @@ def list_repos(request: Request) -> Response:
     hub = hub_of(request)
     kind, query = request.path_params["kind"], request.query_params
     sees = repos_seen(request)
-    found = [
-        r for r in hub.vault.list_repos() if RepoName.parse(r.name).kind == kind and sees(r.name)
-    ]
+    found = [r for r in hub.vault.list_repos() if RepoName.of(r.name).kind == kind and sees(r.name)]
     if author := query.get("author"):
-        found = [r for r in found if RepoName.parse(r.name).namespace == author]
+        found = [r for r in found if RepoName.of(r.name).namespace == author]
     for word in (query.get("search") or "").lower().split():
-        found = [r for r in found if word in public_name(r.name).lower()]
+        found = [r for r in found if word in RepoName.of(r.name).id.lower()]
     if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
         found.sort(key=lambda r: r.updated, reverse=query.get("direction", "-1") == "-1")
     limit = _number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
@@ -148,7 +147,7 @@ def get_file(request: Request) -> Response:
     path = request.path_params["path"]
     entry = snapshot.manifest.file(path)
     if entry is None:
-        where = f"{public_name(snapshot.commit.repo)} at {request.path_params['rev']}"
+        where = f"{RepoName.of(snapshot.commit.repo).id} at {request.path_params['rev']}"
         raise EntryNotFound(f"Entry not found: {where} has no file {path!r}")
     file = hub_file(hub.vault, snapshot.manifest, entry)
     headers = _file_headers(request, file) | _commit_header(snapshot)
@@ -187,11 +186,11 @@ def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
 
 
 def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
-    named, name = RepoName.parse(repo), public_name(repo)
+    named = RepoName.of(repo)
     return {
         "_id": quote(repo, safe=""),
-        "id": name,
-        **({"modelId": name} if named.kind == "models" else {}),
+        "id": named.id,
+        **({"modelId": named.id} if named.kind == MODELS else {}),
         "author": named.namespace,
         "private": not history.is_public(repo),
         "gated": False,

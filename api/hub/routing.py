@@ -15,14 +15,14 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from ...dedup.errors import VaultError
-from ...store.repo_names import KINDS
+from ...store.repo_names import KINDS, MODELS, RepoName
 from ..requests.access import Right
 from ..requests.callers import BASIC_ALLOWED
 from .errors import HubError, error_response
 
 Endpoint = Callable[[Request], Any]
 
-_KINDS = ("models", *KINDS)
+_KINDS = (MODELS, *KINDS)
 _PARTS = "weightvault.hub_parts"
 
 
@@ -124,9 +124,9 @@ def _takes(wanted: str, part: str, params: dict[str, str]) -> bool:
 
 def _take_repo(wanted: str, parts: list[str], params: dict[str, str]) -> int:
     """Reads a repo's name from the parts and returns how many it took, 0 if there is none."""
-    kind = params.get("kind", "models")
+    kind = params.get("kind", MODELS)
     taken = 0
-    if wanted != "{repo}" and parts[:1] and parts[0] in _KINDS[1:]:
+    if wanted != "{repo}" and parts[:1] and parts[0] in KINDS:
         kind, taken = parts[0], 1
     named = parts[taken : taken + 2]
     # A slash that was percent-encoded is none between namespace and name.
@@ -138,5 +138,5 @@ def _take_repo(wanted: str, parts: list[str], params: dict[str, str]) -> int:
             return 0
         name = name.removesuffix(".git")
     params["kind"] = kind
-    params["repo"] = f"{namespace}/{name}" if kind == "models" else f"{kind}/{namespace}/{name}"
+    params["repo"] = str(RepoName(kind, namespace, name))
     return taken + 2

@@ -76,8 +76,3 @@ def base_url(request: Request) -> str:
 def repo_url(request: Request, repo: str) -> str:
     """Returns the address of a repo's page."""
     return f"{base_url(request)}/{repo}"
-
-
-def public_name(repo: str) -> str:
-    """Returns a repo's id as clients know it, which does not tell its kind."""
-    return "/".join(repo.split("/")[-2:])

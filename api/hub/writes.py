@@ -30,6 +30,7 @@ from ...dedup.transfer.refs import (
 )
 from ...dedup.transfer.uploads import StagedFile
 from ...store.cancel import check_cancelled
+from ...store.repo_names import MODELS, RepoName
 from ..errors import TooLarge
 from ..requests.access import repos_seen, require_create, require_write
 from ..requests.audit import note_repo
@@ -39,7 +40,7 @@ from ..requests.uploads import received_bytes, received_file
 from .bodies import parse_object
 from .errors import HubError
 from .files import hub_files, is_lfs
-from .state import Hub, branch_of, hub_of, public_name, repo_url
+from .state import Hub, branch_of, hub_of, repo_url
 
 _MOST_JSON_BYTES = 1 << 20
 # 256 files with samples of 512 bytes take 200 KB.
@@ -55,7 +56,7 @@ _MOST_ADDED = 4_000
 _MOST_TITLE, _MOST_TEXT = 500, 65_536
 
 _FIRST_TITLE = "initial commit"
-_KINDS = {"model": "models", "dataset": "datasets", "space": "spaces"}
+_KINDS = {"model": MODELS, "dataset": "datasets", "space": "spaces"}
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -71,7 +72,8 @@ def _create_repo(request: Request, asked: dict[str, Any]) -> Response:
     caller = require_create(request, repo)
     hub = hub_of(request)
     url = repo_url(request, repo)
-    answer = {"url": url, "name": public_name(repo), "id": public_name(repo)}
+    known_as = RepoName.of(repo).id
+    answer = {"url": url, "name": known_as, "id": known_as}
     public = asked.get("visibility") == "public" or asked.get("private") is False
     try:
         hub.history.create_repo(repo, Message(_FIRST_TITLE, author=caller.name), public=public)
@@ -381,8 +383,7 @@ def _asked_repo(request: Request, asked: dict[str, Any]) -> str:
     kind = _KINDS.get(str(asked.get("type") or "model"))
     if kind is None:
         raise HubError(400, f"there are no repos of type {str(asked.get('type'))[:40]!r}")
-    found = f"{namespace or caller_of(request).name}/{name}"
-    repo = check_repo(found if kind == "models" else f"{kind}/{found}")
+    repo = check_repo(str(RepoName(kind, str(namespace or caller_of(request).name), name)))
     note_repo(request, repo)
     return repo
 

@@ -9,6 +9,7 @@ another site makes a browser send (origins.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from anyio import to_thread
@@ -18,6 +19,7 @@ from starlette.requests import HTTPConnection
 from ...dedup.errors import AccessRefused, InvalidName, RepoNotFound
 from ...dedup.transfer.uploads import Sees
 from ...store.catalogue.refs import is_public, public_repos
+from ...store.repo_names import MODELS, RepoName
 from ..errors import Unauthorized
 from .audit import note_denied
 from .callers import INVALID_CREDENTIALS, Caller, caller_of
@@ -57,8 +59,7 @@ def repo_in_path(request: HTTPConnection) -> str:
     params = request.path_params
     if "repo" in params:
         return params["repo"]
-    parts = (params.get("kind"), params["namespace"], params["name"])
-    return "/".join(part for part in parts if part)
+    return str(RepoName(params.get("kind", MODELS), params["namespace"], params["name"]))
 
 
 def require_read(request: HTTPConnection, repo: str) -> Caller:
@@ -115,9 +116,10 @@ def require_commit(request: HTTPConnection, repo: str) -> Caller:
 
 def _refuse_commit(caller: Caller, repo: str) -> NoReturn:
     if caller.writes_somewhere and not caller.knows(repo):
+        own = replace(RepoName.of(repo), namespace=caller.namespaces[0])
         raise AccessRefused(
             f"this token is for repos of {_named(caller)}, not for {repo}",
-            f"push to {caller.namespaces[0]}/{repo.split('/')[-1]}, or with another token",
+            f"push to {own}, or with another token",
         )
     _refuse(caller, f"pushing to {repo}")
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from ... import __version__
 from ...dedup.errors import VaultError
-from ...dedup.model.names import RepoName
+from ...store.repo_names import RepoName
 from ..errors import http_status
 from ..formatting import format_bytes, format_count, format_money, format_percent
 from ..requests.public_errors import tell_error
@@ -81,7 +81,7 @@ def templates() -> Environment:
     )
     made.filters |= {
         "bytes": format_bytes,
-        "repo_name": RepoName.parse,
+        "repo_name": RepoName.of,
         "money": format_money,
         "number": format_number,
         "ratio": format_ratio,

@@ -14,7 +14,7 @@ from ...dedup.errors import Corrupt, EntryNotFound, Missing, RepoNotFound
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.cards import CARD
 from ...dedup.model.files.entries import FileEntry
-from ...dedup.model.names import RepoName, check_repo, is_commit_id
+from ...dedup.model.names import check_repo, is_commit_id
 from ...dedup.reports.lineage import find_lineage
 from ...dedup.reports.revision_details import (
     describe_file,
@@ -28,6 +28,7 @@ from ...dedup.vault import Snapshot
 from ...store.catalogue.refs import list_tags
 from ...store.catalogue.reports.pages import list_history
 from ...store.catalogue.tables.rows import CommitRow
+from ...store.repo_names import RepoName
 from ..requests.access import may_read_repo, needs
 from ..requests.callers import caller_of
 from ..requests.repo_routes import RepoRoutes
@@ -71,7 +72,7 @@ class RepoView:
     @property
     def named(self) -> RepoName:
         """The repo's name in its parts."""
-        return RepoName.parse(self.repo)
+        return RepoName.of(self.repo)
 
     def snapshot(self) -> Snapshot:
         """The commit and files of the revision."""

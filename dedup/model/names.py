@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from ...store.repo_names import KINDS
+from ...store.repo_names import KINDS, RepoName
 from ..errors import InvalidInput, InvalidName
-
-MODELS = "models"
-"""The kind of repos whose names begin with their namespace."""
 
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -20,41 +16,10 @@ MAX_MESSAGE_BYTES = 4096
 _BAD_CHARACTER = re.compile(r"[\\\x00-\x1f\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class RepoName:
-    """The name of a repo in its parts. `kind` is "models", or one of KINDS, which then comes first
-    in the name: `str` gives that."""
-
-    kind: str
-    namespace: str
-    name: str
-
-    @classmethod
-    def parse(cls, text: str) -> RepoName:
-        """Takes a name apart; raises InvalidName where it is none."""
-        *kind, namespace, name = check_repo(text).split("/")
-        return cls(kind[0] if kind else MODELS, namespace, name)
-
-    @property
-    def id(self) -> str:
-        """What clients of hubs call it, whatever its kind: `namespace/name`."""
-        return f"{self.namespace}/{self.name}"
-
-    def __str__(self) -> str:
-        return self.id if self.kind == MODELS else f"{self.kind}/{self.id}"
-
-
 def check_repo(repo: str) -> str:
     """Returns `repo` if it is `namespace/name`, of a model, or such a name after `datasets/` or
     `spaces/`; raises InvalidName otherwise."""
-    parts = repo.split("/")
-    if len(parts) == 3 and parts[0] in KINDS:
-        del parts[0]
-    if (
-        len(parts) != 2
-        or parts[0] in KINDS
-        or not all(_PART.fullmatch(p) and ".." not in p for p in parts)
-    ):
+    if not _is_repo(repo):
         raise InvalidName(
             f"repo name {repo!r} is not allowed",
             "a repo is namespace/name: letters, digits, '.', '_' and '-', "
@@ -65,7 +30,7 @@ def check_repo(repo: str) -> str:
 
 def check_namespace(namespace: str) -> str:
     """Returns `namespace` if repos may be in one of that name; raises InvalidName otherwise."""
-    if namespace in KINDS or ".." in namespace or not _PART.fullmatch(namespace):
+    if namespace in KINDS or not _is_part(namespace):
         raise InvalidName(
             f"namespace {namespace!r} is not allowed",
             "letters, digits, '.', '_' and '-', starting and ending with a letter or digit",
@@ -87,9 +52,7 @@ def check_branch(name: str) -> str:
 def check_revision(revision: str) -> str:
     """Returns `revision` if it can be a branch or a commit id; raises InvalidName otherwise."""
     parts = revision.split("/")
-    if len(revision) > _MAX_REVISION or not all(
-        _PART.fullmatch(p) and ".." not in p for p in parts
-    ):
+    if len(revision) > _MAX_REVISION or not all(map(_is_part, parts)):
         raise InvalidName(
             f"revision {revision!r} is not allowed",
             "a revision is a branch or tag such as main or dev/x, or 7 to 40 digits of a commit",
@@ -149,6 +112,21 @@ def basic_fault(path: str) -> str | None:
         if part in ("", ".", ".."):
             return f"it has the part {part!r}" if part else "it has an empty part"
     return None
+
+
+def _is_repo(text: str) -> bool:
+    try:
+        named = RepoName.of(text)
+    except ValueError:
+        return False
+    # Of a model, the kind is not written.
+    known = named.kind in KINDS or (named.kind == MODELS and str(named) == text)
+    parts = named.namespace, named.name
+    return known and named.namespace not in KINDS and all(map(_is_part, parts))
+
+
+def _is_part(text: str) -> bool:
+    return _PART.fullmatch(text) is not None and ".." not in text
 
 
 def _utf8_length(text: str) -> int | None:

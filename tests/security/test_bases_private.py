@@ -45,6 +45,7 @@ from weightvault.store.catalogue.tables.schema import (
     repos,
     spares,
 )
+from weightvault.store.repo_names import namespace_of
 
 SHAPES = {"a": (128, 96)}
 SECRET = "Q7x9"
@@ -97,13 +98,13 @@ def find_violations(vault: LocalVault) -> list[str]:
     with vault.catalogue.reading() as connection:
         rows = list(connection.execute(select(chunks.c.id, chunks.c.digest, chunks.c.inputs)))
         for chunk_id, uses, repo, is_public in connection.execute(told.select_from(named)):
-            owners[chunk_id].add(repo.split("/")[-2])
-            held[chunk_id].add(repo.split("/")[-2])
+            owners[chunk_id].add(namespace_of(repo))
+            held[chunk_id].add(namespace_of(repo))
             tensors[chunk_id] |= {repo} if uses & 1 else set()
             shown[chunk_id] |= {repo} if is_public else set()
             public |= {chunk_id} if is_public and uses & 1 else set()
         for chunk_id, repo in connection.execute(loose):
-            owners[chunk_id].add(repo.split("/")[-2])
+            owners[chunk_id].add(namespace_of(repo))
     ids = {row.digest: row.id for row in rows}
     edges = [(row.id, ids[digest]) for row in rows for digest in row.inputs or () if digest in ids]
     return [
