@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...store.repo_names import KINDS, RepoName
+from ...store.repo_names import KINDS, MODELS, RepoName
 from ..errors import InvalidInput, InvalidName
 
 _PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
