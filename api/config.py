@@ -270,6 +270,7 @@ def _open_parts(
     kind = _kind_of(url)
     if kind is None or not kind.outlives:
         raise InvalidInput(f"{url!r} is not the address of a vault", _FORMS)
+    _check_is_folder(url)
     if kind.is_remote:
         objects, folder = url, _make_remote_folder(url)
     else:
@@ -284,6 +285,20 @@ def _kind_of(url: str) -> BackendKind | None:
     from ..store.backends.open import BACKENDS
 
     return BACKENDS.get(url.partition("://")[0] if "://" in url else "file")
+
+
+def _check_is_folder(url: str) -> None:
+    """Raises InvalidInput for what is meant for a server or a bucket, and would make a folder."""
+    if "://" in url or Path(url).exists():
+        return
+    scheme = re.match(r"(https?|s3|file):/*(.*)", url)
+    if scheme:
+        raise InvalidInput(f"{url!r} lacks slashes", f"write {scheme[1]}://{scheme[2]}")
+    if re.fullmatch(r"(?:[\w.-]+|\[[\w:]+\]):\d{1,5}(?:/.*)?", url):
+        raise InvalidInput(
+            f"{url!r} looks like the address of a server",
+            f"write http://{url}, or ./{url} for a folder of that name",
+        )
 
 
 def _make_folder(folder: Path, create: bool) -> str:

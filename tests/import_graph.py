@@ -197,7 +197,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "server",
         "cli",
     ),
-    "api.cli": ("exits", "signals", "console", "options", "verbs", "main"),
+    "api.cli": ("exits", "signals", "streams", "console", "options", "verbs", "main"),
     "api.hub": (
         "errors",
         "bodies",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ...dedup.errors import InvalidInput
+from ...dedup.errors import InvalidInput, RepoNotFound, VaultError
 from .. import config
 from ..terminal import show_json, show_lines
 
@@ -51,6 +52,8 @@ class Session:
             yield vault
             if not config.is_server(self.url):
                 cast("LocalVault", vault).note_heads()
+        except RepoNotFound as error:
+            raise _with_near_name(error, vault) from error
         finally:
             vault.close()
 
@@ -85,6 +88,23 @@ class Session:
             print_json(document, indent=2)
         else:
             print_text(text)
+
+
+def _with_near_name(error: RepoNotFound, vault: Vault) -> RepoNotFound:
+    """Returns the error with a hint at the repo that was probably meant, if any is like it."""
+    given = click.get_current_context().params.get("repo")
+    if not isinstance(given, str):
+        return error
+    try:
+        names = [repo.name for repo in vault.list_repos()]
+    except VaultError:
+        return error
+    folded = {name.casefold(): name for name in names}
+    near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.8)
+    same = [name for name in names if name.rpartition("/")[2] == given.rpartition("/")[2]]
+    meant = [folded[near[0]]] if near else same[:1]
+    hint = f"did you mean {meant[0]}? `weightvault ls` lists them" if meant else error.hint
+    return RepoNotFound(error.message, hint)
 
 
 def _warn_of_exposure(vault: LocalVault) -> None:

@@ -23,6 +23,7 @@ from . import exits
 from .console import Interrupted, Session, print_failure, print_json, print_text
 from .options import json_option, verb
 from .signals import heed_signals
+from .streams import open_standard_streams
 from .verbs import families as verbs_families
 from .verbs import inspect_file, maintenance, quotas, repos, tokens, transfer
 from .verbs import report as verbs_report
@@ -52,6 +53,21 @@ failure is one, too: {{"error": {{"code", "message", "hint"}}}}.
 """
 
 
+# What others call our verbs.
+_ELSEWHERE = {
+    **dict.fromkeys(("delete", "remove", "del", "destroy"), "rm"),
+    **dict.fromkeys(("list", "repos", "dir"), "ls"),
+    **dict.fromkeys(("download", "get", "fetch", "clone", "restore", "checkout"), "pull"),
+    **dict.fromkeys(("upload", "put", "add", "commit", "backup", "create", "store"), "push"),
+    **dict.fromkeys(("show", "status", "describe", "stat"), "info"),
+    **dict.fromkeys(("prune", "clean", "compact"), "gc"),
+    **dict.fromkeys(("restore-repo", "recover"), "undelete"),
+    **dict.fromkeys(("server", "start"), "serve"),
+    **dict.fromkeys(("login", "auth"), "token"),
+    **dict.fromkeys(("verify", "fsck"), "check"),
+}
+
+
 class VaultGroup(click.Group):
     """A click group whose failures look alike, whoever raised them."""
 
@@ -72,7 +88,8 @@ class VaultGroup(click.Group):
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
             near = difflib.get_close_matches(name, self.list_commands(ctx), n=1)
-            suggestion = f"did you mean `weightvault {near[0]}`?" if near else None
+            meant = _ELSEWHERE.get(name) or (near[0] if near else None)
+            suggestion = f"did you mean `weightvault {meant}`?" if meant else None
             raise UnknownVerb(f"there is no command {name!r}", suggestion)
         return super().resolve_command(ctx, args)
 
@@ -89,6 +106,7 @@ class UnknownVerb(click.UsageError):
     "weightvault",
     cls=VaultGroup,
     epilog=_EPILOG,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--vault", metavar="URL", help="Folder, s3://bucket/prefix or http://host:port.")
@@ -109,6 +127,11 @@ def cli(session: Session, vault: str | None, catalogue: str | None) -> None:
     it serves.
     """
     session.vault, session.catalogue = vault, catalogue
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        if session.json:
+            raise click.UsageError("a command is missing", context)
+        click.echo(context.get_help())
 
 
 @verb("version")
@@ -146,6 +169,7 @@ for command in (
 
 def main() -> NoReturn:
     """The entry point of the installed command."""
+    open_standard_streams()
     heed_signals()
     try:
         cli.main(prog_name="weightvault")

@@ -50,18 +50,22 @@ class BytesType(click.ParamType):
 
 
 class SecondsType(click.ParamType):
-    """A length of time, as `90d`, `12h`, `30m` or `45s`."""
+    """A length of time, as `90d`, `12h`, `30m` or `45s`; with `bare`, also as a number of
+    seconds."""
 
     name = "time"
+
+    def __init__(self, *, bare: bool = False) -> None:
+        self._bare = bare
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Returns it in seconds, 0 or more."""
-        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", str(value))
-        if found is None:
+        found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw]?)", str(value))
+        if found is None or not (found[2] or self._bare):
             self.fail(f"{value!r} is no length of time such as 90d, 12h or 30m", param, ctx)
-        return float(found[1]) * _SECONDS[found[2]]
+        return float(found[1]) * _SECONDS[found[2] or "s"]
 
 
 def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:

@@ -12,7 +12,7 @@ import httpx
 from blake3 import blake3
 from pydantic import Field
 
-from ...dedup.errors import Unreachable
+from ...dedup.errors import AccessRefused, Unreachable
 from ...dedup.model.families import Family
 from ...dedup.model.files.manifest import Manifest, pack_manifest, parse_manifest
 from ...dedup.model.names import check_branch, check_path, check_revision
@@ -268,6 +268,17 @@ class HttpVault(HttpRefs):
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
         return self._follow(CheckResult, "/v1/check", {}, progress)
+
+    def require_access(self) -> None:
+        """Raises AccessRefused where a token is needed and none is sent: repos may be there that
+        this vault is not shown."""
+        try:
+            self.list_tokens()
+        except AccessRefused as error:
+            raise AccessRefused(
+                f"without a token, the server at {self.url} shows no repos",
+                "set WEIGHTVAULT_TOKEN; `weightvault token create` makes one where the server runs",
+            ) from error
 
     def list_tokens(self) -> list[TokenInfo]:
         """Returns the tokens that the one of this vault may list, oldest first."""

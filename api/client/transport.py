@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,8 @@ MAX_ANSWER_BYTES = 1 << 28
 MAX_SMALL_BYTES = 1 << 20
 
 _RETRY_DELAYS_SECONDS = (0.2, 0.5, 1.0)
+# What OpenSSL says of an answer in plain text, version by version.
+_NO_TLS = "WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST"
 _PASSING_STATUS = {502, 503, 504}
 
 
@@ -65,6 +68,7 @@ class Transport:
         token = token or address.password or None
         address = address.copy_with(username=None, password=None)
         self.url = f"{address.scheme}://{address.netloc.decode()}{address.path}".rstrip("/")
+        self._root = f"{address.scheme}://{address.netloc.decode()}"
         self._delays = retry_delays
         # Frames do not shrink any further, and the lengths announced are those of the bytes.
         headers = {"User-Agent": f"weightvault/{__version__}", "Accept-Encoding": "identity"}
@@ -137,6 +141,11 @@ class Transport:
                 raise error
             yield response
 
+    def _misses(self, body: bytes) -> bool:
+        """Says whether a server that is well has nothing where its address leads."""
+        codes = (b'"unknown_endpoint"', b'"method_not_allowed"')
+        return self.url != self._root and any(code in body for code in codes)
+
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         try:
             yield from response.iter_raw()
@@ -169,15 +178,22 @@ class Transport:
     def _unreachable(self, error: httpx.HTTPError | Unreachable) -> Unreachable:
         if isinstance(error, Unreachable):
             return error
+        if self.url.startswith("https:") and re.search(_NO_TLS, _why(error)):
+            return Unreachable(
+                f"the server at {self.url} does not speak TLS: {_why(error)}",
+                f"write http{self.url.removeprefix('https')}",
+            )
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return Unreachable(
                 f"no server answers at {self.url}: {_why(error)}",
                 "start one with `weightvault serve`, or correct the address in --vault "
                 "or WEIGHTVAULT_URL",
             )
+        hint = "run the command again once the server is well: what was sent is kept"
+        if self.url.startswith("http:") and isinstance(error, httpx.RemoteProtocolError):
+            hint += f"; if it speaks TLS, write https{self.url.removeprefix('http')}"
         return Unreachable(
-            f"the server at {self.url} did not finish its answer: {_why(error)}",
-            "run the command again once the server is well: what was sent is kept",
+            f"the server at {self.url} did not finish its answer: {_why(error)}", hint
         )
 
     def _error_of(self, response: httpx.Response) -> VaultError | None:
@@ -185,14 +201,16 @@ class Transport:
         ours = VERSION_HEADER in response.headers
         if ours and response.is_success:
             return None
-        error = (
-            _parse_body(self._read(response, MAX_SMALL_BYTES), response.status_code)
-            if ours
-            else None
-        )
-        if error is not None:
-            return error
         status = response.status_code
+        body = self._read(response, MAX_SMALL_BYTES) if ours else b""
+        error = _parse_body(body, status) if ours else None
+        if error is not None and not self._misses(body):
+            return error
+        if error is not None:
+            return InvalidInput(
+                f"there is a weightvault server, but not below {self.url}",
+                f"write {self._root}: the name of a repo is an argument of the command",
+            )
         if status in _PASSING_STATUS:
             message = f"the server behind {self.url} does not answer (status {status})"
             return Unreachable(message, "try again later")

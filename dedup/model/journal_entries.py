@@ -18,7 +18,7 @@ from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.tokens import EVERYWHERE, ROLES, TokenRow
 from ...store.object_keys import JOURNAL, pack_key
 from ..errors import Corrupt, VaultError
-from .names import check_branch, check_namespace, check_repo, is_commit_id
+from .names import check_namespace, check_repo, check_revision, is_commit_id
 
 VERSION = 1
 # Of entries of tokens that have roles in several namespaces, or expire: whoever knows neither must
@@ -318,6 +318,7 @@ def _parse_quota(quota: dict[str, Any], created: float) -> QuotaChange:
 
 def _check_commit(key: str, commit: CommitRow) -> None:
     check_repo(commit.repo)
-    check_branch(commit.branch)
-    if not is_commit_id(commit.oid):
+    # Not as a new branch: what older versions let in is read all the same.
+    check_revision(commit.branch)
+    if is_commit_id(commit.branch) or not is_commit_id(commit.oid):
         raise Corrupt(f"journal entry {key} has no commit id")

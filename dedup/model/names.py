@@ -7,7 +7,10 @@ import re
 from ...store.repo_names import KINDS, MODELS, RepoName
 from ..errors import InvalidInput, InvalidName
 
-_PART = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9])?")
+# Source: validate_repo_id of huggingface_hub.
+_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
+# What git check-ref-format refuses anywhere in a name, and what nobody sees.
+_BAD_IN_REVISION = re.compile(r"\.\.|@\{|//|[\x00-\x20\x7f~^:?*\[\\]")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAX_REVISION = 255
 _MAX_PATH_BYTES = 1024
@@ -23,9 +26,19 @@ def check_repo(repo: str) -> str:
         raise InvalidName(
             f"repo name {repo!r} is not allowed",
             "a repo is namespace/name: letters, digits, '.', '_' and '-', "
-            "each part starting and ending with a letter or digit",
+            f"each part starting and ending with a letter, a digit or '_'{_suggest_repo(repo)}",
         )
     return repo
+
+
+def _suggest_repo(text: str) -> str:
+    """Returns the name that was probably meant by one that is not allowed, as the end of a hint."""
+    path = re.sub(r"^[a-z]+://[^/]*/", "", text.strip()).partition("/tree/")[0].strip("/")
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "-", part).strip("-.") for part in path.split("/")]
+    meant = "/".join(re.sub(r"\.\.+", ".", part) for part in parts)
+    if len(parts) == 1:
+        meant = f"me/{meant}"
+    return f": {meant}?" if meant != text and _is_repo(meant) else ""
 
 
 def check_namespace(namespace: str) -> str:
@@ -33,7 +46,7 @@ def check_namespace(namespace: str) -> str:
     if namespace in KINDS or not _is_part(namespace):
         raise InvalidName(
             f"namespace {namespace!r} is not allowed",
-            "letters, digits, '.', '_' and '-', starting and ending with a letter or digit",
+            "letters, digits, '.', '_' and '-', starting and ending with a letter, a digit or '_'",
         )
     return namespace
 
@@ -41,6 +54,8 @@ def check_namespace(namespace: str) -> str:
 def check_branch(name: str) -> str:
     """Returns `name` if a branch may be called so; raises InvalidName otherwise."""
     check_revision(name)
+    if any(part.endswith(".lock") for part in name.split("/")):
+        raise InvalidName(f"branch name {name!r} is not allowed: a part of it ends with '.lock'")
     if is_commit_id(name):
         raise InvalidName(
             f"branch name {name!r} looks like a commit id",
@@ -51,13 +66,29 @@ def check_branch(name: str) -> str:
 
 def check_revision(revision: str) -> str:
     """Returns `revision` if it can be a branch or a commit id; raises InvalidName otherwise."""
-    parts = revision.split("/")
-    if len(revision) > _MAX_REVISION or not all(map(_is_part, parts)):
+    fault = _revision_fault(revision)
+    if fault is not None:
         raise InvalidName(
-            f"revision {revision!r} is not allowed",
+            f"revision {revision!r} is not allowed: {fault}",
             "a revision is a branch or tag such as main or dev/x, or 7 to 40 digits of a commit",
         )
     return revision
+
+
+def _revision_fault(name: str) -> str | None:
+    """Returns which of git's rules for the names of branches and tags one breaks, or that nobody
+    could see what it is. Source: git check-ref-format."""
+    length = _utf8_length(name)
+    bad = _BAD_IN_REVISION.search(name)
+    if length is None or length > _MAX_REVISION:
+        return f"it is longer than {_MAX_REVISION} bytes, or no Unicode"
+    if bad is not None or not name.isprintable():
+        return f"it holds {bad[0]!a}" if bad else "it holds an invisible character"
+    if name in ("", "@") or name.startswith(("-", "/")) or name.endswith((".", "/")):
+        return "it is empty or '@', starts with '-' or '/', or ends with '.' or '/'"
+    if any(part.startswith(".") for part in name.split("/")):
+        return "a part of it starts with '.'"
+    return None
 
 
 def split_message(message: str | None) -> tuple[str | None, str | None]:

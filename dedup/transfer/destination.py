@@ -41,6 +41,9 @@ class Destination:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        for part in (path, *path.parents):
+            if part.exists() and not part.is_dir():
+                raise InvalidInput(f"{part} is a file, not a folder", "name a folder to pull into")
         path.mkdir(parents=True, exist_ok=True)
         self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._temporary: int | None = None

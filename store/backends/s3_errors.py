@@ -87,7 +87,11 @@ def from_client_error(error: ClientError, bucket: str, key: str) -> VaultError:
 def from_connection_error(error: BotoCoreError | HTTPError, endpoint: str) -> StoreError:
     """Returns the store's error for one that was met before an answer was complete."""
     if isinstance(error, _NO_CREDENTIALS):
-        return AccessDenied(f"{error} (for {endpoint})")
+        return AccessDenied(
+            f"there are no credentials for {endpoint}: {error}",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for a profile of "
+            "~/.aws",
+        )
     if isinstance(error, boto.FlexibleChecksumError):
         return CorruptObject(f"{endpoint} sent bytes that fail its own checksum: {error}")
     if isinstance(error, _BROKEN_CONNECTION):

@@ -6,7 +6,7 @@ from weightvault.dedup.errors import InvalidName
 from weightvault.dedup.model.names import check_branch, check_path, check_repo, check_revision
 
 
-@pytest.mark.parametrize("repo", ["a/b", "org/my-model_v1.5", "A1/b.c", "0/9"])
+@pytest.mark.parametrize("repo", ["a/b", "org/my-model_v1.5", "A1/b.c", "0/9", "o/_m", "_o/m_"])
 def test_good_repo(repo: str):
     assert check_repo(repo) == repo
 
@@ -22,15 +22,81 @@ def test_bad_repo(repo: str):
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("revision", ["main", "dev/x", "v1.0", "refs/pr/1", "0" * 40])
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "main",
+        "dev/x",
+        "v1.0",
+        "refs/pr/1",
+        "0" * 40,
+        "v1+ema",
+        "feature#1",
+        "a=b",
+        "100%",
+        "ü/ß",
+        "x@y",
+    ],
+)
 def test_good_revision(revision: str):
     assert check_revision(revision) == revision
 
 
-@pytest.mark.parametrize("revision", ["", "/", "a//b", "../x", "a/../b", "x" * 256, "a b", "-a"])
+@pytest.mark.parametrize(
+    "revision",
+    [
+        "",
+        "/",
+        "a//b",
+        "../x",
+        "a/../b",
+        "x" * 256,
+        "a b",
+        "-a",
+        "@",
+        "a@{1}",
+        "a~1",
+        "a^",
+        "a:b",
+        "a?",
+        "a*",
+        "[a",
+        "a\\b",
+        "a/.b",
+        "a.",
+        "a/",
+        "a\x7f",
+        "a\u202eb",
+        "\udc80",
+    ],
+)
 def test_bad_revision(revision: str):
     with pytest.raises(InvalidName):
         check_revision(revision)
+
+
+@pytest.mark.parametrize("name", ["a.lock/b"])
+def test_branch_cannot_end_as_locks_of_git_do(name: str):
+    with pytest.raises(InvalidName, match="lock"):
+        check_branch(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("model", "me/model"),
+        ("my model", "me/my-model"),
+        ("org/model/", "org/model"),
+        (" org/m", "org/m"),
+        ("https://huggingface.co/org/m/tree/main", "org/m"),
+        ("datasets/org/my set", "datasets/org/my-set"),
+        ("a/b..c", "a/b.c"),
+    ],
+)
+def test_a_near_miss_is_answered_with_what_was_meant(given: str, meant: str):
+    with pytest.raises(InvalidName) as caught:
+        check_repo(given)
+    assert str(caught.value.hint).endswith(f": {meant}?")
 
 
 def test_branch_cannot_pass_for_a_commit():

@@ -18,7 +18,7 @@ from ...progress import make_progress
 from ...terminal import show
 from .. import exits
 from ..console import Session, interruptible
-from ..options import BytesType, ShareType, verb
+from ..options import BytesType, SecondsType, ShareType, verb
 
 if TYPE_CHECKING:
     from ....dedup.maintenance.gc import Collected
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 @verb("gc")
 @click.option(
     "--grace",
-    type=click.FloatRange(min=0),
-    metavar="SECONDS",
-    help="How long an object must be unused before it is deleted; by default 7 days. It must "
-    "be longer than the longest pause of a push.",
+    type=SecondsType(bare=True),
+    metavar="TIME",
+    help="How long an object must be unused before it is deleted, as 12h, 7d or seconds; by "
+    "default 7d. It must be longer than the longest pause of a push.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @click.option(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from ... import config
 from ...formatting import format_bytes, format_count, format_table
 from ...terminal import show
 from ..console import Interrupted, Session, interruptible
@@ -16,6 +17,7 @@ from ..options import verb
 
 if TYPE_CHECKING:
     from ....dedup.vault import Computed, RepoInfo, RepoSummary
+    from ...client.http_vault import HttpVault
 
 
 @verb("ls")
@@ -23,6 +25,8 @@ def ls(session: Session) -> None:
     """List the repos of the vault."""
     with session.open() as vault:
         repos = vault.list_repos()
+        if not repos and config.is_server(session.url):
+            cast("HttpVault", vault).require_access()
     session.emit({"repos": [asdict(repo) for repo in repos]}, _describe_list(repos))
 
 
@@ -39,17 +43,34 @@ def info(session: Session, repo: str) -> None:
 @click.argument("repo")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def rm(session: Session, repo: str, yes: bool) -> None:
-    """Delete REPO with all its commits."""
+    """Delete REPO with all its commits. Until gc removes its data, undelete restores it."""
+    from ....dedup.maintenance.collection_plan import DEFAULT_GRACE_SECONDS
 
     def explain() -> tuple[str, str]:
         return f"interrupted; {repo} may have been deleted", "`weightvault ls` tells"
 
     with session.open() as vault:
-        if not yes and not _confirm(vault.describe_repo(repo)):
+        found = vault.describe_repo(repo)
+        if not yes and not _confirm(found):
             raise Interrupted(f"{repo} was not deleted")
         with interruptible(explain):
             vault.delete_repo(repo)
-    session.emit({"deleted": repo}, f"deleted {repo}")
+    until = time.time() + DEFAULT_GRACE_SECONDS
+    document = {"deleted": repo, "own": found.cost.exclusive, "restorable_until": until}
+    session.emit(document, _describe_deleted(found, until, config.is_server(session.url)))
+
+
+def _describe_deleted(found: RepoInfo, until: float, served: bool) -> str:
+    commits = format_count(found.cost.commits, "commit")
+    own = format_bytes(found.cost.exclusive)
+    kept = "stored" if found.cost.counted == "frames" else "of distinct content"
+    where = ", where the server runs," if served else ""
+    return (
+        f"deleted {show(found.name)}, {commits}\n"
+        f"{own} {kept} for it alone can be freed: by `weightvault gc`{where} after "
+        f"{_format_time(until)}, at the earliest\n"
+        f"until then, `weightvault undelete {show(found.name)}`{where} restores it"
+    )
 
 
 def _confirm(found: RepoInfo) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -59,6 +60,8 @@ def push(
     from ...progress import make_progress
 
     # Before the vault is opened: a mistyped name must not make a new one.
+    if not path.exists() and Path(repo).exists():
+        raise click.UsageError(f"there is no file {path}: the folder comes first, then the repo")
     check_repo(repo)
     check_branch(revision)
     rules = Rules(**patterns, own=own_paths(session.url, session.catalogue))
@@ -96,6 +99,8 @@ def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: b
     from ....dedup.transfer.pull import pull as run_pull
     from ...progress import make_progress
 
+    _check_order(repo, dest)
+
     def explain() -> tuple[str, str]:
         return f"interrupted; the files in {dest} that are there are whole", "pull again to resume"
 
@@ -104,6 +109,22 @@ def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: b
             vault, repo, dest, revision, skip_refused=skip_refused, progress=make_progress()
         )
     session.emit(asdict(result), _describe_pull(result, dest))
+
+
+def _check_order(repo: str, dest: Path) -> None:
+    """Raises UsageError where the folder to pull into was given before the repo."""
+    from ....dedup.errors import InvalidName
+    from ....dedup.model.names import check_repo
+
+    try:
+        check_repo(repo)
+    except InvalidName:
+        with suppress(InvalidName):
+            check_repo(str(dest))
+            raise click.UsageError(
+                f"{repo!r} is no name of a repo: the repo comes first, then the folder"
+            ) from None
+        raise
 
 
 class CommitWatch:
