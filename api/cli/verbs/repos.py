@@ -44,7 +44,7 @@ def info(session: Session, repo: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def rm(session: Session, repo: str, yes: bool) -> None:
     """Delete REPO with all its commits. Until gc removes its data, undelete restores it."""
-    from ....dedup.maintenance.collection_plan import DEFAULT_GRACE_SECONDS
+    from ....dedup.maintenance.collection.plan import DEFAULT_GRACE_SECONDS
 
     def explain() -> tuple[str, str]:
         return f"interrupted; {repo} may have been deleted", "`weightvault ls` tells"
