@@ -139,6 +139,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "pruned",
         "row_hashes",
         "selected",
+        "weights",
+        "merged",
         "registry",
     ),
     "dedup.derivations.operations.gguf": (

@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 
 from ..support.weights import read_f32, round_to_bf16
+from .merges import merged_copies
 from .onnx_copies import MODELS, write_onnx
 from .quantised import FORMATS, IN_BF16, Stored
 from .reduced import reduced_copies
@@ -37,7 +38,7 @@ def make_copies(corpus: Path, folder: Path) -> Copies:
         path = folder / f"minilm-{label}.safetensors"
         _write(path, dtype, values)
         made.append(("layout" if label == "transposed" else "cast", path, (source,)))
-    for group, name, words, sources in reduced_copies(corpus):
+    for group, name, words, sources in (*reduced_copies(corpus), *merged_copies(corpus)):
         path = folder / f"minilm-{name}.safetensors"
         _write(path, "BF16", words)
         made.append((group, path, sources))

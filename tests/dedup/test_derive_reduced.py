@@ -139,3 +139,25 @@ def test_rows_of_several_are_recipes_and_theirs_of_all(
         assert frame_bytes <= 500
     for folder, repo in steps:
         check_pull(local, repo, tmp_path / f"pulled-{repo[4:]}", folder)
+
+
+def test_the_mean_of_two_tunes_is_a_recipe(local: LocalVault, tmp_path: Path):
+    source = make_source()
+    tunes = []
+    push(local, write(tmp_path / "source", source), "org/source")
+    for number in range(2):
+        rng = np.random.default_rng(20 + number)
+        tunes.append(
+            change(source, lambda w, r=rng: (w + r.integers(-3, 4, w.shape)).astype(np.uint16))
+        )
+        push(local, write(tmp_path / f"tune{number}", tunes[-1]), f"org/tune{number}")
+    mean = {
+        name: to_bf16((from_bf16(tunes[0][name]) + from_bf16(tunes[1][name])) / 2)
+        for name in source
+    }
+    copy = write(tmp_path / "copy", mean)
+    push(local, copy, "other/copy")
+    for level, frame_bytes, raw_bytes in frames(local, "other/copy"):
+        assert level == DERIVED
+        assert frame_bytes <= 0.02 * raw_bytes
+    check_pull(local, "other/copy", tmp_path / "pulled", copy)
