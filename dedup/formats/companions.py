@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..model.files.segments import Segment
 from . import onnx, tf_bundle
-from .cutting.reader import ReadableFile, Unreadable
+from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable
 from .source import cover
 
 Places = list[tuple[int, list[Segment]]]
@@ -25,11 +25,12 @@ def find_companions(files: dict[str, Path]) -> dict[str, Places]:
     """
     places: dict[str, Places] = defaultdict(list)
     for name, path in files.items():
-        kind = next((module for module in _NAMING if module.recognise(name, b"")), None)
-        if kind is None:
-            continue
         try:
             with path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+                kind = next((module for module in _NAMING if module.recognise(name, head)), None)
+                if kind is None:
+                    continue
                 found = list(kind.list_external(name, file, path.stat().st_size))
         except (OSError, Unreadable):
             # Whoever takes the file itself apart or hashes it finds out.

@@ -75,9 +75,19 @@ class _Level:
     key: str | None = None
 
 
-def recognise(name: str, _head: bytes) -> bool:
-    """Says whether a file of this name may be a flax checkpoint: MessagePack has no magic."""
-    return name.endswith(KINDS["flax"].endings)
+def recognise(name: str, head: bytes) -> bool:
+    """Says whether a file may be a flax checkpoint. MessagePack has no magic, but these are maps,
+    and begin with a key."""
+    if name.lower().endswith(KINDS["flax"].endings):
+        return True
+    kind = head[:1]
+    # Maps of up to 15 entries, of 16 bits and of 32 bits of them.
+    key = {b"\xde": 3, b"\xdf": 5}.get(kind, 1 if b"\x81" <= kind <= b"\x8f" else None)
+    return key is not None and len(head) > key and _is_text(head[key])
+
+
+def _is_text(first: int) -> bool:
+    return 0xA1 <= first <= 0xBF or first == 0xD9
 
 
 def segment(file: ReadableFile, size: int) -> list[Segment]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..model.files.segments import Segment, Tensor
+from ..model.files.segments import Segment, Tensor, tensor_bytes
 from .cutting.reader import Cursor, ReadableFile, Unreadable
 from .protobuf import BYTES, VARINT, read_key, read_varint
-from .source import cover, make_tensor
+from .source import MAX_DIMENSIONS, cover, make_tensor
 
 _MAX_DEPTH = 32
 _MAX_TEXT_BYTES = 4096
@@ -46,6 +46,11 @@ _BELOW = {
 # Fields of a tensor.
 _DIMS, _DATA_TYPE, _FLOATS, _NAME, _RAW, _DOUBLES, _EXTERNAL, _LOCATION = 1, 2, 4, 8, 9, 10, 13, 14
 _PACKED_DTYPES = {_FLOATS: "F32", _DOUBLES: "F64"}
+
+# Keys of the first fields of a model: its version; then producer and its version, domain, version
+# of the model, documentation, graph, operators, metadata.
+_IR_VERSION = 0x08
+_NEXT_KEYS = frozenset((0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72))
 
 _DTYPES = {
     1: "F32",
@@ -83,10 +88,18 @@ class _Found:
         """The element type, by our names where there is one."""
         return self.packed or _DTYPES.get(self.data_type, f"ONNX {self.data_type}")
 
+    @property
+    def bytes_of_shape(self) -> int | None:
+        """The bytes that its elements take, None where its shape does not tell."""
+        known = len(self.shape) <= MAX_DIMENSIONS and self.data_type in _DTYPES
+        return tensor_bytes(self.dtype, tuple(self.shape)) if known else None
 
-def recognise(name: str, _head: bytes) -> bool:
-    """Says whether a file of this name may be an ONNX model: the format has no magic number."""
-    return name.endswith(".onnx")
+
+def recognise(name: str, head: bytes) -> bool:
+    """Says whether a file may be an ONNX model. The format has no magic number, but writers begin
+    with the version of the IR, a small number, and one of the fields that come next."""
+    begins = len(head) > 2 and head[0] == _IR_VERSION and 0 < head[1] < 0x40
+    return name.lower().endswith(".onnx") or (begins and head[2] in _NEXT_KEYS)
 
 
 def segment(file: ReadableFile, size: int) -> list[Segment]:
@@ -105,13 +118,12 @@ def list_external(_name: str, file: ReadableFile, size: int) -> Iterator[tuple[s
     byte, tensor. Raises Unreadable as `segment` does."""
     for found in _walk(file, size):
         entries = found.external
-        if {"location", "length"} <= entries.keys():
-            start, length = _natural(entries.get("offset", "0")), _natural(entries["length"])
-            yield (
-                entries["location"],
-                start,
-                make_tensor(found.name, found.dtype, found.shape, length),
-            )
+        # The length may be left out where the shape tells it.
+        length = _natural(entries["length"]) if "length" in entries else found.bytes_of_shape
+        if "location" in entries and length is not None:
+            start = _natural(entries.get("offset", "0"))
+            tensor = make_tensor(found.name, found.dtype, found.shape, length)
+            yield entries["location"], start, tensor
 
 
 def _natural(text: str) -> int:

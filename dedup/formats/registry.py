@@ -14,11 +14,9 @@ from ..errors import InvalidFile
 from ..model.files.segments import Segment
 from . import gguf, msgpack, npy, onnx, safetensors, tars, zips
 from .cutting.content_chunks import cut_opaque, split_opaque
-from .cutting.reader import ReadableFile, Unreadable, Window
+from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window
 from .hdf5 import hdf5
 from .torch import torch_legacy
-
-HEAD_BYTES = 512
 
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3

@@ -37,6 +37,24 @@ def test_onnx_external_data_is_named_by_the_model(tmp_path: Path):
     assert {name: values.shape for name, values in arrays.items()}.items() <= found.items()
 
 
+def test_onnx_external_data_needs_no_length_and_no_name(tmp_path: Path):
+    """The length is optional where the shape tells it, and a model is known by its content."""
+    arrays: Arrays = make_arrays(side=24)
+    named = {f"w{i}.bin": values for i, values in enumerate(arrays.values())}
+    model = make_onnx({})
+    for location, values in named.items():
+        (tmp_path / location).write_bytes(values.tobytes())
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
+        tensor = model.graph.initializer.add(name=location, data_type=data_type, dims=values.shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    (tmp_path / "blob").write_bytes(model.SerializeToString())
+    files = {p.name: p for p in sorted(tmp_path.iterdir())}
+    entries = {entry.path: entry for entry in scan_files(files, Progress()).files}
+    for location, values in named.items():
+        assert [t.shape for t in entries[location].tensors] == [values.shape]
+
+
 def test_onnx_external_data_may_not_be_elsewhere(tmp_path: Path):
     model = make_onnx({})
     tensor = model.graph.initializer.add(name="x", data_type=1, dims=[4])

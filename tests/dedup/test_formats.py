@@ -260,3 +260,11 @@ def test_formats_are_told_by_content_before_name():
     data = npy_bytes(np.zeros(9))
     assert find_format("x.onnx", io.BytesIO(data)) == "npy"
     assert find_format("x.txt", io.BytesIO(b"hello")) == "opaque"
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("other", ["blobs/0a1b", "x.bak", "MODEL.BIN"])
+def test_content_tells_the_format_whatever_the_name(name: str, other: str):
+    """So that bytes are cut alike in a hub's cache, a copy, and an upload without a name."""
+    data = WRITERS[name](make_arrays(side=24))
+    assert take_apart(other, data) == take_apart(name, data)

@@ -5,6 +5,9 @@ from typing import Protocol
 
 from ....store.cancel import check_cancelled
 
+HEAD_BYTES = 512
+"""What is read of a file to tell its format."""
+
 
 class ReadableFile(Protocol):
     """What is needed of a binary file."""
