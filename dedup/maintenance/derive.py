@@ -26,7 +26,7 @@ from ...store.packs import DELTA, DERIVED
 from ..derivations import derived_frames
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
-from ..derivations.guesses.tensors import Companions, StoredTensor, Target
+from ..derivations.guesses.tensors import Companions, FirstSketch, StoredTensor, Target
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.predict import Prediction
@@ -180,7 +180,12 @@ class _Step:
         return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
 
     def _target(self, tensor: StoredTensor) -> Target:
-        return Target(tensor, self._read.values(tensor), self._companions, self._read)
+        sketch = self._rows[tensor.pieces[0].digest].sketch
+        first = None
+        if tensor.dtype in FLOATS and sketch is not None:
+            exponent = tensor.count(tensor.pieces[0].raw_bytes).bit_length() - 1
+            first = FirstSketch(exponent, sketch.bits, sketch.words)
+        return Target(tensor, self._read.values(tensor), self._companions, self._read, first)
 
     def _find_sources(self, targets: Sequence[Target]) -> Sources:
         """Gathers tensors that targets may be computed from, within what all who have one of the

@@ -9,7 +9,7 @@ revision's tensors tell which one it is. Names only break ties.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +54,8 @@ _UNSURE, _CHANGES = 0.2, 16
 MOST_GUESSES = 16
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
 _MOST_DIFFERENT = 0.34
-# Of so few bits chance makes a third differ.
-_LEAST_DECIDED = 64
+# Fewer bits tell nothing.
+_LEAST_DECIDED = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +117,18 @@ def find_revisions(
     """Returns the revisions but `own`, as repo and commit id, that most likely hold sources of
     `targets`, the likeliest first; only those that a repo of each of `scopes` has."""
     for most, arranged in ((PROBED_TENSORS, False), (ARRANGED_TENSORS, True)):
+        step = max(1, len(targets) // most)
+        near = [_nearest(catalogue, t, scopes, arranged) for t in targets[::step][:most]]
+        chunks = {chunk for each in near for chunk in each}
+        centres = read_centres(catalogue, chunks, scopes, deltas=True)
         # How many targets are like a tensor of a revision, negative, and how much they differ.
         votes: dict[tuple[str, str], tuple[int, int]] = {}
-        step = max(1, len(targets) // most)
-        for target in targets[::step][:most]:
-            for revision, apart in _vote(catalogue, target, scopes, arranged).items():
+        for each in near:
+            found: dict[tuple[str, str], int] = {}
+            for chunk in each.keys() & centres.keys():
+                revision = centres[chunk].repo, centres[chunk].revision
+                found[revision] = min(each[chunk], found.get(revision, SKETCH_BITS))
+            for revision, apart in found.items():
                 alike, total = votes.get(revision, (0, 0))
                 votes[revision] = alike - 1, total + apart
         votes.pop(own, None)
@@ -130,11 +137,11 @@ def find_revisions(
     return []
 
 
-def _vote(
+def _nearest(
     catalogue: Catalogue, target: Target, scopes: Sequence[Scope], arranged: bool
-) -> dict[tuple[str, str], int]:
-    """Returns revisions that have something like a source of the target, with how many bits of
-    sketches the nearest differs in."""
+) -> dict[int, int]:
+    """Returns the chunks that are most like a source of the target, with how many bits of sketches
+    differ."""
     near: dict[int, int] = {}
     for view in registry.views(target):
         for changed in (
@@ -144,12 +151,7 @@ def _vote(
                 near[chunk] = min(apart, near.get(chunk, SKETCH_BITS))
             if near:
                 break
-    nearest = sorted(near, key=lambda chunk: near[chunk])[:_NEAREST]
-    found: dict[tuple[str, str], int] = {}
-    for chunk, centre in read_centres(catalogue, nearest, scopes, deltas=True).items():
-        revision = centre.repo, centre.revision
-        found[revision] = min(near[chunk], found.get(revision, SKETCH_BITS))
-    return found
+    return {chunk: near[chunk] for chunk in sorted(near, key=lambda c: near[c])[:_NEAREST]}
 
 
 def _near(
@@ -162,11 +164,10 @@ def _near(
     groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)
-    for (count, exponent), dtypes in groups.items():
-        places, kind = sketched_places(exponent, count), min(31, exponent)
+    for sketched, dtypes in groups.items():
+        kind = min(31, sketched[1])
         for way in _ways_of(view.shape) if arranged else (None,):
-            values = view.read(places_in_target(way, places))
-            for bits in _change(values) if changed else (compare_values(values),):
+            for bits in _bits_of(view, way, sketched, changed):
                 row = SketchRow(b"", kind, 0, 0, bits, b"")
                 alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
                 yield from alone
@@ -174,6 +175,18 @@ def _near(
                     centres = [chunk for chunk, _ in alone]
                     yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
                     break
+
+
+def _bits_of(
+    view: View, way: Arrangement | None, sketched: tuple[int, int], changed: bool
+) -> Iterable[bytes]:
+    """Returns the sketches that a source may have of which `view` shows a copy."""
+    count, exponent = sketched
+    known = view.sketch
+    if way is None and not changed and known is not None and known.exponent == exponent:
+        return (known.bits,)
+    values = view.read(places_in_target(way, sketched_places(exponent, count)))
+    return _change(values) if changed else (compare_values(values),)
 
 
 def _change(values: NDArray[np.float32]) -> Iterator[bytes]:
@@ -247,33 +260,43 @@ class Sources:
                 first = tensor.pieces[0].raw_bytes
                 sketched = _sketched_elements(tensor.elements, tensor.dtype, first)
                 groups[tensor.shape, sketched].append(found)
-        for (shape, sketched), members in groups.items():
-            yield from _compare(view, shape, sketched, members)
+        is_found = False
+        for (_, sketched), members in groups.items():
+            for match in _compare(view, None, sketched, members):
+                is_found = True
+                yield match
+        # Nothing lies in two ways, and there are dozens.
+        for (shape, sketched), members in groups.items() if not is_found else ():
+            for way in arrangements(view.shape, shape) if len(members) <= MOST_ARRANGED else ():
+                if way is not None:
+                    yield from _compare(view, way, sketched, members)
 
 
-def _shares_different(values: NDArray[np.float32], known: list[bytes]) -> NDArray[np.float64]:
-    """Returns the share of the bits of each of some sketches that differ from what values say, (n,)
-    float64. Equal values say nothing: coarse codes of a few large values are mostly so."""
+def _shares_different(
+    view: View, way: Arrangement | None, sketched: tuple[int, int], known: list[bytes]
+) -> NDArray[np.float64]:
+    """Returns the share of the bits of each of some sketches that differ from what a view says,
+    (n,) float64. Equal values say nothing: coarse codes of a few large values are mostly so."""
+    count, exponent = sketched
+    if way is None and view.sketch is not None and view.sketch.exponent == exponent:
+        return count_differences(view.sketch.bits, known) / SKETCH_BITS
+    values = view.read(places_in_target(way, sketched_places(exponent, count)))
     decided = values[0::2] != values[1::2]
-    if decided.sum() < _LEAST_DECIDED:
+    count = int(np.count_nonzero(decided))
+    if count < _LEAST_DECIDED:
         return np.ones(len(known))
     stacked = np.unpackbits(np.frombuffer(b"".join(known), np.uint8), bitorder="little")
     differing = stacked.reshape(len(known), -1) != (values[0::2] > values[1::2])
-    return differing[:, decided].mean(axis=1)
+    shares = differing[:, decided].mean(axis=1)
+    # What chance makes of so few bits: four standard deviations from a half.
+    return np.where(shares <= 0.5 - 2 / count**0.5, shares, 1)
 
 
 def _compare(
-    view: View, shape: tuple[int, ...], sketched: tuple[int, int], members: Sequence[Found]
+    view: View, way: Arrangement | None, sketched: tuple[int, int], members: Sequence[Found]
 ) -> Iterator[Match]:
-    """Yields those of some tensors of one shape that a view is like."""
+    """Yields those of some tensors of one shape that a view is like if they are arranged so."""
     known = [found.bits for found in members if found.bits is not None]
-    count, exponent = sketched
-    places = sketched_places(exponent, count)
-    for way in arrangements(view.shape, shape):
-        shares = _shares_different(view.read(places_in_target(way, places)), known)
-        for found, share in zip(members, shares, strict=True):
-            if share <= _MOST_DIFFERENT:
-                yield Match(found.tensor, way, float(share))
-        if way is None and (shares.min() <= _MOST_DIFFERENT or len(members) > MOST_ARRANGED):
-            # Nothing lies in two ways, and there are dozens.
-            break
+    for found, share in zip(members, _shares_different(view, way, sketched, known), strict=True):
+        if share <= _MOST_DIFFERENT:
+            yield Match(found.tensor, way, float(share))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..operations.floats.formats import NAMES as FLOATS
-from .kinds import Formula, Part, Pool, Ranked, View, rank
+from .kinds import Formula, Part, Pool, Ranked, View, rank, view_as_is
 from .tensors import StoredTensor, Target
 
 CAST = (1, 1)
@@ -23,7 +23,7 @@ class Casts:
 
     def views(self, target: Target) -> Iterator[View]:
         """Yields the target as it is."""
-        yield View(target.tensor.shape, target.values, lambda source: _admits(target, source))
+        yield view_as_is(target, lambda source: _admits(target, source))
 
     def guesses(self, target: Target, pool: Pool) -> Iterator[Ranked]:
         """Yields casts; none for what is no more than a delta."""

@@ -9,23 +9,29 @@ from typing import Protocol
 
 from ..operations.values import Raw
 from ..recipe import MAX_INPUTS, Arrangement, Operand, Recipe
-from .tensors import ReadValues, StoredTensor, Target
+from .tensors import FirstSketch, ReadValues, StoredTensor, Target
 
 
 @dataclass(frozen=True, slots=True)
 class View:
     """The values of what a target was computed from, as the target shows them, by their places in
     the `shape` that the source has or is turned into; `admits` says which tensors may be sources.
-    Those that are no telling order of the source's values are of no use."""
+    `sketch`: what is known of these values without reading them."""
 
     shape: tuple[int, ...]
     read: ReadValues
     admits: Callable[[StoredTensor], bool]
+    sketch: FirstSketch | None = None
 
     @property
     def elements(self) -> int:
         """How many elements the source has."""
         return prod(self.shape)
+
+
+def view_as_is(target: Target, admits: Callable[[StoredTensor], bool]) -> View:
+    """Returns the view of a target's own values."""
+    return View(target.tensor.shape, target.values, admits, target.sketch)
 
 
 @dataclass(frozen=True, slots=True)

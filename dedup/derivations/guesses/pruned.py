@@ -15,6 +15,8 @@ from .kinds import Formula, Part, Pool, Ranked, View, rank
 from .tensors import StoredTensor, Target
 
 _SAMPLE = 2048
+# So many of a sketch tell, too, without any reading.
+_LEAST_WORDS = 64
 # Fewer zeros than this share are worth no recipe.
 _LEAST_ZEROS = 0.04
 
@@ -49,6 +51,11 @@ class Pruned:
 
 def _has_zeros(target: Target) -> bool:
     tensor = target.tensor
+    if target.sketch is not None and len(target.sketch.words) >= _LEAST_WORDS * tensor.unit:
+        # A sketch keeps at most four bytes of an element, the highest.
+        words = np.frombuffer(target.sketch.words, f"<u{min(4, tensor.unit)}")
+        top = words.dtype.type(1 << 8 * words.itemsize - 1)
+        return bool(np.count_nonzero(words & ~top == 0) >= _LEAST_ZEROS * words.size)
     count = min(tensor.elements, tensor.count(tensor.pieces[0].raw_bytes))
     # A step that is no multiple of a row, so that no single column is looked at.
     places = np.arange(min(_SAMPLE, count), dtype=np.intp) * (count // _SAMPLE | 1) % count

@@ -15,7 +15,7 @@ from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.values import Raw
 from ..recipe import MAX_INPUTS, Grid, Operand, Piece, Recipe, Rows, merge_runs
 from .casts import CAST
-from .kinds import Pool, Ranked, View
+from .kinds import Pool, Ranked, View, view_as_is
 from .row_hashes import NOWHERE, Hashes, fill_gaps, find_rows, hash_rows
 from .tensors import StoredTensor, Target
 
@@ -74,7 +74,7 @@ def _may_have_rows(target: Target, source: StoredTensor) -> bool:
 def _has_whole(target: Target, pool: Pool) -> bool:
     """Tells whether there is a tensor of the same elements that the target is like: then it is that
     one, not rows of another."""
-    view = View(target.tensor.shape, target.values, lambda source: source.dtype in FLOATS)
+    view = view_as_is(target, lambda source: source.dtype in FLOATS)
     return any(match.distance < 1 for match in pool.matches(target, view))
 
 

@@ -120,11 +120,23 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class FirstSketch:
+    """The sketch that is stored of the first chunk of a float tensor: its bits compare the first
+    2^exponent elements, `words` are some of these, little-endian (FORMAT.md, "Sketch")."""
+
+    exponent: int
+    bits: bytes
+    words: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """A tensor that may be computed from others: `values` reads its own elements, `companions` are
-    the tensors of its revision, `read` reads these, sources, and itself."""
+    the tensors of its revision, `read` reads these, sources, and itself. `sketch` is what is known
+    without reading it."""
 
     tensor: StoredTensor
     values: ReadValues
     companions: Companions
     read: Reader
+    sketch: FirstSketch | None = None
