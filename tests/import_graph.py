@@ -139,8 +139,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "pruned",
         "row_hashes",
         "selected",
-        "weights",
         "merged",
+        "adapters",
         "registry",
     ),
     "dedup.derivations.operations.gguf": (

@@ -119,7 +119,8 @@ def _push(vault: LocalVault, root: Path, path: Path, repo: str) -> None:
     folder.mkdir()
     for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
         shutil.copy(file, folder / file.name)
-    push(vault, folder, repo)
+    # What an adapter's own configuration says.
+    push(vault, folder, repo, base="org/source-0" if "adapter" in path.name else None)
 
 
 def _tensors(vault: LocalVault, repo: str) -> dict[bytes, int]:

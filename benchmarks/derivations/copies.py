@@ -85,6 +85,25 @@ def _real(corpus: Path, folder: Path) -> Iterator[tuple[str, Path, tuple[Path, .
                 yield "quantised, real", nf4, (given,)
         write_tensors(copy, stored)
         yield "quantised, real", copy, (given,)
+    yield from _real_merges(corpus, folder)
+
+
+def _real_merges(corpus: Path, folder: Path) -> Iterator[tuple[str, Path, tuple[Path, ...]]]:
+    """Yields merges that other programs wrote of single matrices, and a merged adapter."""
+    with np.load(corpus / "merges_bf16_elementwise.npz") as arrays:
+        paths = {name: folder / f"real-{name}.safetensors" for name in arrays}
+        for name, path in paths.items():
+            _write(path, "BF16", {"matrix": arrays[name]})
+    sources = tuple(paths.pop(name) for name in ("base", "a", "b", "c"))
+    yield from (("merges, real", path, sources) for path in paths.values())
+    with np.load(corpus / "lora_merge_bf16.npz") as arrays:
+        base, merged = (folder / f"real-lora-{name}.safetensors" for name in ("base", "merged"))
+        _write(base, "BF16", {"layer.weight": arrays["base"]})
+        _write(merged, "BF16", {"layer.weight": arrays["merged"]})
+        adapter = folder / "real-adapter.safetensors"
+        matrices = {f"layer.lora_{side}.weight": arrays[side] for side in "AB"}
+        _write(adapter, "F32", matrices)
+    yield "merges, real", merged, (base, adapter)
 
 
 def _as_stored(array: np.ndarray) -> tuple[str, np.ndarray]:

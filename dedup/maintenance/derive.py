@@ -19,7 +19,7 @@ from ...codecs.dtypes import BY_ID
 from ...store.cancel import check_cancelled
 from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
-from ...store.catalogue.sketches.relatives import find_relatives, find_sharing
+from ...store.catalogue.sketches.relatives import find_built_on, find_relatives, find_sharing
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.packs import DELTA, DERIVED
@@ -202,8 +202,11 @@ class _Step:
         sources.add(self._tensors, self._rows)
         wanted = {view.elements for target in targets for view in registry.views(target)}
         any_size = any(registry.takes_any_size(target.tensor.dtype) for target in targets)
-        others = [*self._find_siblings(), *self._find_relatives(targets)]
-        for manifest in _manifests(view, [*self._lineage, *found, *others]):
+        found += [*self._lineage, *self._find_siblings(), *self._find_relatives(targets)]
+        # Adapters are like nothing that they are merged into.
+        bases = {repo for repo, _ in found}
+        found += find_built_on(vault.catalogue, bases, MOST_REVISIONS) if bases else []
+        for manifest in _manifests(view, [each for each in found if each != self._own]):
             tensors = [t for t in list_tensors(manifest) if any_size or t.elements in wanted]
             sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
@@ -211,8 +214,7 @@ class _Step:
     def _find_siblings(self) -> list[tuple[str, str]]:
         """Returns revisions that share what lies beside targets, as a tokenizer or norms: quantised
         sources have no sketch of their values to be found by, and pruned ones one of their own."""
-        found = find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
-        return [revision for revision in found if revision != self._own]
+        return find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
 
     def _find_relatives(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
         """Returns revisions that have what targets are deltas on, or other deltas on that: one
@@ -220,8 +222,7 @@ class _Step:
         step = max(1, len(targets) // _MOST_BASES)
         first = [target.tensor.pieces[0].digest for target in targets[::step]]
         bases = {base for digest in first if (base := self._rows[digest].place.base) is not None}
-        found = find_relatives(self._vault.catalogue, bases, MOST_REVISIONS)
-        return [revision for revision in found if revision != self._own]
+        return find_relatives(self._vault.catalogue, bases, MOST_REVISIONS)
 
     def _derive(self, target: Target, sources: Sources) -> Iterator[tuple[Location, bytes]]:
         """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""

@@ -26,7 +26,6 @@ from ..operations.merges.elementwise import (
 from ..operations.values import Raw, Values
 from .kinds import Formula, Part, Pool, Ranked, View
 from .tensors import StoredTensor, Target
-from .weights import round_weights, solve
 
 MERGE = (7, 1)
 """Number and version of the operation."""
@@ -34,10 +33,15 @@ _MOST_SOURCES = 6
 # Elements that weights are solved by, and those that formulas are tried on.
 _SOLVED = 1 << 16
 _TRIED = 1 << 13
-# Formulas that give fewer of the elements are none.
-_LEAST_EQUAL = 0.5
+# Formulas that give fewer of the elements are none: another fine-tune has half of them in common
+# with the mean of its siblings, and would be no source of what was really made of it.
+_LEAST_EQUAL = 0.95
 # Targets without a formula after which the others of a revision are not looked at.
 _MOST_MISSES = 3
+# People choose weights that are multiples of 1 / n.
+_SHARES = (2, 3, 20, 4, 6, 7, 8, 100)
+_TOLERANCE = 0.03
+_MOST_WEIGHTS = 6
 _MISSES, _HITS = ("merges", "misses"), ("merges", "hits")
 
 
@@ -140,6 +144,38 @@ def _equal(given: list[Values], tensor: StoredTensor, parameters: bytes, wanted:
     elementwise.OPERATION.predict(given, tensor.dtype, 0, parameters, out)
     equal = (out == wanted).reshape(-1, tensor.unit).all(axis=1)
     return float(equal.mean())
+
+
+def solve(target: NDArray[np.float32], sources: NDArray[np.float32]) -> NDArray[np.float64] | None:
+    """Returns the weights, which sum up to 1, of sources (k, n) of which the target (n,) is nearest
+    to the mean; None where there are none. What is not finite does not count."""
+    usable = np.isfinite(target) & np.isfinite(sources).all(axis=0)
+    first = sources[0, usable].astype(np.float64)
+    # All are rounded to so many bits, whatever their size.
+    scale = 1 / np.maximum(np.abs(first), np.abs(first).mean() / 64 + 1e-300)
+    moved = (target[usable] - first) * scale
+    others = (sources[1:, usable] - first) * scale
+    try:
+        found = np.linalg.lstsq(others.T, moved, rcond=1e-9)[0]
+    except np.linalg.LinAlgError:
+        return None
+    return np.concatenate([[1 - found.sum()], found]) if np.isfinite(found).all() else None
+
+
+def round_weights(weights: NDArray[np.float64]) -> Iterator[tuple[float, ...]]:
+    """Yields what the weights may have been, the likeliest first: two of them at least."""
+    seen: set[tuple[float, ...]] = set()
+    ranked: list[tuple[float, int, tuple[float, ...]]] = []
+    for place, share in enumerate(_SHARES):
+        near = np.rint(weights * share) / share
+        apart = float(np.abs(near - weights).max())
+        rounded = tuple(near.tolist())
+        is_new = rounded not in seen and np.count_nonzero(near) > 1
+        if is_new and apart <= _TOLERANCE and abs(near.sum() - 1) < 1e-6:
+            seen.add(rounded)
+            # A finer share is nearer by chance.
+            ranked.append((apart * share**0.5, place, rounded))
+    yield from (rounded for _, _, rounded in sorted(ranked)[:_MOST_WEIGHTS])
 
 
 def _formulas(weights: Sequence[float], dtype: str) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.gguf.layout import KINDS as QUANTS
-from . import casts, gguf, grouped, merged, pruned, scaled, selected
+from . import adapters, casts, gguf, grouped, merged, pruned, scaled, selected
 from .kinds import Kind, Pool, Ranked, View
 from .tensors import Target
 
@@ -18,6 +18,7 @@ _KINDS: tuple[Kind, ...] = (
     grouped.MLX,
     pruned.KIND,
     selected.KIND,
+    adapters.KIND,
     merged.KIND,
 )
 

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from ..edges import dependent_of
 from ..tables.database import Database
-from ..tables.schema import chunks, commit_chunks
+from ..tables.schema import chunks, commit_chunks, commits, repos
 from .sketches import name_revisions
 
 # Rows looked at for one chunk.
@@ -56,3 +56,17 @@ def find_relatives(
         ranked = [commit for commit, _ in votes.most_common(most)]
         named = name_revisions(connection, ranked)
     return [named[commit] for commit in ranked if commit in named]
+
+
+def find_built_on(catalogue: Database, bases: Collection[str], most: int) -> list[tuple[str, str]]:
+    """Returns the newest revisions that name one of these repos as their base, as repo and commit
+    id."""
+    query = (
+        select(repos.c.name, commits.c.oid)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .where(commits.c.base.in_(list(bases)))
+        .order_by(commits.c.id.desc())
+        .limit(most)
+    )
+    with catalogue.reading() as connection:
+        return [(row.name, row.oid) for row in connection.execute(query)]

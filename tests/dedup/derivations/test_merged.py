@@ -1,4 +1,4 @@
-"""Weights of merges are found from values, and the formula that gives every bit."""
+"""Weights of merges and adapters are found from values, and the formula that gives every bit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from weightvault.dedup.derivations.guesses.kinds import Guess, Match, Pool, View
-from weightvault.dedup.derivations.guesses.merged import KIND
+from weightvault.dedup.derivations.guesses import adapters, merged
+from weightvault.dedup.derivations.guesses.kinds import Guess, Kind, Match, Pool, View
 from weightvault.dedup.derivations.guesses.tensors import Companions, StoredTensor, Target
-from weightvault.dedup.derivations.guesses.weights import round_weights, solve
 from weightvault.dedup.derivations.predict import Prediction
 from weightvault.dedup.derivations.recipe import Piece
 
@@ -24,11 +23,18 @@ class Memory:
 
     def __init__(self, arrays: list[np.ndarray]) -> None:
         self.kept: dict[object, object] = {}
+        self.others: list[StoredTensor] = []
         self._arrays = {bytes([i]) * 32: array for i, array in enumerate(arrays)}
         self.tensors = [
             StoredTensor("w", "BF16", SHAPE, (Piece(digest, array.nbytes),))
             for digest, array in self._arrays.items()
         ]
+
+    def add(self, name: str, dtype: str, array: np.ndarray) -> None:
+        """Adds a tensor that is like nothing."""
+        digest = bytes([len(self._arrays)]) * 32
+        self._arrays[digest] = array
+        self.others.append(StoredTensor(name, dtype, array.shape, (Piece(digest, array.nbytes),)))
 
     def raw(self, tensor: StoredTensor, first: int, stop: int) -> np.ndarray:
         array = self._arrays[tensor.pieces[0].digest]
@@ -42,7 +48,7 @@ class Memory:
         return self.raw(tensor, 0, tensor.elements).reshape(-1, 2)[places]
 
     def all_tensors(self) -> Iterator[StoredTensor]:
-        return iter(self.tensors[1:])
+        return iter([*self.tensors[1:], *self.others])
 
     def matches(self, target: Target, view: View) -> Iterator[Match]:
         return (Match(tensor, None, 0.01) for tensor in self.tensors[1:] if view.admits(tensor))
@@ -58,12 +64,12 @@ def make_family() -> list[np.ndarray]:
     return [values.astype(BF16) for values in (base, *(base + move for move in moves))]
 
 
-def guesses(memory: Memory) -> list[Guess]:
+def guesses(memory: Memory, kind: Kind = merged.KIND) -> list[Guess]:
     target = Target(
         memory.tensors[0], memory.values(memory.tensors[0]), Companions(lambda: ()), memory
     )
     pool: Pool = memory
-    return [guess for _, guess in KIND.guesses(target, pool)]
+    return [guess for _, guess in kind.guesses(target, pool)]
 
 
 def wide(values: np.ndarray) -> np.ndarray:
@@ -83,14 +89,19 @@ MERGES = {
 @pytest.mark.parametrize("kind", MERGES)
 def test_a_merge_is_computed_to_the_bit(kind: str):
     family = make_family()
-    merged = np.asarray(MERGES[kind](*family)).astype(BF16)
-    memory = Memory([merged, *family])
-    (guess,) = guesses(memory)
-    recipe = guess.recipe(0, merged.reshape(-1).view(np.uint8))
+    target = np.asarray(MERGES[kind](*family)).astype(BF16)
+    memory = Memory([target, *family])
+    check(memory, target, guesses(memory))
+
+
+def check(memory: Memory, target: np.ndarray, found: list[Guess]) -> None:
+    """The guess gives the target."""
+    (guess,) = found
+    recipe = guess.recipe(0, target.reshape(-1).view(np.uint8))
     assert recipe is not None
-    out = np.empty(merged.nbytes, np.uint8)
-    Prediction(recipe, "BF16", merged.nbytes, memory.load).fill(0, out)
-    assert (out.view(np.uint16) == merged.reshape(-1).view(np.uint16)).mean() > 0.999
+    out = np.empty(target.nbytes, np.uint8)
+    Prediction(recipe, "BF16", target.nbytes, memory.load).fill(0, out)
+    assert (out.view(np.uint16) == target.reshape(-1).view(np.uint16)).mean() > 0.999
 
 
 def test_another_tune_is_no_merge_and_is_not_asked_for_again():
@@ -108,11 +119,36 @@ def test_values_that_are_not_finite_do_not_count():
     sources = rng.normal(0, 1, (3, 500)).astype(np.float32)
     target = 0.25 * sources[0] + 0.75 * sources[2]
     sources[1, 7], target[9], sources[0, 11] = np.nan, np.inf, -np.inf
-    weights = solve(target, sources)
+    weights = merged.solve(target, sources)
     assert weights is not None
     np.testing.assert_allclose(weights, [0.25, 0, 0.75], atol=1e-5)
-    assert next(round_weights(weights)) == (0.25, 0.0, 0.75)
+    assert next(merged.round_weights(weights)) == (0.25, 0.0, 0.75)
 
 
 def test_one_source_alone_is_no_merge():
-    assert list(round_weights(np.array([1.0, 0.0, 0.0]))) == []
+    assert list(merged.round_weights(np.array([1.0, 0.0, 0.0]))) == []
+
+
+@pytest.mark.parametrize(("alpha", "narrow"), [(16, True), (8, False), (1, True)])
+def test_a_merged_adapter_is_found_by_its_matrices(alpha: float, narrow: bool):
+    rng = np.random.default_rng(7)
+    base = rng.normal(0, 0.05, SHAPE).astype(BF16)
+    right = rng.normal(0, 0.05, (8, SHAPE[1])).astype(np.float32)
+    left = rng.normal(0, 0.02, (SHAPE[0], 8)).astype(np.float32)
+    change = (left @ right) * np.float32(alpha / 8)
+    change = wide(change.astype(BF16)) if narrow else change
+    target = (wide(base) + change).astype(BF16)
+    memory = Memory([target, base])
+    for name, matrix in (("x.lora_A.w", right), ("x.lora_B.w", left)):
+        memory.add(name, "F32", matrix)
+    check(memory, target, guesses(memory, adapters.KIND))
+
+
+def test_an_adapter_of_something_else_is_none():
+    rng = np.random.default_rng(8)
+    base = rng.normal(0, 0.05, SHAPE).astype(BF16)
+    tuned = (wide(base) + rng.normal(0, 0.002, SHAPE)).astype(BF16)
+    memory = Memory([tuned, base])
+    memory.add("x.lora_A.w", "F32", rng.normal(0, 1, (8, SHAPE[1])).astype(np.float32))
+    memory.add("x.lora_B.w", "F32", rng.normal(0, 1, (SHAPE[0], 8)).astype(np.float32))
+    assert guesses(memory, adapters.KIND) == []
