@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from .terminal import show
@@ -40,6 +41,11 @@ def format_money(amount: float) -> str:
 def format_count(number: int, noun: str) -> str:
     """Returns `1 file`, `2 files`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_time(seconds: float) -> str:
+    """Returns a time in Unix seconds for people, in the zone of this machine."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
 
 
 def format_table(rows: Sequence[Sequence[str]], *, left: int = 1) -> str:

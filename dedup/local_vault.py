@@ -18,7 +18,7 @@ from .progress import Progress
 from .repository.reader import make_commit
 from .repository.refs import Refs
 from .repository.repository import Repository
-from .vault import CheckResult, Commit, FileInfo, OptimiseStep, RefList, RepoInfo
+from .vault import CheckResult, Commit, OptimiseStep, RefList, RepoInfo, list_files
 
 
 class LocalVault(Repository):
@@ -37,10 +37,7 @@ class LocalVault(Repository):
         newest = max(branches.values(), key=lambda row: row.created)
         manifest = self._load_manifest(newest.manifest)
         cost = cost_of_repo(self.catalogue, repo, seen)
-        files = tuple(
-            FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
-            for f in manifest.files
-        )
+        files = list_files(manifest)
         ids = {name: row.oid for name, row in branches.items()}
         computed = list_computed(self, manifest) if seen.everything else ()
         return RepoInfo(repo, ids, make_commit(newest), files, cost, computed)

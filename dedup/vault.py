@@ -74,7 +74,7 @@ class RefList:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One file of a repo's newest commit: bytes, tensors in it, BLAKE3 in hexadecimal."""
+    """One file of a revision: bytes, tensors in it, BLAKE3 in hexadecimal."""
 
     path: str
     size: int
@@ -94,6 +94,13 @@ class Computed:
     tensors: int
     raw: int
     stored: int
+
+
+def list_files(manifest: Manifest) -> tuple[FileInfo, ...]:
+    """Returns the files of a manifest as they are told of."""
+    return tuple(
+        FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex()) for f in manifest.files
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from .console import Interrupted, Session, print_failure, print_json, print_text
 from .options import json_option, verb
 from .signals import heed_signals
 from .streams import open_standard_streams
+from .verbs import content, history, inspect_file, maintenance, quotas, repos, tokens, transfer
 from .verbs import families as verbs_families
-from .verbs import inspect_file, maintenance, quotas, repos, tokens, transfer
 from .verbs import report as verbs_report
 from .verbs import serve as verbs_serve
 from .verbs import settings as verbs_settings
@@ -64,7 +64,7 @@ _ELSEWHERE = {
     **dict.fromkeys(("restore-repo", "recover"), "undelete"),
     **dict.fromkeys(("server", "start"), "serve"),
     **dict.fromkeys(("login", "auth"), "token"),
-    **dict.fromkeys(("verify", "fsck"), "check"),
+    "fsck": "check",
 }
 
 
@@ -80,6 +80,14 @@ class VaultGroup(click.Group):
         except (Exception, KeyboardInterrupt) as error:
             status = _report_failure(error, session)
         sys.exit(status if isinstance(status, int) else exits.OK)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Lists the verbs under what they are about."""
+        width = formatter.width - 6 - max(map(len, self.commands))
+        for title, verbs in _SECTIONS.items():
+            with formatter.section(title):
+                rows = [(each.name or "", each.get_short_help_str(width)) for each in verbs]
+                formatter.write_dl(rows, col_max=max(map(len, self.commands)))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -141,30 +149,26 @@ def version(session: Session) -> None:
     session.emit(document, f"weightvault {__version__} (Python {document['python']})")
 
 
-for command in (
-    verbs_serve.serve,
-    tokens.token,
-    verbs_settings.settings,
-    quotas.quota,
-    transfer.push,
-    transfer.pull,
-    repos.ls,
-    repos.info,
-    verbs_report.report,
-    verbs_families.families,
-    verbs_families.optimise,
-    repos.rm,
-    verbs_report.check,
-    maintenance.gc,
-    maintenance.undelete,
-    maintenance.scrub,
-    maintenance.repair,
-    maintenance.rebuild_catalogue,
-    maintenance.migrate,
-    inspect_file.inspect,
-    version,
-):
-    cli.add_command(command)
+_SECTIONS: dict[str, tuple[click.Command, ...]] = {
+    "Models": (transfer.push, transfer.pull, repos.ls, repos.info, content.verify),
+    "History": (history.log, history.diff, history.tag, history.branch),
+    "Content": (content.cat, content.tensor, inspect_file.inspect),
+    "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete),
+    "Sizes": (verbs_report.report, verbs_families.families, verbs_families.optimise),
+    "Servers": (verbs_serve.serve, tokens.token, quotas.quota, verbs_settings.settings),
+    "Maintenance": (
+        verbs_report.check,
+        maintenance.gc,
+        maintenance.scrub,
+        maintenance.repair,
+        maintenance.rebuild_catalogue,
+        maintenance.migrate,
+        version,
+    ),
+}
+for section in _SECTIONS.values():
+    for command in section:
+        cli.add_command(command)
 
 
 def main() -> NoReturn:

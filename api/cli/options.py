@@ -69,10 +69,10 @@ class SecondsType(click.ParamType):
 
 
 def verb(name: str) -> Callable[[Callable[..., None]], click.Command]:
-    """Makes a function a verb: it takes the session first, and the verb an option --json."""
+    """Makes a function a verb: it takes the session first, and the verb --json and --vault."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        return click.command(name)(json_option(click.pass_obj(function)))
+        return click.command(name)(vault_option(json_option(click.pass_obj(function))))
 
     return decorate
 
@@ -90,11 +90,28 @@ def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return option(function)
 
 
+def vault_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The option --vault behind the verb, which counts for more than one before it."""
+    option = click.option(
+        "--vault",
+        metavar="URL",
+        expose_value=False,
+        callback=_choose_vault,
+        help="Folder, s3://bucket/prefix or http://host:port.",
+    )
+    return option(function)
+
+
 def revision_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option --revision, `main` unless given."""
-    return click.option("--revision", default="main", show_default=True, help=help_text)
+    """The option --revision; None unless given, as REPO@REVISION may say it, too."""
+    return click.option("--revision", help=f"{help_text}  [default: main]")
 
 
 def _ask_for_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
         ctx.ensure_object(Session).json = True
+
+
+def _choose_vault(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Session).vault = value

@@ -62,6 +62,11 @@ _TORCH = {
 }
 
 
+def is_bits(dtype: str) -> bool:
+    """Says whether numpy alone has no type for it, but `ml_dtypes` has."""
+    return dtype in _SMALL_FLOATS
+
+
 def check_framework(framework: str) -> Framework:
     """Returns it if it is "np" or "pt", spelled as safetensors takes them, too. Raises
     InvalidInput."""

@@ -34,6 +34,16 @@ def make_filter(
     return wants
 
 
+def choose_files(
+    files: Sequence[str], include: Sequence[str], exclude: Sequence[str]
+) -> Callable[[str], bool] | None:
+    """As make_filter, with `files` wanted by their paths, too."""
+    wants, named = make_filter(include or None, exclude), frozenset(files)
+    if not named:
+        return wants
+    return lambda path: path in named or (bool(include) and wants is not None and wants(path))
+
+
 def copy_revision(
     vault: Vault, snapshot: Snapshot, repo: str, branch: str, message: str | None = None
 ) -> Commit:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...dedup.errors import EntryNotFound
-from ...dedup.vault import FileInfo
+from ...dedup.vault import FileInfo, list_files
 from .names import split_repo
 
 if TYPE_CHECKING:
@@ -95,10 +95,7 @@ class Repo:
 
     def files(self, revision: str | None = None) -> list[FileInfo]:
         """Returns the files of a revision by path: size, number of tensors, BLAKE3."""
-        return [
-            FileInfo(f.path, f.size, sum(1 for _ in f.tensors), f.digest.hex())
-            for f in self.snapshot(revision).manifest.files
-        ]
+        return list(list_files(self.snapshot(revision).manifest))
 
     def tensors(self, revision: str | None = None) -> list[TensorInfo]:
         """Returns the tensors of a revision, file by file, in file order."""

@@ -31,8 +31,15 @@ def open_tensors(
     """Returns the tensors of a revision: those of `file`, a path or several; without it those of
     its safetensors files, or where it has none, of all its files. Raises EntryNotFound,
     InvalidInput."""
+    return TensorFile(open_source(connect, snapshot, file), framework, device)
+
+
+def open_source(
+    connect: Callable[[], RangeReader], snapshot: Snapshot, file: str | Sequence[str] | None = None
+) -> TensorSource:
+    """As open_tensors, for their bytes."""
     entries = _choose(snapshot, [file] if isinstance(file, str) else file)
-    return TensorFile(TensorSource(connect, snapshot, entries), framework, device)
+    return TensorSource(connect, snapshot, entries)
 
 
 class TensorFile:

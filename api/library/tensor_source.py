@@ -108,6 +108,12 @@ class TensorSource:
         self._check_process()
         return _gather(self._pieces(self._files[path], start, stop), stop - start)
 
+    def stream_file(self, path: str) -> Iterator[Buffer]:
+        """Yields the bytes of a file, piece by piece, each verified."""
+        self._check_process()
+        entry = self._files[path]
+        return self._pieces(entry, 0, entry.size)
+
     def stream(self, names: Iterable[str]) -> Generator[tuple[str, Bytes]]:
         """Yields tensors by name, in that order, what follows being fetched meanwhile."""
         places = [self.place(name) for name in names]

@@ -12,7 +12,15 @@ from pathlib import Path
 from blake3 import blake3
 
 from ...store.errors import DENIED_ERRNOS, FULL_ERRNOS
-from ..errors import AccessRefused, Conflict, Corrupt, InvalidName, StorageFull, VaultError
+from ..errors import (
+    AccessRefused,
+    Conflict,
+    Corrupt,
+    EntryNotFound,
+    InvalidName,
+    StorageFull,
+    VaultError,
+)
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
 from ..model.paths import refusal
@@ -73,6 +81,8 @@ def pull(
     snapshot = vault.resolve(repo, revision)
     manifest = snapshot.manifest
     chosen = [entry for entry in manifest.files if wants is None or wants(entry.path)]
+    if manifest.files and not chosen:
+        raise EntryNotFound(f"no file of {repo} at {revision} is named, or matches a pattern")
     refused = _find_refused(chosen)
     if refused and not skip_refused:
         raise _refusal_error(refused)

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, cast
 
 import click
 
+from ....dedup.vault import list_files
 from ... import config
-from ...formatting import format_bytes, format_count, format_table
+from ...formatting import format_bytes, format_count, format_table, format_time
+from ...library.names import split_repo
 from ...terminal import show
 from ..console import Interrupted, Session, interruptible
 from ..options import verb
 
 if TYPE_CHECKING:
-    from ....dedup.vault import Computed, RepoInfo, RepoSummary
+    from ....dedup.vault import Computed, FileInfo, RepoInfo, RepoSummary
     from ...client.http_vault import HttpVault
 
 
 @verb("ls")
-def ls(session: Session) -> None:
-    """List the repos of the vault."""
+@click.argument("repo", required=False)
+def ls(session: Session, repo: str | None) -> None:
+    """List the repos of the vault, or the files of REPO, or REPO@REVISION."""
     with session.open() as vault:
+        if repo is not None:
+            snapshot = vault.resolve(*split_repo(repo))
+            files = list_files(snapshot.manifest)
+            document = {"commit": snapshot.commit.id, "files": [asdict(each) for each in files]}
+            session.emit(document, _describe_files(files))
+            return
         repos = vault.list_repos()
         if not repos and config.is_server(session.url):
             cast("HttpVault", vault).require_access()
@@ -37,6 +47,30 @@ def info(session: Session, repo: str) -> None:
     with session.open() as vault:
         found = vault.describe_repo(repo)
     session.emit(asdict(found), _describe_repo(found))
+
+
+@verb("mv")
+@click.argument("repo")
+@click.argument("new")
+def mv(session: Session, repo: str, new: str) -> None:
+    """Rename REPO to NEW, with its commits, branches and tags."""
+    with session.open() as vault:
+        vault.rename_repo(repo, new)
+    session.emit({"renamed": repo, "to": new}, f"renamed {repo} to {new}")
+
+
+@verb("cp")
+@click.argument("repo")
+@click.argument("new")
+@click.option("-m", "--message", help="What to say of the commit.")
+def cp(session: Session, repo: str, new: str, message: str | None) -> None:
+    """Commit the files of REPO, or REPO@REVISION, to NEW, or NEW@BRANCH, which share all bytes."""
+    from ...library.operations import copy_revision
+
+    with session.open() as vault:
+        snapshot = vault.resolve(*split_repo(repo))
+        made = copy_revision(vault, snapshot, *split_repo(new), message)
+    session.emit({"commit": asdict(made)}, f"copied to {made.repo} {made.branch} {made.id}")
 
 
 @verb("rm")
@@ -68,7 +102,7 @@ def _describe_deleted(found: RepoInfo, until: float, served: bool) -> str:
     return (
         f"deleted {show(found.name)}, {commits}\n"
         f"{own} {kept} for it alone can be freed: by `weightvault gc`{where} after "
-        f"{_format_time(until)}, at the earliest\n"
+        f"{format_time(until)}, at the earliest\n"
         f"until then, `weightvault undelete {show(found.name)}`{where} restores it"
     )
 
@@ -86,7 +120,7 @@ def _describe_list(repos: list[RepoSummary]) -> str:
         return "no repos yet"
     head = ("repo", "branches", "files", "size", "updated")
     rows = [
-        (r.name, ",".join(r.branches), str(r.files), format_bytes(r.size), _format_time(r.updated))
+        (r.name, ",".join(r.branches), str(r.files), format_bytes(r.size), format_time(r.updated))
         for r in repos
     ]
     return format_table([head, *rows], left=2)
@@ -98,7 +132,7 @@ def _describe_repo(found: RepoInfo) -> str:
     facts = [
         ("repo", found.name),
         *((f"branch {name}", commit) for name, commit in found.branches.items()),
-        ("newest", f"{found.commit.id} of {_format_time(found.commit.created)}"),
+        ("newest", f"{found.commit.id} of {format_time(found.commit.created)}"),
         ("base", found.commit.base or "none"),
         ("commits", str(cost.commits)),
         ("logical", format_bytes(cost.logical)),
@@ -107,11 +141,12 @@ def _describe_repo(found: RepoInfo) -> str:
         ("shared", f"{format_bytes(cost.shared)} {kept} for others too"),
         *(("computed", _describe_computed(each)) for each in found.computed),
     ]
-    files = [
-        (f.path, str(f.tensors), format_bytes(f.size), f"  {f.blake3[:16]}") for f in found.files
-    ]
-    table = format_table([("file", "tensors", "size", "  blake3"), *files])
-    return f"{format_table(facts, left=2)}\n\n{table}"
+    return f"{format_table(facts, left=2)}\n\n{_describe_files(found.files)}"
+
+
+def _describe_files(files: Sequence[FileInfo]) -> str:
+    rows = [(f.path, str(f.tensors), format_bytes(f.size), f"  {f.blake3[:16]}") for f in files]
+    return format_table([("file", "tensors", "size", "  blake3"), *rows])
 
 
 def _describe_computed(found: Computed) -> str:
@@ -121,7 +156,3 @@ def _describe_computed(found: Computed) -> str:
         what += f" and {found.tensors - 1} more"
     size = f"{format_bytes(found.raw)} in {format_bytes(found.stored)}"
     return f"{what}, from {found.repo or 'a deleted repo'}: {size}"
-
-
-def _format_time(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

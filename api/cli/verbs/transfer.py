@@ -11,6 +11,7 @@ import click
 
 from ...config import own_paths
 from ...formatting import format_bytes, format_count, format_rate
+from ...library.names import split_repo
 from ...terminal import show
 from ..console import Session, interruptible
 from ..options import revision_option, verb
@@ -35,18 +36,22 @@ if TYPE_CHECKING:
     show_default=True,
     help="How much time to spend on a smaller result.",
 )
+@click.option("-m", "--message", help="What to say of the commit; its first line is the title.")
+@click.option("--tag", metavar="NAME", help="Let a tag name the commit.")
 @folder_options
 def push(
     session: Session,
     path: Path,
     repo: str,
-    revision: str,
+    revision: str | None,
     base: str | None,
     level: str,
+    message: str | None,
+    tag: str | None,
     dry_run: bool,
     **patterns: Any,
 ) -> None:
-    """Store the file or folder PATH as the newest commit of REPO.
+    """Store the file or folder PATH as the newest commit of REPO, or REPO@BRANCH.
 
     Only what the vault does not have yet is sent. A push that was interrupted can be run again
     and goes on where it was. Links are followed. What .wvignore files name (as git reads
@@ -54,7 +59,7 @@ def push(
     links that lead nowhere, and files that hold keys or passwords end the push before anything is
     stored.
     """
-    from ....dedup.model.names import check_branch, check_repo
+    from ....dedup.model.names import check_branch, split_message
     from ....dedup.transfer.folders.rules import Rules
     from ....dedup.transfer.push import push as run_push
     from ...progress import make_progress
@@ -62,8 +67,11 @@ def push(
     # Before the vault is opened: a mistyped name must not make a new one.
     if not path.exists() and Path(repo).exists():
         raise click.UsageError(f"there is no file {path}: the folder comes first, then the repo")
-    check_repo(repo)
-    check_branch(revision)
+    repo, branch = split_repo(repo, revision)
+    check_branch(branch)
+    split_message(message)
+    if tag is not None:
+        check_branch(tag)
     rules = Rules(**patterns, own=own_paths(session.url, session.catalogue))
     if dry_run:
         show_plan(session, path, rules)
@@ -75,28 +83,46 @@ def push(
                 cast("Vault", watch),
                 path,
                 repo,
-                revision,
+                branch,
                 base=base,
                 level=level,
+                message=message,
                 progress=make_progress(),
                 rules=rules,
             )
+        if tag is not None:
+            vault.create_tag(repo, tag, result.commit.id)
     session.emit(asdict(result), _describe_push(result))
 
 
 @verb("pull")
 @click.argument("repo")
 @click.argument("dest", type=click.Path(path_type=Path))
-@revision_option("A branch or commit id.")
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@revision_option("A branch, a tag, or a commit by seven digits or more.")
+@click.option("--include", multiple=True, metavar="PATTERN", help="Write what matches alone.")
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches.")
 @click.option("--skip-refused", is_flag=True, help="Leave out files that pull does not write.")
-def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: bool) -> None:
-    """Write the files of REPO below the folder DEST.
+def pull(
+    session: Session,
+    repo: str,
+    dest: Path,
+    files: tuple[str, ...],
+    revision: str | None,
+    include: tuple[str, ...],
+    exclude: tuple[str, ...],
+    skip_refused: bool,
+) -> None:
+    """Write the files of REPO, or REPO@REVISION, below the folder DEST: all, or each FILE.
+
+    Patterns are those of huggingface_hub: *.json, onnx/*.
 
     Every file is verified before it appears under its name. Files that are there already, byte
     for byte, are left alone; others of the same name are replaced. No link below DEST is followed.
     Files that tools would execute or read settings from, such as .git/config, are refused.
     """
     from ....dedup.transfer.pull import pull as run_pull
+    from ...library.operations import choose_files
     from ...progress import make_progress
 
     _check_order(repo, dest)
@@ -104,9 +130,16 @@ def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: b
     def explain() -> tuple[str, str]:
         return f"interrupted; the files in {dest} that are there are whole", "pull again to resume"
 
+    repo, revision = split_repo(repo, revision)
     with session.open() as vault, interruptible(explain):
         result = run_pull(
-            vault, repo, dest, revision, skip_refused=skip_refused, progress=make_progress()
+            vault,
+            repo,
+            dest,
+            revision,
+            wants=choose_files(files, include, exclude),
+            skip_refused=skip_refused,
+            progress=make_progress(),
         )
     session.emit(asdict(result), _describe_pull(result, dest))
 
@@ -114,13 +147,12 @@ def pull(session: Session, repo: str, dest: Path, revision: str, skip_refused: b
 def _check_order(repo: str, dest: Path) -> None:
     """Raises UsageError where the folder to pull into was given before the repo."""
     from ....dedup.errors import InvalidName
-    from ....dedup.model.names import check_repo
 
     try:
-        check_repo(repo)
+        split_repo(repo)
     except InvalidName:
         with suppress(InvalidName):
-            check_repo(str(dest))
+            split_repo(str(dest))
             raise click.UsageError(
                 f"{repo!r} is no name of a repo: the repo comes first, then the folder"
             ) from None

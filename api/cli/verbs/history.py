@@ -1,0 +1,131 @@
+"""The verbs about commits and what names them: log, diff, tag and branch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from ...formatting import format_bytes, format_count, format_percent, format_table, format_time
+from ...library.names import split_repo
+from ...terminal import show
+from ..console import Session
+from ..options import verb
+
+if TYPE_CHECKING:
+    from ....dedup.vault import Commit
+    from ...library.diff import Diff, TensorChange
+
+_ID_DIGITS = 10
+
+
+@verb("log")
+@click.argument("repo")
+@click.option("-n", "--limit", type=click.IntRange(min=1), help="Show so many commits at most.")
+def log(session: Session, repo: str, limit: int | None) -> None:
+    """List the commits of REPO, or REPO@REVISION, newest first."""
+    name, revision = split_repo(repo)
+    with session.open() as vault:
+        commits = vault.list_commits(name, revision, limit)
+    session.emit({"commits": [asdict(each) for each in commits]}, _describe_log(commits))
+
+
+@verb("diff")
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--values", is_flag=True, help="Read what changed, and say by how much.")
+def diff(session: Session, before: str, after: str, values: bool) -> None:
+    """Show which files and tensors differ between A and B, each REPO or REPO@REVISION.
+
+    A tensor that changed has a distance: the length of the difference by that of the tensor in A.
+    """
+    from ...library.diff import diff_snapshots
+
+    one, other = split_repo(before), split_repo(after)
+    with session.open() as vault:
+        old, new = vault.resolve(*one), vault.resolve(*other)
+        found = diff_snapshots(lambda: vault, old, new, values=values)
+    session.emit(asdict(found), _describe_diff(found))
+
+
+@verb("tag")
+@click.argument("repo")
+@click.argument("name", required=False)
+@click.option("-m", "--message", help="What to say of it.")
+@click.option("--delete", is_flag=True, help="Take the tag away.")
+def tag(session: Session, repo: str, name: str | None, message: str | None, delete: bool) -> None:
+    """List the tags of REPO, or let NAME be one of REPO, or REPO@REVISION."""
+    found, revision = split_repo(repo)
+    with session.open() as vault:
+        if name is None:
+            _list(session, "tags", vault.list_refs(found).tags)
+        elif delete:
+            vault.delete_tag(found, name)
+            session.emit({"deleted": name}, f"deleted tag {show(name)}")
+        else:
+            vault.create_tag(found, name, revision, message)
+            commit = vault.list_refs(found).tags[name]
+            session.emit({"tag": name, "commit": commit}, f"tag {show(name)} {commit}")
+
+
+@verb("branch")
+@click.argument("repo")
+@click.argument("name", required=False)
+@click.option("--delete", is_flag=True, help="Take the branch away; its commits stay.")
+def branch(session: Session, repo: str, name: str | None, delete: bool) -> None:
+    """List the branches of REPO, or make the branch NAME at REPO, or REPO@REVISION."""
+    found, revision = split_repo(repo)
+    with session.open() as vault:
+        if name is None:
+            _list(session, "branches", vault.list_refs(found).branches)
+        elif delete:
+            vault.delete_branch(found, name)
+            session.emit({"deleted": name}, f"deleted branch {show(name)}")
+        else:
+            vault.create_branch(found, name, revision)
+            commit = vault.list_refs(found).branches[name]
+            session.emit({"branch": name, "commit": commit}, f"branch {show(name)} {commit}")
+
+
+def _list(session: Session, what: str, refs: dict[str, str]) -> None:
+    table = format_table(list(refs.items()), left=2) if refs else f"no {what}"
+    session.emit({what: refs}, table)
+
+
+def _describe_log(commits: list[Commit]) -> str:
+    rows = [
+        (each.id[:_ID_DIGITS], format_time(each.created), each.author or "-", each.title or "-")
+        for each in commits
+    ]
+    return format_table([("commit", "time", "author", "title"), *rows], left=4)
+
+
+def _describe_diff(found: Diff) -> str:
+    same = (
+        f"{format_count(found.same_files, 'file')} and "
+        f"{format_count(found.same_tensors, 'tensor')} are the same"
+    )
+    tables = [same]
+    if found.tensors:
+        head = ("tensor", "", "before", "after", "distance", "largest", "changed")
+        tables.insert(0, format_table([head, *map(_tensor_row, found.tensors)], left=4))
+    if found.files:
+        rows = [
+            (each.path, each.kind, _size(each.before), _size(each.after)) for each in found.files
+        ]
+        tables.insert(0, format_table([("file", "", "before", "after"), *rows], left=2))
+    return "\n\n".join(tables)
+
+
+def _tensor_row(each: TensorChange) -> tuple[str, ...]:
+    measured = (
+        ("-", "-", "-")
+        if each.distance is None or each.largest is None or each.share is None
+        else (f"{each.distance:.3g}", f"{each.largest:.3g}", format_percent(each.share, 1))
+    )
+    return (each.name, each.kind, each.before or "-", each.after or "-", *measured)
+
+
+def _size(count: int | None) -> str:
+    return "-" if count is None else format_bytes(count)
