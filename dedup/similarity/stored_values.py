@@ -14,8 +14,8 @@ from ..derivations.operations.dequantise import dequantise
 from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.operations.floats.formats import read_floats
 
-# Of a target, its companion and its source.
-_KEPT_CHUNKS = 3
+# Of a target, its companion and its source, and many where they are small.
+_KEPT_BYTES = 96 << 20
 
 Raw = NDArray[np.uint8]
 
@@ -71,7 +71,7 @@ class StoredValues:
     def _chunk(self, digest: bytes, raw_bytes: int) -> Raw:
         raw = self._kept.pop(digest, None)
         self._kept[digest] = raw = self._load(digest, raw_bytes) if raw is None else raw
-        while len(self._kept) > _KEPT_CHUNKS:
+        while len(self._kept) > 1 and sum(each.size for each in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
         return raw
 

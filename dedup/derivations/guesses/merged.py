@@ -24,7 +24,7 @@ from ..operations.merges.elementwise import (
     weighted_sum,
 )
 from ..operations.values import Raw, Values
-from .kinds import Formula, Part, Pool, Ranked, View
+from .kinds import Formula, Part, Pool, Ranked, View, view_as_is
 from .tensors import StoredTensor, Target
 
 MERGE = (7, 1)
@@ -87,7 +87,7 @@ def _sources(target: Target, pool: Pool) -> list[StoredTensor]:
     def admits(source: StoredTensor) -> bool:
         return source.dtype in FLOATS and source.shape == tensor.shape
 
-    view = View(tensor.shape, target.values, admits)
+    view = view_as_is(target, admits)
     matches = [match for match in pool.matches(target, view) if match.arrangement is None]
     matches.sort(key=lambda match: (match.source.name != tensor.name, match.distance))
     return [match.source for match in matches[:_MOST_SOURCES]]
