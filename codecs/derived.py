@@ -148,13 +148,15 @@ def decode_derived(
     dtype = find_dtype(header.dtype)
     for span in header.spans(start, start + out.size):
         stored = take_block(frame, span)
+        place = find_place(span, start, dtype, out)
+        if stored.size and stored[0] == staged.STAGED:
+            _decode_stages(stored, dtype, span.start, predictor, place)
+            put_block(place, span, start, out)
+            continue
         predicted = np.empty(span.stop - span.start, np.uint8)
         predictor.fill(span.start, predicted)
         predicted.flags.writeable = False
-        place = find_place(span, start, dtype, out)
-        if stored.size and stored[0] == staged.STAGED:
-            _decode_stages(stored, dtype, span.start, predicted, predictor, place)
-        elif stored.size and stored[0] == CUT:
+        if stored.size and stored[0] == CUT:
             reader = StreamReader(stored, 1)
             left = predictor.decode_zeros(reader, predicted)
             blocks.decode_part(stored[reader.offset :], dtype, left, place)
@@ -164,12 +166,12 @@ def decode_derived(
 
 
 def _decode_stages(
-    stored: Bytes, dtype: Dtype, start: int, predicted: Bytes, predictor: Predictor, out: Bytes
+    stored: Bytes, dtype: Dtype, start: int, predictor: Predictor, out: Bytes
 ) -> None:
     if not predictor.can_refine:
         raise CorruptFrame("a block has stages where its operation has none")
     reader = StreamReader(stored, 1)
-    staged.decode_staged(reader, dtype, predicted, partial(predictor.refine, start), out)
+    staged.decode_staged(reader, dtype, partial(predictor.refine, start), out)
     reader.finish()
 
 

@@ -22,8 +22,8 @@ from .groups import find_layout, list_places
 STAGED = 12
 """The number of this layout in a block."""
 
-FACTORS, SCALES = 1, 2
-"""What is known of groups: their F16 factors; all but the quants."""
+NOTHING, FACTORS, SCALES = 0, 1, 2
+"""What is known of groups: nothing; their F16 factors; all but the quants."""
 
 # How many planes of a dtype are factors, two for each; the last plane is the quants, those between
 # are scales.
@@ -40,7 +40,8 @@ class Refine(Protocol):
 
     def __call__(self, known: int, groups: Bytes, out: Bytes, margins: Bytes) -> None:
         """Fills ``out`` with the prediction of ``groups``, both (n,) uint8, of which the fields
-        that ``known`` says are true and all else is 0.
+        that ``known`` says are true and all else is 0; of the rest only the fields of the next
+        stage count.
 
         Where that is SCALES, ``margins``, one uint8 for each quant, is filled with how near the
         quant was to its neighbours: below 128 to the one below, from 128 on to the one above, the
@@ -87,9 +88,7 @@ def plan_staged(raw: Bytes, predicted: Bytes, dtype: Dtype, refine: Refine, effo
     return Plan(1 + sum(stream.coded_bytes for stream in streams), write)
 
 
-def decode_staged(
-    reader: StreamReader, dtype: Dtype, predicted: Bytes, refine: Refine, out: Bytes
-) -> None:
+def decode_staged(reader: StreamReader, dtype: Dtype, refine: Refine, out: Bytes) -> None:
     """Decodes what `plan_staged` planned into every byte of ``out`` (n,) uint8; ``reader`` stands
     behind the layout's number. Raises CorruptFrame or UnsupportedFrame."""
     if not can_stage(dtype) or out.size % dtype.group_bytes:
@@ -109,22 +108,27 @@ def decode_staged(
             residual = reader.take_plane(counts[number], freeze(margins))
         return _restore(dtype, number, residual, guess)
 
-    _walk(dtype, groups, predicted, refine, settle)
+    _walk(dtype, groups, None, refine, settle)
 
 
-def _walk(dtype: Dtype, groups: Bytes, predicted: Bytes, refine: Refine, settle: Settle) -> None:
+def _walk(
+    dtype: Dtype, groups: Bytes, predicted: Bytes | None, refine: Refine, settle: Settle
+) -> None:
     """Fills ``groups``, (n, group_bytes) uint8, zeros, plane by plane, each predicted from those
-    before it."""
+    before it; ``predicted``: the prediction of nothing where there is one already."""
     planes = find_layout(dtype.name).planes
     last, factors = len(planes) - 1, _FACTOR_PLANES[dtype.name]
     margins = np.empty(len(groups) * len(planes[last]), np.uint8)
     known, room = freeze(groups.reshape(-1)), np.empty(groups.size, np.uint8)
+    first = room if predicted is None else predicted
+    if predicted is None:
+        refine(NOTHING, known, room, margins)
     for number in range(len(planes)):
         if number == last:
             refine(SCALES, known, room, margins)
         elif number == factors and number:
             refine(FACTORS, known, room, margins)
-        guess = room if number == last or number >= factors > 0 else predicted
+        guess = room if number == last or number >= factors > 0 else first
         symbols = settle(number, gather(guess.reshape(groups.shape), dtype, number), margins)
         places = list_places(dtype.name, number)
         scatter_kernel(freeze(symbols.reshape(len(groups), -1)), places, groups)

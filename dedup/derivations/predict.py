@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ class Prediction:
         self._readers = [_Reader(operand, self._elements, load) for operand in recipe.operands]
         # A block that is refined is read once.
         self._read_last: tuple[tuple[int, int], list[Values]] | None = None
+        self._kept: dict[int, Any] = {}
 
     def fill(self, start: int, out: Raw) -> None:
         """Fills `out` with the predicted bytes from `start` on; whole elements (whole groups of a
@@ -64,7 +66,7 @@ class Prediction:
         (codecs.quantised.staged.Refine)."""
         assert isinstance(self._operation, Refining)
         _, operands = self._read(start, out.size)
-        self._operation.refine(operands, self._dtype.name, known, groups, out, margins)
+        self._operation.refine(operands, self._dtype.name, known, groups, out, margins, self._kept)
 
     def encode_zeros(self, raw: Raw, predicted: Raw, columns: int) -> tuple[bytes, Raw] | None:
         """Codes which elements of a block are zero where the predicted ones are not, and returns
@@ -85,6 +87,7 @@ class Prediction:
         if self._read_last is None or self._read_last[0] != (first, count):
             operands = [reader.read(first, first + count) for reader in self._readers]
             self._read_last = (first, count), operands
+            self._kept = {}
         return first, self._read_last[1]
 
 

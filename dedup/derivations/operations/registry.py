@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from .errors import InvalidRecipe
 from .values import Raw, Values
@@ -56,9 +56,11 @@ class Refining(Protocol):
         groups: Raw,
         out: Raw,
         margins: Raw,
+        kept: dict[int, Any],
     ) -> None:
         """Fills `out` with the groups that follow from the operands and from what is known of
-        `groups`; total (codecs.quantised.staged.Refine)."""
+        `groups`; total (codecs.quantised.staged.Refine). `kept`: what it may keep from one call to
+        the next with the same operands."""
         ...
 
 

@@ -122,9 +122,9 @@ def staged_bytes(kind: str, groups: np.ndarray, source: np.ndarray) -> bytes:
 
 
 def unstage(kind: str, block: bytes, source: np.ndarray, out: np.ndarray) -> None:
-    prediction, first = predict(kind, source, out.size)
+    prediction, _ = predict(kind, source, out.size)
     reader = StreamReader(view_bytes(block), 1)
-    staged.decode_staged(reader, find_dtype(kind), first, partial(prediction.refine, 0), out)
+    staged.decode_staged(reader, find_dtype(kind), partial(prediction.refine, 0), out)
     reader.finish()
 
 
@@ -159,13 +159,13 @@ def test_corrupt_stages_are_refused(kind: str):
 
 def test_a_field_has_no_more_than_its_bits():
     groups, source = make_pair("Q4_K", 8)
-    prediction, first = predict("Q4_K", source, groups.size)
+    prediction, _ = predict("Q4_K", source, groups.size)
     head = (b"\1" + (1).to_bytes(4, "little")) + b"\0"
     quants = (b"\1" + (1).to_bytes(4, "little")) + bytes([16])
     reader = StreamReader(view_bytes(head + quants), 0)
     refine = partial(prediction.refine, 0)
     with pytest.raises(CorruptFrame, match="no bits"):
-        staged.decode_staged(reader, find_dtype("Q4_K"), first, refine, groups)
+        staged.decode_staged(reader, find_dtype("Q4_K"), refine, groups)
 
 
 def test_stages_belong_to_types_that_have_them():
@@ -176,7 +176,7 @@ def test_stages_belong_to_types_that_have_them():
         decode(bad, values)
     reader, whole = StreamReader(view_bytes(b""), 0), np.zeros(292, np.uint8)
     with pytest.raises(CorruptFrame, match="stages"):
-        staged.decode_staged(reader, find_dtype("Q8_K"), whole, no_refining, whole)
+        staged.decode_staged(reader, find_dtype("Q8_K"), no_refining, whole)
 
 
 def no_refining(known: int, groups: np.ndarray, out: np.ndarray, margins: np.ndarray) -> None:

@@ -97,9 +97,9 @@ def write_iq4_nl_kernel(source, scales, blocks, known):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_iq4_xs_kernel(source, scales, blocks, known):
+def write_iq4_xs_kernel(source, scales, blocks, known, heads):
     """Writes IQ4_XS: F16 d, 2 bytes of high pairs of the scales, 4 of their low halves, 128 bytes
-    of quants.
+    of quants, but these if only ``heads`` are wanted.
 
     ``source``: (n, 256) float32. ``scales``: (n, 8) float32 of `search_values_kernel`.
     """
@@ -108,7 +108,7 @@ def write_iq4_xs_kernel(source, scales, blocks, known):
         factor = settle_factor(block, 0, find_peak_scale(scales[n]) / np.float32(-32), known)
         if known != SCALES:
             _write_scales(scales[n], reciprocal(factor), block)
-        for run in range(8):
+        for run in range(0 if heads else 8):
             scale = factor * np.float32(_read_scale(block, run))
             part = values[_RUN * run : _RUN * run + _RUN]
             _pack_run(part, reciprocal(scale), block, 8 + 16 * run)

@@ -2,7 +2,10 @@
 
 Each kernel takes ``source``: (n, runs, elements) float32; ``scales``, ``minima``: (n, runs) of
 `searches.fit_line`, not looked at where ``known`` is SCALES; ``blocks``: (n, block bytes) uint8,
-written but for what ``known`` says is there already. Source: quantize_row_q2_K_ref and its
+written but for what ``known`` says is there already; ``found``: the quants of a search, (n, runs,
+elements) uint8, for runs whose scale is 0; ``flat``: (n, runs) uint8, written: which these are.
+Without ``flat`` (n = 0) no quants are written, without ``found`` they are 0. So the search is not
+part of these kernels, which would take seconds to compile. Source: quantize_row_q2_K_ref and its
 neighbours in ggml-quants.c of the ggml project.
 """
 
@@ -68,6 +71,16 @@ def search_runs_kernel(source, high, scales, minima):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def search_quants_kernel(source, high, quants):
+    """Finds the quants of runs one by one. ``source``: (m, elements) float32. ``quants``: (m,
+    elements) uint8, written.
+    """
+    weights = np.empty(source.shape[1], np.float32)
+    for run in range(source.shape[0]):
+        fit_run(source[run], high, weights, quants[run])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _settle_scales(found, high, block, at, known, codes):
     """Writes the codes of the scales ``found`` to ``codes``, and their factor to byte ``at``."""
     largest = _ZERO
@@ -85,28 +98,27 @@ def _settle_scales(found, high, block, at, known, codes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_quants(values, factors, codes, lows, high, quants):
+def _take_quants(values, factors, codes, lows, high, found, flat, quants):
     """Finds the quants of all runs of a block; those of the search where the scale is 0.
 
     ``values``, ``quants``: (runs, elements) float32 and uint8. ``factors``: those of the scales and
-    of the minima. ``codes``, ``lows``: (runs,) uint8 each.
+    of the minima. ``codes``, ``lows``: (runs,) uint8 each. ``found``: (1 or 0, runs, elements)
+    uint8, ``flat``: (runs,) uint8, written.
     """
-    has_flat = False
     for run in range(values.shape[0]):
         scale = factors[0] * np.float32(codes[run])
         minimum = factors[1] * np.float32(lows[run])
-        has_flat |= scale == _ZERO
-        for i in range(values.shape[1]):
-            quants[run, i] = round_within((values[run, i] + minimum) / scale, 0, high)
-    if has_flat:
-        weights = np.empty(values.shape[1], np.float32)
-        for run in range(values.shape[0]):
-            if factors[0] * np.float32(codes[run]) == _ZERO:
-                fit_run(values[run], high, weights, quants[run])
+        flat[run] = scale == _ZERO
+        mine, out = values[run], quants[run]
+        for i in range(mine.size):
+            out[i] = round_within((mine[i] + minimum) / scale, 0, high)
+        if flat[run]:
+            for i in range(values.shape[1]):
+                quants[run, i] = found[0, run, i] if found.shape[0] else 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_q2_k_kernel(source, scales, minima, blocks, known):
+def write_q2_k_kernel(source, scales, minima, blocks, known, found, flat):
     """Writes Q2_K: 16 bytes of a scale below a minimum, 64 bytes of quants, F16 d and dmin."""
     codes, lows = np.zeros(16, np.uint8), np.zeros(16, np.uint8)
     quants = np.empty((16, 16), np.uint8)
@@ -117,10 +129,12 @@ def write_q2_k_kernel(source, scales, minima, blocks, known):
             _settle_scales(minima[n], 15, block, 82, known, lows)
             for run in range(16):
                 block[run] = codes[run] | ((lows[run] << 4) & 0xFF)
+        if not flat.shape[0]:
+            continue
         for run in range(16):
             codes[run], lows[run] = block[run] & 15, block[run] >> 4
         factors = read_half(block, 80), read_half(block, 82)
-        _take_quants(source[n], factors, codes, lows, 3, quants)
+        _take_quants(source[n], factors, codes, lows, 3, found[n : n + 1], flat[n], quants)
         pack_pairs(quants.reshape(-1), block, 16)
 
 
@@ -156,16 +170,21 @@ def read_six_bit_scales(block, codes, lows):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_long_runs(values, scales, minima, high, block, known, room):
-    """Settles the scales of a block of Q4_K or Q5_K and finds its 256 quants."""
-    codes, lows, quants = room
+def _settle_long_runs(scales, minima, block, known, codes, lows):
+    """Settles the scales of a block of Q4_K or Q5_K."""
     if known != SCALES:
         _settle_scales(scales, 63, block, 0, known, codes)
         _settle_scales(minima, 63, block, 2, known, lows)
         _write_six_bit_scales(codes, lows, block)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _take_long_runs(values, high, block, found, flat, room):
+    """Finds the 256 quants of a block of Q4_K or Q5_K."""
+    codes, lows, quants = room
     read_six_bit_scales(block, codes, lows)
     factors = read_half(block, 0), read_half(block, 2)
-    _take_quants(values, factors, codes, lows, high, quants)
+    _take_quants(values, factors, codes, lows, high, found, flat, quants)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -183,21 +202,26 @@ def _pack_halves(quants, block, start):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_q4_k_kernel(source, scales, minima, blocks, known):
+def write_q4_k_kernel(source, scales, minima, blocks, known, found, flat):
     """Writes Q4_K: F16 d and dmin, 12 bytes of scales and minima, 128 bytes of quants."""
     room = _make_room()
     for n in range(source.shape[0]):
-        _take_long_runs(source[n], scales[n], minima[n], 15, blocks[n], known, room)
-        _pack_halves(room[2].reshape(-1), blocks[n], 16)
+        _settle_long_runs(scales[n], minima[n], blocks[n], known, room[0], room[1])
+        if flat.shape[0]:
+            _take_long_runs(source[n], 15, blocks[n], found[n : n + 1], flat[n], room)
+            _pack_halves(room[2].reshape(-1), blocks[n], 16)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_q5_k_kernel(source, scales, minima, blocks, known):
+def write_q5_k_kernel(source, scales, minima, blocks, known, found, flat):
     """Writes Q5_K: as Q4_K, with 32 bytes of fifth bits before the quants."""
     room = _make_room()
     for n in range(source.shape[0]):
         block, quants = blocks[n], room[2].reshape(-1)
-        _take_long_runs(source[n], scales[n], minima[n], 31, block, known, room)
+        _settle_long_runs(scales[n], minima[n], block, known, room[0], room[1])
+        if not flat.shape[0]:
+            continue
+        _take_long_runs(source[n], 31, block, found[n : n + 1], flat[n], room)
         for i in range(32):
             bits = 0
             for run in range(8):

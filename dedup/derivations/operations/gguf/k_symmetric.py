@@ -1,9 +1,8 @@
 """Writes blocks of 256 whose runs of 16 have a scale alone: Q3_K, Q6_K.
 
 Each kernel takes ``source``: (n, 16, 16) float32; ``scales``: (n, 16) float32 of the search, not
-looked at where ``known`` is SCALES; ``blocks``: (n, block bytes) uint8, written but for what
-``known`` says is there already. Source: quantize_row_q3_K_ref and quantize_row_q6_K_ref in
-ggml-quants.c of the ggml project.
+looked at where ``known`` is SCALES; ``blocks``, ``found``, ``flat`` as those of `k_minima`. Source:
+quantize_row_q3_K_ref and quantize_row_q6_K_ref in ggml-quants.c of the ggml project.
 """
 
 import numpy as np
@@ -46,6 +45,15 @@ def search_symmetric_kernel(source, middle, scales):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def search_symmetric_quants_kernel(source, middle, quants):
+    """Finds the quants of runs one by one. ``source``: (m, 16) float32, ``quants``: (m, 16) uint8,
+    written.
+    """
+    for run in range(source.shape[0]):
+        fit_symmetric(source[run], middle, quants[run])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def find_peak_scale(scales):
     """Returns the first scale of the largest magnitude, and 0 if none is above 0."""
     largest, peak = _ZERO, _ZERO
@@ -56,21 +64,21 @@ def find_peak_scale(scales):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_quants(values, factor, codes, middle, quants):
+def _take_quants(values, factor, codes, middle, found, flat, quants):
     """Finds the quants of all runs of a block; those of the search where the scale is 0.
 
-    ``values``, ``quants``: (16, 16) float32 and uint8. ``codes``: (16,) int32.
+    ``values``, ``quants``: (16, 16) float32 and uint8. ``codes``: (16,) int32. ``found``: (1 or 0,
+    16, 16) uint8, ``flat``: (16,) uint8, written.
     """
-    has_flat = False
     for run in range(16):
         scale = factor * np.float32(codes[run])
-        has_flat |= scale == _ZERO
+        flat[run] = scale == _ZERO
+        mine, out = values[run], quants[run]
         for i in range(16):
-            quants[run, i] = round_within(values[run, i] / scale, -middle, middle - 1) + middle
-    if has_flat:
-        for run in range(16):
-            if factor * np.float32(codes[run]) == _ZERO:
-                fit_symmetric(values[run], middle, quants[run])
+            out[i] = round_within(mine[i] / scale, -middle, middle - 1) + middle
+        if flat[run]:
+            for i in range(16):
+                quants[run, i] = found[0, run, i] if found.shape[0] else 0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -109,7 +117,7 @@ def read_q3_scale(block, run):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_q3_k_kernel(source, scales, blocks, known):
+def write_q3_k_kernel(source, scales, blocks, known, found, flat):
     """Writes Q3_K: 32 bytes of third bits, 64 bytes of quants, 12 of scales, F16 d."""
     codes, room = np.empty(16, np.int32), np.empty((16, 16), np.uint8)
     for n in range(source.shape[0]):
@@ -117,9 +125,12 @@ def write_q3_k_kernel(source, scales, blocks, known):
         if known != SCALES:
             is_empty = _settle_scales(scales[n], 32, block, 108, known, codes)
             _write_q3_scales(codes, is_empty, block)
+        if not flat.shape[0]:
+            continue
         for run in range(16):
             codes[run] = read_q3_scale(block, run)
-        _take_quants(source[n], read_half(block, 108), codes, 4, room)
+        factor = read_half(block, 108)
+        _take_quants(source[n], factor, codes, 4, found[n : n + 1], flat[n], room)
         pack_pairs(quants, block, 32)
         for i in range(32):
             bits = 0
@@ -129,7 +140,7 @@ def write_q3_k_kernel(source, scales, blocks, known):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def write_q6_k_kernel(source, scales, blocks, known):
+def write_q6_k_kernel(source, scales, blocks, known, found, flat):
     """Writes Q6_K: 128 bytes of low halves, 64 of high pairs, 16 signed scales, F16 d."""
     codes, room = np.empty(16, np.int32), np.empty((16, 16), np.uint8)
     for n in range(source.shape[0]):
@@ -141,10 +152,13 @@ def write_q6_k_kernel(source, scales, blocks, known):
             _settle_scales(scales[n], 128, block, 208, known, codes)
             for run in range(16):
                 block[192 + run] = codes[run] & 0xFF
+        if not flat.shape[0]:
+            continue
         for run in range(16):
             code = int(block[192 + run])
             codes[run] = code - 256 if code > 127 else code
-        _take_quants(source[n], read_half(block, 208), codes, 32, room)
+        factor = read_half(block, 208)
+        _take_quants(source[n], factor, codes, 32, found[n : n + 1], flat[n], room)
         _pack_q6(room.reshape(-1), block)
 
 

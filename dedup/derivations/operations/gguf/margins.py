@@ -9,15 +9,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes, freeze
-from .dequantise import read_values
-from .layout import as_blocks, as_sources, fields, split
+from .dequantise import PART, read_lines
+from .layout import as_blocks, as_sources, fields
 
 Floats = NDArray[np.float32]
 
-_SIGNED = ("Q8_0",)
-_PART = 1024
-"""Blocks at a time: what is computed of them stays in the cache."""
-_ZERO, _HALF, _LEVELS = np.float32(0), np.float32(0.5), np.float32(128)
+_ZERO, _ONE, _HALF, _LEVELS, _MOST = (np.float32(n) for n in (0, 1, 0.5, 128, 127))
 
 
 def measure_margins(kind: str, source: Floats, blocks: Bytes, margins: Bytes) -> None:
@@ -29,38 +26,65 @@ def measure_margins(kind: str, source: Floats, blocks: Bytes, margins: Bytes) ->
     with the square. All 127 where a quant stands for several values.
     """
     values, groups = as_sources(kind, source), as_blocks(kind, blocks)
-    quants = fields(kind)[-1]
-    if quants.count != values.shape[1]:
+    if fields(kind)[-1].count != values.shape[1]:
         margins[:] = 127
         return
     rows = margins.reshape(values.shape)
-    low, high = (128, 127) if kind in _SIGNED else (0, (1 << quants.bits) - 1)
-    for first in range(0, len(groups), _PART):
-        parts = split(kind, groups[first : first + _PART].reshape(-1))
-        at = parts["quants"]
-        below = np.where(at == low, at, at - np.uint8(1))
-        above = np.where(at == high, at, at + np.uint8(1))
-        measure_kernel(
-            freeze(values[first : first + _PART].reshape(-1)),
-            read_values(kind, {**parts, "quants": below}),
-            read_values(kind, parts),
-            read_values(kind, {**parts, "quants": above}),
-            rows[first : first + _PART].reshape(-1),
+    for first in range(0, len(groups), PART):
+        lines = read_lines(kind, groups[first : first + PART])
+        shape = lines.quants.shape
+        given = (
+            freeze(values[first : first + PART].reshape(shape)),
+            lines.quants,
+            lines.scales,
+            lines.offsets,
         )
+        room = rows[first : first + PART].reshape(shape)
+        if isinstance(lines.levels, int):
+            measure_even_kernel(*given, np.float32(lines.levels), np.float32(lines.last), room)
+        else:
+            measure_uneven_kernel(*given, lines.levels, lines.last, room)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def measure_kernel(source, below, values, above, margins):
-    """Writes the margin of each value: all (n,) float32, but ``margins`` (n,) uint8."""
-    for i in range(source.size):
-        apart = source[i] - values[i]
-        share = _ZERO
-        if above[i] != values[i] and apart / (above[i] - values[i]) > _ZERO:
-            share = apart / (above[i] - values[i])
-        elif below[i] != values[i] and apart / (values[i] - below[i]) < _ZERO:
-            share = apart / (values[i] - below[i])
-        left = _HALF - abs(share)
-        level = np.int64(0)
-        if left > _ZERO:
-            level = min(np.int64(127), np.int64(np.sqrt(left + left) * _LEVELS))
-        margins[i] = 255 - level if share > _ZERO else level
+def measure_even_kernel(source, quants, scales, offsets, zero, last, margins):
+    """Writes the margin of each value: ``source``, ``margins``: (n, runs, elements) float32 and
+    uint8; the others are those of `dequantise.Lines`."""
+    low, high = -zero, last - zero
+    for n in range(quants.shape[0]):
+        for run in range(quants.shape[1]):
+            scale, offset = scales[n, run], offsets[n, run]
+            row, mine, out = source[n, run], quants[n, run], margins[n, run]
+            for i in range(mine.size):
+                level = np.float32(mine[i]) - zero
+                under, over = max(level - _ONE, low), min(level + _ONE, high)
+                below, above = under * scale + offset, over * scale + offset
+                out[i] = _measure(row[i], below, level * scale + offset, above)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def measure_uneven_kernel(source, quants, scales, offsets, levels, last, margins):
+    """Does as `measure_even_kernel`, with a table of levels."""
+    for n in range(quants.shape[0]):
+        for run in range(quants.shape[1]):
+            scale, offset = scales[n, run], offsets[n, run]
+            for i in range(quants.shape[2]):
+                quant = np.intp(quants[n, run, i])
+                value = levels[quant] * scale + offset
+                below = levels[quant - (quant > 0)] * scale + offset
+                above = levels[quant + (quant < last)] * scale + offset
+                margins[n, run, i] = _measure(source[n, run, i], below, value, above)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _measure(source, below, value, above):
+    """Returns the margin of one value between those that its quant and the next ones stand for."""
+    apart = source - value
+    up, down = apart / (above - value), apart / (value - below)
+    share = down if (below != value) & (down < _ZERO) else _ZERO
+    share = up if (above != value) & (up > _ZERO) else share
+    left = _HALF - abs(share)
+    left = left if left > _ZERO else _ZERO
+    level = np.sqrt(left + left) * _LEVELS
+    level = np.int32(level if level < _MOST else _MOST)
+    return np.uint8(255 - level if share > _ZERO else level)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import InvalidRecipe
 from ..floats.formats import NAMES, Floats, read_floats
 from ..values import Raw, Values
-from .arithmetic import FACTORS
-from .blocks import quantise, quants_given_scales, scales_given_factors
+from .arithmetic import FACTORS, NOTHING
+from .blocks import predict_factors, quantise, quants_given_scales, scales_given_factors
 from .layout import KINDS, find_geometry
 from .margins import measure_margins
 
@@ -41,13 +42,16 @@ class Quantise:
         groups: Raw,
         out: Raw,
         margins: Raw,
+        kept: dict[int, Any],
     ) -> None:
         """Fills `out` with the blocks whose factors, or all but quants, are those of `groups`."""
         source = _source(operands[0], dtype, out)
-        if known == FACTORS:
-            scales_given_factors(dtype, source, groups, out)
+        if known == NOTHING:
+            predict_factors(dtype, source, out, kept)
+        elif known == FACTORS:
+            scales_given_factors(dtype, source, groups, out, kept, heads=True)
         else:
-            quants_given_scales(dtype, source, groups, out)
+            quants_given_scales(dtype, source, groups, out, kept)
             measure_margins(dtype, source, out, margins)
 
 

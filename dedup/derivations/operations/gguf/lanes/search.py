@@ -4,12 +4,12 @@ The functions take ``runs``: (m, elements) float32, and return (m,) float32 of e
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from ......codecs.buffers import freeze
 from ......codecs.simd.paths import current_path
 from ..iq4 import search_values_kernel
 from ..k_minima import search_runs_kernel
@@ -87,36 +87,40 @@ _SYMMETRIC: dict[int, Callable[..., None]] = {4: _search_q3_kernel, 32: _search_
 def search_lines(runs: Floats, high: int) -> tuple[Floats, Floats]:
     """Returns the scales and minus the minima (`searches.fit_line`); ``high`` as `k_minima.fit_run`
     has it."""
-    scales, minima = np.empty(len(runs), np.float32), np.empty(len(runs), np.float32)
-    side = _count_side_by_side(runs)
-    if side:
-        _LINES[high](runs[:side], scales, minima)
-    if side < len(runs):
-        search_runs_kernel(runs[side:], high, scales[side:], minima[side:])
+    if current_path() == "portable":
+        scales, minima = np.empty(len(runs), np.float32), np.empty(len(runs), np.float32)
+        search_runs_kernel(runs, high, scales, minima)
+        return scales, minima
+    scales, minima = _search_side_by_side(_LINES[high], runs, 2)
     return scales, minima
 
 
 def search_symmetric(runs: Floats, middle: int) -> Floats:
     """Returns the scales; ``middle`` as `k_symmetric.fit_symmetric` has it."""
-    scales = np.empty(len(runs), np.float32)
-    side = _count_side_by_side(runs)
-    if side:
-        _SYMMETRIC[middle](runs[:side], scales)
-    if side < len(runs):
-        search_symmetric_kernel(runs[side:], middle, scales[side:])
-    return scales
+    if current_path() == "portable":
+        scales = np.empty(len(runs), np.float32)
+        search_symmetric_kernel(runs, middle, scales)
+        return scales
+    return _search_side_by_side(_SYMMETRIC[middle], runs, 1)[0]
 
 
 def search_values(runs: Floats) -> Floats:
     """Returns the scales (`iq4.fit_values`)."""
-    scales = np.empty(len(runs), np.float32)
-    side = _count_side_by_side(runs)
-    if side:
-        _search_iq4_kernel(runs[:side], scales)
+    if current_path() == "portable":
+        scales = np.empty(len(runs), np.float32)
+        search_values_kernel(runs, scales)
+        return scales
+    return _search_side_by_side(_search_iq4_kernel, runs, 1)[0]
+
+
+def _search_side_by_side(search: Callable[..., None], runs: Floats, things: int) -> list[Floats]:
+    """Runs a kernel, over zeros after the last runs, too, where these do not fill the lanes: the
+    plain searches take seconds to compile."""
+    side = len(runs) - len(runs) % LANES
+    found = [np.empty(side + LANES, np.float32) for _ in range(things)]
+    search(freeze(runs[:side]), *found)
     if side < len(runs):
-        search_values_kernel(runs[side:], scales[side:])
-    return scales
-
-
-def _count_side_by_side(runs: Any) -> int:
-    return 0 if current_path() == "portable" else len(runs) - len(runs) % LANES
+        last = np.zeros((LANES, runs.shape[1]), np.float32)
+        last[: len(runs) - side] = runs[side:]
+        search(freeze(last), *(each[side:] for each in found))
+    return [each[: len(runs)] for each in found]
