@@ -100,13 +100,15 @@ QUANTISED = {
     name: Dtype(name, id_, 1, group_bytes=size, group_elements=elements)
     for name, id_, elements, size in _QUANTISED
 }
+ALL_DTYPES = {**BY_NAME, **QUANTISED}
+"""All dtypes by name."""
 BY_ID = {dtype.id: dtype for dtype in (*_ALL, *QUANTISED.values())}
 
 
 def find_dtype(name: str) -> Dtype:
     """Returns the dtype called ``name``; raises ValueError when there is none."""
-    dtype = BY_NAME.get(name) or QUANTISED.get(name)
+    dtype = ALL_DTYPES.get(name)
     if dtype is None:
-        known = ", ".join((*BY_NAME, *QUANTISED))
+        known = ", ".join(ALL_DTYPES)
         raise ValueError(f"unknown dtype {name!r}; known: {known}")
     return dtype

@@ -262,7 +262,7 @@ def parse_header(frame: Buffer, frame_bytes: int | None = None) -> FrameHeader:
     rows = _take_rows(cursor, raw_bytes) if flags & _HAS_ROWS else ()
     inputs, recipe = _take_recipe(cursor) if flags & _HAS_RECIPE else ((), b"")
     block_bytes, body_checksum, table = 0, 0, b""
-    if codec.is_flat:
+    if codec.body_bytes is not None:
         body_checksum = cursor.take_int(_CHECKSUM_BYTES, "body checksum")
     else:
         block_bytes, table = _take_table(cursor, raw_bytes)

@@ -65,11 +65,6 @@ class Codec:
     needs_recipe: bool = False
     any_base: bool = False
 
-    @property
-    def is_flat(self) -> bool:
-        """Whether the body is one piece with one checksum, instead of blocks."""
-        return self.body_bytes is not None
-
 
 def _one_element(raw_bytes: int, there: int) -> int:
     return there if 0 < there <= 8 and raw_bytes else 1

@@ -75,6 +75,7 @@ def test_a_format_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_a_dtype_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     added = Dtype("Q1_15", 250, 2, is_signed=True)
     monkeypatch.setitem(dtypes.BY_NAME, added.name, added)
+    monkeypatch.setitem(dtypes.ALL_DTYPES, added.name, added)
     monkeypatch.setitem(dtypes.BY_ID, added.id, added)
     # Made of the table when it is imported.
     monkeypatch.setitem(segments.ITEM_BYTES, added.name, added.item_bytes)

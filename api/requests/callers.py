@@ -19,9 +19,16 @@ from starlette.requests import HTTPConnection
 
 from ...dedup.errors import Corrupt, JournalCut, VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.model.store_marker import is_closed
 from ...dedup.repository.journal.lost_entries import require_whole
-from ...store.catalogue.tokens import EVERYWHERE, ROLES, Roles, TokenRow, find_token_by_id, note_use
+from ...store.catalogue.tokens import (
+    EVERYWHERE,
+    ROLES,
+    Roles,
+    TokenRow,
+    find_token_by_id,
+    note_use,
+    was_closed,
+)
 from ...store.catalogue.visibility import Scope
 from ...store.repo_names import namespace_of
 from ..errors import Unauthorized
@@ -235,7 +242,7 @@ class Gate:
         # Once there is a token, there always is one, revoked or not.
         if id(vault.catalogue) in self._closed:
             return False
-        if not is_closed(vault.catalogue):
+        if not was_closed(vault.catalogue):
             return True
         try:
             require_whole(vault.backend, vault.catalogue)

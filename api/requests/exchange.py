@@ -11,7 +11,8 @@ from starlette.types import Scope
 @dataclass(slots=True)
 class Exchange:
     """`status` is 0 until the answer begins, `received` and `sent` are bytes of bodies, `whole`
-    says that the answer has been sent to its end, `seconds` how long that took, 0 before it."""
+    says that the answer has been sent to its end, `seconds` how long that took, 0 before it,
+    `start` when it began by time.perf_counter."""
 
     scope: Scope
     status: int = 0
@@ -19,8 +20,4 @@ class Exchange:
     sent: int = 0
     whole: bool = False
     seconds: float = 0.0
-    _start: float = field(default_factory=time.perf_counter)
-
-    def end(self) -> None:
-        """Takes the time, when nothing more is sent."""
-        self.seconds = time.perf_counter() - self._start
+    start: float = field(default_factory=time.perf_counter)

@@ -127,8 +127,7 @@ async def _write_body(request: Request, path: Path, limit: int, body: Body) -> N
         async for data in _gathered(request):
             size += len(data)
             _check_size(size, limit)
-            await run_in_threadpool(body.count, size)
-            await run_in_threadpool(_write_all, file, data)
+            await run_in_threadpool(_count_and_write, body, size, file, data)
 
 
 async def _gathered(request: Request) -> AsyncIterator[bytes]:
@@ -141,7 +140,8 @@ async def _gathered(request: Request) -> AsyncIterator[bytes]:
     yield bytes(held)
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _count_and_write(body: Body, size: int, file: BinaryIO, data: bytes) -> None:
+    body.count(size)
     view = memoryview(data)
     try:
         while view:

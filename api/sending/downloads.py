@@ -151,7 +151,9 @@ class Downloads:
         return sum(self._held.values())
 
     async def advance(self, source: Source, client: str) -> None:
-        """Makes the next piece of a download once its client is given a slot."""
+        """Makes the next piece of a download, unless there is one, once its client has a slot."""
+        if source.ready:
+            return
         async with self._slots.taken(client):
             if source.exhausted:
                 self._let_go(source)

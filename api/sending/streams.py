@@ -70,8 +70,7 @@ class BytesStream(StreamingResponse):
             await send({**_NOTHING, "more_body": False})
 
     async def _send_part(self, send: Send) -> None:
-        if not self._source.ready:
-            await self._downloads.advance(self._source, self._client)
+        await self._downloads.advance(self._source, self._client)
         # Waits until the client has read what was sent, as any message does. But this one keeps
         # nothing: the piece can be dropped meanwhile, where others need its memory.
         await send(_NOTHING)

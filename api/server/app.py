@@ -51,7 +51,6 @@ from .daily_totals import recording
 from .envelope import Envelope
 from .metrics import Metrics
 from .noting_heads import noting_heads
-from .turns import Turns
 
 _log = logging.getLogger("weightvault.api")
 
@@ -104,7 +103,6 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         app.include_router(router)
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
-    app.add_middleware(Turns)
     app.add_middleware(Envelope, metrics=app.state.metrics, within=app.state.work)
     _install_error_handlers(app)
     require_rights(app)

@@ -7,6 +7,7 @@ once its client is gone, or the server stops. Then logs, the audit and metrics t
 from __future__ import annotations
 
 import asyncio
+import time
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,12 +23,14 @@ from ..requests.exchange import Exchange
 from ..sending.headers import complete_headers
 from .logs import REQUEST_ID_HEADER, log_exchange, within_request
 from .metrics import Metrics
+from .turns import Turn, Turns
 
 _AGAIN_SECONDS = 2
 
 
 class Envelope:
-    """The layer around an application; `metrics` count what goes through.
+    """The layer around an application; `metrics` count what goes through, and requests wait for
+    their `turns`.
 
     Each request has a token (store/cancel.py), `within` that of the server, which is cancelled when
     the client closes its connection. What the handler raises of that is answered with 503, where
@@ -37,6 +40,7 @@ class Envelope:
     def __init__(self, app: ASGIApp, metrics: Metrics, within: CancelToken) -> None:
         self._app = app
         self._metrics = metrics
+        self._turns = Turns()
         self._within = within
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,35 +52,57 @@ class Envelope:
         scope.setdefault("state", {})
         exchange, asked = Exchange(scope), Headers(scope=scope)
         inbox = _Inbox(receive, exchange, CancelToken(self._within))
-
-        async def send_completed(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                exchange.status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers[VERSION_HEADER], headers[REQUEST_ID_HEADER] = __version__, request_id
-                complete_headers(headers, asked)
-            await send(message)
-            if message["type"] == "http.response.body":
-                exchange.sent += len(message.get("body", b""))
-                exchange.whole = not message.get("more_body", False)
-
+        turn = self._turns.begin(scope, asked)
         if not _has_body(asked):
             inbox.watch()
         with within_request(asked) as request_id, self._metrics.under_way.track_inprogress():
+            outbox = _Outbox(send, exchange, turn, asked, request_id)
             try:
                 with cancelled_by(inbox.token):
-                    await self._app(scope, inbox.receive, send_completed)
+                    if turn.waits:
+                        await turn.wait()
+                    await self._app(scope, inbox.receive, outbox.send)
             except BaseException as error:
                 if not _is_cancelled(error):
                     raise
                 if not exchange.status:
-                    await _answer_ended(scope, receive, send_completed)
+                    await _answer_ended(scope, receive, outbox.send)
             finally:
                 inbox.close()
-                exchange.end()
+                self._turns.end(turn, scope)
+                exchange.seconds = time.perf_counter() - exchange.start
                 self._metrics.count_exchange(exchange)
                 audit_exchange(exchange)
                 log_exchange(exchange)
+
+
+class _Outbox:
+    """What a client gets: messages of the application, with headers added to the first one."""
+
+    def __init__(
+        self, send: Send, exchange: Exchange, turn: Turn, asked: Headers, request_id: str
+    ) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._turn = turn
+        self._asked = asked
+        self._request_id = request_id
+
+    async def send(self, message: Message) -> None:
+        """Sends a message, as an application gives it to a server."""
+        if message["type"] == "http.response.start":
+            self._exchange.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers[VERSION_HEADER], headers[REQUEST_ID_HEADER] = __version__, self._request_id
+            complete_headers(headers, self._asked)
+            if self._turn.waits:
+                self._turn.leave()
+        await self._send(message)
+        if message["type"] == "http.response.body":
+            self._exchange.sent += len(message.get("body", b""))
+            self._exchange.whole = not message.get("more_body", False)
+            if not self._exchange.whole:
+                self._turn.note()
 
 
 class _Inbox:

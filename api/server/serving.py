@@ -20,8 +20,9 @@ from fastapi import FastAPI
 
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.model.store_marker import close_store, is_closed
+from ...dedup.model.store_marker import close_store
 from ...dedup.repository.journal.lost_entries import require_whole
+from ...store.catalogue.tokens import was_closed
 from ..requests.connections import Connections
 from ..requests.settings import ServerSettings
 from .app import create_app
@@ -181,14 +182,14 @@ def _url_of(listener: socket.socket) -> str:
 def _check_tokens(vault: LocalVault) -> None:
     """Raises JournalCut where it cannot be known which tokens are valid."""
     require_whole(vault.backend, vault.catalogue)
-    if is_closed(vault.catalogue):
+    if was_closed(vault.catalogue):
         # Older versions did not note it.
         close_store(vault.backend, vault.catalogue)
 
 
 def _warn_if_open(vault: LocalVault, listener: socket.socket) -> None:
     host = listener.getsockname()[0]
-    if not ipaddress.ip_address(host).is_loopback and not is_closed(vault.catalogue):
+    if not ipaddress.ip_address(host).is_loopback and not was_closed(vault.catalogue):
         _log.warning(
             "everybody who reaches %s can read, push and delete: `weightvault token create` makes "
             "the first token, and from then on one is needed",

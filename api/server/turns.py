@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import anyio
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from ...store.cancel import check_cancelled
 from ..requests.connections import client_key
@@ -121,84 +121,78 @@ class Lines:
         return latest is not None and self._now() - self._seen[latest] <= _RECENT_SECONDS
 
 
-class Turns:
-    """The layer around an application in which requests wait for their turn."""
+class Turn:
+    """The turn of one request of a `client`, None for one that is no matter of turns. `waits` says
+    that it has to `wait` before it is handled; it is to `leave` when its answer begins. `shown`
+    tells apart what credentials it came with."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._lines = Lines(time.monotonic, _call_later)
-        # What valid tokens and sessions look like, as SHA-256, the latest at the end.
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+    def __init__(self, lines: Lines, client: str | None, shown: bytes, *, waits: bool) -> None:
+        self._lines = lines
+        self._client = client or ""
+        self._inside = False
+        self._started = 0.0
+        self.shown = shown
+        self.waits = waits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Calls the application once it is the request's turn."""
-        if scope["type"] != "http" or scope["path"] in _PROBES:
-            await self._app(scope, receive, send)
-            return
-        shown = _credentials(scope)
-        known = shown in self._known
-        client = f"token {shown.hex()}" if known else _address(scope)
-        self._lines.note(client)
-        if known or scope["method"] not in ("GET", "HEAD"):
-            await self._call(client, scope, receive, send, None)
-        else:
-            await self._call_in_turn(client, scope, receive, send)
-        self._learn(shown, scope)
-
-    async def _call_in_turn(self, client: str, scope: Scope, receive: Receive, send: Send) -> None:
-        turn = self._lines.enter(client)
+    async def wait(self) -> None:
+        """Returns when it may go in."""
+        turn = self._lines.enter(self._client)
         try:
             while not turn.is_set():
                 check_cancelled()
                 with anyio.move_on_after(_LOOK_SECONDS):
                     await turn.wait()
         except BaseException:
-            self._lines.give_up(client, turn)
+            self._lines.give_up(self._client, turn)
             raise
-        started, inside = time.monotonic(), True
+        self._started, self._inside = time.monotonic(), True
 
-        def leave() -> None:
-            nonlocal inside
-            if inside:
-                inside = False
-                self._lines.leave(client, time.monotonic() - started)
+    def note(self) -> None:
+        """Notes that the client was sent something."""
+        if self._client:
+            self._lines.note(self._client)
 
-        try:
-            await self._call(client, scope, receive, send, leave)
-        finally:
-            leave()
+    def leave(self) -> None:
+        """Lets others in, the first time that it is called."""
+        if self._inside:
+            self._inside = False
+            self._lines.leave(self._client, time.monotonic() - self._started)
 
-    async def _call(
-        self,
-        client: str,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        begin: Callable[[], None] | None,
-    ) -> None:
-        async def send_noted(message: Message) -> None:
-            if begin is not None and message["type"] == "http.response.start":
-                begin()
-            await send(message)
-            self._lines.note(client)
 
-        await self._app(scope, receive, send_noted)
+class Turns:
+    """Gives requests their turns; whose they are is learned from how they end."""
 
-    def _learn(self, shown: bytes, scope: Scope) -> None:
-        """Remembers credentials that turned out to be valid."""
-        caller = scope.get("state", {}).get("caller")
+    def __init__(self) -> None:
+        self.lines = Lines(time.monotonic, _call_later)
+        # What valid tokens and sessions look like, as SHA-256, the latest at the end.
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def begin(self, scope: Scope, asked: Headers) -> Turn:
+        """Returns the turn of a request with the headers `asked`."""
+        shown = _credentials(asked)
+        known, reads = shown in self._known, scope["method"] in ("GET", "HEAD")
+        client = f"token {shown.hex()}" if known else _address(scope)
+        if scope["path"] in _PROBES:
+            return Turn(self.lines, None, shown, waits=False)
+        self.lines.note(client)
+        return Turn(self.lines, client, shown, waits=reads and not known)
+
+    def end(self, turn: Turn, scope: Scope) -> None:
+        """Ends a turn, and remembers credentials that turned out to be valid."""
+        turn.note()
+        turn.leave()
+        caller = scope["state"].get("caller")
         if caller is None or caller.token_id is None:
-            self._known.pop(shown, None)
+            self._known.pop(turn.shown, None)
             return
-        self._known[shown] = None
-        self._known.move_to_end(shown)
+        self._known[turn.shown] = None
+        self._known.move_to_end(turn.shown)
         if len(self._known) > _KNOWN_KEPT:
             self._known.popitem(last=False)
 
 
-def _credentials(scope: Scope) -> bytes:
-    headers = Headers(scope=scope)
-    shown = (headers.get("authorization", ""), headers.get("cookie", ""))
+def _credentials(asked: Headers) -> bytes:
+    shown = (asked.get("authorization", ""), asked.get("cookie", ""))
     return hashlib.sha256("\0".join(shown).encode("latin-1")).digest()
 
 

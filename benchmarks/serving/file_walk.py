@@ -1,6 +1,7 @@
 """How many files a push over HTTP runs through, and how often it moves from one to another.
 
     python -m weightvault.benchmarks.serving.file_walk
+    WALK_DETAILS=1 python -m weightvault.benchmarks.serving.file_walk  # what is entered most
 
 One tensor with a related base, traced by `sys.setprofile` in both processes. A move is a call of a
 function in another file of the product than the one called before, in the same thread; returns are
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import FrameType
@@ -37,6 +39,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = tuple(f"{ROOT / room}/" for room in ("api", "dedup", "store", "codecs"))
 _BACKGROUND = "encoder"
 _SETTLE_SECONDS = 3.0
+_DETAILS = "WALK_DETAILS"
+_SHOWN = 60
 
 
 class Walk:
@@ -47,6 +51,8 @@ class Walk:
         self.files: set[str] = set()
         self.moves = 0
         self._last: dict[int, str] = {}
+        self._entered: Counter[str] = Counter()
+        self._pairs: Counter[str] = Counter()
 
     def note(self, frame: FrameType, event: str, _: object) -> None:
         """What the interpreter calls at each call of a function."""
@@ -56,12 +62,23 @@ class Walk:
         if file.startswith(ROOMS):
             self.files.add(file)
             thread = threading.get_ident()
-            self.moves += self._last.get(thread) != file
+            last = self._last.get(thread)
+            if last != file:
+                self.moves += 1
+                self._entered[f"{_short(file)}:{frame.f_code.co_name}"] += 1
+                self._pairs[f"{_short(last or 'start')} -> {_short(file)}"] += 1
             self._last[thread] = file
 
     def print(self, side: str) -> None:
         """Prints the counts of one side."""
         print(f"{side}: {len(self.files)} files, {self.moves} moves", flush=True)
+        for counted in (self._entered, self._pairs) if _DETAILS in os.environ else ():
+            for what, count in counted.most_common(_SHOWN):
+                print(f"  {count:4} {what}", flush=True)
+
+
+def _short(file: str) -> str:
+    return file.removeprefix(f"{ROOT}/").removesuffix(".py")
 
 
 def serve(folder: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from blake3 import blake3
 from numpy.typing import NDArray
 
-from ...codecs.dtypes import BY_NAME, QUANTISED, Dtype, find_dtype
+from ...codecs.dtypes import ALL_DTYPES, QUANTISED, Dtype
 from ..errors import InvalidInput
 
 SKETCH_BYTES = 32
@@ -74,7 +74,7 @@ class Sketch:
     def kind(self) -> int | None:
         """A number below 512 that tensors must share to be compared, None where nothing can be
         said: the class of the dtype and the number of elements, as a power of two."""
-        elements = self.size // find_dtype(self.dtype).item_bytes
+        elements = self.size // ALL_DTYPES[self.dtype].item_bytes
         ones = int.from_bytes(self.bits, "little").bit_count()
         if self.size < MIN_BYTES or not MIN_ONES <= ones <= SKETCH_BITS - MIN_ONES:
             return None
@@ -113,7 +113,7 @@ def make_query(raw: bytes | bytearray | memoryview, dtype: str) -> Sketch:
 
 
 def _elements(raw: bytes | bytearray | memoryview, dtype: str) -> NDArray[np.unsignedinteger]:
-    width = find_dtype(dtype).item_bytes
+    width = ALL_DTYPES[dtype].item_bytes
     return np.frombuffer(raw, f"<u{width}", len(raw) // width)
 
 
@@ -148,14 +148,14 @@ def count_words(dtype: str, size: int) -> int:
     """Returns how many elements of a chunk of a dtype and `size` bytes a sketch keeps: equally many
     for all that are compared."""
     most = FEW_WORDS if dtype in _PLAIN else SKETCH_BITS
-    elements = size // find_dtype(dtype).item_bytes
+    elements = size // ALL_DTYPES[dtype].item_bytes
     share = (1 << elements.bit_length() >> 1) // _ELEMENTS_PER_WORD
     return min(most, SAMPLE_BYTES // word_bytes(dtype), share)
 
 
 def word_bytes(dtype: str) -> int:
     """Returns how many bytes a sketch keeps of an element of a dtype: its highest four at most."""
-    return min(4, find_dtype(dtype).item_bytes)
+    return min(4, ALL_DTYPES[dtype].item_bytes)
 
 
 def words_bytes(dtype: Dtype, size: int) -> int:
@@ -165,7 +165,7 @@ def words_bytes(dtype: Dtype, size: int) -> int:
 
 def check_sketch(sketch: Sketch) -> Sketch:
     """Returns a sketch from outside; raises InvalidInput unless its parts fit each other."""
-    dtype = BY_NAME.get(sketch.dtype) or QUANTISED.get(sketch.dtype)
+    dtype = ALL_DTYPES.get(sketch.dtype)
     if dtype is None or len(sketch.bits) != SKETCH_BYTES:
         raise InvalidInput(f"no sketch: dtype {sketch.dtype!r}, {len(sketch.bits)} bytes")
     expected = words_bytes(dtype, sketch.size)
@@ -177,7 +177,7 @@ def check_sketch(sketch: Sketch) -> Sketch:
 def order_words(words: NDArray[np.unsignedinteger], dtype: str) -> NDArray[np.unsignedinteger]:
     """Maps elements, as unsigned words of any width, to unsigned words of the same order."""
     top = words.dtype.type(1 << (8 * words.itemsize - 1))
-    found = find_dtype(dtype)
+    found = ALL_DTYPES[dtype]
     if found.exponent is not None:
         return np.where(words & top, ~words, words | top)
     return words ^ top if found.is_signed else words
@@ -207,7 +207,7 @@ def _near(distances: NDArray[np.int64], by_chance: NDArray[np.float64], i: int) 
 
 def _dtype_class(dtype: str) -> int:
     """0 for floats, which share sketches across widths; each integer type has its own."""
-    found = find_dtype(dtype)
+    found = ALL_DTYPES[dtype]
     if found.exponent is not None:
         return 0
     return found.item_bytes.bit_length() + (4 if found.is_signed else 0)

@@ -108,12 +108,6 @@ def write_marker(backend: Backend, catalogue: Catalogue) -> None:
     match_catalogue(backend, catalogue)
 
 
-def is_closed(catalogue: Catalogue) -> bool:
-    """Says whether a token was ever made, by the catalogue or by the marker that it was opened
-    with. Never false again once it was true."""
-    return was_closed(catalogue)
-
-
 def note_closed(catalogue: Catalogue, marker: Marker) -> None:
     """Lets the catalogue know what the marker says, whatever the journal tells: it may have been
     cut. Before a catalogue gives up the tokens it knows, it notes that there were some."""
@@ -131,7 +125,7 @@ def close_store(backend: Backend, catalogue: Catalogue) -> None:
 
 def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
     """Makes a damaged or lost marker anew, if the catalogue says which store it belongs to."""
-    store_id, closed = catalogue.store_id(), is_closed(catalogue)
+    store_id, closed = catalogue.store_id(), was_closed(catalogue)
     right = _marker_bytes(store_id, closed=closed)
     try:
         damaged = backend.get(MARKER) != right

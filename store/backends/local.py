@@ -18,7 +18,6 @@ from ..backend import (
     byte_view,
     check_key,
     check_prefix,
-    check_range,
     is_key,
     resolve_range,
 )
@@ -76,12 +75,14 @@ class LocalBackend(Backend):
         return True
 
     def get(self, key: str, start: int = 0, stop: int | None = None) -> bytes:
-        check_range(start, stop)
         with self._reading(key) as path, open(path, "rb") as file:
-            start, stop = resolve_range(key, os.fstat(file.fileno()).st_size, start, stop)
+            size = os.fstat(file.fileno()).st_size
+            start, stop = resolve_range(key, size, start, stop)
             file.seek(start)
             data = file.read(stop - start)
-        resolve_range(key, start + len(data), start, stop)
+        if len(data) < stop - start:
+            # It became shorter while it was read.
+            resolve_range(key, start + len(data), start, stop)
         return data
 
     def free_bytes(self) -> int | None:

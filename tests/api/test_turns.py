@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable
 
 import anyio
 import pytest
+from fastapi import FastAPI
 from starlette.types import Message, Receive, Scope, Send
 
 from weightvault.api.requests.callers import Caller
 from weightvault.api.sending.downloads import AT_ONCE
-from weightvault.api.server.turns import Lines, Turns
+from weightvault.api.server.envelope import Envelope
+from weightvault.api.server.metrics import Metrics
+from weightvault.api.server.turns import Lines
+from weightvault.store.cancel import CancelToken
 
 
 class Hall:
@@ -131,7 +135,7 @@ class App:
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         self.asked.append(scope["path"])
         if dict(scope["headers"]).get(b"authorization") == b"Bearer good":
-            scope["state"] = {"caller": Caller("me", token="me", token_id="1")}
+            scope["state"]["caller"] = Caller("me", token="me", token_id="1")
         if scope["method"] == "GET" and scope["path"] != "/health":
             await self.answer.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -139,7 +143,9 @@ class App:
 
 
 async def receive() -> Message:
-    raise AssertionError("nobody reads a body")
+    """The client stays."""
+    await asyncio.Event().wait()
+    raise AssertionError
 
 
 async def drop(_message: Message) -> None:
@@ -156,19 +162,19 @@ def count_inside(others: list[Scope]) -> list[str]:
 
     async def run() -> list[str]:
         app = App()
-        turns = Turns(app)
+        layer = Envelope(app, Metrics(FastAPI()), CancelToken())
         for _ in range(2):
             # Known by the first, at work by the second.
-            await turns(request("/learn", "Bearer good", "POST"), receive, drop)
-        waiting = [asyncio.create_task(turns(request(), receive, drop)) for _ in range(64)]
+            await layer(request("/learn", "Bearer good", "POST"), receive, drop)
+        waiting = [asyncio.create_task(layer(request(), receive, drop)) for _ in range(64)]
         await settle()
-        rest = [asyncio.create_task(turns(scope, receive, drop)) for scope in others]
+        rest = [asyncio.create_task(layer(scope, receive, drop)) for scope in others]
         await settle()
         found = list(app.asked)
         for task in waiting + rest:
             task.cancel()
         await asyncio.gather(*waiting, *rest, return_exceptions=True)
-        left = turns._lines._lines.values()
+        left = layer._turns.lines._lines.values()
         assert not any(line.running or line.waiting for line in left)
         return found
 

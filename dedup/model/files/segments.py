@@ -9,7 +9,7 @@ is cut into slices of CHUNK_BYTES, so that memory is bounded by a setting and no
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ....codecs.dtypes import BY_NAME, QUANTISED
@@ -138,14 +138,10 @@ def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
     return chunk_bytes - chunk_bytes % GROUPS.get(dtype, (1, 1))[1]
 
 
-def chunk_sizes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> Iterator[int]:
-    """Yields the byte lengths of a segment's chunks; one empty chunk for an empty one."""
+def chunk_sizes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> list[int]:
+    """Returns the byte lengths of a segment's chunks; one empty chunk for an empty one."""
     cut = cut_bytes(segment, chunk_bytes)
-    for size in _runs(segment):
-        if size == 0:
-            yield 0
-        for start in range(0, size, cut):
-            yield min(cut, size - start)
+    return [min(cut, size - start) for size in _runs(segment) for start in range(0, size or 1, cut)]
 
 
 def count_chunks(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:

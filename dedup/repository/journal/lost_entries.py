@@ -17,12 +17,11 @@ from datetime import UTC, datetime
 from ....store.backend import Backend
 from ....store.catalogue.catalogue import Catalogue
 from ....store.catalogue.lost_entries import known_entries, settled_among, unknown_named
-from ....store.catalogue.tokens import has_tokens
+from ....store.catalogue.tokens import has_tokens, was_closed
 from ....store.errors import StoreError
 from ....store.object_keys import JOURNAL
 from ...errors import Corrupt, JournalCut
 from ...model.journal_entries import key_time
-from ...model.store_marker import is_closed
 from .heads import read_heads
 
 ACCEPT = "weightvault repair --accept-lost-entries"
@@ -77,7 +76,7 @@ def find_unknown_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]
 def require_whole(backend: Backend, catalogue: Catalogue) -> None:
     """Raises JournalCut where there are tokens and some that were made or revoked may be unknown:
     nobody may be let in by what is left."""
-    if not is_closed(catalogue):
+    if not was_closed(catalogue):
         return
     lost = find_unknown_lost(backend, catalogue)
     if lost:

@@ -150,10 +150,12 @@ def by_digest(
     query: Any,
     digests: Collection[bytes],
     column: Any = chunks.c.digest,
-) -> Iterator[Any]:
+) -> list[Any]:
     """Runs `query` for those rows whose `column` is among `digests`, a batch at a time."""
+    rows: list[Any] = []
     for batch in batches(list(digests)):
-        yield from connection.execute(query.where(column.in_(batch)))
+        rows += connection.execute(query.where(column.in_(batch))).all()
+    return rows
 
 
 def batches(items: list[Any]) -> Iterator[list[Any]]:
