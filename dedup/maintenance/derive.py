@@ -45,6 +45,7 @@ from ..similarity.sources import (
 from ..similarity.stored_values import StoredValues
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
+from .unbase import encode_without, list_deltas
 
 # What a derived frame must save: it is read with its inputs.
 LEAST_SAVED_BYTES = 256
@@ -160,17 +161,19 @@ class _Step:
         if not targets:
             return Derived()
         sources = self._find_sources(targets)
-        moved: list[tuple[Location, int]] = []
+        groups: list[dict[Location, int]] = []
         with TemporaryPack(self._vault, "derive") as pack:
             for target in targets:
                 check_cancelled()
-                for place, frame in self._derive(target, sources):
-                    pack.add(frame)
-                    moved.append((place, len(frame)))
-            if not moved:
+                for group in self._derive(target, sources):
+                    for frame in group.values():
+                        pack.add(frame)
+                    groups.append({place: len(frame) for place, frame in group.items()})
+            if not groups:
                 return Derived()
             name = pack.store()
-        adopted = put_in_use(self._vault, name, [[place] for place, _ in moved])
+        adopted = put_in_use(self._vault, name, groups)
+        moved = [pair for group in groups for pair in group.items()]
         done = [(place, size) for place, size in moved if place.digest in adopted]
         before = sum(place.frame_bytes for place, _ in done)
         return Derived(len(done), before, sum(size for _, size in done))
@@ -217,15 +220,16 @@ class _Step:
         return find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
 
     def _find_relatives(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
-        """Returns revisions that have what targets are deltas on, or other deltas on that: one
-        with many zeros is like its source, but hard to find by its sketch."""
+        """Returns revisions that have what targets are deltas on, or deltas on that or on targets:
+        one with many zeros is like its source, but hard to find by its sketch."""
         step = max(1, len(targets) // _MOST_BASES)
         first = [target.tensor.pieces[0].digest for target in targets[::step]]
-        bases = {base for digest in first if (base := self._rows[digest].place.base) is not None}
+        bases = {self._rows[digest].place.base or digest for digest in first}
         return find_relatives(self._vault.catalogue, bases, MOST_REVISIONS)
 
-    def _derive(self, target: Target, sources: Sources) -> Iterator[tuple[Location, bytes]]:
-        """Yields the chunks of a tensor that a recipe is smaller for, and their new frames."""
+    def _derive(self, target: Target, sources: Sources) -> Iterator[dict[Location, bytes]]:
+        """Yields the chunks of a tensor that a recipe is smaller for, each with its new frame, and
+        those of what needed it."""
         if any(piece.digest in self._used for piece in target.tensor.pieces):
             return
         usable = [g for g in sources.guesses(target) if not self._derived & _digests(g.inputs)]
@@ -234,11 +238,31 @@ class _Step:
             return
         done = False
         for row, frame in self._encode(target.tensor, best):
-            done = True
-            yield row.place, frame
+            group = self._unbase(row, frame, target.tensor, best)
+            if group:
+                done = True
+                yield group
         if done:
             self._derived |= _digests([target.tensor])
             self._used |= _digests(best.inputs)
+
+    def _unbase(
+        self, row: FamilyRow, frame: bytes, target: StoredTensor, guessed: Guess
+    ) -> dict[Location, bytes]:
+        """Returns the new frame of a chunk with those of the deltas on it, which cannot stay; none
+        where all together do not save enough."""
+        deltas = list_deltas(self._vault.catalogue, row.place.digest)
+        if deltas is None or any(delta.place.digest in self._used for delta in deltas):
+            return {}
+        group = {row.place: frame}
+        if deltas:
+            inputs, columns = _digests(guessed.inputs), target.shape[-1] if target.shape else 0
+            others = encode_without(self._vault.catalogue, deltas, inputs, self._chunk, columns)
+            group |= dict(others)
+            self._used |= {delta.place.digest for delta in deltas}
+        before = sum(place.frame_bytes for place in group)
+        saved = before - sum(map(len, group.values()))
+        return group if saved >= max(LEAST_SAVED_BYTES, LEAST_SHARE_SAVED * before) else {}
 
     def _choose(self, target: StoredTensor, guesses: Sequence[Guess]) -> Guess | None:
         """Returns the guess that takes the fewest bytes on the start of a tensor."""

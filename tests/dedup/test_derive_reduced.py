@@ -62,6 +62,16 @@ def check_pull(vault: LocalVault, repo: str, folder: Path, pushed: Path) -> None
     assert read_folder(folder) == read_folder(pushed)
 
 
+def optimise(vault: LocalVault) -> int:
+    """Returns how many bytes it saves."""
+    cursor: int | None = 0
+    saved = 0
+    while cursor is not None:
+        step = vault.optimise(cursor)
+        saved, cursor = saved + step.before - step.after, step.cursor
+    return saved
+
+
 def prune_by_magnitude(words: np.ndarray) -> np.ndarray:
     magnitudes = words & np.uint16(0x7FFF)
     return np.where(magnitudes < np.median(magnitudes), np.uint16(0), words)
@@ -141,23 +151,38 @@ def test_rows_of_several_are_recipes_and_theirs_of_all(
         check_pull(local, repo, tmp_path / f"pulled-{repo[4:]}", folder)
 
 
-def test_the_mean_of_two_tunes_is_a_recipe(local: LocalVault, tmp_path: Path):
-    source = make_source()
-    tunes = []
-    push(local, write(tmp_path / "source", source), "org/source")
+@pytest.mark.parametrize("sources_first", [True, False])
+def test_the_mean_of_two_tunes_is_a_recipe(local: LocalVault, tmp_path: Path, sources_first: bool):
+    models = {"source": make_source()}
     for number in range(2):
         rng = np.random.default_rng(20 + number)
-        tunes.append(
-            change(source, lambda w, r=rng: (w + r.integers(-3, 4, w.shape)).astype(np.uint16))
+        models[f"tune{number}"] = change(
+            models["source"], lambda w, r=rng: (w + r.integers(-3, 4, w.shape)).astype(np.uint16)
         )
-        push(local, write(tmp_path / f"tune{number}", tunes[-1]), f"org/tune{number}")
-    mean = {
-        name: to_bf16((from_bf16(tunes[0][name]) + from_bf16(tunes[1][name])) / 2)
-        for name in source
+    models["copy"] = {
+        name: to_bf16((from_bf16(models["tune0"][name]) + from_bf16(models["tune1"][name])) / 2)
+        for name in models["source"]
     }
-    copy = write(tmp_path / "copy", mean)
-    push(local, copy, "other/copy")
+    folders = {name: write(tmp_path / name, tensors) for name, tensors in models.items()}
+    for name in list(folders)[:: 1 if sources_first else -1]:
+        push(local, folders[name], f"other/{name}")
+    assert sources_first or optimise(local) > 0
     for level, frame_bytes, raw_bytes in frames(local, "other/copy"):
         assert level == DERIVED
         assert frame_bytes <= 0.02 * raw_bytes
+    for name, folder in folders.items():
+        check_pull(local, f"other/{name}", tmp_path / f"pulled-{name}", folder)
+
+
+def test_a_pruned_copy_makes_way_for_its_source(local: LocalVault, tmp_path: Path):
+    source = make_source()
+    copy = write(tmp_path / "copy", change(source, tune_and_prune))
+    whole = write(tmp_path / "source", source)
+    push(local, copy, "other/copy")
+    push(local, whole, "org/source", base="other/copy")
+    assert {level for level, _, _ in frames(local, "org/source")} == {1}
+    optimise(local)
+    assert {level for level, _, _ in frames(local, "other/copy")} == {DERIVED}
+    assert {level for level, _, _ in frames(local, "org/source")} == {0}
     check_pull(local, "other/copy", tmp_path / "pulled", copy)
+    check_pull(local, "org/source", tmp_path / "again", whole)
