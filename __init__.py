@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .api.library import errors, torch
+    from .api.library import errors
+    from .api.library.adapters import torch
     from .api.library.diff import Diff, FileChange, TensorChange
     from .api.library.errors import VaultError
     from .api.library.opening import load_file, safe_open
@@ -37,7 +38,7 @@ _PLACES = {
     "TensorChange": ("diff", "TensorChange"),
     "VaultError": ("errors", "VaultError"),
     "errors": ("errors", None),
-    "torch": ("torch", None),
+    "torch": ("adapters.torch", None),
 }
 
 __all__ = [

@@ -104,7 +104,7 @@ def test_peers_are_never_imported():
         for path in modules(room):
             for peer in ("zipnn", "openzl", "pcodec", "blosc2", "torch", "pickle"):
                 # The library makes tensors of bytes; files of torch are taken apart without it.
-                if peer == "torch" and path.parent == ROOT / "api" / "library":
+                if peer == "torch" and ROOT / "api" / "library" in path.parents:
                     continue
                 # pickletools only reads opcodes.
                 assert not re.search(rf"(import|from) {peer}\b", path.read_text()), path

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...dedup.errors import InvalidInput
-from ...dedup.reading.lone_frames import decode_frame, encode_frame, is_delta
-from ...dedup.reading.workers import Background, result_of
-from .arrays import array_bytes
-from .opening import safe_open
-from .vault import Vault
+from ....dedup.errors import InvalidInput
+from ....dedup.reading.lone_frames import decode_frame, encode_frame, is_delta
+from ....dedup.reading.workers import Background, result_of
+from ..arrays import array_bytes
+from ..opening import safe_open
+from ..vault import Vault
 
 KINDS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The modules whose weights `compress` encodes: all that need them only while they compute."""
