@@ -98,6 +98,16 @@ def _settle_scales(found, high, block, at, known, codes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _settle_both(scales, minima, high, block, at, known, codes):
+    """Settles scales and minima, which have their codes in a pair and their factors at ``at`` and
+    after it."""
+    found = scales, minima
+    # In a loop, as a function is compiled for each constant that is passed to it.
+    for part in range(2):
+        _settle_scales(found[part], high, block, at + 2 * part, known, codes[part])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _take_quants(values, factors, codes, lows, high, found, flat, quants):
     """Finds the quants of all runs of a block; those of the search where the scale is 0.
 
@@ -125,8 +135,7 @@ def write_q2_k_kernel(source, scales, minima, blocks, known, found, flat):
     for n in range(source.shape[0]):
         block = blocks[n]
         if known != SCALES:
-            _settle_scales(scales[n], 15, block, 80, known, codes)
-            _settle_scales(minima[n], 15, block, 82, known, lows)
+            _settle_both(scales[n], minima[n], 15, block, 80, known, (codes, lows))
             for run in range(16):
                 block[run] = codes[run] | ((lows[run] << 4) & 0xFF)
         if not flat.shape[0]:
@@ -173,8 +182,7 @@ def read_six_bit_scales(block, codes, lows):
 def _settle_long_runs(scales, minima, block, known, codes, lows):
     """Settles the scales of a block of Q4_K or Q5_K."""
     if known != SCALES:
-        _settle_scales(scales, 63, block, 0, known, codes)
-        _settle_scales(minima, 63, block, 2, known, lows)
+        _settle_both(scales, minima, 63, block, 0, known, (codes, lows))
         _write_six_bit_scales(codes, lows, block)
 
 
