@@ -1,6 +1,7 @@
 """The pages name what there is."""
 
 import re
+import runpy
 from pathlib import Path
 
 from vaults import open_local
@@ -38,6 +39,11 @@ def test_every_dtype_is_in_the_format_page():
     text = page("FORMAT.md")
     for name in (*BY_NAME, *QUANTISED):
         assert re.search(rf"\| *{name} *\|", text), name
+
+
+def test_the_reference_is_made_of_the_docstrings():
+    made = runpy.run_path(str(ROOT / "docs" / "make_reference.py"))["make_reference"]()
+    assert page("docs/reference.md") == made, "run docs/make_reference.py"
 
 
 def test_error_codes_are_distinct():

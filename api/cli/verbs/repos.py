@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from ....dedup.vault import list_files
 from ... import config
 from ...formatting import format_bytes, format_count, format_table, format_time
 from ...library.names import split_repo
@@ -27,6 +26,8 @@ if TYPE_CHECKING:
 @click.argument("repo", required=False)
 def ls(session: Session, repo: str | None) -> None:
     """List the repos of the vault, or the files of REPO, or REPO@REVISION."""
+    from ....dedup.vault import list_files
+
     with session.open() as vault:
         if repo is not None:
             snapshot = vault.resolve(*split_repo(repo))
