@@ -90,7 +90,8 @@ def test_the_example_of_the_page_runs(
 
 def test_all_that_is_promised_is_there() -> None:
     assert set(wv.__all__) <= set(dir(wv))
-    assert all(getattr(wv, name) is not None for name in wv.__all__)
+    # What is for PyTorch needs it; test_library_torch.py looks at that.
+    assert all(getattr(wv, name) is not None for name in wv.__all__ if name != "torch")
     with pytest.raises(AttributeError, match="nothing"):
         _ = wv.nothing  # type: ignore[attr-defined]
     assert all(issubclass(kind, wv.VaultError) for kind in error_classes().values())
