@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -158,8 +158,31 @@ def _describe_bill(priced: Priced) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of breakdowns: its name in CSV, its title in tables, None where they lack it, its
+    number for a row, None where there is none, and how that is written in tables."""
+
+    name: str
+    title: str | None
+    number: Callable[[Priced, Row], float | None]
+    show: Callable[[float], str] = format_bytes
+
+
+COLUMNS = (
+    Column("commits", None, lambda _, row: row.commits),
+    Column("logical", "logical", lambda _, row: row.logical),
+    Column("unique", "unique", lambda _, row: row.unique),
+    Column("stored", "stored", lambda _, row: row.stored),
+    Column("exclusive", "own", lambda _, row: row.exclusive),
+    Column("shared", "shared", lambda _, row: row.shared),
+    Column("attributed", "part of it", lambda _, row: row.attributed),
+    Column("cost", "a month", lambda priced, row: priced.cost_of(row), format_money),
+)
+
+
 def _to_rows(priced: Priced, breakdown: Breakdown) -> str:
-    head = (breakdown.by, "logical", "unique", "stored", "own", "shared", "part of it", "a month")
+    head = (breakdown.by, *(column.title for column in COLUMNS if column.title))
     rows = [head, *(_to_cells(priced, row) for row in breakdown.rows)]
     if any(row.quota for row in breakdown.rows):
         quotas = (_to_quota_cells(row) for row in breakdown.rows)
@@ -174,9 +197,8 @@ def _to_rows(priced: Priced, breakdown: Breakdown) -> str:
 
 def _to_cells(priced: Priced, row: Row) -> tuple[str, ...]:
     name = f"{row.name} ({row.label})" if row.label else row.name
-    logical = "-" if row.logical is None else format_bytes(row.logical)
-    sizes = (row.unique, row.stored, row.exclusive, row.shared, row.attributed)
-    return name, logical, *map(format_bytes, sizes), format_money(priced.cost_of(row))
+    numbers = ((column, column.number(priced, row)) for column in COLUMNS if column.title)
+    return name, *("-" if found is None else column.show(found) for column, found in numbers)
 
 
 def _to_quota_cells(row: Row) -> tuple[str, ...]:
@@ -223,11 +245,10 @@ def _vault_numbers(priced: Priced) -> Iterator[tuple[str, float]]:
 
 
 def _row_numbers(priced: Priced, row: Row) -> Iterator[tuple[str, float]]:
-    for name in ("commits", "logical", "unique", "stored", "exclusive", "shared", "attributed"):
-        value = getattr(row, name)
+    for column in COLUMNS:
+        value = column.number(priced, row)
         if value is not None:
-            yield name, value
-    yield "cost", priced.cost_of(row)
+            yield column.name, value
 
 
 def comparison_table(found: Comparison) -> str:

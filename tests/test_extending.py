@@ -1,4 +1,5 @@
-"""What it takes to add a format, a dtype, a backend or an endpoint: a module, and one line.
+"""What it takes to add a format, a dtype, a backend, an endpoint or a column of reports: one line,
+and what it names.
 
 Each test adds one at the point that ARCHITECTURE.md names ("Where to change what"), uses it from
 end to end, and takes it away again. Codecs are in codecs/test_registry.py.
@@ -16,7 +17,9 @@ from fastapi.testclient import TestClient
 from models import safetensors_bytes
 from vaults import open_local
 
+from weightvault.api import report_text
 from weightvault.api.config import open_local_vault
+from weightvault.api.formatting import format_bytes
 from weightvault.api.requests.access import needs, sees_own
 from weightvault.api.server.app import create_app, endpoints
 from weightvault.api.v1 import routes
@@ -28,6 +31,7 @@ from weightvault.dedup.formats.source import cover, make_tensor
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files import segments
 from weightvault.dedup.model.report import Query
+from weightvault.dedup.reports.prices import flat_class
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.store.backend import Backend
@@ -110,6 +114,26 @@ def test_a_backend_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_p
     vault.close()
     with pytest.raises(ValueError, match="shelf://name"):
         backends.open_backend("box://upper")
+
+
+def test_a_column_of_reports_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The column: chunks' bytes that their frames save, in tables and in CSV."""
+    saved = report_text.Column("spared", "spared", lambda _, row: row.unique - row.stored)
+    monkeypatch.setattr(report_text, "COLUMNS", (*report_text.COLUMNS, saved))
+    source = tmp_path / "model"
+    source.mkdir()
+    file = safetensors_bytes({"w": ("F32", WEIGHTS.shape, bytes(WEIGHTS.nbytes))})
+    (source / "model.safetensors").write_bytes(file)
+    vault = open_local(tmp_path / "vault")
+    push(vault, source, "org/added")
+    found = vault.report()
+    (row,) = found.breakdowns[0].rows
+    priced = report_text.price_report(found, flat_class(0.02), 0)
+    lines = report_text.to_table(priced).splitlines()
+    (head,) = [line for line in lines if line.startswith("repo")]
+    assert head.split()[-1] == "spared"
+    assert lines[lines.index(head) + 1].endswith(format_bytes(row.unique - row.stored))
+    assert f"repo,org/added,spared,{row.unique - row.stored}" in report_text.to_csv(priced)
 
 
 @pytest.fixture
