@@ -10,7 +10,7 @@ from ...codecs import derived
 from ...codecs.buffers import view_bytes
 from ...codecs.errors import CorruptFrame, FrameError
 from ...codecs.frame import FrameHeader, recipe_bytes
-from .predict import Load, Prediction
+from .predict import Load, LoadPart, Prediction
 from .recipe import Recipe, pack_recipe, parse_recipe
 
 Buffer = bytes | bytearray | memoryview
@@ -62,13 +62,20 @@ def salvage_recipe(frame: Buffer, inputs: tuple[bytes, ...]) -> Recipe | None:
 
 
 def decode(
-    frame: Buffer, header: FrameHeader, load: Load, start: int, stop: int, out: Buffer
+    frame: Buffer,
+    header: FrameHeader,
+    load: Load,
+    start: int,
+    stop: int,
+    out: Buffer,
+    *,
+    load_part: LoadPart | None = None,
 ) -> memoryview:
     """Decodes the raw bytes [start, stop) of a derived frame into `out`, of that length, and
     returns a view of it; whole chunks are checked against their digest. Raises CorruptFrame kinds,
-    and what `load` raises."""
+    and what `load` raises, or `load_part`, where inputs are read by parts."""
     room = np.frombuffer(out, np.uint8)
-    prediction = Prediction(read_recipe(header), header.dtype, header.raw_bytes, load)
+    prediction = Prediction(read_recipe(header), header.dtype, header.raw_bytes, load, load_part)
     derived.decode_derived(header, view_bytes(frame), start, prediction, room)
     whole = start == 0 and stop == header.raw_bytes
     if whole and blake3(room.data, max_threads=1).digest() != header.digest:

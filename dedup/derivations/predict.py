@@ -13,11 +13,13 @@ from ...codecs.rans.streams import StreamReader
 from .operations.errors import InvalidRecipe
 from .operations.registry import Refining, find_operation
 from .operations.values import Raw, Values
-from .recipe import Axes, Grid, Operand, Recipe, Rows
+from .recipe import Axes, Grid, Operand, Piece, Recipe, Rows
 from .selection import Selection
 
 Load = Callable[[bytes, int], Raw]
 """Gives the raw bytes of an input by its digest and length, (n,) uint8, verified."""
+LoadPart = Callable[[bytes, int, int, int], Raw]
+"""Gives those from one byte to another, by digest, length, start and stop."""
 
 # A recipe may not name work out of proportion to what it gives: inputs of so many bytes for each
 # byte of output, and so many more.
@@ -36,7 +38,14 @@ class Prediction:
     a range is asked for.
     """
 
-    def __init__(self, recipe: Recipe, dtype: str, raw_bytes: int, load: Load) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        dtype: str,
+        raw_bytes: int,
+        load: Load,
+        load_part: LoadPart | None = None,
+    ) -> None:
         self._recipe = recipe
         self._dtype = find_dtype(dtype)
         self._operation = find_operation(recipe.operation, recipe.version)
@@ -44,7 +53,9 @@ class Prediction:
         _check_work(recipe, raw_bytes)
         given = [_given_dtype(operand) for operand in recipe.operands]
         self._operation.check(given, dtype, recipe.parameters)
-        self._readers = [_Reader(operand, self._elements, load) for operand in recipe.operands]
+        self._readers = [
+            _Reader(operand, self._elements, load, load_part) for operand in recipe.operands
+        ]
         # A block that is refined is read once.
         self._read_last: tuple[tuple[int, int], list[Values]] | None = None
         self._kept: dict[int, Any] = {}
@@ -117,10 +128,13 @@ def _check_work(recipe: Recipe, raw_bytes: int) -> None:
 class _Reader:
     """Reads ranges of one operand, for an output of `elements`."""
 
-    def __init__(self, operand: Operand, elements: int, load: Load) -> None:
+    def __init__(
+        self, operand: Operand, elements: int, load: Load, load_part: LoadPart | None
+    ) -> None:
         self._operand = operand
         self._dtype = find_dtype(operand.dtype)
         self._load = load
+        self._load_part = load_part
         self._kept: OrderedDict[bytes, Raw] = OrderedDict()
         self._arranged: Raw | None = None
         self._total = _count(self._dtype, operand.raw_bytes)
@@ -179,8 +193,16 @@ class _Reader:
         for piece in self._operand.pieces:
             first, last = max(start - at, 0), min(stop - at, piece.raw_bytes)
             if first < last:
-                yield self._piece(piece.digest, piece.raw_bytes)[first:last]
+                yield self._piece_part(piece, first, last)
             at += piece.raw_bytes
+
+    def _piece_part(self, piece: Piece, first: int, last: int) -> Raw:
+        if self._load_part is None:
+            return self._piece(piece.digest, piece.raw_bytes)[first:last]
+        found = self._load_part(piece.digest, piece.raw_bytes, first, last)
+        if found.size != last - first:
+            raise InvalidRecipe("an input has another length than its recipe says")
+        return found
 
     def _piece(self, digest: bytes, raw_bytes: int) -> Raw:
         raw = self._kept.get(digest)

@@ -7,7 +7,7 @@ fetched for a chunk is three deep at most.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -25,6 +25,7 @@ from ..model.files.segments import CHUNK_BYTES
 from .base_cache import BaseCache, Buffer
 from .buffer_pool import BUFFERS
 from .frame_parts import (
+    LEAST_BYTES,
     FetchPart,
     FramePart,
     base_range,
@@ -37,6 +38,7 @@ from .workers import Background, result_of
 
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
 Frames = dict[bytes, tuple[FrameHeader, bytes]]
+Raw = NDArray[np.uint8]
 
 # A batch is one request for frames. Two are in flight (one fetched while one is decoded), each
 # with raw bytes, frames and bases: together about ten times this, at worst 350 MiB.
@@ -158,7 +160,7 @@ class ChunkReader:
         sizes = {s.use.digest: s.use.size for s in slices if s not in alone}
         parts = {s: self._fetch_slice(s) for s in alone if s.use.digest not in sizes}
         for part in [part for part in parts if parts[part].header.is_derived]:
-            # What a derived frame is coded against takes all of its inputs.
+            # It is short, but for what its recipe does not tell.
             sizes[part.use.digest] = part.use.size
             del parts[part]
         return _Fetched(slices, self._fetch_frames(sizes) if sizes else {}, parts)
@@ -194,7 +196,8 @@ class ChunkReader:
         return batch, self._bases_of(batch)
 
     def _bases_of(self, batch: _Fetched) -> _Bases:
-        bases = self._load_needed(batch.frames)
+        whole = {part.use.digest for part in batch.slices if not self._is_short(part)}
+        bases = self._load_needed(batch.frames, whole)
         return bases, {s: self._base_part(part, bases) for s, part in batch.parts.items()}
 
     def _base_part(self, part: FramePart, known: Mapping[bytes, Buffer]) -> Buffer | None:
@@ -213,12 +216,17 @@ class ChunkReader:
             raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
         return decode_base_part(found)
 
-    def _load_needed(self, frames: Frames) -> dict[bytes, Buffer]:
+    def _is_short(self, part: Slice) -> bool:
+        """Whether of the inputs of a derived frame only parts are read, for so few bytes of it."""
+        few = part.stop - part.start <= LEAST_BYTES
+        return self._fetch_part is not None and few and pays(part.use.size, part.start, part.stop)
+
+    def _load_needed(self, frames: Frames, whole: Collection[bytes]) -> dict[bytes, Buffer]:
         """Returns the raw bytes of the bases that frames need, and has the first inputs of those
-        that are derived at hand: as many as the cache holds, in one request."""
+        of `whole` that are derived at hand: as many as the cache holds, in one request."""
         inputs: dict[bytes, int] = {}
-        for header, _ in frames.values():
-            if header.is_derived:
+        for digest, (header, _) in frames.items():
+            if header.is_derived and digest in whole:
                 inputs |= _inputs_of(header)
         room = BASE_CACHE_BYTES
         for digest, size in list(inputs.items()):
@@ -244,13 +252,26 @@ class ChunkReader:
             self._bases.put(digest, found[digest])
         return found
 
-    def _load_input(self, digest: bytes, size: int) -> NDArray[np.uint8]:
+    def _load_input(self, digest: bytes, size: int) -> Raw:
         return view_bytes(self._load_inputs({digest: size})[digest])
+
+    def _load_input_part(self, digest: bytes, size: int, start: int, stop: int) -> Raw:
+        """Returns the bytes [start, stop) of an input."""
+        if not pays(size, start, stop) or self._bases.get(digest) is not None:
+            return self._load_input(digest, size)[start:stop]
+        found = self._checked_part(digest, size, start, stop)
+        if found.header.is_derived:
+            raise _MovedError(f"input {digest.hex()} is itself derived")
+        return view_bytes(decode_frame_part(found, self._base_part(found, {})))
 
     def _derive(self, frame: bytes, header: FrameHeader, part: Slice) -> Buffer:
         room = BUFFERS.take(part.stop - part.start)
+        load_part = self._load_input_part if self._is_short(part) else None
+        span = part.start, part.stop
         try:
-            return derive_range(frame, header, self._load_input, part.start, part.stop, room.data)
+            return derive_range(
+                frame, header, self._load_input, *span, room.data, load_part=load_part
+            )
         except FrameError as error:
             raise Corrupt(f"chunk {header.digest.hex()} cannot be computed: {error}") from error
 

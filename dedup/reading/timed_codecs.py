@@ -20,7 +20,7 @@ from ...store.cancel import check_cancelled
 from ..errors import Corrupt
 
 if TYPE_CHECKING:
-    from ..derivations.predict import Load
+    from ..derivations.predict import Load, LoadPart
 
 Buffer = bytes | bytearray | memoryview
 
@@ -72,12 +72,20 @@ decode_part = _timed(ranges.decode_part, DECODING)
 
 
 def derive_range(
-    frame: Buffer, header: FrameHeader, load: Load, start: int, stop: int, out: Buffer
+    frame: Buffer,
+    header: FrameHeader,
+    load: Load,
+    start: int,
+    stop: int,
+    out: Buffer,
+    *,
+    load_part: LoadPart | None = None,
 ) -> memoryview:
     """See derived_frames.decode, which loads its coders only where there is such a frame."""
     from ..derivations import derived_frames
 
-    return _timed(derived_frames.decode, DECODING)(frame, header, load, start, stop, out)
+    decode = _timed(derived_frames.decode, DECODING)
+    return decode(frame, header, load, start, stop, out, load_part=load_part)
 
 
 def read_header(frame: bytes, digest: bytes) -> FrameHeader:

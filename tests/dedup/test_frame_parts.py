@@ -19,6 +19,7 @@ from weightvault.dedup.reading.timed_codecs import DECODING
 from weightvault.dedup.repository.frame_parts import FrameParts
 from weightvault.dedup.transfer.push import push
 from weightvault.store.catalogue.tables.rows import Location
+from weightvault.store.packs import DELTA, DERIVED
 
 MIB = 1 << 20
 COUNT = 6 * MIB
@@ -167,3 +168,26 @@ def test_damage_is_not_given_out(tmp_path: Path, vault: LocalVault, contents: di
             except Corrupt:
                 found += 1
         assert 1 <= found <= 6, repo
+
+
+def test_of_what_a_copy_is_computed_from_parts_are_read(
+    vault: LocalVault, contents: dict[str, bytes], tmp_path: Path
+):
+    words = np.frombuffer(contents["org/tune"][-2 * COUNT :], np.uint16).astype(np.uint32) << 16
+    halves = words.view(np.float32).astype(np.float16)
+    content = safetensors_bytes({"w": ("F16", SHAPE, halves.tobytes())})
+    folder = tmp_path / "org/half"
+    folder.mkdir()
+    (folder / "w.safetensors").write_bytes(content)
+    push(vault, folder, "org/half")
+    places = vault.catalogue.locate(
+        [longest_chunk(vault, repo) for repo in ("org/half", "org/tune")]
+    )
+    assert sorted(place.level for place in places.values()) == [DELTA, DERIVED]
+    for start, stop in ((5 * MIB, 5 * MIB + 100), (len(content) - 7, len(content))):
+        assert read(vault, "org/half", start, stop) == content[start:stop]
+    # Of the copy, of the tune, and of the tune's base as many blocks as the range touches.
+    read_bytes, decoded = costs(vault, "org/half", 9 * MIB, 9 * MIB + 100)
+    assert read_bytes < 4 * BLOCK_BYTES
+    assert decoded < 5 * BLOCK_BYTES
+    assert read(vault, "org/half", 0, len(content)) == content
