@@ -8,9 +8,9 @@ exactly the exponent.
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
 from .buffers import Bytes, freeze
+from .jit.cached import njit
 
 WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 

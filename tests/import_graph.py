@@ -21,6 +21,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "codecs": (
         "errors",
         "dtypes",
+        "jit",
         "buffers",
         "threads",
         "row_map",

@@ -155,7 +155,12 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Content": (content.cat, content.tensor, inspect_file.inspect),
     "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete),
     "Sizes": (verbs_report.report, verbs_families.families, verbs_families.optimise),
-    "Servers": (verbs_serve.serve, tokens.token, quotas.quota, verbs_settings.settings),
+    "Servers": (
+        verbs_serve.serve,
+        tokens.token,
+        quotas.quota,
+        verbs_settings.settings,
+    ),
     "Maintenance": (
         verbs_report.check,
         maintenance.gc,
@@ -163,6 +168,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         maintenance.repair,
         maintenance.rebuild_catalogue,
         maintenance.migrate,
+        verbs_serve.warmup,
         version,
     ),
 }

@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from fastapi import FastAPI
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import close_store
+from ...dedup.reading.warmup import prepare_kernels
 from ...dedup.repository.journal.lost_entries import require_whole
 from ...store.catalogue.tokens import was_closed
 from ..requests.connections import Connections
@@ -35,6 +37,8 @@ _BACKLOG = 512
 # linux/tcp.h; Python does not name it in all versions.
 _TCP_NOTSENT_LOWAT = 25
 _UNSENT_BYTES = 512 << 10
+# Kernels that are in a cache take less to load.
+_TELL_SECONDS = 5.0
 
 _log = logging.getLogger("weightvault.api")
 
@@ -82,7 +86,17 @@ def run(
     for warning in warnings:
         _log.warning("%s", warning)
     with _stopping_well(server):
+        _prepare_kernels()
         server.run(sockets=[listener])
+
+
+def _prepare_kernels() -> None:
+    """Compiles what requests need, or finds it in the cache, before the first one waits for it."""
+    started = time.monotonic()
+    prepare_kernels()
+    seconds = time.monotonic() - started
+    if seconds > _TELL_SECONDS:
+        _log.info("prepared kernels in %.0f s: the next start finds them in a cache", seconds)
 
 
 def make_config(app: FastAPI, **options: Any) -> uvicorn.Config:

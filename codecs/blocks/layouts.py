@@ -5,12 +5,12 @@ whole element.
 """
 
 import numpy as np
-from numba import njit
 
 from .. import planes
 from ..buffers import Bytes, Words, freeze, scratch
 from ..dtypes import Dtype
 from ..errors import CorruptFrame, UnsupportedFrame
+from ..jit.cached import njit
 from ..quantised.fields import FIELDS, decode_fields, plan_fields
 from ..rans import rans
 from ..rans.streams import RANS, RAW, Effort, Plan, Sink, StreamReader, plan_stream

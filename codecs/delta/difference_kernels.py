@@ -6,8 +6,8 @@ below. All arithmetic on words is modulo 2^16, so that any pair of words has sym
 """
 
 import numpy as np
-from numba import njit
 
+from ..jit.cached import njit
 from ..rans.scalar import decode_context_kernel
 from ..rans.tables import parse_table_kernel, spread_kernel
 from . import difference_steps

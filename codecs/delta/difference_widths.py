@@ -8,12 +8,12 @@ elements, and digits of one byte each, of which the first depends on the scale.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..buffers import Bytes, Words, freeze, scratch
 from ..dtypes import Dtype, Exponent
 from ..errors import CorruptFrame
+from ..jit.cached import njit
 from ..rans import rans
 from ..rans.streams import Effort, Plan, Sink, StreamReader, plan_stream
 from . import difference, scales

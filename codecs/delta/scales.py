@@ -8,11 +8,11 @@ elements, or, where the length of a row is known, of every row and every column.
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..buffers import Bytes, Words, freeze, scratch
 from ..dtypes import Dtype, Exponent
+from ..jit.cached import njit
 from ..simd.paths import path_number
 from . import scale_steps as steps
 from .scale_steps import STEP

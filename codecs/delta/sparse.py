@@ -7,10 +7,10 @@ entropy and need no table; what changed is coded as byte planes of the folded di
 import struct
 
 import numpy as np
-from numba import njit
 
 from ..buffers import Words, freeze
 from ..errors import CorruptFrame
+from ..jit.cached import njit
 from ..planes import WORDS
 from ..rans.streams import PLAIN, Plan, Sink, StreamReader, plan_stream
 

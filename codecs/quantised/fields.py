@@ -5,11 +5,11 @@
 from dataclasses import replace
 
 import numpy as np
-from numba import njit
 
 from ..buffers import Bytes, freeze
 from ..dtypes import Dtype
 from ..errors import CorruptFrame
+from ..jit.cached import njit
 from ..rans.streams import Effort, Plan, Sink, StreamReader, plan_stream
 from . import guides
 from .groups import Layout, Scale, find_layout, list_places

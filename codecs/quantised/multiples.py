@@ -7,11 +7,11 @@ A symbol is twice a magnitude of at most 127, plus one where the sign is set; so
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..buffers import Bytes, Words, freeze
 from ..errors import CorruptFrame
+from ..jit.cached import njit
 
 MOST_MULTIPLE = 127
 TIMES, OVER = range(2)

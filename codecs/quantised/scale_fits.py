@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..buffers import Bytes, Words, freeze
+from ..jit.cached import njit
 from .multiples import MOST_MULTIPLE, OVER, TIMES, fill
 
 LEAST_GROUP = 16

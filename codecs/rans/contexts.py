@@ -6,10 +6,10 @@ scale).
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ..buffers import Bytes, freeze
+from ..jit.cached import njit
 from . import tables
 
 MAX_ROWS = 64

@@ -5,7 +5,8 @@ they need are in their docstrings.
 """
 
 import numpy as np
-from numba import njit
+
+from ..jit.cached import njit
 
 
 @njit(nogil=True, cache=True)

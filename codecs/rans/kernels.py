@@ -7,8 +7,8 @@ for a proper stream, -1 for a bad table, and more than ``source.size`` when word
 """
 
 import numpy as np
-from numba import njit
 
+from ..jit.cached import njit
 from . import scalar
 from . import steps as rans_steps
 from .folded_tables import fold_slots_kernel, fold_starts_kernel

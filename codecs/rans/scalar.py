@@ -10,7 +10,8 @@ the table for each symbol.
 """
 
 import numpy as np
-from numba import njit
+
+from ..jit.cached import njit
 
 LANES = 64
 LOWER_BOUND = 1 << 15

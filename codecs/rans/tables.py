@@ -11,7 +11,8 @@ their docstrings.
 import math
 
 import numpy as np
-from numba import njit
+
+from ..jit.cached import njit
 
 SCALE_BITS = 12
 SCALE = 1 << SCALE_BITS

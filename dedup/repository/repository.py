@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...codecs.jit.cached import add_cache_folder
 from ...store.backend import Backend
 from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
@@ -69,6 +70,8 @@ class Repository(VaultReader):
     ) -> None:
         super().__init__(backend, catalogue)
         self.scratch = scratch
+        # As private as the vault, and there at every start, which a container's /tmp is not.
+        add_cache_folder(scratch / "kernels")
         if mend_marker:
             restore_marker(backend, catalogue)
         match_catalogue(backend, catalogue)

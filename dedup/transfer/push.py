@@ -26,6 +26,7 @@ from ..reading.buffer_pool import BUFFERS
 from ..reading.chunk_reader import Buffer, ChunkReader
 from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_into, read_header
+from ..reading.warmup import prepare_kernels
 from ..reading.workers import Background, result_of
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
@@ -39,6 +40,8 @@ _ASK_DIGESTS = 10_000
 # Re-encoding relatives takes as long as the push itself at most, or one step; the rest is for
 # optimise.
 _RECENTRE_SHARE = 1.0
+# Less is coded as fast as kernels are loaded.
+_WARMUP_BYTES = 4 << 20
 # Bases that vanish thrice while they are read are no coincidence.
 _ATTEMPTS = 3
 
@@ -217,7 +220,11 @@ def send_missing(
     """
 
     def send(bases: dict[bytes, tuple[Candidate, ...]]) -> int:
-        return _send(vault, list(_jobs(manifest, files, missing, bases)), level, progress, scratch)
+        jobs = list(_jobs(manifest, files, missing, bases))
+        if sum(job.use.size for job in jobs) >= _WARMUP_BYTES:
+            # A stage of its own, so that it is in no rate and in no time that is left.
+            prepare_kernels((job.use.dtype for job in jobs), progress, deltas=bool(bases))
+        return _send(vault, jobs, level, progress, scratch)
 
     for _ in range(_ATTEMPTS):
         try:

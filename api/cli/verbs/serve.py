@@ -1,10 +1,11 @@
-"""The verb that starts a server."""
+"""The verbs of a server: serve, and warmup, which it does first."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,3 +115,20 @@ def serve(
         serving.run(vault, listener, announce, settings, form, warnings, audit_log)
     finally:
         vault.close()
+
+
+@verb("warmup")
+def warmup(session: Session) -> None:
+    """Compile the kernels that code tensors, so that no push or server has to wait for that.
+
+    It is done once for each processor, version of weightvault and user. In the build of an image,
+    what is compiled stays in it.
+    """
+    from ....dedup.reading.warmup import EVERY, prepare_kernels
+    from ...progress import make_progress
+
+    started = time.monotonic()
+    prepare_kernels(EVERY, make_progress())
+    seconds = time.monotonic() - started
+    document = {"kinds": len(EVERY), "seconds": seconds}
+    session.emit(document, f"prepared kernels for {len(EVERY)} kinds of tensors in {seconds:.1f} s")

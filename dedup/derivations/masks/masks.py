@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ....codecs.buffers import Bytes, freeze
 from ....codecs.errors import CorruptFrame
+from ....codecs.jit.cached import njit
 from ....codecs.rans.streams import StreamReader
 from ..operations.floats.formats import NAMES, as_words, read_floats
 from ..operations.values import Raw, Values

@@ -8,10 +8,10 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ....codecs.buffers import Bytes, freeze
+from ....codecs.jit.cached import njit
 
 Integers = NDArray[np.int32]
 

@@ -7,10 +7,10 @@ difference from what is most frequent there, packed, in one stream.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from ....codecs.buffers import Bytes, freeze
 from ....codecs.errors import CorruptFrame
+from ....codecs.jit.cached import njit
 from ....codecs.rans import rans
 from ....codecs.rans.streams import PLAIN, Parts, StreamReader, plan_stream
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import numpy as np
 from blake3 import blake3
-from numba import njit
 from numpy.typing import NDArray
+
+from ....codecs.jit.cached import njit
 
 # Random words from a hash of a text, so that they are the same for ever.
 GEAR = np.frombuffer(blake3(b"weightvault gear").digest(length=2048), "<u8").astype(np.uint64)

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..values import Raw
 
 Floats = NDArray[np.float32]

@@ -6,7 +6,8 @@ open is settled: the integer of a NaN is 0, an F16 that is NaN is 0x7E00.
 """
 
 import numpy as np
-from numba import njit
+
+from .....codecs.jit.cached import njit
 
 ROUNDING = np.float32(12582912.0)
 """1.5 x 2**23: adding it to a float of at most 2**22 leaves no bits below 1."""

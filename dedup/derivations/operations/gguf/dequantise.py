@@ -10,10 +10,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes, freeze
+from .....codecs.jit.cached import njit
 from . import iq4, mx, ternary
 from .arithmetic import from_half_kernel, settle_nans_kernel
 from .layout import Symbols, as_blocks, as_sources, split

@@ -5,8 +5,8 @@ project. Kernels take arguments as those of `simple` do.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import SCALES, reciprocal, round_within, settle_factor
 from .k_symmetric import find_peak_scale
 from .searches import find_peak

@@ -10,8 +10,8 @@ neighbours in ggml-quants.c of the ggml project.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import (
     NOTHING,
     SCALES,

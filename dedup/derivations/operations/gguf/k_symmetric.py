@@ -6,8 +6,8 @@ quantize_row_q3_K_ref and quantize_row_q6_K_ref in ggml-quants.c of the ggml pro
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import (
     NOTHING,
     SCALES,

@@ -5,10 +5,10 @@ A source that is not quite the one that was quantised gives other quants there a
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes, freeze
+from .....codecs.jit.cached import njit
 from .dequantise import PART, read_lines
 from .layout import as_blocks, as_sources, fields
 

@@ -6,8 +6,8 @@ those of `simple` do.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import NOTHING
 
 VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)

@@ -5,8 +5,8 @@ Products and sums are rounded one by one, in the order of the elements.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import TINY, round_within
 
 _ZERO = np.float32(0)

@@ -6,8 +6,8 @@ ggml-quants.c of the ggml project.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import reciprocal, round_away, settle_factor, truncate
 
 _RUN = 32

@@ -5,8 +5,8 @@ Kernels take arguments as those of `simple` do.
 """
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from .arithmetic import reciprocal, round_away, settle_factor
 
 PARTS = ((0, 32, 0, 5), (32, 16, 160, 5), (48, 4, 240, 4))

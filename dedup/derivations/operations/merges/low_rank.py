@@ -7,9 +7,9 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 from ..floats.arithmetic import ARITHMETIC, round_all
 from ..floats.formats import NAMES, fit, read_floats, write_floats

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 from ..floats.formats import NAMES, read_floats, write_floats
 from ..values import Raw, Values

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 from ..floats.formats import NAMES, Floats, read_floats
 from ..values import Raw, Values

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..floats.formats import Floats
 
 

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 from ..floats.formats import NAMES, read_floats
 from ..values import Raw, Values

@@ -4,10 +4,10 @@ codes")."""
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import Bytes, freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 
 WORDS = {"U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8}

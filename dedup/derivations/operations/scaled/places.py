@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 
 LITERAL, EACH, TILES = range(3)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from .....codecs.buffers import freeze
+from .....codecs.jit.cached import njit
 from ..errors import InvalidRecipe
 from ..floats.arithmetic import ARITHMETIC, round_all
 from ..floats.formats import NAMES, Floats, fit, read_floats, write_floats

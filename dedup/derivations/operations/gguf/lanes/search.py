@@ -6,10 +6,10 @@ The functions take ``runs``: (m, elements) float32, and return (m,) float32 of e
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from ......codecs.buffers import freeze
+from ......codecs.jit.cached import njit
 from ......codecs.simd.paths import current_path
 from ..iq4 import search_values_kernel
 from ..k_minima import search_runs_kernel
