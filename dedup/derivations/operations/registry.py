@@ -25,6 +25,9 @@ _MODULES: dict[tuple[int, int], str] = {
     (10, 1): "gguf.operation",
 }
 
+NUMBERS = tuple(_MODULES)
+"""Number and version of every operation."""
+
 
 class Operation(Protocol):
     """One operation: what it gives for which operands."""
