@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from hub_requests import HubRequests, hub_path
+from in_process import URL, AppClient
 from xet_samples import pack_file, pack_shard, pack_xorb
 
 from weightvault.api.client.http_vault import HttpVault
@@ -16,8 +16,6 @@ from weightvault.api.client.transport import Transport
 from weightvault.api.requests.tokens import create_token
 from weightvault.dedup.transfer.push import PushResult, push
 from weightvault.dedup.xet.hashes import format_hash, hash_chunk
-
-URL = "http://hub"
 
 
 class _InProcess(Transport):
@@ -39,7 +37,7 @@ class Tenant(HubRequests):
     heard: list[httpx.Response] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.web = TestClient(self.app, base_url=URL, follow_redirects=False)
+        self.web = AppClient(self.app)
         self.web.headers["Accept-Encoding"] = "identity"
         if self.secret is not None:
             self.web.headers["Authorization"] = f"Bearer {self.secret}"
