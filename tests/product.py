@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 import psutil
+from forked import ForkedProcess
 from hub_requests import HubRequests
 
 PYTHON = Path(os.environ.get("WEIGHTVAULT_ATTACK_PYTHON", sys.executable))
@@ -68,13 +69,12 @@ class Vault:
     def serve(self, *words: object, **environment: str) -> Iterator[Server]:
         """A server of it on a free port, killed at the end; `words` are options of `serve`."""
         log = self.root.with_name(f"{self.root.name}.log")
-        command = [*_COMMAND, "--json", "--vault", self.root, "serve", "--port", "0", *words]
+        command = ["--json", "--vault", self.root, "serve", "--port", "0", *words]
         with log.open("w") as errors:
-            process = subprocess.Popen(
-                list(map(str, command)),
+            process = _start(
+                command,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                text=True,
                 env=_environment(environment),
                 # A group of its own for the scheduler: what it does at the lowest priority, such as
                 # encoding, need not wait for the tests, which are at work in others.
@@ -107,19 +107,23 @@ class Vault:
 def run(*words: object, token: str | None = None, umask: int = -1, **environment: str) -> Ran:
     """Runs a command of the product."""
     shown = {"WEIGHTVAULT_TOKEN": token} if token else {}
-    return subprocess.run(
-        [*_COMMAND, *map(str, words)],
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        timeout=PATIENCE_SECONDS,
-        env=_environment(shown | environment),
-        umask=umask,
-    )
+    options: dict[str, Any] = {"env": _environment(shown | environment), "umask": umask}
+    pipe = subprocess.PIPE
+    with _start(words, stdout=pipe, stderr=pipe, errors="surrogateescape", **options) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    return Ran(process.args, process.returncode, out, err)
 
 
-# The script beside the interpreter: what a user runs.
-_COMMAND = [str(PYTHON.with_name("weightvault"))]
+def _start(words: Sequence[object], **options: Any) -> subprocess.Popen[str]:
+    """Starts the command: of another version, the script beside the interpreter."""
+    if Path(sys.executable) != PYTHON:
+        script = str(PYTHON.with_name("weightvault"))
+        return subprocess.Popen([script, *map(str, words)], text=True, **options)
+    return ForkedProcess(["weightvault.api.cli.main:main", *map(str, words)], text=True, **options)
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:

@@ -76,8 +76,9 @@ class SlowDisk(Wrapper):
             time.sleep(float(slow.read_text()))
 
 
-def main(root: Path) -> None:
+def main() -> None:
     """Serves until it is told to stop."""
+    root = Path(sys.argv[1])
     vault = open_local(root, lambda backend: SlowDisk(backend, root))
     try:
         settings = ServerSettings(multipart_bytes=PART_BYTES, part_bytes=PART_BYTES)
@@ -87,4 +88,4 @@ def main(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

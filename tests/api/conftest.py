@@ -17,6 +17,7 @@ import click.testing
 import httpx
 import pytest
 from fastapi import FastAPI
+from forked import ForkedProcess
 from live_server import serving
 from models import make_weights, write_model
 from vaults import open_local
@@ -114,9 +115,14 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*args: str | Path, **options: object) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "weightvault.api.cli.main", *map(str, args)]
+        words = list(map(str, args))
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-        process = subprocess.Popen(command, text=True, **(pipes | options))  # type: ignore[call-overload]
+        if "preexec_fn" in options:
+            command = [sys.executable, "-m", "weightvault.api.cli.main", *words]
+            process = subprocess.Popen(command, text=True, **(pipes | options))  # type: ignore[call-overload]
+        else:
+            command = ["weightvault.api.cli.main:main", *words]
+            process = ForkedProcess(command, text=True, **(pipes | options))  # type: ignore[arg-type]
         started.append(process)
         return process
 

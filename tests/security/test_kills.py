@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ import numpy as np
 import pytest
 import slow_server
 from fastapi.testclient import TestClient
+from forked import ForkedProcess
 from vaults import open_local
 from xet_samples import pack_file, pack_shard, pack_xorb
 
@@ -118,10 +118,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def serving(root: Path) -> Iterator[subprocess.Popen[str]]:
     """A server process; its URL is its first line."""
-    command = [sys.executable, slow_server.__file__, str(root)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    command = ["slow_server:main", str(root)]
+    process = ForkedProcess(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     yield process
     process.kill()
     process.wait()

@@ -11,18 +11,20 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-import slow_server
 from blake3 import blake3
+from forked import ForkedProcess
 from models import make_weights, tune, write_model
 from vaults import open_local
 from xet_samples import pack_file, pack_shard, pack_xorb
@@ -119,24 +121,27 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
     return root, fill(root)
 
 
-@pytest.fixture
-def site(tmp_path: Path, filled: tuple[Path, bytes]) -> Iterator[Site]:
-    root = tmp_path / "served"
+@contextmanager
+def serving(folder: Path, filled: tuple[Path, bytes]) -> Iterator[Site]:
+    """A server of a copy of what is `filled`."""
+    root = folder / "served"
     manifest = filled[1]
     shutil.copytree(filled[0], root)
-    command = [sys.executable, slow_server.__file__, str(root)]
-    with (tmp_path / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    command = ["slow_server:main", str(root)]
+    with (folder / "server.log").open("w") as log:
+        process = ForkedProcess(command, stdout=subprocess.PIPE, stderr=log, text=True)
     assert process.stdout is not None
     url = process.stdout.readline().strip()
-    assert url, (tmp_path / "server.log").read_text()
     found = Site(root, url, process, manifest)
-    yield found
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    for client in found.clients:
-        client.join(30)
+    try:
+        assert url, (folder / "server.log").read_text()
+        yield found
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for client in found.clients:
+            client.join(30)
 
 
 def lfs_address(site: Site, data: bytes) -> str:
@@ -243,6 +248,13 @@ def encode(site: Site) -> None:
     site.wait_for_work("coder ")
 
 
+def wait_for_ever(site: Site) -> None:
+    """Has a disk that does not answer."""
+    site.slow_down(3600)
+    site.send("POST", "/v1/repos/org/whole/commits", content=site.manifest)
+    site.send("GET", f"/v1/repos/{REPO}/files/model.safetensors")
+
+
 KINDS: dict[str, Callable[[Site], object]] = {
     "commit": send_commit,
     "pack": send_pack,
@@ -255,31 +267,34 @@ KINDS: dict[str, Callable[[Site], object]] = {
     "compare": compare,
     "check": check,
     "encode": encode,
+    "dead-disk": wait_for_ever,
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_signal_ends_the_process_whatever_it_is_at(site: Site, kind: str):
-    KINDS[kind](site)
-    site.wait_for_work()
-    site.stop()
-    assert_nothing_lost(site)
+# What is under way, and the signal that ends it.
+CASES = [(kind, signal.SIGTERM) for kind in KINDS] + [("commit", signal.SIGINT)]
 
 
-def test_ctrl_c_ends_it_alike(site: Site):
-    send_commit(site)
-    site.wait_for_work()
-    site.stop(signal.SIGINT)
-    assert_nothing_lost(site)
+def test_a_signal_ends_the_process_whatever_it_is_at(tmp_path: Path, filled: tuple[Path, bytes]):
+    """Side by side, as most of the time all wait."""
 
+    def end(case: tuple[str, signal.Signals]) -> str | None:
+        kind, number = case
+        folder = tmp_path / f"{kind}-{number.name}"
+        folder.mkdir()
+        try:
+            with serving(folder, filled) as site:
+                KINDS[kind](site)
+                site.wait_for_work()
+                site.stop(number)
+                assert_nothing_lost(site)
+        except Exception:
+            return f"{kind} {number.name}: {traceback.format_exc()}"
+        return None
 
-def test_a_disk_that_does_not_answer_holds_nothing_up(site: Site):
-    site.slow_down(3600)
-    site.send("POST", "/v1/repos/org/whole/commits", content=site.manifest)
-    site.send("GET", f"/v1/repos/{REPO}/files/model.safetensors")
-    site.wait_for_work()
-    site.stop()
-    assert_nothing_lost(site)
+    with ThreadPoolExecutor(len(CASES)) as sites:
+        failed = [problem for problem in sites.map(end, CASES) if problem]
+    assert not failed, "\n".join(failed)
 
 
 def assert_nothing_lost(site: Site) -> None:
