@@ -17,6 +17,7 @@ from weightvault.dedup.transfer.push import push
 from weightvault.store.packs import DERIVED
 
 ROWS, COLUMNS = 96, 160
+CHUNK_BYTES = 65_544
 NAMES = ("first", "second", "third")
 Words = dict[str, np.ndarray]
 
@@ -105,7 +106,7 @@ def test_a_pruned_copy_is_a_recipe(
 
 
 def take_rows(words: np.ndarray) -> np.ndarray:
-    return words[np.sort(np.random.default_rng(5).permutation(ROWS)[: ROWS // 2])]
+    return words[np.sort(np.random.default_rng(5).permutation(len(words))[: len(words) // 2])]
 
 
 def take_columns(words: np.ndarray) -> np.ndarray:
@@ -114,7 +115,7 @@ def take_columns(words: np.ndarray) -> np.ndarray:
 
 
 def nest(words: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(words[: ROWS * 2 // 3, : COLUMNS * 2 // 3])
+    return np.ascontiguousarray(words[: len(words) * 2 // 3, : COLUMNS * 2 // 3])
 
 
 @pytest.mark.parametrize("how", [take_rows, take_columns, nest])
@@ -186,3 +187,32 @@ def test_a_pruned_copy_makes_way_for_its_source(local: LocalVault, tmp_path: Pat
     assert {level for level, _, _ in frames(local, "org/source")} == {0}
     check_pull(local, "other/copy", tmp_path / "pulled", copy)
     check_pull(local, "org/source", tmp_path / "again", whole)
+
+
+@pytest.mark.parametrize("how", [take_rows, take_columns, nest, prune_by_magnitude])
+def test_tensors_of_many_chunks_name_those_they_need(
+    local: LocalVault, tmp_path: Path, how: Callable[[np.ndarray], np.ndarray]
+):
+    # Chunks begin inside of rows.
+    words = make_source()["first"]
+    turned = [np.roll(words, i, axis=1) ^ np.uint16(i) for i in range(12)]
+    source = {"first": np.concatenate(turned), "norm": make_source()["norm"]}
+    push(local, write(tmp_path / "source", source), "org/source", chunk_bytes=CHUNK_BYTES)
+    copy = write(tmp_path / "copy", change(source, how))
+    push(local, copy, "other/copy", chunk_bytes=CHUNK_BYTES)
+    found = frames(local, "other/copy")
+    assert len(found) >= 2
+    assert {level for level, _, _ in found} == {DERIVED}
+    check_pull(local, "other/copy", tmp_path / "pulled", copy)
+
+
+def test_stacked_experts_are_rows_of_each(local: LocalVault, tmp_path: Path):
+    rng = np.random.default_rng(8)
+    experts = [to_bf16(rng.normal(0, 0.05, (96, 96))) for _ in range(20)]
+    norm = to_bf16(rng.normal(1, 0.05, 96))
+    apart = {f"experts.{i}.up": words for i, words in enumerate(experts)} | {"norm": norm}
+    push(local, write(tmp_path / "apart", apart), "org/apart")
+    stacked = write(tmp_path / "stacked", {"up": np.stack(experts[:16]), "norm": norm})
+    push(local, stacked, "org/stacked")
+    assert {level for level, _, _ in frames(local, "org/stacked", 3)} == {DERIVED}
+    check_pull(local, "org/stacked", tmp_path / "pulled", stacked)

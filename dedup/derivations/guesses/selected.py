@@ -27,6 +27,8 @@ _LEAST_COLUMNS = 8
 _FREE_BYTES = 32 << 20
 _MOST_TIMES = 8
 _MOST_SOURCE_BYTES = 256 << 20
+# Tensors that rows are taken from: a chunk has those of a few.
+_MOST_SOURCES = 512
 # Elements of the first row that a window of columns is looked for by.
 _WINDOW = 32
 
@@ -172,7 +174,7 @@ class _Finder:
         for source in sources:
             missing = np.flatnonzero(places == NOWHERE)
             there = self._hashes(source)
-            if not missing.size or there is None or len(used) == MAX_INPUTS:
+            if not missing.size or there is None or len(used) == _MOST_SOURCES:
                 break
             found = find_rows(wanted[missing], there)
             if np.count_nonzero(found != NOWHERE) >= _LEAST_ROWS:
