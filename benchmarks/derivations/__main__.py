@@ -119,8 +119,10 @@ def _push(vault: LocalVault, root: Path, path: Path, repo: str) -> None:
     folder.mkdir()
     for file in sorted(path.glob("*.safetensors")) if path.is_dir() else [path]:
         shutil.copy(file, folder / file.name)
-    # What an adapter's own configuration says.
-    push(vault, folder, repo, base="org/source-0" if "adapter" in path.name else None)
+    if "adapter" in path.name:
+        # As tools that write adapters do.
+        (folder / "README.md").write_text("---\nbase_model: org/source-0\n---\n")
+    push(vault, folder, repo)
 
 
 def _tensors(vault: LocalVault, repo: str) -> dict[bytes, int]:

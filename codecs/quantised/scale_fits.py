@@ -90,7 +90,7 @@ def _price(words: Words, dtype: str, group: int, phase: int) -> float | None:
             telling, fitting = telling + found, fitting + 1
             symbols.append(find_multiples(each, dtype, Grouping(TIMES, each.size, 0))[0])
         elif found:
-            fitting -= 2
+            fitting -= 4
     if fitting <= 0 or telling < min(_LEAST_TELLING, words.size // 2):
         return None
     counts = np.bincount(np.concatenate(symbols))

@@ -127,7 +127,7 @@ def _encode_row(
     dtype, digest = BY_ID[row.sketch.dtype].name, row.place.digest
     room = BUFFERS.take(frame_room(row.place.raw_bytes))
     if base is None:
-        return encode_into(room, raw, dtype, digest=digest)
+        return encode_into(room, raw, dtype, digest=digest, columns=columns)
     return encode_into(
         room, raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
     )

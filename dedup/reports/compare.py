@@ -103,7 +103,8 @@ class _Meters:
         """Codes a chunk without a base unless it came before."""
         if self.chunks.add(use.digest):
             start = time.perf_counter()
-            self.alone += len(encode_tensor(raw, use.dtype, digest=use.digest))
+            alone = encode_tensor(raw, use.dtype, digest=use.digest, columns=use.columns)
+            self.alone += len(alone)
             self.alone_seconds += time.perf_counter() - start
 
 

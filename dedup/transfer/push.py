@@ -306,7 +306,12 @@ def encode_best(
 ) -> Buffer:
     """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
     bases. `threads`: at most that many, None for every core."""
-    known = {"level": level, "digest": use.digest, "threads": threads}
+    known = {
+        "level": level,
+        "digest": use.digest,
+        "columns": use.columns,
+        "threads": threads,
+    }
 
     def encode(**against: object) -> Buffer:
         room = BUFFERS.take(frame_room(len(raw)))
@@ -316,7 +321,6 @@ def encode_best(
         encode(
             base=base,
             base_digest=digest,
-            columns=use.columns,
             rows=_common_rows(len(raw), len(base)),
         )
         for digest, base in bases.items()

@@ -65,6 +65,15 @@ def test_chunks_may_begin_inside_a_row(first: int):
     assert bytes(decode_tensor(frame)) == values.tobytes()
 
 
+@pytest.mark.parametrize("kind", ["ternary", "int4", "int8"])
+def test_groups_are_found_where_rows_are_not_known(kind: str):
+    integers, scales = quantise(kind)
+    raw = ((integers + 0.0) * scales).astype(ml_dtypes.bfloat16).tobytes()
+    frame = encode_tensor(raw, "BF16")
+    assert len(frame) <= 1.08 * entropy_bytes(integers)
+    assert bytes(decode_tensor(frame)) == raw
+
+
 def test_blocks_decode_alone():
     rng = np.random.default_rng(4)
     integers = rng.integers(-7, 8, (3600, 300)).astype(np.float32)
