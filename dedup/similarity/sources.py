@@ -87,7 +87,8 @@ def _is_known(dtype: str) -> bool:
 
 
 def list_companions(manifest: Manifest) -> Iterator[StoredTensor]:
-    """Yields all tensors of a revision, small ones too, but those that were joined."""
+    """Yields all tensors of a revision, small ones too, but those that were joined, and those of
+    dtypes that nobody knows."""
     for entry in manifest.files:
         for segment in entry.segments:
             if isinstance(segment, Bundle):
@@ -97,10 +98,14 @@ def list_companions(manifest: Manifest) -> Iterator[StoredTensor]:
                     place = at // width
                     yield StoredTensor(part.name, part.dtype, part.shape, (piece,), place)
                     at += part.size
-            elif isinstance(segment, Tensor) and not segment.parts:
+            elif (
+                isinstance(segment, Tensor)
+                and not segment.parts
+                and segment.dtype == segment.coding_dtype
+            ):
                 sizes = chunk_sizes(segment, manifest.chunk_bytes)
                 pieces = tuple(map(Piece, segment.chunks, sizes))
-                yield StoredTensor(segment.name, segment.coding_dtype, segment.shape, pieces)
+                yield StoredTensor(segment.name, segment.dtype, segment.shape, pieces)
 
 
 def _sketched_elements(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..operations.scaled import packing
-from ..operations.scaled.places import LITERAL, Place, by_columns, by_rows, by_tiles
+from ..operations.scaled.places import LITERAL, TILES, Place, by_rows, by_tiles
 from ..recipe import Arrangement, Axes
 from .layouts import places_in_target
 from .tensors import StoredTensor, Target
@@ -70,17 +70,16 @@ class Layout:
         rows, columns, inner = self.rows, self.columns, self.inner
         if count == 1:
             yield Place(LITERAL)
-        if count == rows and inner == 1 and rows > 1:
-            yield by_rows(columns)
+        elif inner == 1 and count and rows * columns % count == 0:
+            # Rows, parts of rows, or several.
+            yield by_rows(rows * columns // count)
         if count == columns and columns > 1:
-            yield Place(2, 1, 0, 1, 0, columns * inner, inner) if inner > 1 else by_columns(columns)
-        if inner == 1 and count % rows == 0 and count > rows and columns % (count // rows) == 0:
-            yield by_tiles(columns, 1, columns * rows // count)
+            yield Place(TILES, 1, 0, 1, 0, columns * inner, inner)
         groups = count // columns
         if count % columns == 0 and groups > 1 and rows % groups == 0:
             height = rows // groups
             if height % inner == 0:
-                yield Place(2, 1, 0, height * columns, columns, columns * inner, inner)
+                yield Place(TILES, 1, 0, height * columns, columns, columns * inner, inner)
         tiles = -(-rows // _TILE) * -(-columns // _TILE)
         if inner == 1 and count == tiles and count not in (1, rows, columns):
             yield by_tiles(columns, _TILE, _TILE)
@@ -91,16 +90,18 @@ def layouts(tensor: StoredTensor) -> Iterator[Layout]:
     shape = tensor.shape
     if not shape or not tensor.elements:
         return
-    rows = shape[0] if len(shape) > 1 else 1
-    columns = tensor.elements // rows
+    columns = shape[-1]
+    rows = tensor.elements // columns
     if tensor.dtype in WHOLE:
         yield Layout(tensor, shape, rows, columns)
     for bits in PACKED.get(tensor.dtype, ()):
         per = packing.codes_per_word(tensor.dtype, bits)
         plain = _PLAIN[:per]
-        wide = (*shape[:-1], shape[len(shape) - 1] * per)
+        wide = (*shape[:-1], columns * per)
         yield Layout(tensor, wide, rows, columns * per, bits, plain)
-        if len(shape) == 2 and tensor.dtype != "U8":
+        if tensor.dtype == "U8":
+            yield Layout(tensor, wide, rows, columns * per, bits, plain[::-1])
+        elif len(shape) == 2:
             # GPTQ: neighbours on the side of the inputs, which are the rows here.
             axes = Axes((columns, rows, per), (1, 0, 2))
             turned = (columns, rows * per)
