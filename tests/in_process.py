@@ -60,7 +60,9 @@ class _AppTransport(httpx.BaseTransport):
 
         await self._app(_scope(request), receive, send)
         assert complete.is_set(), "the answer breaks off"
-        return httpx.Response(started["status"], headers=started["headers"], content=b"".join(parts))
+        return httpx.Response(
+            started["status"], headers=started["headers"], content=b"".join(parts)
+        )
 
 
 def _scope(request: httpx.Request) -> dict[str, Any]:

@@ -18,6 +18,11 @@ Places = list[tuple[int, list[Segment]]]
 _NAMING = (onnx, tf_bundle)
 
 
+def may_name_companions(name: str) -> bool:
+    """Says whether a file of this name may say where tensors lie in its neighbours."""
+    return any(module.recognise(name, b"") for module in _NAMING)
+
+
 def find_companions(files: dict[str, Path]) -> dict[str, Places]:
     """Returns for files, by their path in the repo, where their neighbours say tensors lie.
 

@@ -8,12 +8,15 @@ commits of the same kind (LocalVault.commit).
 
 from __future__ import annotations
 
+import posixpath
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ...store.cancel import check_cancelled
 from ..errors import Conflict, EntryNotFound, RevisionNotFound
+from ..formats.companions import find_companions, may_name_companions
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest, check_paths, manifest_name, pack_manifest
 from ..model.files.segments import CHUNK_BYTES, Literal, cut_bytes
@@ -72,6 +75,10 @@ class StaleParent(Conflict):
 
     code = "stale_parent"
 
+
+# An ONNX model whose tensors lie elsewhere is small; a commit waits while a companion is cut.
+_MAX_INDEX_BYTES = 64 << 20
+_MAX_COMPANION_BYTES = 2 << 30
 
 # Files that were stored anew for one commit, however often it is tried.
 _Cuts = dict[tuple[bytes, int], FileEntry]
@@ -202,9 +209,64 @@ class History(Refs):
                 raise EntryNotFound(f"A {kind} with this name doesn't exist: {path}")
         found = sorted(files.items())
         check_paths(path for path, _ in found)
-        # Last, as it may write a file anew.
-        listed = tuple(self._cut(entry, lengths[path], cuts, repo) for path, entry in found)
-        return Manifest(listed, CHUNK_BYTES)
+        # Last, as these may write a file anew.
+        listed = [self._cut(entry, lengths[path], cuts, repo) for path, entry in found]
+        changed = {change.path for change in changes if isinstance(change, AddFile)}
+        return Manifest(tuple(self._cut_companions(listed, changed, cuts, repo)), CHUNK_BYTES)
+
+    def _cut_companions(
+        self, entries: Sequence[FileEntry], changed: set[str], cuts: _Cuts, repo: str
+    ) -> Iterator[FileEntry]:
+        """Yields files, those in which a neighbour says that tensors lie cut by what it says: they
+        may have come before it, or apart from it."""
+        folders = {posixpath.dirname(path) for path in changed}
+        indexes = [
+            entry
+            for entry in entries
+            if may_name_companions(entry.path)
+            and entry.size <= _MAX_INDEX_BYTES
+            and (entry.path in changed or posixpath.dirname(entry.path) in folders)
+        ]
+        placed = self._stage_companions(indexes, entries, cuts, repo) if indexes else {}
+        for entry in entries:
+            found = placed.get(entry.path)
+            yield entry if found is None else replace(found, path=entry.path)
+
+    def _stage_companions(
+        self,
+        indexes: Sequence[FileEntry],
+        entries: Sequence[FileEntry],
+        cuts: _Cuts,
+        repo: str,
+    ) -> dict[str, FileEntry]:
+        # What has tensors of its own, or was cut so before, stays as it is.
+        opaque = {
+            entry.path: entry
+            for entry in entries
+            if entry.size <= _MAX_COMPANION_BYTES and next(entry.tensors, None) is None
+        }
+        with scratch_folder("companions-", self._vault.scratch) as folder:
+            files = {
+                entry.path: self._write_out(entry, folder / f"index-{number}")
+                for number, entry in enumerate(indexes)
+            }
+            nowhere = {path: folder / "none" for path in opaque if path not in files}
+            placed = find_companions({**nowhere, **files})
+            wanted = [path for path in placed if path in nowhere]
+            known = b"".join(sorted(entry.digest for entry in indexes))
+            for number, path in enumerate(wanted):
+                key = (opaque[path].digest + known, CHUNK_BYTES)
+                if key not in cuts:
+                    data = self._write_out(opaque[path], folder / f"data-{number}")
+                    *_, staged = self._incoming.stage({**files, path: data}, repo)
+                    data.unlink()
+                    cuts[key] = staged.entry
+            return {path: cuts[(opaque[path].digest + known, CHUNK_BYTES)] for path in wanted}
+
+    def _write_out(self, entry: FileEntry, path: Path) -> Path:
+        with path.open("wb") as file:
+            file.writelines(self._vault.read_entry(entry, CHUNK_BYTES, 0, entry.size))
+        return path
 
     def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts, repo: str) -> FileEntry:
         """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks, unless

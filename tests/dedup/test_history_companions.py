@@ -1,0 +1,69 @@
+"""Commits of files whose tensors a neighbour places: they are cut as a push cuts them, whatever
+came first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from format_samples import make_arrays, make_onnx, tf_bundle_bytes
+from vaults import open_local
+
+from weightvault.dedup.transfer.push import push
+from weightvault.dedup.transfer.refs import AddFile, History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
+
+REPO = "org/model"
+ARRAYS = make_arrays(side=24)
+
+
+def onnx_folder(folder: Path) -> tuple[str, str]:
+    options = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    onnx.save(make_onnx(ARRAYS), folder / "model.onnx", **options)
+    return "model.onnx", "weights.bin"
+
+
+def bundle_folder(folder: Path) -> tuple[str, str]:
+    names = "variables.index", "variables.data-00000-of-00001"
+    for name, data in zip(names, tf_bundle_bytes(ARRAYS), strict=True):
+        (folder / name).write_bytes(data)
+    return names
+
+
+@pytest.fixture(params=[onnx_folder, bundle_folder])
+def model(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, str, str]:
+    """A folder, and the names of the file that places tensors and of the one that holds them."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    return (folder, *request.param(folder))
+
+
+@pytest.mark.parametrize("order", ["together", "index first", "data first"])
+def test_a_commit_cuts_them_as_a_push(model: tuple[Path, str, str], tmp_path: Path, order: str):
+    folder, index, data = model
+    vault = open_local(tmp_path / "vault")
+    incoming = IncomingFiles(vault)
+    history = History(vault, incoming)
+    history.create_repo(REPO, Message("begin"))
+    steps = {"together": [[index, data]], "index first": [[index], [data]]}
+    for names in steps.get(order, [[data], [index]]):
+        changes = [
+            AddFile(f"onnx/{name}", incoming.add([(folder / name).read_bytes()], REPO))
+            for name in names
+        ]
+        history.commit(REPO, "main", changes, Message(" ".join(names)))
+    committed = vault.resolve(REPO).manifest
+    found = committed.file(f"onnx/{data}")
+    assert found is not None
+    assert {t.shape for t in found.tensors} >= {values.shape for values in ARRAYS.values()}
+    read = b"".join(map(bytes, vault.read_file(REPO, "main", f"onnx/{data}")[2]))
+    assert read == (folder / data).read_bytes()
+    pushed = push(vault, folder, "org/pushed")
+    assert (pushed.new_chunks, pushed.sent) == (0, 0)
+    recipes = {e.digest: e.recipe() for e in vault.resolve("org/pushed").manifest.files}
+    assert all(recipes[entry.digest] == entry.recipe() for entry in committed.files)
+    # What was cut once is not cut again.
+    before = vault.resolve(REPO).commit.id
+    assert history.commit(REPO, "main", changes, Message("again")).id == before
+    vault.close()
