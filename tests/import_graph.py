@@ -192,6 +192,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "requests",
         "sending",
         "config",
+        "trial",
         "progress",
         "library",
         "v1",

@@ -154,7 +154,7 @@ def _random_operand(rng: np.random.Generator, dtype: str | None = None) -> Opera
         arrangement = Rows(max(1, elements // 8), ((first, int(rng.integers(0, 9))), (0, 1)))
     elif way == 3 and elements % 8 == 0:
         columns = ((0, int(rng.integers(1, 9))), (int(rng.integers(0, 8)), 1))
-        arrangement = Grid(8, ((int(rng.integers(0, 8)), elements // 8 - 4),), columns)
+        arrangement = Grid(8, ((int(rng.integers(0, 8)), max(0, elements // 8 - 4)),), columns)
     ratio = (int(rng.choice([0, 1, 1, 1, 1, 2])), int(rng.choice([1, 1, 1, 1, 2, 32])))
     return Operand(dtype, pieces, int(rng.choice([0, 0, 0, 0, 1, 1 << 40])), ratio, arrangement)
 

@@ -4,10 +4,11 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from blake3 import blake3
 from format_samples import WRITERS, gguf_bytes, make_arrays
-from models import bf16_file, make_weights, to_bf16
+from models import bf16_file, make_weights, safetensors_bytes, to_bf16
 
 
 @pytest.fixture
@@ -82,3 +83,27 @@ def test_a_broken_safetensors_file_is_opaque_by_reason(run, model_file: Path):
     found = json.loads(run("inspect", model_file, "--json").stdout)
     assert {part["kind"] for part in found["parts"]} == {"opaque"}
     assert "lies at" in found["warning"]
+
+
+def test_what_could_be_computed_from_another_file_is_said(run, tmp_path: Path):
+    weights = {name: np.float32(values) for name, values in make_weights(1).items()}
+    new = np.random.default_rng(3).normal(0, 0.05, (64, 96)).astype(np.float32)
+    halves = {f"h.{name}": values.astype(np.float16) for name, values in weights.items()}
+    copy = {
+        **{name: ("F16", v.shape, v.tobytes()) for name, v in halves.items()},
+        "same": ("F32", weights["embed.weight"].shape, weights["embed.weight"].tobytes()),
+        "new": ("F32", new.shape, new.tobytes()),
+    }
+    source = {name: ("F32", v.shape, v.tobytes()) for name, v in weights.items()}
+    for name, tensors in (("copy", copy), ("source", source)):
+        (tmp_path / f"{name}.safetensors").write_bytes(safetensors_bytes(tensors))
+    names = tmp_path / "copy.safetensors", "--against", tmp_path / "source.safetensors"
+    found = json.loads(run("inspect", *names, "--json").stdout)
+    how = {tensor["name"]: (tensor["how"], tensor["source"]) for tensor in found["tensors"]}
+    assert how["h.embed.weight"] == ("computed", "embed.weight")
+    assert how["same"] == ("same", None)
+    assert how["new"] == ("alone", None)
+    assert found["stored"] == sum(tensor["stored"] for tensor in found["tensors"])
+    text = run("inspect", *names).stdout
+    assert "computed from embed.weight" in text
+    assert run("inspect", tmp_path, "--against", tmp_path).exit_code == 4

@@ -16,6 +16,7 @@ from ..options import verb
 
 if TYPE_CHECKING:
     from ....dedup.reports.inspect_file import Inspection, Part
+    from ...trial import Trial
 
 # Enough to tell digests and sketches apart by eye; --json has all of them.
 _SHOWN_DIGITS = 16
@@ -23,7 +24,12 @@ _SHOWN_DIGITS = 16
 
 @verb("inspect")
 @click.argument("file", type=click.Path(path_type=Path))
-def inspect(session: Session, file: Path) -> None:
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    help="Show what of FILE could be computed from this file or folder.",
+)
+def inspect(session: Session, file: Path, against: Path | None) -> None:
     """Show what FILE consists of: tensors, other bytes, their sizes and digests.
 
     No vault is needed. Equal digests are stored once; tensors whose sketches are nearly equal are
@@ -32,6 +38,12 @@ def inspect(session: Session, file: Path) -> None:
     from ....dedup.reports.inspect_file import inspect_file
     from ...progress import make_progress
 
+    if against is not None:
+        from ...trial import try_against
+
+        tried = try_against(file, against, make_progress())
+        session.emit(asdict(tried), _describe_trial(tried))
+        return
     found = inspect_file(file, make_progress())
     session.emit(asdict(found), _describe(found))
 
@@ -49,6 +61,26 @@ def _describe(found: Inspection) -> str:
     if len(rows) > 1:
         tables.append(format_table(rows))
     return "\n\n".join(tables)
+
+
+def _describe_trial(tried: Trial) -> str:
+    computed = [tensor for tensor in tried.tensors if tensor.how == "computed"]
+    size = sum(tensor.size for tensor in computed)
+    facts = [
+        ("file", tried.path),
+        ("against", tried.against),
+        (
+            "tensors",
+            f"{format_bytes(tried.size)}, stored beside it in {format_bytes(tried.stored)}",
+        ),
+        ("computed", f"{len(computed)} of {len(tried.tensors)}, {format_bytes(size)}"),
+    ]
+    rows = [("name", "dtype", "from", "size", "stored")]
+    for tensor in tried.tensors:
+        origin = f"{tensor.how} from {tensor.source}" if tensor.source else tensor.how
+        sizes = format_bytes(tensor.size), format_bytes(tensor.stored)
+        rows.append((tensor.name, tensor.dtype, origin, *sizes))
+    return f"{format_table(facts, left=2)}\n\n{format_table(rows, left=3)}"
 
 
 def _total_rows(found: Inspection) -> Iterator[tuple[str, ...]]:
