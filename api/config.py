@@ -253,7 +253,7 @@ class Parts:
     scratch: Path
 
     def close(self) -> None:
-        """Gives back connections and files."""
+        """Closes connections and files."""
         self.catalogue.close()
         self.backend.close()
 

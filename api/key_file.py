@@ -2,8 +2,8 @@
 
 A catalogue may have been readable by others for a while, and copies of it go to backups: whoever
 knows the key of a server makes sessions and grants for every token. So the key lies beside a
-catalogue in a file, and not in it. A key that others could read is drawn anew, which ends what it
-signed.
+catalogue in a file, and not in it. A key that others could read is generated again, which ends what
+it signed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _read_key(path: Path, umask: int) -> bytes | None:
         mode = os.fstat(handle).st_mode
         text = file.read(KEY_BYTES * 2 + 2) if stat.S_ISREG(mode) else b""
     if mode & umask & 0o077:
-        _log.warning("others could read %s: the key is drawn anew, and sessions end", path)
+        _log.warning("others could read %s: the key is generated again, and sessions end", path)
         return None
     return bytes.fromhex(text.decode()) if _KEY.fullmatch(text) else None
 

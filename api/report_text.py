@@ -224,7 +224,7 @@ def _describe_growth(found: Report) -> str:
         sizes = map(format_bytes, (day.logical, day.unique, day.frames))
         rows.append((day.day, str(day.repos), *sizes, stored))
     derived = any(not day.recorded for day in found.growth[-_DAYS:])
-    note = "\n- : not on record; worked out from what is there today" if derived else ""
+    note = "\n- : not on record; worked out from what is stored today" if derived else ""
     return format_table(rows) + note
 
 

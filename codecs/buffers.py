@@ -1,6 +1,6 @@
 """Arrays that kernels read and write: one type for inputs, and scratch that every thread keeps.
 
-Numba compiles a kernel anew for every combination of argument types, and a read-only array is
+Numba compiles a kernel once for every combination of argument types, and a read-only array is
 another type than a writable one. So whatever a kernel only reads is passed read-only, wherever it
 comes from.
 """

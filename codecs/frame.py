@@ -62,7 +62,7 @@ class FrameHeader:
     """Everything a frame says about itself before its body.
 
     ``raw_bytes``: length of the tensor. ``digest``: BLAKE3-256 of it. ``base_digest``: BLAKE3-256
-    of the base, None where the frame stands alone. ``frame_bytes``: length of the whole frame.
+    of the base, None where the frame is standalone. ``frame_bytes``: length of the whole frame.
     ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
     codecs, whose body has one checksum, ``body_checksum``. ``block_table``: the packed table of a
     blocked codec. ``rows``: which of its bytes stand where in the base, () where base and tensor

@@ -56,7 +56,7 @@ def encode_tensor(
     without it does not name it, so ask ``parse_header`` for its ``base_digest``. ``rows``: where
     only parts of the tensor stand in the base, which may then have any length: runs of bytes
     (start in the tensor, start in the base, length), ascending in the tensor and apart; all else
-    stands alone. ``columns``: elements in a row of the tensor (its last dimension), where known:
+    is standalone. ``columns``: elements in a row of the tensor (its last dimension), where known:
     tensors with a base turn out smaller. Short opaque bytes are also tried against a
     dictionary, and against all of the base, whatever ``rows`` says.
     ``level``: "fast", "default" or "max". ``codec``: forces one of ``CODECS`` (the frame is "raw"

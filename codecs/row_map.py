@@ -1,7 +1,7 @@
 """Says which parts of a tensor stand where in its base (FORMAT.md, "Row maps").
 
 Rows appended to an embedding, a fused projection against one of its parts, a shard against the
-whole: the parts in common are coded against the base, all else stands alone.
+whole: the parts in common are coded against the base, all else is standalone.
 """
 
 import struct

@@ -122,7 +122,7 @@ def _dictionary() -> zstandard.ZstdCompressionDict:
 
 
 def _compressor(level: int) -> zstandard.ZstdCompressor:
-    """Returns one that this thread keeps: reading the dictionary anew takes longer than a text."""
+    """Returns one that this thread keeps: reading the dictionary again takes longer than a text."""
     kept = _local.__dict__.setdefault("compressors", {})
     if level not in kept:
         # Its number is in the frame already.

@@ -167,7 +167,7 @@ class ChunksMissing(Missing):
 
 
 class JournalCut(Corrupt):
-    """Entries of the journal are gone that may have made or revoked tokens: nobody is let in."""
+    """Entries of the journal are gone that may have made or revoked tokens: nobody is admitted."""
 
     code = "journal_cut"
 

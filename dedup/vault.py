@@ -145,7 +145,7 @@ class Candidate:
 class OptimiseStep:
     """What one step of `optimise` did, or with a dry run would do.
 
-    `families` were looked at, `changed` of them coded anew; `chunks` have new frames. `before` and
+    `families` were looked at, `changed` of them re-encoded; `chunks` have new frames. `before` and
     `after` are the frame bytes of the changed families, predicted ones in a dry run. `cursor` is
     what the next step takes, None when there is nothing left. It has `looked` at so many
     chunks, of those that count_centres counts.
@@ -168,8 +168,8 @@ class PackSink(Protocol):
         ...
 
     def check_commit(self, repo: str) -> None:
-        """Does nothing where a commit to a repo of that name would be let in, there or not. Raises
-        AccessRefused, so that nothing is sent in vain."""
+        """Does nothing where a commit to a repo of that name would be accepted, there or not.
+        Raises AccessRefused, so that nothing is sent in vain."""
         ...
 
     def add_pack(self, path: Path, name: str) -> int:
@@ -199,7 +199,7 @@ class PackSink(Protocol):
 
 
 class RevisionReader(Protocol):
-    """Hands out revisions: what files they have, and the frames of their chunks."""
+    """Gives access to revisions: what files they have, and the frames of their chunks."""
 
     def resolve(self, repo: str, revision: str = "main") -> Snapshot:
         """Returns the commit that a branch or commit id names. Raises Repo-/RevisionNotFound."""
@@ -215,7 +215,7 @@ class RevisionReader(Protocol):
 
 
 class RangeReader(RevisionReader, Protocol):
-    """Hands out parts of files, too."""
+    """Gives access to parts of files, too."""
 
     def read_range(
         self, repo: str, revision: str, path: str, start: int, stop: int
@@ -337,7 +337,7 @@ class Optimiser(Protocol):
     """Re-encodes families of models against better bases, step by step."""
 
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
-        """Codes the next few families anew where better bases save bytes (ARCHITECTURE.md,
+        """Re-encodes the next few families where better bases save bytes (ARCHITECTURE.md,
         "Planning"); begins with `cursor` 0 and goes on with the cursor of the step before.
 
         Beside live traffic, and at any moment to be stopped: a step's changes are visible
@@ -372,5 +372,5 @@ class Vault(PushView, RangeReader, RepoKeeper, RefKeeper, Reports, Optimiser, Pr
     """A place that keeps repos of files and gives back the very bytes it was given."""
 
     def close(self) -> None:
-        """Gives back connections and files."""
+        """Closes connections and files."""
         ...

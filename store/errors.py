@@ -72,7 +72,7 @@ class StoreError(VaultError):
         ├── AccessDenied       change credentials or permissions, then try again
         ├── NoSuchStore        make the bucket or folder, or correct the address
         ├── CorruptObject      repair: what is stored is not what was written
-        ├── Superseded         look at what is there now, then decide anew
+        ├── Superseded         look at the present state, then decide again
         ├── UnsupportedFormat  upgrade weightvault: a newer one wrote this
         └── InvalidKey         correct the caller (also a ValueError)
 
@@ -116,7 +116,7 @@ class CorruptObject(StoreError, Corrupt):
 class Superseded(StoreError, Conflict):
     """Somebody else changed what the caller went by."""
 
-    usual_hint = "look at what is there now, then try again"
+    usual_hint = "look at the present state, then try again"
 
 
 class UnsupportedFormat(StoreError):

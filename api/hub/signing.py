@@ -1,4 +1,4 @@
-"""Signed texts: what a server hands out and gets back unchanged, it or another of the same vault.
+"""Signed texts: what a server issues and gets back unchanged, it or another of the same vault.
 
 `body.signature`, both in URL-safe base64: the body is JSON of a purpose, what is claimed, and until
 when it holds; the signature HMAC-SHA256 of it. The key is drawn once for a catalogue, and every

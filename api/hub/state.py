@@ -30,7 +30,7 @@ class Hub:
         self.incoming = IncomingFiles(vault, inline=settings.ingest == "inline")
         self.history = History(vault, self.incoming)
         self.signer: Signer = open_signer(vault.catalogue, settings.umask)
-        # Ties sessions to the catalogue: one that is built anew does not know which ended.
+        # Ties sessions to the catalogue: one that is rebuilt does not know which ended.
         self.session_epoch = default_setting(vault.catalogue, _EPOCH, secrets.token_hex(8))
 
     def read(self, file: FileEntry, chunk_bytes: int, first: int, stop: int) -> Iterator[Buffer]:

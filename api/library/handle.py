@@ -47,7 +47,7 @@ class Handle:
         return f"Vault({self.url!r})"
 
     def close(self) -> None:
-        """Gives back connections and files; a closed vault is opened again by using it."""
+        """Closes connections and files; a closed vault is opened again by using it."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None and self._process == os.getpid():
@@ -183,7 +183,7 @@ class Handle:
         return open_tensors(self.connect, snapshot, file, framework, device)
 
     def connect(self, *, create: bool = False) -> AnyVault:
-        """Returns the vault underneath, opened at first use, and anew in a forked process. Without
+        """Returns the vault underneath, opened at first use, and again in a forked process. Without
         `create` a folder that is not there raises Missing."""
         if self._process != os.getpid():
             # Connections are the parent's. They are not closed here, as that would tell the server.

@@ -149,7 +149,7 @@ class TensorSource:
             ahead[1].close()
 
     def _check_process(self) -> None:
-        """Begins anew in a child: its parent's threads and connections are not there."""
+        """Starts over in a child: its parent's threads and connections are not there."""
         if self._process != os.getpid():
             # Never closed: the thread that it would wait for is the parent's.
             self._inherited = self._ahead

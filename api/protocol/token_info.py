@@ -23,7 +23,7 @@ class TokenInfo:
     last_used: float | None
 
     def is_valid(self, now: float) -> bool:
-        """Says whether the token still lets somebody in."""
+        """Says whether the token is still valid."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 

@@ -62,7 +62,7 @@ def audit_exchange(exchange: Exchange) -> None:
 
 
 class AuditFile(WatchedFileHandler):
-    """A file that only its owner may read, opened anew when it was moved away or deleted; so a log
+    """A file that only its owner may read, reopened when it was moved away or deleted; so a log
     is rotated by renaming it."""
 
     def _open(self) -> TextIOWrapper:

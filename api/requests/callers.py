@@ -159,7 +159,7 @@ def principal_of(namespaces: Iterable[str]) -> str:
 
 class Gate:
     """Tells callers apart. `anonymous_reads` is one of ANONYMOUS_READS; `hosts` the names under
-    which a server without tokens lets anybody in."""
+    which a server without tokens admits anybody."""
 
     def __init__(self, anonymous_reads: str = "none", hosts: Hosts | None = None) -> None:
         self.anonymous_reads = anonymous_reads
@@ -222,7 +222,7 @@ class Gate:
         try:
             note_use(vault.catalogue, row.id, now, USE_SECONDS)
         except VaultError as error:
-            # Who may come in does not hang on it.
+            # Access does not depend on it.
             _log.warning("the use of token %s is not on record: %s", row.id, error.message)
 
     def check_journal(self, vault: LocalVault) -> None:
@@ -234,7 +234,7 @@ class Gate:
         # Told to anybody, so without saying what is missing.
         if self._cut:
             raise JournalCut(
-                "the journal of this store is not whole, and nobody is let in until it is",
+                "the journal of this store is not whole, and nobody is admitted until it is",
                 "the operator finds out more with `weightvault check`",
             )
 

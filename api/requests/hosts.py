@@ -3,7 +3,7 @@
 A page of another site can give its own name this server's address, and a browser then takes both
 for one site (DNS rebinding); what the browser sends as Host gives it away. So a server without
 tokens answers under its own names alone, and no server writes another name into the addresses
-that it hands out.
+that it sends.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from ...store.private import PRIVATE_UMASK
 
 INGEST = ("background", "inline")
-"""When uploads of foreign clients are coded: behind their back, or before they are answered."""
+"""When uploads of foreign clients are coded: in the background, or before they are answered."""
 
 # The catalogue's database and its log go on growing when uploads are refused.
 RESERVE_BYTES = 256 << 20

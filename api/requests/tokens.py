@@ -1,5 +1,5 @@
 """Tokens: made, rotated, revoked and recognised. Only their SHA-256 is kept, in the catalogue and
-in the journal, so that a catalogue built anew lets nobody in who was not let in before."""
+in the journal, so that a rebuilt catalogue admits nobody who was not admitted before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The body of an answer that hands out frames, from any place in it that was reached before."""
+"""The body of an answer with frames, from any place in it that was reached before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints that hand out content: manifests, frames, files and single tensors."""
+"""The endpoints that send content: manifests, frames, files and single tensors."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _MEANINGS = {
     401: "A token is needed, or the one given is not valid",
     403: "The token does not allow this, or the request came from another site",
     404: "There is no such thing, or the caller may not know of it",
-    409: "It clashes with what is there now",
+    409: "It conflicts with the present state",
     413: "Too large, too dear, or beyond a quota",
     415: "The body is of a type that this endpoint does not take",
     422: "The request does not fit its schema",

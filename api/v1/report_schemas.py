@@ -98,7 +98,7 @@ class DaySchema(Schema):
     unique: ByteCount
     frames: ByteCount
     stored: ByteCount | None
-    recorded: bool = Field(description="false: worked out from what is there today")
+    recorded: bool = Field(description="false: worked out from what is stored today")
 
 
 class TrafficSchema(Schema):

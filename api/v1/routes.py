@@ -1,4 +1,4 @@
-"""The endpoints that write, list and account. Those that hand out content are in content.py.
+"""The endpoints that write, list and account. Those that send content are in content.py.
 
 A repo is two path parts, three with its kind in front; a revision is a query parameter, because
 branches may contain slashes. Plain functions run in worker threads, so that a slow disk holds up
@@ -160,7 +160,7 @@ async def add_pack(
     "/commits/check",
     tags=["push"],
     status_code=204,
-    summary="Ask whether a commit would be let in",
+    summary="Ask whether a commit would be accepted",
     dependencies=needs(may_commit),
 )
 def check_commit(_repo: RepoParam) -> Response:
@@ -283,7 +283,7 @@ def count_centres(vault: VaultParam) -> CentresSchema:
 @router.post(
     "/optimise",
     tags=["vault"],
-    summary="Code some families anew",
+    summary="Re-encode some families",
     dependencies=needs(writes_everything),
 )
 async def optimise(

@@ -252,7 +252,7 @@ class OptimiseStepSchema(Schema):
     """What one step of optimising did, or with dry_run would do."""
 
     families: int = Field(description="looked at")
-    changed: int = Field(description="coded anew")
+    changed: int = Field(description="re-encoded")
     chunks: int = Field(description="with new frames")
     before: ByteCount = Field(description="of those chunks' frames")
     after: ByteCount = Field(description="of their new frames; predicted with dry_run")
@@ -273,7 +273,7 @@ class FamilyMemberSchema(Schema):
     raw: ByteCount
     stored: ByteCount
     distance: float = Field(description="mean share of sketch bits that differ from the bases'")
-    centres: int = Field(description="chunks that stand alone and came with this repo")
+    centres: int = Field(description="chunks that are standalone and came with this repo")
     chunks: int
     computed: int = Field(description="chunks that are recipes over others")
     source: str | None = Field(description="the repo that most is computed from; null if little is")

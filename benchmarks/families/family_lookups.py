@@ -95,7 +95,7 @@ def _row_of(database: _Filled) -> dict[str, Any]:
 
 
 def _fill_new(url: str, count: int, rng: np.random.Generator) -> _Filled:
-    """Makes a catalogue of chunks that stand alone, with random sketches."""
+    """Makes a catalogue of chunks that are standalone, with random sketches."""
     started = time.monotonic()
     catalogue = open_catalogue(url)
     empty = _database_bytes(catalogue)

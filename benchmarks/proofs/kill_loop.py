@@ -13,7 +13,7 @@ at one of its write calls, before or after it was carried out, or at any moment.
 each step that makes a file durable (folder made, file synced, renamed, removed) or, on S3, each
 request that writes, parts of packs among them; each statement of the catalogue that writes, and the
 end of each transaction. Which comes next is counted through for each kind of work. Then the vault
-is opened anew: every file that was committed must read back, and `check` and a scrub must find
+is reopened: every file that was committed must read back, and `check` and a scrub must find
 nothing. Every `--look` kills everything is planned anew and collected once without grace: that must
 leave no garbage, and as many bytes as a store has to which the same models were pushed just now,
 planned and collected; bases of deleted models aside, which stay while models are coded against

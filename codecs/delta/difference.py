@@ -290,7 +290,7 @@ def decode_words(
 ) -> tuple[Manner, Scales]:
     """Decodes words into ``out`` (n,) against ``base`` (n,); mirrors ``plan_coded``.
 
-    Returns the manner and the scales, from which the contexts of the words can be told again.
+    Returns the manner and the scales, from which the contexts of the words follow.
     """
     manner, scales, far_count, stored = take_head(reader, out.size)
     base = move_base(base, scales)

@@ -11,7 +11,7 @@ from ..buffers import Bytes, freeze
 from .groups import Layout, Minima, Scale
 
 CHOICES = range(8)
-"""The steps that contexts may be told apart by; a block says which."""
+"""The steps that contexts may be distinguished by; a block says which."""
 _ZERO_QUANTS = 1 << 13
 _SPREAD_QUANTS = 1 << 15
 """Quants there should be for each context: its table takes up to 1.5 bytes per value. Real

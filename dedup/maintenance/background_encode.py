@@ -187,7 +187,7 @@ def _encode(
 ) -> Iterator[tuple[FamilyRow, Buffer]]:
     reader = ChunkReader(vault.fetch_frames)
     needed = bases_among(vault.catalogue, [row.place.digest for row in rows])
-    # What was coded just now, and stands alone, is as good a base as any.
+    # What was coded just now, and is standalone, is as good a base as any.
     alone: set[bytes] = set()
     for origin, mine in _by_commit(vault, rows, owned).items():
         jobs = _plan(vault, origin, mine, alone)

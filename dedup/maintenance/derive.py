@@ -2,7 +2,7 @@
 
 A step looks through the tensors of one commit, guesses what each was computed from
 (similarity/sources.py), measures the guesses, and puts the derived frames in use that are smaller
-than what is there. Sources are what all owners of a chunk may read, as for bases.
+than what is stored. Sources are what all owners of a chunk may read, as for bases.
 """
 
 from __future__ import annotations

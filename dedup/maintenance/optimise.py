@@ -1,10 +1,10 @@
-"""Codes families anew around better centres, a few at a time and beside live traffic.
+"""Re-encodes families around better centres, a few at a time and beside live traffic.
 
 A step plans some families from their sketches (family.py, family_plan.py), encodes what the plans
 change, and keeps only those that really save bytes (reencode.py). There are two occasions.
 `optimise_step` goes through all families. `recentre_step` looks only at those that a commit has
 made twice as large: a member that came later may be the better centre, and planning at the 2nd,
-4th, 8th … member keeps the sum near the best while no chunk is coded anew more than about once in
+4th, 8th … member keeps the sum near the best while no chunk is re-encoded more than about once in
 its life.
 """
 
@@ -119,7 +119,7 @@ def _step(
     *,
     dry_run: bool,
 ) -> OptimiseStep:
-    """Codes anew the families that `find` gives for `chunks`, which are in the order of their ids,
+    """Re-encodes the families that `find` gives for `chunks`, which are in the order of their ids,
     where it `pays`; each family once."""
     tally, seen, done = _Tally(), set[int](), cursor
     stop = time.monotonic() + STEP_SECONDS

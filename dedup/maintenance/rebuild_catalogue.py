@@ -1,4 +1,4 @@
-"""Builds a catalogue anew from nothing but the objects."""
+"""Rebuilds a catalogue from the objects alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _KEPT = (settings, days, token_uses, ended_sessions)
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """What a catalogue holds after it was built anew; `lost` has a sentence for each journal entry
+    """What a catalogue holds after it was rebuilt; `lost` has a sentence for each journal entry
     that is gone, and that it therefore does not know."""
 
     repos: int

@@ -3,7 +3,7 @@
 A damaged frame is replaced by another frame of the same chunk, a derived one by what its inputs
 give again; what is whole in a damaged pack
 moves to a new one, and a collection takes the rest. A frame without a copy stays on record: its
-chunk counts as missing, so pushing the file again brings it back. Small objects are made anew from
+chunk counts as missing, so pushing the file again brings it back. Small objects are rebuilt from
 the catalogue. Nothing is deleted that cannot be made again: damaged objects are kept aside, under
 `quarantine/`.
 """
@@ -91,7 +91,7 @@ class Repairer:
         findings = list_findings(self._catalogue)
         self._refuse_unlikely(findings)
         places = self._catalogue.locate([f.digest for f in findings if f.in_use])
-        # Those that stand alone first: others may need them.
+        # Those that are standalone first: others may need them.
         for finding in sorted(findings, key=lambda f: _level(places.get(f.digest))):
             if finding.offset != WHOLE_PACK:
                 self._repair_frame(finding, places.get(finding.digest))
@@ -151,7 +151,7 @@ class Repairer:
                     found.append(finding)
                     self._say(f"chunk {finding.digest.hex()} is computed from its inputs again")
             self._restored.update(finding.digest for finding in found)
-            # Storing puts them in use, as what is there is on record as damaged.
+            # Storing puts them in use, as what is stored is on record as damaged.
             if found and not self._dry_run and pack.store() not in {f.pack for f in found}:
                 for finding in found:
                     forget_finding(self._catalogue, finding)
@@ -165,7 +165,7 @@ class Repairer:
             moved = move_places(self._vault, name, self._progress)
             if moved:
                 self._say(f"{moved} frames of pack {pack_key(name)} moved to a new one")
-            # Copies in it would keep a damaged pack; where copies are wanted they are made anew.
+            # Copies in it would keep a damaged pack; where copies are wanted they are rebuilt.
             forget_spares(self._catalogue, name)
         if names and not self._dry_run and self._vault.base_copies():
             copied = copy_bases(self._vault, self._vault.base_copies(), self._progress)
@@ -176,7 +176,7 @@ class Repairer:
 
     def _judge_again(self, name: str) -> None:
         """Reads a pack once more: where all its frames are live and whole, moving them has written
-        the very same pack anew."""
+        the very same pack again."""
         pack = next((p for p in packs_by_age(self._catalogue) if p.name == name), None)
         if pack is None:
             return
@@ -209,7 +209,7 @@ class Repairer:
             if entry not in settled:
                 self._done.lost.append(f"{entry.describe()}; put it back, or see `{ACCEPT}`")
             elif entry.known:
-                self._say(f"{entry.describe()}: it is told again")
+                self._say(f"{entry.describe()}: it is written again")
             else:
                 self._say(f"{entry.describe()}: its loss was accepted")
         if settled and not self._dry_run:

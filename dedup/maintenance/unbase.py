@@ -1,4 +1,4 @@
-"""Encodes deltas anew whose base shall be computed from one of them, so that it may be.
+"""Re-encodes deltas whose base shall be computed from one of them, so that it may be.
 
 A copy that came before its source is what the source is a delta on, and nothing may need a chunk
 of a lower level than its own. So the source gets a standalone frame, and other deltas are encoded

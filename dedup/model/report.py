@@ -158,7 +158,7 @@ class Garbage:
 class Day:
     """The vault on a day (`YYYY-MM-DD`, UTC), by its last record of that day.
 
-    Days before the first record are worked out from what is there today, by when it was
+    Days before the first record are worked out from what is stored today, by when it was
     committed: `recorded` is false, and `stored` is None, as what was deleted since is missing.
     """
 

@@ -25,7 +25,7 @@ FEATURES: frozenset[str] = frozenset()
 @dataclass(frozen=True, slots=True)
 class Marker:
     """What the object says: the store's identity, 32 hexadecimal digits, its features, and whether
-    it is `closed`: a token was made once, so that nobody is let in without one ever again."""
+    it is `closed`: a token was made once, so that nobody is admitted without one ever again."""
 
     store_id: str
     features: frozenset[str] = frozenset()
@@ -124,7 +124,7 @@ def close_store(backend: Backend, catalogue: Catalogue) -> None:
 
 
 def restore_marker(backend: Backend, catalogue: Catalogue) -> None:
-    """Makes a damaged or lost marker anew, if the catalogue says which store it belongs to."""
+    """Rebuilds a damaged or lost marker, if the catalogue says which store it belongs to."""
     store_id, closed = catalogue.store_id(), was_closed(catalogue)
     right = _marker_bytes(store_id, closed=closed)
     try:

@@ -33,7 +33,7 @@ SPARE_BUFFERS = 2
 
 
 class BufferPool:
-    """Hands out memory; safe to use from several threads, and to be let go of in any."""
+    """Provides memory; safe to use from several threads, and to be let go of in any."""
 
     def __init__(self, spare_rooms: int = SPARE_BUFFERS) -> None:
         self._limit = spare_rooms

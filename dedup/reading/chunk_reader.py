@@ -50,7 +50,7 @@ BATCH_CHUNKS = 1000
 BASE_CACHE_BYTES = 64 * 1024 * 1024
 
 
-# A family that is coded anew that often while a batch is read is no coincidence.
+# A family that is re-encoded that often while a batch is read is no coincidence.
 _ATTEMPTS = 4
 
 
@@ -83,7 +83,7 @@ _Bases = tuple[dict[bytes, Buffer], dict[Slice, Buffer | None]]
 
 
 class _MovedError(Corrupt):
-    """A base is a delta by now: its family was coded anew, or the store is damaged."""
+    """A base is a delta by now: its family was re-encoded, or the store is damaged."""
 
 
 class ChunkReader:
@@ -186,8 +186,8 @@ class ChunkReader:
         return frames
 
     def _with_bases(self, batch: _Fetched) -> tuple[_Fetched, _Bases]:
-        """Returns a batch with the raw bytes of its bases; fetched anew where its family was coded
-        anew meanwhile, so that what its frames need has become a delta, or is given out no more."""
+        """Returns a batch with the raw bytes of its bases; fetched again where its family was
+        re-encoded meanwhile: what its frames need is a delta now, or is not sent any more."""
         for _ in range(_ATTEMPTS - 1):
             try:
                 return batch, self._bases_of(batch)
@@ -202,7 +202,7 @@ class ChunkReader:
 
     def _base_part(self, part: FramePart, known: Mapping[bytes, Buffer]) -> Buffer | None:
         """Returns the base of a part of a frame: all of it if it is at hand, else memory in which
-        only what the part needs is there. None where it stands alone."""
+        only what the part needs is there. None where it is standalone."""
         digest, size = part.header.base_digest, part.header.base_bytes
         if digest is None:
             return None

@@ -7,7 +7,7 @@ from ..vault import Vault
 
 
 def predict_optimise(vault: Vault) -> Prediction:
-    """Returns what coding families anew, and a collection of the frames replaced, would save.
+    """Returns what re-encoding families, and a collection of the frames replaced, would save.
 
     An estimate: sizes come from sketches, as the plans do. Reads no weights.
     """

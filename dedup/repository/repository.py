@@ -62,7 +62,7 @@ class Repository(VaultReader):
 
     Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
     `scratch` is a folder for temporary files, best on the disk that the backend writes to. With
-    `mend_marker` a damaged marker of the store is made anew, if the catalogue knows the store.
+    `mend_marker` a damaged marker of the store is rebuilt, if the catalogue knows the store.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Repository(VaultReader):
         catch_up(backend, catalogue)
 
     def close(self) -> None:
-        """Gives back connections and files."""
+        """Closes connections and files."""
         self.catalogue.close()
         self.backend.close()
 
@@ -248,7 +248,7 @@ class Repository(VaultReader):
         from ..similarity.candidates import sketch_row
 
         def put() -> None:
-            # The sketches first: without them, a catalogue built anew would not find these chunks.
+            # The sketches first: without them, a rebuilt catalogue would not find these chunks.
             self.backend.put(sketches_key(name), pack_sketches(entries, sketches))
             put_pack()
 

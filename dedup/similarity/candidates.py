@@ -33,7 +33,7 @@ def find_candidates(
     """Returns for each sketch the chunks that a delta may be made against, best first; only those
     that a repo of each of `scopes` has, and as if there were no others.
 
-    Only chunks that stand alone, are related by their sketches, and promise a delta that is
+    Only chunks that are standalone, are related by their sketches, and promise a delta that is
     clearly smaller than a frame without a base. Reads no weights.
     """
     return [_candidates_of(catalogue, sketch, scopes) for sketch in sketches]

@@ -29,7 +29,7 @@ RAW_CODEC = CODEC_IDS["raw"]
 class PlannedFamily:
     """Members of a family of one dtype and size in the order of their digests, the plan for them,
     and the `fingerprint` of what it was made from. `leader` is the chunk id that the family is
-    known by: the lowest of those that stand alone."""
+    known by: the lowest of those that are standalone."""
 
     leader: int
     rows: list[FamilyRow]
@@ -45,7 +45,7 @@ class PlannedFamily:
 
     def keeps_frame(self, i: int, new_bytes: int) -> bool:
         """Says whether a member is better off with the frame it has, and may keep it: one that
-        others shall be coded against must stand alone, and so must what its own frame is on."""
+        others shall be coded against must be standalone, and so must what its own frame is on."""
         old = _bases(self.rows)[i]
         needed = i in self.plan.bases
         valid = old is None or (not needed and self.plan.bases[old] is None)
@@ -71,8 +71,8 @@ def is_uncoded(row: FamilyRow) -> bool:
 
 
 def find_centres(catalogue: Catalogue, row: FamilyRow, peers: Peers) -> set[int]:
-    """Returns the ids of the chunks of a family that stand alone: those related to `row`, as far as
-    the owners of its `peers` may read them, and `row` itself or its base."""
+    """Returns the ids of the chunks of a family that are standalone: those related to `row`, as far
+    as the owners of its `peers` may read them, and `row` itself or its base."""
     if row.sketch is None:
         return {row.chunk_id}
     near = find_near(catalogue, row.sketch, peers.scopes)
@@ -95,7 +95,7 @@ def plan_around(
         return None
     alike = [row for row in rows if row.sketch is not None and _alike(row, like)]
     alike = [row for row in alike if row.chunk_id in found.peers or _is_base(row, found)]
-    # Of what is too short to have words nothing can be predicted but that it stands alone.
+    # Of what is too short to have words nothing can be predicted but that it is standalone.
     alike = [r for r in alike if r.chunk_id == like.chunk_id or _has_words(r)]
     # What no commit needs any more is to go: nothing shall come to depend on it.
     needed = {row.place.base for row in rows if row.live}

@@ -1,9 +1,10 @@
-"""Chooses which members of a family stand alone and which of them each other one is coded against.
+"""Chooses which members of a family are standalone and which of them each other one is coded
+against.
 
-To store a family in the fewest bytes, with every delta one deep, is the facility location problem:
-opening a centre costs its standalone frame, each other member the delta on the nearest open one.
-That bounds what a read costs, too: of two frames at most, one of which the family shares (the
-trade of storage against reconstruction of R2D2). The sizes come from the words of sketches, so
+To store a family in the fewest bytes, with every delta chain of length 1, is the facility location
+problem: opening a centre costs its standalone frame, each other member the delta on the nearest
+open one. That bounds what a read costs, too: of two frames at most, one of which the family shares
+(the trade of storage against reconstruction of R2D2). The sizes come from the words of sketches, so
 planning reads no weights; local search stays within 0.1 % of the best plan on average where all
 plans can be tried (`tests/dedup/test_plan.py`).
 """
@@ -29,7 +30,7 @@ _ROUNDS = 20
 @dataclass(frozen=True, slots=True)
 class Member:
     """A chunk of a family: its sketch, its present frame's bytes, and its base as a position in
-    the family, None where it stands alone. `fixed` ones must go on to stand alone. One that is
+    the family, None where it is standalone. `fixed` ones must go on to be standalone. One that is
     not `coded` is stored as it is, whatever a codec could make of it."""
 
     sketch: Sketch
@@ -109,12 +110,12 @@ def _search(
     centres: list[int],
 ) -> list[int]:
     keep = {j for j, i in enumerate(centres) if members[i].fixed}
-    # A member never costs more than standing alone, whether it is a possible centre or not.
+    # A member never costs more than being standalone, whether it is a possible centre or not.
     return [centres[j] for j in sorted(choose_centres(deltas, alone, start, keep))]
 
 
 def _possible_centres(members: Sequence[Member]) -> list[int]:
-    # Of chunks that are not coded yet all stand alone: too many, and none of them for a reason.
+    # Of chunks that are not coded yet all are standalone: too many, and none of them for a reason.
     chosen = {m.base for m in members} | {i for i, m in enumerate(members) if m.coded or m.fixed}
     present = [i for i, m in enumerate(members) if m.base is None and i in chosen]
     others = sorted(set(range(len(members))) - set(present))

@@ -43,7 +43,7 @@ _QUANTISED_SHARE = 0.96
 
 def predict_deltas(sketch: Sketch, bases: Sequence[Sketch]) -> list[int]:
     """Returns the predicted frame bytes of a chunk coded against each of `bases`, which have its
-    dtype; what goes beyond the end of a shorter one stands alone."""
+    dtype; what goes beyond the end of a shorter one is standalone."""
     sizes = delta_sizes(sketch, _ordered(sketch), ordered_words(bases))
     shares = np.array([min(1.0, base.size / max(1, sketch.size)) for base in bases])
     return [int(size) for size in sizes * shares + predict_alone(sketch) * (1 - shares)]

@@ -164,8 +164,8 @@ def _near(
 ) -> Iterator[tuple[int, int]]:
     """Yields chunks that look like the first one of a source that lies as the view does, and in how
     many bits their sketches differ; with `arranged`, in any other way; with `changed`, whatever a
-    coarse copy does not tell of its sketch. By bands those that stand alone are found, and through
-    them deltas on them."""
+    coarse copy does not tell of its sketch. By bands those that are standalone are found, and
+    through them deltas on them."""
     groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)

@@ -5,12 +5,12 @@ read has it or they have sent its bytes for their namespace, which is kept on re
 commit may name such chunks alone; bases are told and taken only of repos that they may read. What
 was stored before is thus sent again, and stored once all the same.
 
-Which chunks stand alone depends on all who have them: a delta whose base somebody may not read is
-encoded again without it. So what is told and taken must not go by it. Bases are told of public
+Which chunks are standalone depends on all who have them: a delta whose base somebody may not read
+is encoded again without it. So what is told and taken must not go by it. Bases are told of public
 repos only; those in one's own are found by name, as the declared base or the commit before. A delta
-on a chunk that does not stand alone is taken like any other: the chunk is given a frame that does.
+on a chunk that is not standalone is taken like any other: the chunk is given a frame that is.
 
-A frame that stands alone waits to be encoded again in the background (background_encode.py), which
+A frame that is standalone waits to be encoded again in the background (background_encode.py), which
 chooses among all bases that its owners may read, with more time.
 """
 

@@ -49,7 +49,7 @@ _ATTEMPTS = 3
 @dataclass(frozen=True, slots=True)
 class PushResult:
     """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
-    `saved` by coding stored relatives anew; what was `left_out` of the folder, and `warnings` of
+    `saved` by re-encoding stored relatives; what was `left_out` of the folder, and `warnings` of
     what was stored."""
 
     commit: Commit
@@ -142,7 +142,7 @@ def push(
 def improve(
     vault: PushView, commit: Commit, manifest: Manifest, started: float, progress: Progress
 ) -> int:
-    """Stores what is there already in fewer bytes, where no server does so; returns the bytes
+    """Stores in fewer bytes what is stored already, where no server does so; returns the bytes
     saved."""
     if not isinstance(vault, OwnUpkeep):
         return 0
@@ -216,7 +216,7 @@ def send_missing(
     `scratch`. Returns the bytes of packs sent.
 
     Chooses bases again when one vanished meanwhile, because its repo was deleted or its family
-    coded anew, and goes without when that does not help.
+    re-encoded, and goes without when that does not help.
     """
 
     def send(bases: dict[bytes, tuple[Candidate, ...]]) -> int:

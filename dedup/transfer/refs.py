@@ -80,7 +80,7 @@ class StaleParent(Conflict):
 _MAX_INDEX_BYTES = 64 << 20
 _MAX_COMPANION_BYTES = 2 << 30
 
-# Files that were stored anew for one commit, however often it is tried.
+# Files that were stored again for one commit, however often it is tried.
 _Cuts = dict[tuple[bytes, int], FileEntry]
 
 
@@ -209,7 +209,7 @@ class History(Refs):
                 raise EntryNotFound(f"A {kind} with this name doesn't exist: {path}")
         found = sorted(files.items())
         check_paths(path for path, _ in found)
-        # Last, as these may write a file anew.
+        # Last, as these may write a file again.
         listed = [self._cut(entry, lengths[path], cuts, repo) for path, entry in found]
         changed = {change.path for change in changes if isinstance(change, AddFile)}
         return Manifest(tuple(self._cut_companions(listed, changed, cuts, repo)), CHUNK_BYTES)
@@ -269,8 +269,8 @@ class History(Refs):
         return path
 
     def _cut(self, entry: FileEntry, chunk_bytes: int, cuts: _Cuts, repo: str) -> FileEntry:
-        """Returns a file cut at CHUNK_BYTES: stored anew if it was pushed with other chunks, unless
-        `cuts` has it."""
+        """Returns a file cut at CHUNK_BYTES: stored again if it was pushed with other chunks,
+        unless `cuts` has it."""
         runs = (s for s in entry.segments if not isinstance(s, Literal))
         if chunk_bytes == CHUNK_BYTES or all(s.size <= cut_bytes(s, chunk_bytes) for s in runs):
             return entry

@@ -23,7 +23,7 @@ _MOST_BEGUN = 256
 
 class ShardBudget:
     """Remembers how far shards have come; safe to use from several threads. Another server, which
-    does not know, begins anew and finds what is stored."""
+    does not know, starts over and finds what is stored."""
 
     def __init__(self) -> None:
         self._begun: OrderedDict[bytes, int] = OrderedDict()

@@ -9,7 +9,7 @@
 A *loose file* is one that was uploaded for a repo, is known by its SHA-256, and is kept for three
 weeks whether a commit names it or not. When `add` returns, its chunks are in packs, its segments in
 a manifest of its own, and both on record in the journal: other servers see it, a restart and a
-catalogue built anew keep it, a collection leaves it alone until it expires. `add` may be repeated
+rebuilt catalogue keep it, a collection leaves it alone until it expires. `add` may be repeated
 and interrupted anywhere.
 
 The bytes are spooled to a file and taken apart as a push does it. Chunks the vault lacks are stored

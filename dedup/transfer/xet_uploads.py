@@ -62,7 +62,7 @@ _BATCH_BYTES = 4 << 20
 # After so many bytes of files, it is looked for xorbs that can be read from files.
 _RELEASE_BYTES = 64 << 20
 
-_AGAIN = "upload again: everything is sent anew then"
+_AGAIN = "upload again: everything is sent again then"
 
 Xorbs = dict[bytes, XorbRow]
 

@@ -34,8 +34,8 @@ class CachedBackend(Backend):
     What is read often stays: a block that makes room is spared as long as it was read again since
     it was last spared. So bases, which serve every model of their family, outlast the deltas on
     them, which are read once. A file that lost bytes or has others than were written is dropped and
-    read anew; a folder that cannot be written to is no error. Several processes may share a folder;
-    each keeps to the limit by what it has seen itself.
+    read again; a folder that cannot be written to is no error. Several processes may share a
+    folder; each keeps to the limit by what it has seen itself.
     """
 
     def __init__(self, inner: Backend, folder: str | os.PathLike[str], limit: int) -> None:

@@ -4,7 +4,7 @@ A frame is *live* while a commit or an upload that has not expired uses its chun
 frame needs it, directly or not. It is *unusable* while a scrub has it on record as damaged, or one
 of its inputs has no frame, an unusable one, or one of a level that is not below its own: readers go
 no deeper. That last happens to nothing live, but to a delta that was sent and not committed yet,
-when a collection takes the frame by which its base stood alone and leaves another.
+when a collection takes the frame by which its base was standalone and leaves another.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def usable_among(connection: Connection, digests: Collection[bytes]) -> set[byte
 def replace_unusable(connection: Connection, digests: Collection[bytes]) -> list[bytes]:
     """Puts a spare frame in use for those of `digests` whose own cannot be read; returns them."""
     replaced: list[bytes] = []
-    # A base that stands alone again makes frames usable that were not.
+    # A base that is standalone again makes frames usable that were not.
     while found := _replace_once(connection, digests):
         replaced += found
     return replaced

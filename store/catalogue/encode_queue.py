@@ -180,7 +180,7 @@ def waiting_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]
 
 
 def bases_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
-    """Returns those of `digests` that deltas are on: they have to stand alone."""
+    """Returns those of `digests` that deltas are on: they have to be standalone."""
     with catalogue.reading() as connection:
         return {d.input for d in read_dependents(connection, digests) if d.level == DELTA}
 

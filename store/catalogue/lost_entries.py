@@ -50,7 +50,7 @@ def publish_heads(
 
 
 def remember_named(catalogue: Database, keys: Collection[str]) -> None:
-    """Notes entries that must be there, for a catalogue that is built anew: those of them that it
+    """Notes entries that must be there, for a catalogue that is rebuilt: those of them that it
     does not come to know stay among what it publishes, until their loss is settled."""
     rows = [{"key": _REMEMBERED, "after": key} for key in keys]
     with catalogue.writing() as connection:

@@ -1,7 +1,7 @@
 """Several frames of one chunk: the one in use is in `chunks`, the others are spares.
 
 What holds: inputs have frames of a lower level than what needs them. A base that became a delta,
-because somebody coded its family anew while a delta on it was on its way, stands alone again as
+because somebody re-encoded its family while a delta on it was on its way, is standalone again as
 soon as that delta is recorded: its old frame is a spare one until a collection takes it.
 """
 

@@ -37,7 +37,7 @@ class TokenRow:
     expires: float | None = None
 
     def is_valid(self, now: float) -> bool:
-        """Says whether the token still lets somebody in."""
+        """Says whether the token is still valid."""
         return self.revoked is None and (self.expires is None or now < self.expires)
 
     def joined(self, known: TokenRow | None) -> TokenRow:

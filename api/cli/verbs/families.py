@@ -74,7 +74,7 @@ def _steps(vault: Vault, dry_run: bool, progress: Progress) -> Iterator[Optimise
         while cursor is not None:
             step = vault.optimise(cursor, dry_run=dry_run)
             cursor = step.cursor
-            # Around what is coded anew, families have other centres than were counted.
+            # Around what is re-encoded, families have other centres than were counted.
             seen = left if cursor is None else min(step.looked, left)
             left -= seen
             progress.advance(seen)

@@ -69,7 +69,7 @@ from ..options import BytesType, verb
 @click.option(
     "--audit-log",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A file for the audit log, one JSON object a line; opened anew when it was renamed. "
+    help="A file for the audit log, one JSON object a line; reopened when it was renamed. "
     " [default: among the other logs]",
 )
 def serve(

@@ -1,4 +1,4 @@
-"""The verbs about tokens: who may come in over HTTP."""
+"""The verb token: API tokens."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RoleInType(click.ParamType):
 
 @click.group("token")
 def token() -> None:
-    """Make, list, rotate and revoke the tokens that let clients in over HTTP.
+    """Make, list, rotate and revoke the tokens that give clients access over HTTP.
 
     While there was never one, everybody who reaches a server of the vault may do everything.
     """

@@ -23,7 +23,7 @@ def forget_unused(catalogue: Catalogue, objects: Objects, now: float, grace_seco
     """Forgets the xorbs that no client counts on any more.
 
     That is after three weeks without use, or after the grace where no shard ever named one: the
-    client that sent it was killed. A client that names one all the same is told to start anew.
+    client that sent it was killed. A client that names one all the same is told to start over.
     """
     forget_xorbs(catalogue, now - KEEP_SECONDS, now - grace_seconds)
     generations = list_generations(catalogue)

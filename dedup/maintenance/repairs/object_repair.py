@@ -1,4 +1,4 @@
-"""Makes damaged small objects anew: sketches, manifests' places, journal entries, the marker."""
+"""Rebuilds damaged small objects: sketches, manifests' places, journal entries, the marker."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class ObjectRepair:
     """Whether all is right again without the object as it was, and what was done or is to do."""
 
     mended: bool
-    hint: str = "made anew"
+    hint: str = "rebuilt"
 
 
 def repair_object(vault: Repository, key: str, *, dry_run: bool) -> ObjectRepair:
-    """Makes a damaged object anew where the catalogue knows what it held."""
+    """Rebuilds a damaged object where the catalogue knows what it held."""
     kind = folder_of(key)
     if kind == MANIFESTS:
         if not dry_run:
@@ -118,7 +118,7 @@ def _mend_sketches(vault: Repository, pack: str) -> None:
 
 
 def settle_entries(vault: Repository, keys: Sequence[str]) -> None:
-    """Tells again what the catalogue knows of entries that are gone, and notes in the journal that
+    """Writes again what the catalogue knows of entries that are gone, and notes in the journal that
     their loss is settled."""
     _complete_journal(vault)
     for batch in batches(list(keys)):

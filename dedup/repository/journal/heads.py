@@ -53,7 +53,7 @@ def heads_key(catalogue: Catalogue) -> str:
 
 
 def mend_heads(backend: Backend, catalogue: Catalogue, key: str) -> None:
-    """Makes a damaged object anew; that of another catalogue goes, which writes it again."""
+    """Rebuilds a damaged object; that of another catalogue goes, which writes it again."""
     if key == heads_key(catalogue):
         set_setting(catalogue, _WRITTEN, None)
         write_heads(backend, catalogue)
@@ -83,9 +83,9 @@ def parse_heads(key: str, data: bytes) -> list[str]:
             raise VaultError(f"{key} is too new", "upgrade weightvault")
         heads = [check_key(JOURNAL + name) for name in outline["heads"]]
     except (ValueError, KeyError, TypeError, InvalidKey) as error:
-        raise Corrupt(f"{key} is damaged", "`weightvault repair` makes it anew") from error
+        raise Corrupt(f"{key} is damaged", "`weightvault repair` rebuilds it") from error
     if _pack(heads) != data:
-        raise Corrupt(f"{key} is damaged", "`weightvault repair` makes it anew")
+        raise Corrupt(f"{key} is damaged", "`weightvault repair` rebuilds it")
     return heads
 
 

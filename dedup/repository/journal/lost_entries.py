@@ -67,7 +67,7 @@ def find_unknown_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]
     an object in `heads/` is damaged."""
     heads = read_heads(backend)
     if heads.damaged:
-        raise Corrupt(f"{heads.damaged[0]} is damaged", "`weightvault repair` makes it anew")
+        raise Corrupt(f"{heads.damaged[0]} is damaged", "`weightvault repair` rebuilds it")
     named = heads.named | unknown_named(catalogue)
     unknown = set(catalogue.unknown_entries(named)) - settled_among(catalogue, named)
     return [LostEntry(key, None, False) for key in sorted(unknown) if not backend.exists(key)]
@@ -75,7 +75,7 @@ def find_unknown_lost(backend: Backend, catalogue: Catalogue) -> list[LostEntry]
 
 def require_whole(backend: Backend, catalogue: Catalogue) -> None:
     """Raises JournalCut where there are tokens and some that were made or revoked may be unknown:
-    nobody may be let in by what is left."""
+    nobody may be admitted by what is left."""
     if not was_closed(catalogue):
         return
     lost = find_unknown_lost(backend, catalogue)

@@ -117,7 +117,7 @@ def _read_younger(backend: Backend, listed: Iterable[str], new: Sequence[str]) -
 
 
 def _read_sound(backend: Backend, key: str) -> list[tuple[EntryKey, AnyEntry]]:
-    """Reads an entry; nothing where it is damaged, which is for a repair to tell again."""
+    """Reads an entry; nothing where it is damaged, which is for a repair to write again."""
     try:
         return list(read_entries(backend, [key]))
     except (NotFound, CorruptObject):

@@ -3,7 +3,7 @@
 Both are functions of its own repos alone, so that neither a refusal nor a figure tells what others
 hold: `stored` counts each distinct chunk once, raw, and `logical` each distinct file once, whoever
 else has them, and however they are stored. The sums are kept beside the quota and grow with each
-commit, in its transaction; what takes something away lets them be added up anew.
+commit, in its transaction; what takes something away lets them be recomputed.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def charge_commit(
 
 
 def forget_usage(connection: Connection, repo: str) -> None:
-    """Lets the usage of a repo's namespace be added up anew: something of it was taken away."""
+    """Lets the usage of a repo's namespace be recomputed: something of it was taken away."""
     nothing = {column.name: None for column in _USED.values()}
     mine = quotas.c.namespace == namespace_of(repo)
     connection.execute(update(quotas).where(mine).values(nothing))

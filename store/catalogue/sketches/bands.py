@@ -3,7 +3,7 @@
 A search compares no sketch with all others. Of the 256 bits, sixteen overlapping *bands* of 20 are
 columns with an index each; whatever shares one band with the sketch asked for is looked at. Of
 related tensors that differ in 7 % of their bits 99.2 % share one, of unrelated ones 1 in 65,000.
-Only chunks that stand alone have bands: they are what a delta may be made against.
+Only chunks that are standalone have bands: they are what a delta may be made against.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def add_sketches(connection: Connection, add_once: AddOnce, rows: Sequence[Sketc
 
 
 def refresh_bands(connection: Connection, chunk_ids: Collection[int]) -> None:
-    """Makes chunks searchable that stand alone now, and others no longer."""
+    """Makes chunks searchable that are standalone now, and others no longer."""
     alone = is_standalone().label("alone")
     query = select(sketches.c.chunk_id, sketches.c.kind, sketches.c.bits, alone).join(
         chunks, chunks.c.id == sketches.c.chunk_id

@@ -27,7 +27,7 @@ from ..visibility import EVERYTHING, Scope
 from .bands import band_values
 
 # Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
-# many almost equal chunks stand alone: any of them will do.
+# many almost equal chunks are standalone: any of them will do.
 _ROWS_PER_BAND = 64
 # Those looked at for whether somebody may read them, the oldest first: so many would have to be
 # there before a chunk to hide it from its owner.
@@ -40,7 +40,7 @@ _DELTAS_SEEN = 1024
 
 @dataclass(frozen=True, slots=True)
 class Centre:
-    """A chunk that stands alone: its sketch, and a revision through which it can be read."""
+    """A chunk that is standalone: its sketch, and a revision through which it can be read."""
 
     sketch: SketchRow
     frame_bytes: int
@@ -54,9 +54,9 @@ def find_near(
     scopes: Sequence[Scope] = (),
     dtypes: Collection[int] = (),
 ) -> list[tuple[int, bytes]]:
-    """Returns chunks that stand alone, have the dtype of `row`, or one of `dtypes`, and share bands
-    with it, as chunk id and bits; only those that a repo of each of `scopes` has, as if there were
-    no others. Whether they are related is for the caller to see.
+    """Returns chunks that are standalone, have the dtype of `row`, or one of `dtypes`, and share
+    bands with it, as chunk id and bits; only those that a repo of each of `scopes` has, as if there
+    were no others. Whether they are related is for the caller to see.
 
     Those that share but one band are left out where others share more: chance makes them, and
     their rows, unlike the indexes of the bands, lie anywhere on the disk.
@@ -153,8 +153,8 @@ def read_centres(
     deltas: bool = False,
 ) -> dict[int, Centre]:
     """Returns what is known of these chunks; those that no commit needs (a repo of each of
-    `scopes`, if any), or that stand alone no longer, are left out; with `deltas` only those of them
-    that are derived."""
+    `scopes`, if any), or that are standalone no longer, are left out; with `deltas` only those of
+    them that are derived."""
     holder = (_commit_in(scopes) if scopes else _commit_of_chunk()).label("holder")
     query = (
         select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
@@ -238,8 +238,8 @@ class FamilyRow:
 
 
 def list_centres(catalogue: Database, after: int, limit: int, *, uncoded: int) -> list[FamilyRow]:
-    """Returns chunks that stand alone and have a telling sketch or a frame of the codec `uncoded`,
-    by chunk id from `after` on."""
+    """Returns chunks that are standalone and have a telling sketch or a frame of the codec
+    `uncoded`, by chunk id from `after` on."""
     query = _family_query().where(*_may_lead(uncoded))
     return _list_rows(catalogue, query, after, limit)
 

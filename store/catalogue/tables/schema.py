@@ -93,7 +93,7 @@ chunk_inputs = Table(
 )
 
 # Frames of chunks that have another one in `chunks`: written at the same time by somebody else, or
-# left behind when a chunk was coded anew. One of a lower level is what an input returns to when a
+# left behind when a chunk was re-encoded. One of a lower level is what an input returns to when a
 # frame on it arrives that its frame in use has too high a level for.
 spares = Table(
     "spares",
@@ -109,7 +109,7 @@ spares = Table(
 )
 
 # What is known of a chunk's content (FORMAT.md, "Sketch"). `kind` is NULL where nothing can be
-# said. The bands are pieces of `bits` to search by; they are NULL unless the chunk stands alone,
+# said. The bands are pieces of `bits` to search by; they are NULL unless the chunk is standalone,
 # and their indexes hold only the others: thousands of deltas on one base cost the search nothing.
 sketches = Table(
     "sketches",
@@ -259,7 +259,7 @@ received = Table(
 )
 
 # What a namespace may take and use at most (store/catalogue/access/quotas.py); NULL: as much as it
-# likes. `used_…` are what its commits take now, NULL where that is to be added up anew. `entry` is
+# likes. `used_…` are what its commits take now, NULL where that is to be recomputed. `entry` is
 # the key of the journal entry that set the limits; where they were taken away, all are NULL.
 quotas = Table(
     "quotas",
@@ -277,7 +277,7 @@ quotas = Table(
     Column("used_repos", Integer, nullable=True),
 )
 
-# Who may come in over HTTP: `hash` is the SHA-256 of the token itself, which is kept nowhere.
+# API tokens: `hash` is the SHA-256 of the token itself, which is kept nowhere.
 tokens = Table(
     "tokens",
     metadata,
