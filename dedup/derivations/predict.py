@@ -11,6 +11,7 @@ import numpy as np
 from ...codecs.dtypes import Dtype, find_dtype
 from ...codecs.rans.streams import StreamReader
 from .operations.errors import InvalidRecipe
+from .operations.floats.formats import NAMES, read_floats, write_floats
 from .operations.registry import Refining, find_operation
 from .operations.values import Raw, Values
 from .recipe import Axes, Grid, Operand, Piece, Recipe, Rows
@@ -35,7 +36,7 @@ class Prediction:
     """What a recipe gives for a chunk of `raw_bytes` of `dtype`. Not for several threads at once.
 
     Raises InvalidRecipe where the recipe does not fit itself or the chunk; nothing is read before
-    a range is asked for.
+    a range is asked for. `arranged` keeps an arranged operand for others that have it, too.
     """
 
     def __init__(
@@ -45,16 +46,18 @@ class Prediction:
         raw_bytes: int,
         load: Load,
         load_part: LoadPart | None = None,
+        arranged: dict[Operand, Raw] | None = None,
     ) -> None:
         self._recipe = recipe
         self._dtype = find_dtype(dtype)
         self._operation = find_operation(recipe.operation, recipe.version)
         self._elements = _count(self._dtype, raw_bytes)
         _check_work(recipe, raw_bytes)
-        given = [_given_dtype(operand) for operand in recipe.operands]
+        given = [operand.rounded or _read_dtype(operand) for operand in recipe.operands]
         self._operation.check(given, dtype, recipe.parameters)
+        kept = {} if arranged is None else arranged
         self._readers = [
-            _Reader(operand, self._elements, load, load_part) for operand in recipe.operands
+            _Reader(each, self._elements, load, load_part, kept) for each in recipe.operands
         ]
         # A block that is refined is read once.
         self._read_last: tuple[tuple[int, int], list[Values]] | None = None
@@ -110,7 +113,7 @@ def _count(dtype: Dtype, raw_bytes: int) -> int:
     return raw_bytes // unit * dtype.group_elements
 
 
-def _given_dtype(operand: Operand) -> str:
+def _read_dtype(operand: Operand) -> str:
     dtype = find_dtype(operand.dtype)
     return "F32" if dtype.group_elements > 1 else dtype.name
 
@@ -125,18 +128,30 @@ def _check_work(recipe: Recipe, raw_bytes: int) -> None:
             raise InvalidRecipe(f"a recipe arranges {operand.raw_bytes} bytes at once")
 
 
+def whole_operand(operand: Operand) -> Operand:
+    """Returns the operand of which one is a part: all elements, arranged, as they are stored."""
+    return Operand(operand.dtype, operand.pieces, arrangement=operand.arrangement)
+
+
 class _Reader:
     """Reads ranges of one operand, for an output of `elements`."""
 
     def __init__(
-        self, operand: Operand, elements: int, load: Load, load_part: LoadPart | None
+        self,
+        operand: Operand,
+        elements: int,
+        load: Load,
+        load_part: LoadPart | None,
+        arranged: dict[Operand, Raw],
     ) -> None:
         self._operand = operand
         self._dtype = find_dtype(operand.dtype)
         self._load = load
         self._load_part = load_part
         self._kept: OrderedDict[bytes, Raw] = OrderedDict()
-        self._arranged: Raw | None = None
+        self._arranged = arranged
+        if operand.rounded is not None and _read_dtype(operand) not in NAMES:
+            raise InvalidRecipe(f"a recipe rounds {operand.dtype}")
         self._total = _count(self._dtype, operand.raw_bytes)
         _check_arrangement(operand, self._total)
         taken = operand.arrangement
@@ -147,16 +162,27 @@ class _Reader:
 
     def read(self, first: int, stop: int) -> Values:
         """Returns what the output elements [first, stop) need."""
+        values, rounded = self._read(first, stop), self._operand.rounded
+        if rounded is None:
+            return values
+        elements = read_floats(values.dtype, values.raw)
+        out = np.empty(elements.size * find_dtype(rounded).item_bytes, np.uint8)
+        write_floats(elements, rounded, False, out)
+        return Values(rounded, out)
+
+    def _read(self, first: int, stop: int) -> Values:
         start, end = self._range(first, stop)
         if self._operand.arrangement is None:
             return self._given(start, end)
         if self._selection is not None:
             return self._selection.read(start, end, self._given)
-        if self._arranged is None:
-            self._arranged = self._arrange()
-        width = find_dtype(_given_dtype(self._operand)).item_bytes
-        given = self._arranged[start * width : end * width]
-        return Values(_given_dtype(self._operand), given)
+        key = whole_operand(self._operand)
+        arranged = self._arranged.get(key)
+        if arranged is None:
+            arranged = self._arranged[key] = self._arrange()
+        width = find_dtype(_read_dtype(self._operand)).item_bytes
+        given = arranged[start * width : end * width]
+        return Values(_read_dtype(self._operand), given)
 
     def _arranged_elements(self) -> int:
         arrangement = self._operand.arrangement

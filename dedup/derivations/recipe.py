@@ -24,6 +24,8 @@ MOST_OPERANDS = 64
 MOST_AXES = 6
 MOST_RUNS = 1 << 20
 MOST_PIECE_BYTES = 1 << 28
+ROUNDED = (None, "BF16", "F16")
+_KINDS = 4
 _LIMIT = 1 << 48
 
 
@@ -86,7 +88,8 @@ class Operand:
 
     An operation that makes the output elements [a, b) is given the elements [offset + a n div d,
     offset + ceil(b n / d)) of the arranged operand, where (n, d) is `ratio`; all of it where n is
-    0.
+    0. With `rounded` ("BF16" or "F16") they are rounded to that dtype before: a copy may have been
+    made of a narrower one of what is stored.
     """
 
     dtype: str
@@ -94,6 +97,7 @@ class Operand:
     offset: int = 0
     ratio: tuple[int, int] = (1, 1)
     arrangement: Arrangement | None = None
+    rounded: str | None = None
 
     @property
     def raw_bytes(self) -> int:
@@ -126,7 +130,7 @@ def pack_recipe(recipe: Recipe) -> bytes:
     _put(out, len(recipe.operands))
     for operand in recipe.operands:
         _put(out, find_dtype(operand.dtype).id, *operand.ratio, operand.offset)
-        _put_arrangement(out, operand.arrangement)
+        _put_arrangement(out, operand.arrangement, _KINDS * ROUNDED.index(operand.rounded))
         _put(out, len(operand.pieces))
         for piece in operand.pieces:
             _put(out, places[piece.digest], piece.raw_bytes)
@@ -157,16 +161,16 @@ def _put(out: bytearray, *values: int) -> None:
         out.append(left)
 
 
-def _put_arrangement(out: bytearray, arrangement: Arrangement | None) -> None:
+def _put_arrangement(out: bytearray, arrangement: Arrangement | None, rounded: int) -> None:
     if arrangement is None:
-        _put(out, 0)
+        _put(out, rounded)
     elif isinstance(arrangement, Axes):
-        _put(out, 1, len(arrangement.shape), *arrangement.shape, *arrangement.order)
+        _put(out, rounded + 1, len(arrangement.shape), *arrangement.shape, *arrangement.order)
     elif isinstance(arrangement, Rows):
-        _put(out, 2, arrangement.row_elements)
+        _put(out, rounded + 2, arrangement.row_elements)
         _put_runs(out, arrangement.runs)
     else:
-        _put(out, 3, arrangement.row_elements)
+        _put(out, rounded + 3, arrangement.row_elements)
         _put_runs(out, arrangement.runs)
         _put_runs(out, arrangement.columns)
 
@@ -228,10 +232,11 @@ def _take_operand(numbers: _Numbers, inputs: tuple[bytes, ...]) -> Operand:
     if not ratio[1]:
         raise InvalidRecipe("a recipe has an operand of no ratio")
     offset = numbers.take()
-    arrangement = _take_arrangement(numbers)
+    rounded, kind = divmod(numbers.take(_KINDS * len(ROUNDED) - 1), _KINDS)
+    arrangement = _take_arrangement(numbers, kind)
     count = numbers.take(min(MOST_PIECES, numbers.left))
     pieces = tuple(_take_piece(numbers, inputs) for _ in range(count))
-    return Operand(dtype.name, pieces, offset, ratio, arrangement)
+    return Operand(dtype.name, pieces, offset, ratio, arrangement, ROUNDED[rounded])
 
 
 def _take_piece(numbers: _Numbers, inputs: tuple[bytes, ...]) -> Piece:
@@ -241,8 +246,7 @@ def _take_piece(numbers: _Numbers, inputs: tuple[bytes, ...]) -> Piece:
     return Piece(inputs[place], raw_bytes)
 
 
-def _take_arrangement(numbers: _Numbers) -> Arrangement | None:
-    kind = numbers.take(3)
+def _take_arrangement(numbers: _Numbers, kind: int) -> Arrangement | None:
     if kind == 0:
         return None
     if kind == 1:

@@ -29,7 +29,8 @@ from ..derivations.guesses.kinds import Guess
 from ..derivations.guesses.tensors import Companions, FirstSketch, StoredTensor, Target
 from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
-from ..derivations.predict import Prediction
+from ..derivations.predict import Prediction, whole_operand
+from ..derivations.recipe import Operand
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -287,21 +288,26 @@ class _Step:
             return guesses
         start = raw[: max(target.unit, _GLANCED_BYTES - _GLANCED_BYTES % target.unit)]
         shares: list[tuple[float, Guess]] = []
+        arranged: dict[Operand, Raw] = {}
         for guessed in guesses:
-            share = self._share_equal(target.dtype, start, guessed)
+            share = self._share_equal(target.dtype, start, guessed, arranged)
             if share == 1:
                 return [guessed]
             shares.append((share, guessed))
         ranked = sorted(shares, key=lambda pair: -pair[0])
         return [guessed for _, guessed in ranked[:_TRIED]]
 
-    def _share_equal(self, dtype: str, raw: Raw, guessed: Guess) -> float:
+    def _share_equal(
+        self, dtype: str, raw: Raw, guessed: Guess, arranged: dict[Operand, Raw]
+    ) -> float:
         """Returns the share of the first bytes of a tensor that a guess gives."""
         out = np.zeros(raw.size, np.uint8)
         try:
             recipe = guessed.recipe(0, raw)
             if recipe is not None:
-                Prediction(recipe, dtype, raw.size, self._load).fill(0, out)
+                for operand in arranged.keys() - set(map(whole_operand, recipe.operands)):
+                    del arranged[operand]
+                Prediction(recipe, dtype, raw.size, self._load, arranged=arranged).fill(0, out)
         except (InvalidRecipe, Missing, Corrupt):
             return 0
         return float(np.mean(out == raw))

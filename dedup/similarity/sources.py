@@ -51,7 +51,7 @@ _NEAREST = 32
 # Of a quantised tensor's sketch, the share of bits that tell least, and how often others are tried.
 _UNSURE, _CHANGES = 0.2, 16
 # Guesses about one tensor that are tried.
-MOST_GUESSES = 16
+MOST_GUESSES = 32
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
 _MOST_DIFFERENT = 0.34
 # Fewer bits tell nothing.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.gguf.layout import KINDS as QUANTS
-from .kinds import Formula, Part, Pool, Ranked, View, rank
+from .kinds import Formula, Part, Pool, Ranked, View, rank, with_rounded
 from .tensors import StoredTensor, Target
 
 QUANTISE = (10, 1)
@@ -36,8 +36,9 @@ class Gguf:
         (view,) = self.views(target)
         for match in pool.matches(target, view):
             parts = (Part(match.source, (1, 1), match.arrangement),)
-            guess = Formula(QUANTISE, parts, lambda _: b"", target.tensor)
-            yield rank(target.tensor, match), guess
+            formula = Formula(QUANTISE, parts, lambda _: b"", target.tensor)
+            for guess in with_rounded(formula):
+                yield rank(target.tensor, match), guess
 
 
 KIND = Gguf()

@@ -25,7 +25,7 @@ from ..operations.scaled.codebook import (
 )
 from ..operations.scaled.group_scales import Grouping
 from ..operations.scaled.nested_scales import pack_nested
-from .kinds import Formula, Match, Part, Pool, Ranked, View, rank
+from .kinds import Formula, Match, Part, Pool, Ranked, View, rank, with_rounded
 from .tensors import StoredTensor, Target
 
 GROUP_SCALES, AFFINE, CODEBOOK, NESTED = (3, 1), (4, 1), (5, 1), (6, 1)
@@ -68,8 +68,9 @@ class Bitsandbytes:
         found = pool.matches(target, _view(target, matrix))
         for match in nsmallest(_MOST_MATCHES, found, key=lambda m: rank(target.tensor, m)):
             if match.arrangement is None:
-                for guess in _propose(target, matrix, match):
-                    yield rank(target.tensor, match), guess
+                for formula in _propose(target, matrix, match):
+                    for guess in with_rounded(formula):
+                        yield rank(target.tensor, match), guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +187,8 @@ class Mlx:
             for match in nsmallest(_MOST_MATCHES, found, key=lambda m: rank(target.tensor, m)):
                 if match.arrangement is None:
                     packed = pack_affine(gives, groups.bits, groups.group)
-                    guess = _formula(target, AFFINE, match, each, packed)
-                    yield rank(target.tensor, match), guess
+                    for guess in with_rounded(_formula(target, AFFINE, match, each, packed)):
+                        yield rank(target.tensor, match), guess
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Protocol
 
 from ..operations.values import Raw
 from ..recipe import MAX_INPUTS, Arrangement, Operand, Recipe
 from .tensors import FirstSketch, ReadValues, StoredTensor, Target
+
+_NARROW_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,13 @@ class Guess(Protocol):
 @dataclass(frozen=True, slots=True)
 class Part:
     """An operand of a formula: for the elements [a, b) of the target, those from a n div d to
-    b n div d of a tensor, arranged; all of it where n is 0 ((n, d) is `ratio`)."""
+    b n div d of a tensor, arranged; all of it where n is 0 ((n, d) is `ratio`), rounded to a dtype
+    or not."""
 
     tensor: StoredTensor
     ratio: tuple[int, int] = (1, 1)
     arrangement: Arrangement | None = None
+    rounded: str | None = None
 
     def operand(self, first: int, count: int) -> Operand | None:
         """Returns the operand for `count` elements of the target from `first` on; None where they
@@ -102,7 +106,7 @@ class Part:
             pieces, offset = tensor.pieces, tensor.offset + start
         else:
             pieces, offset = tensor.covering(start, stop)
-        return Operand(tensor.dtype, pieces, offset, self.ratio, self.arrangement)
+        return Operand(tensor.dtype, pieces, offset, self.ratio, self.arrangement, self.rounded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,17 @@ class Formula:
             operands.append(operand)
         recipe = Recipe(*self.operation, tuple(operands), self.parameters(first))
         return recipe if len(recipe.inputs) <= MAX_INPUTS else None
+
+
+def with_rounded(formula: Formula) -> Iterator[Formula]:
+    """Yields a formula, and the same with its source rounded to narrower dtypes: what a copy was
+    made of may be stored as a wider tensor that it was a copy of."""
+    yield formula
+    source, *others = formula.parts
+    if source.tensor.bits > _NARROW_BITS:
+        for dtype in ("BF16", "F16"):
+            parts = (replace(source, rounded=dtype), *others)
+            yield replace(formula, parts=parts)
 
 
 Ranked = tuple[tuple[float, float, bool], Guess]

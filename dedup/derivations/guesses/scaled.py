@@ -27,8 +27,8 @@ from ..operations.scaled.quantise import (
 from .codes import PACKED, WHOLE, Layout, layouts, sample_codes
 from .kinds import Formula, Match, Part, Pool, Ranked, View, rank
 from .layouts import places_in_source
-from .scales import Fit, Sample, find_fit
-from .tensors import StoredTensor, Target
+from .scales import Fit, Sample, find_fit, find_roundings
+from .tensors import Target
 
 QUANTISE = (2, 1)
 """Number and version of the operation."""
@@ -69,10 +69,22 @@ class Scaled:
                 if match.arrangement is None or layout.axes is None
             )
             for match in nsmallest(_MOST_MATCHES, found, key=lambda m: rank(target.tensor, m)):
-                fit = find_fit(target, layout, _sample(target, layout, match))
+                sample = _sample(target, layout, match)
+                fit = find_fit(target, layout, sample)
                 if fit is not None:
-                    for guess in _propose(target, layout, match, fit):
-                        yield rank(target.tensor, match), guess
+                    for source in _sources(target, layout, match, fit, sample):
+                        for guess in _propose(target, layout, source, fit):
+                            yield rank(target.tensor, match), guess
+
+
+def _sources(
+    target: Target, layout: Layout, match: Match, fit: Fit, sample: Sample
+) -> Iterator[Part]:
+    """Yields the source as an operand, rounded to what a copy of it may have been."""
+    arrangement = layout.arrange(match.arrangement)
+    is_wide = match.source.bits > _TWO_BYTES
+    for rounded in find_roundings(fit, sample, target.tensor.dtype) if is_wide else (None,):
+        yield Part(match.source, (layout.per, 1), arrangement, rounded)
 
 
 def _view(target: Target, layout: Layout) -> View:
@@ -91,11 +103,11 @@ def _sample(target: Target, layout: Layout, match: Match) -> Sample:
     return Sample(numbers, codes.astype(np.float64), values.astype(np.float64))
 
 
-def _propose(target: Target, layout: Layout, match: Match, fit: Fit) -> Iterator[Formula]:
+def _propose(target: Target, layout: Layout, source: Part, fit: Fit) -> Iterator[Formula]:
     base = _scheme(layout, fit)
     only = float(target.read.values(fit.tensor)(np.zeros(1, np.intp))[0])
-    for scheme in _rules(base, match.source, fit, only):
-        parts = [Part(match.source, (layout.per, 1), layout.arrange(match.arrangement))]
+    for scheme in _rules(base, source, fit, only):
+        parts = [source]
         if scheme.place.kind != LITERAL:
             parts.append(Part(fit.tensor, (0, 1)))
         if fit.zeros.tensor is not None:
@@ -130,10 +142,10 @@ def _scheme(layout: Layout, fit: Fit) -> Scheme:
     )
 
 
-def _rules(base: Scheme, source: StoredTensor, fit: Fit, only: float) -> Iterator[Scheme]:
+def _rules(base: Scheme, source: Part, fit: Fit, only: float) -> Iterator[Scheme]:
     """Yields schemes with each rule that may apply scales that are stored so, the likeliest
     first."""
-    widths = list(dict.fromkeys(("F32", source.dtype, fit.tensor.dtype)))
+    widths = dict.fromkeys(("F32", source.rounded or source.tensor.dtype, fit.tensor.dtype))
     arithmetics = [dtype for dtype in widths if dtype == "F32" or dtype in _NARROW]
     for arithmetic, (rule, constant) in product(arithmetics, _how(fit)):
         scheme = replace(base, arithmetic=arithmetic, rule=rule, constant=constant)

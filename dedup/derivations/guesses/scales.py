@@ -13,8 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ....codecs.buffers import freeze
 from ....codecs.dtypes import find_dtype
+from ..operations.floats.arithmetic import round_all
 from ..operations.floats.formats import NAMES as FLOATS
+from ..operations.floats.formats import read_floats, write_floats
 from ..operations.scaled import packing
 from ..operations.scaled.places import Place
 from .codes import Layout, find_place
@@ -34,6 +37,8 @@ _FAR_SHARE = {"F8_E4M3": 0.08, "F8_E5M2": 0.16}
 # The share of codes that must be near.
 _LEAST_NEAR = 0.93
 _MOST_ZERO = 1 << 15
+# Differences among the codes of a sample that tell nothing.
+_BY_CHANCE = 0.01
 # Codes but zero that scales are measured by.
 _LEAST_USABLE = 16
 
@@ -60,7 +65,8 @@ class Zeros:
 @dataclass(frozen=True, slots=True)
 class Fit:
     """Scales that fit a sample: x is near stored * factor * (code - zero), or, if `inverse`, near
-    (code - zero) * factor / stored."""
+    (code - zero) * factor / stored. `steps`: what elements of the sample are divided by; `points`:
+    their zero points."""
 
     tensor: StoredTensor
     place: Place
@@ -68,6 +74,8 @@ class Fit:
     factor: float
     inverse: bool
     near: float
+    steps: Numbers
+    points: Numbers
 
 
 def find_fit(target: Target, layout: Layout, sample: Sample) -> Fit | None:
@@ -195,10 +203,35 @@ def _measure(
         # Measured is less than 1 where codes are few: of those that are rounded to one most are
         # smaller.
         for factor in (1.0, measured):
-            near = _share_near(sample.values, units * factor, codes, layout.tensor.dtype)
+            steps = units * factor
+            near = _share_near(sample.values, steps, codes, layout.tensor.dtype)
             if near >= _LEAST_NEAR and (best is None or near > best.near):
-                best = Fit(tensor, place, zeros, factor, inverse, near)
+                best = Fit(tensor, place, zeros, factor, inverse, near, steps, points)
     return best
+
+
+def find_roundings(fit: Fit, sample: Sample, dtype: str) -> list[str | None]:
+    """Returns the dtypes that the source may have been rounded to before it was coded, None for
+    none, those first that give the most of the codes."""
+    shares: dict[str | None, float] = {}
+    for rounded in (None, "BF16", "F16"):
+        values = round_all(freeze(sample.values.astype(np.float32)), rounded or "F32")
+        with np.errstate(all="ignore"):
+            quotients = freeze((values / fit.steps).astype(np.float32))
+        codes = [_code(each, dtype) for each in (quotients, round_all(quotients, "BF16"))]
+        shares[rounded] = max(float(np.mean(each + fit.points == sample.codes)) for each in codes)
+    least = max(shares.values()) - _BY_CHANCE
+    kept = [rounded for rounded in shares if shares[rounded] >= least]
+    return sorted(kept, key=lambda rounded: -shares[rounded])
+
+
+def _code(values: NDArray[np.float32], dtype: str) -> Numbers:
+    """Returns the codes of scaled values, but for the zero point."""
+    if dtype not in FLOATS:
+        return np.rint(values).astype(np.float64)
+    raw = np.empty(values.size, np.uint8)
+    write_floats(values, dtype, True, raw)
+    return read_floats(dtype, raw).astype(np.float64)
 
 
 def _share_near(values: Numbers, units: Numbers, codes: Numbers, dtype: str) -> float:

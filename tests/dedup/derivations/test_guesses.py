@@ -87,6 +87,9 @@ def test_quantised_copies_are_recipes(local: LocalVault, tmp_path: Path, dtype: 
     push(local, write_source(tmp_path / "source", dtype), "org/source")
     copies = {label: write_copy(tmp_path / label, dtype, label) for label in SOURCES[dtype]}
     if dtype == "F32":
+        # Made of a bfloat16 copy that is not there.
+        for label in ("int8 per row", "mlx 4bit"):
+            copies[f"{label} of bf16"] = write_copy(tmp_path / f"of {label}", "BF16", label)
         copies |= {label: write_model(tmp_path / label, label) for label in MODELS}
     for label, copy in copies.items():
         repo = f"org/{label.replace(' ', '-')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -42,6 +43,7 @@ operands = st.builds(
         st.builds(Rows, st.integers(0, 1 << 20), runs),
         st.builds(Grid, st.integers(0, 1 << 20), runs, runs),
     ),
+    st.sampled_from([None, "BF16", "F16"]),
 )
 recipes = st.builds(
     Recipe,
@@ -82,6 +84,7 @@ def cast_of(*operands: Operand) -> Recipe:
     [
         Operand("F32", (Piece(DIGESTS[0], 396),)),
         Operand("F32", (Piece(DIGESTS[0], 399),)),
+        Operand("I32", (Piece(DIGESTS[0], 400),), rounded="BF16"),
         Operand("F32", (Piece(DIGESTS[0], 400),), offset=1),
         Operand("F32", (Piece(DIGESTS[0], 400),), offset=1 << 40, ratio=(0, 1)),
         Operand("F32", (Piece(DIGESTS[0], 200),) * 2, offset=1),
@@ -97,6 +100,7 @@ def cast_of(*operands: Operand) -> Recipe:
     ids=[
         "short",
         "odd",
+        "rounded integers",
         "beyond",
         "far",
         "behind",
@@ -149,3 +153,18 @@ def test_any_range_of_rows_and_columns_is_that_of_the_whole(spread: int, data: s
     out = np.empty(2 * (last - first), np.uint8)
     prediction.fill(2 * first, out)
     assert out.tobytes() == expected[first:last].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+@pytest.mark.parametrize("arrangement", [None, Axes((20, 5), (1, 0))])
+def test_elements_are_rounded_before_an_operation_reads_them(dtype: str, arrangement: Axes | None):
+    values = np.random.default_rng(1).normal(0, 1, 100).astype(np.float32)
+    operand = Operand("F32", (Piece(DIGESTS[0], 400),), 0, (1, 1), arrangement, dtype)
+    out = np.empty(80, np.uint8)
+    prediction = Prediction(cast_of(operand), "F32", 400, lambda *_: values.view(np.uint8))
+    prediction.fill(40, out)
+    narrow = values.astype(ml_dtypes.bfloat16 if dtype == "BF16" else np.float16)
+    wanted = narrow.astype(np.float32)
+    if arrangement is not None:
+        wanted = wanted.reshape(20, 5).T.reshape(-1)
+    np.testing.assert_array_equal(out.view(np.float32), wanted[10:30])
