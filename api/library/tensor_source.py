@@ -8,8 +8,9 @@ chunk, which is kept at hand.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from threading import Lock
 
 import numpy as np
@@ -19,7 +20,8 @@ from ...dedup.errors import Corrupt, InvalidInput, TensorNotFound, Unreachable
 from ...dedup.model.files.entries import FileEntry, TensorPlace
 from ...dedup.reading.base_cache import BaseCache, Buffer
 from ...dedup.reading.chunk_reader import ChunkReader, Slice
-from ...dedup.reading.file_assembly import Part, file_parts, weave
+from ...dedup.reading.file_assembly import Part, weave
+from ...dedup.reading.file_layout import FileLayout
 from ...dedup.reading.frame_parts import pays
 from ...dedup.vault import RangeReader, Snapshot
 
@@ -28,7 +30,7 @@ Bytes = NDArray[np.uint8]
 # What is kept of small chunks, each of which holds many small tensors, and of bases.
 _SMALL_BYTES = 2 << 20
 _SMALL_CACHE_BYTES = 16 << 20
-_BASES_BYTES = 128 << 20
+_BASES_BYTES = 64 << 20
 # Connections that break one after the other without a frame between are no accident.
 _ATTEMPTS = 3
 
@@ -51,7 +53,8 @@ class TensorSource:
         self._connect = connect
         self.snapshot = snapshot
         self.entries = tuple(entries)
-        self._files = {entry.path: entry for entry in entries}
+        chunk_bytes = snapshot.manifest.chunk_bytes
+        self._layouts = {entry.path: FileLayout(entry, chunk_bytes) for entry in entries}
         self._places = _find_places(entries)
         self.file_order = list(self._places)
         self.names = sorted(self._places)
@@ -106,13 +109,13 @@ class TensorSource:
     def read_file(self, path: str, start: int, stop: int) -> Bytes:
         """Returns the bytes [start, stop) of a file, (n,) uint8."""
         self._check_process()
-        return _gather(self._pieces(self._files[path], start, stop), stop - start)
+        return _gather(self._pieces(path, start, stop), stop - start)
 
     def stream_file(self, path: str) -> Iterator[Buffer]:
         """Yields the bytes of a file, piece by piece, each verified."""
         self._check_process()
-        entry = self._files[path]
-        return self._pieces(entry, 0, entry.size)
+        (size,) = (entry.size for entry in self.entries if entry.path == path)
+        return self._pieces(path, 0, size)
 
     def stream(self, names: Iterable[str]) -> Generator[tuple[str, Bytes]]:
         """Yields tensors by name, in that order, what follows being fetched meanwhile."""
@@ -120,10 +123,12 @@ class TensorSource:
         parts = (part for place in places for part in self._parts_of(place))
         slices = (part for part in parts if isinstance(part, Slice))
         pieces = self._reader().read_slices(slices)
+        # A chunk that comes again at once is decoded once.
+        uses = Counter(digest for place in places for digest in place.chunks)
         for place in places:
-            # A list of them, which is short: those of a tensor are up to 32 MiB long.
             made = weave(self._parts_of(place), pieces)
-            yield place.tensor.name, _gather(made, place.tensor.size)
+            own = _is_whole(list(self._parts_of(place))) and uses[place.chunks[0]] == 1
+            yield place.tensor.name, (_take if own else _gather)(made, place.tensor.size)
 
     def _order_of(self, before: str | None, name: str) -> dict[str, str] | None:
         """Returns the order in which `name` comes right after `before`: that in which tensors are
@@ -156,18 +161,17 @@ class TensorSource:
             self._begin()
 
     def _parts_of(self, place: TensorPlace) -> Iterator[Part]:
-        return self._parts(self._files[place.path], place.offset, place.offset + place.tensor.size)
-
-    def _parts(self, entry: FileEntry, start: int, stop: int) -> Iterator[Part]:
-        return file_parts(entry, self.snapshot.manifest.chunk_bytes, start, stop)
+        return self._layouts[place.path].parts(place.offset, place.offset + place.tensor.size)
 
     def _read_part(self, place: TensorPlace, start: int, stop: int) -> Bytes:
-        entry = self._files[place.path]
-        pieces = self._pieces(entry, place.offset + start, place.offset + stop)
+        first, last = place.offset + start, place.offset + stop
+        pieces = self._pieces(place.path, first, last)
+        if _is_whole(list(self._layouts[place.path].parts(first, last))):
+            return _take(pieces, stop - start)
         return _gather(pieces, stop - start)
 
-    def _pieces(self, entry: FileEntry, start: int, stop: int) -> Iterator[Buffer]:
-        for kind, run in groupby(self._parts(entry, start, stop), _way_to_read):
+    def _pieces(self, path: str, start: int, stop: int) -> Iterator[Buffer]:
+        for kind, run in groupby(self._layouts[path].parts(start, stop), _way_to_read):
             if kind == "literal":
                 yield from (part for part in run if isinstance(part, bytes))
                 continue
@@ -177,13 +181,13 @@ class TensorSource:
             elif kind == "small":
                 yield from map(self._read_small, slices)
             else:
-                yield from self._read_ranges(entry, slices)
+                yield from self._read_ranges(path, slices)
 
-    def _read_ranges(self, entry: FileEntry, slices: list[Slice]) -> Iterator[Buffer]:
+    def _read_ranges(self, path: str, slices: list[Slice]) -> Iterator[Buffer]:
         commit = self.snapshot.commit
         for part in slices:
             first, last = part.use.offset + part.start, part.use.offset + part.stop
-            yield from self._connect().read_range(commit.repo, commit.id, entry.path, first, last)
+            yield from self._connect().read_range(commit.repo, commit.id, path, first, last)
 
     def _read_small(self, part: Slice) -> Buffer:
         raw = self._small.get(part.use.digest)
@@ -236,6 +240,22 @@ def _way_to_read(part: Part) -> str:
     if part.use.size <= _SMALL_BYTES:
         return "small"
     return "range" if pays(part.use.size, part.start, part.stop) else "frames"
+
+
+def _is_whole(parts: Sequence[Part]) -> bool:
+    """Says whether parts are one whole chunk, which is decoded into memory of its own."""
+    return len(parts) == 1 and isinstance(parts[0], Slice) and parts[0].is_whole
+
+
+def _take(pieces: Iterator[Buffer], size: int) -> Bytes:
+    """Returns the bytes of the only piece, in its own memory if that can be written to."""
+    piece = next(pieces)
+    if len(piece) != size or memoryview(piece).readonly:
+        return _gather(chain([piece], pieces), size)
+    # Whoever gives it gets to its end.
+    rest = _gather(pieces, 0)
+    assert not rest.size
+    return np.frombuffer(piece, np.uint8)
 
 
 def _gather(pieces: Iterable[Buffer], size: int) -> Bytes:

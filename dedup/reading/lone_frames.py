@@ -6,7 +6,7 @@ from typing import Any
 
 from ...codecs.errors import FrameError
 from ..errors import Corrupt
-from .timed_codecs import decode_tensor, encode_tensor, read_header
+from .timed_codecs import decode_range, decode_tensor, encode_tensor, read_header
 
 
 def encode_frame(
@@ -24,6 +24,17 @@ def encode_frame(
 def is_delta(frame: bytes) -> bool:
     """Says whether a frame needs a base."""
     return read_header(frame, b"").base_digest is not None
+
+
+def decode_frame_range(frame: bytes, base: Any, start: int, stop: int, out: Any) -> None:
+    """Decodes the raw bytes [start, stop) of what was encoded into `out`, (n,) uint8 or of more
+    dimensions, checked block by block. Raises Corrupt where the frame is damaged; that the base is
+    what it was is for the caller to know."""
+    digest = read_header(frame, b"").base_digest
+    try:
+        decode_range(frame, start, stop, base=base, base_digest=digest, out=out)
+    except FrameError as error:
+        raise Corrupt(f"a frame in memory does not decode: {error}") from error
 
 
 def decode_frame(frame: bytes, base: Any, out: Any) -> None:

@@ -129,10 +129,11 @@ def test_tunes_share_a_base() -> None:
     encoded = [wv.torch.compress(each, base=base) for each in tunes]
     assert sum(each.nbytes for each in encoded) < 0.6 * sum(each.raw_bytes for each in encoded)
     assert [outputs(each) for each in tunes] == wanted
-    with torch.no_grad():
-        base.layers[2].weight[0, 0] += 1
-    with pytest.raises(wv.errors.Corrupt):
-        outputs(tunes[0])
+    for changed in (base.layers[2], base.embed):
+        with torch.no_grad():
+            changed.weight[0, 0] += 1
+        with pytest.raises(wv.errors.Corrupt):
+            outputs(tunes[0])
 
 
 def test_gradients_flow_through_encoded_weights() -> None:

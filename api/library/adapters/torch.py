@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ....dedup.errors import InvalidInput
-from ....dedup.reading.lone_frames import decode_frame, encode_frame, is_delta
+from ....dedup.errors import Corrupt, InvalidInput
+from ....dedup.reading.lone_frames import decode_frame, decode_frame_range, encode_frame, is_delta
 from ....dedup.reading.workers import Background, result_of
 from ..arrays import array_bytes
 from ..opening import safe_open
@@ -26,6 +26,8 @@ from ..vault import Vault
 KINDS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The modules whose weights `compress` encodes: all that need them only while they compute."""
 
+# Of an embedding as much is decoded together: a few blocks of a frame.
+_TOGETHER_BYTES = 4 << 20
 # What is smaller saves nothing worth a call.
 _LEAST_BYTES = 1 << 16
 
@@ -144,13 +146,20 @@ class Compressed:
         own = {id(frame): frame for frame in frames}.values()
         self.raw_bytes = sum(frame.size for frame in own)
         self.nbytes = sum(len(frame.data) for frame in own)
-        self._buffers = _Buffers(max((frame.size for frame in own), default=0))
+        shared = (
+            frame.size
+            for module, frame in zip(self._modules, frames, strict=True)
+            if not isinstance(module, nn.Embedding)
+        )
+        self._buffers = _Buffers(max(shared, default=0))
         self.buffer_bytes = self._buffers.nbytes
         self._hooks: list[Any] = []
         for number, (module, frame) in enumerate(zip(self._modules, frames, strict=True)):
             del module._parameters["weight"]
             module.__dict__[_FRAME] = frame
             module.__class__ = _decoding(type(module))
+            if isinstance(module, nn.Embedding):
+                continue
             begin, end = self._begin(number), self._end(number)
             self._hooks.append(module.register_forward_pre_hook(begin))
             self._hooks.append(module.register_forward_hook(end, always_call=True))
@@ -199,9 +208,22 @@ class _Decoding:
         return self.__dict__[_FRAME].decode() if held is None else held
 
 
+class _DecodingRows(_Decoding):
+    """What the class of an embedding begins with: it decodes the blocks of the rows it is asked
+    for, so that no memory is needed for all of them."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Returns rows as nn.Embedding does."""
+        frame: _Frame = self.__dict__[_FRAME]
+        rows, places = torch.unique(tokens, return_inverse=True)
+        return frame.decode_rows(rows)[places]
+
+
 @cache
 def _decoding(kind: type[nn.Module]) -> type[nn.Module]:
-    return type(kind.__name__, (_Decoding, kind), {})
+    begin = _DecodingRows if kind is nn.Embedding else _Decoding
+    made: Any = type(kind.__name__, (begin, kind), {})
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,15 +237,43 @@ class _Frame:
     device: torch.device
     requires_grad: bool
     base: torch.Tensor | None
+    base_version: int
 
     def decode(self, room: torch.Tensor | None = None) -> torch.Tensor:
         """Returns the weight, on its device: in `room`, (n,) uint8, where that is the CPU. Raises
         Corrupt where the base is not what it was."""
         memory = torch.empty(self.size, dtype=torch.uint8) if room is None else room[: self.size]
-        base = None if self.base is None else _bytes_of(self.base)
-        decode_frame(self.data, base, memory.numpy())
+        decode_frame(self.data, self._base_bytes(), memory.numpy())
         tensor = memory.view(self.dtype).reshape(self.shape)
         return tensor if self.device.type == "cpu" else tensor.to(self.device)
+
+    def decode_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """Returns rows of a matrix by their numbers, ascending, on the device of the weight. Raises
+        Corrupt where the base was changed."""
+        wanted = rows.to("cpu")
+        width = self.size // self.shape[0]
+        if wanted.numel() and not 0 <= wanted[0] <= wanted[-1] < self.shape[0]:
+            raise IndexError("index out of range in self")
+        base = self._base_bytes()
+        made = torch.empty(len(wanted), width, dtype=torch.uint8)
+        together = max(1, _TOGETHER_BYTES // width)
+        groups, counts = torch.unique_consecutive(wanted // together, return_counts=True)
+        at = 0
+        for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
+            first = group * together
+            stop = min(first + together, self.shape[0])
+            block = torch.empty(stop - first, width, dtype=torch.uint8)
+            decode_frame_range(self.data, base, first * width, stop * width, block.numpy())
+            made[at : at + count] = block[wanted[at : at + count] - first]
+            at += count
+        return made.view(self.dtype).to(self.device)
+
+    def _base_bytes(self) -> NDArray[np.uint8] | None:
+        if self.base is None:
+            return None
+        if self.base._version != self.base_version:
+            raise Corrupt("the base of a compressed model was changed", "compress it anew")
+        return _bytes_of(self.base)
 
 
 class _Buffers:
@@ -301,6 +351,9 @@ def _find_weights(model: nn.Module) -> list[tuple[str, Any]]:
         if isinstance(module, _Decoding):
             raise InvalidInput(f"{name} is compressed already", "restore it first")
         weight = module._parameters.get("weight") if type(module) in KINDS else None
+        if getattr(module, "max_norm", None) is not None:
+            # Such an embedding writes to its weight.
+            continue
         if weight is not None and weight.numel() * weight.element_size() >= _LEAST_BYTES:
             found.append((name, module))
     return found
@@ -320,6 +373,7 @@ def _encode(parameter: nn.Parameter, base: torch.Tensor | None, level: str) -> _
         parameter.device,
         parameter.requires_grad,
         base.detach() if base is not None and is_delta(data) else None,
+        0 if base is None else base._version,
     )
 
 
