@@ -108,22 +108,22 @@ def _settle_both(scales, minima, high, block, at, known, codes):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_quants(values, factors, codes, lows, high, found, flat, quants):
-    """Finds the quants of all runs of a block; those of the search where the scale is 0.
+def _take_quants(values, size, factors, codes, lows, high, found, flat, quants):
+    """Finds the quants of all runs of ``size`` of a block; those of the search where the scale is
+    0. A constant ``size`` is compiled in, which serves runs of 32, and not those of 16.
 
-    ``values``, ``quants``: (runs, elements) float32 and uint8. ``factors``: those of the scales and
+    ``values``, ``quants``: (runs, size) float32 and uint8. ``factors``: those of the scales and
     of the minima. ``codes``, ``lows``: (runs,) uint8 each. ``found``: (1 or 0, runs, elements)
     uint8, ``flat``: (runs,) uint8, written.
     """
-    for run in range(values.shape[0]):
+    for run in range(256 // size):
         scale = factors[0] * np.float32(codes[run])
         minimum = factors[1] * np.float32(lows[run])
         flat[run] = scale == _ZERO
-        mine, out = values[run], quants[run]
-        for i in range(mine.size):
-            out[i] = round_within((mine[i] + minimum) / scale, 0, high)
+        for i in range(size):
+            quants[run, i] = round_within((values[run, i] + minimum) / scale, 0, high)
         if flat[run]:
-            for i in range(values.shape[1]):
+            for i in range(size):
                 quants[run, i] = found[0, run, i] if found.shape[0] else 0
 
 
@@ -143,7 +143,8 @@ def write_q2_k_kernel(source, scales, minima, blocks, known, found, flat):
         for run in range(16):
             codes[run], lows[run] = block[run] & 15, block[run] >> 4
         factors = read_half(block, 80), read_half(block, 82)
-        _take_quants(source[n], factors, codes, lows, 3, found[n : n + 1], flat[n], quants)
+        size = source.shape[2]
+        _take_quants(source[n], size, factors, codes, lows, 3, found[n : n + 1], flat[n], quants)
         pack_pairs(quants.reshape(-1), block, 16)
 
 
@@ -187,15 +188,6 @@ def _settle_long_runs(scales, minima, block, known, codes, lows):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _take_long_runs(values, high, block, found, flat, room):
-    """Finds the 256 quants of a block of Q4_K or Q5_K."""
-    codes, lows, quants = room
-    read_six_bit_scales(block, codes, lows)
-    factors = read_half(block, 0), read_half(block, 2)
-    _take_quants(values, factors, codes, lows, high, found, flat, quants)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def _make_room():
     return np.zeros(8, np.uint8), np.zeros(8, np.uint8), np.empty((8, 32), np.uint8)
 
@@ -212,24 +204,30 @@ def _pack_halves(quants, block, start):
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_q4_k_kernel(source, scales, minima, blocks, known, found, flat):
     """Writes Q4_K: F16 d and dmin, 12 bytes of scales and minima, 128 bytes of quants."""
-    room = _make_room()
+    codes, lows, quants = _make_room()
     for n in range(source.shape[0]):
-        _settle_long_runs(scales[n], minima[n], blocks[n], known, room[0], room[1])
-        if flat.shape[0]:
-            _take_long_runs(source[n], 15, blocks[n], found[n : n + 1], flat[n], room)
-            _pack_halves(room[2].reshape(-1), blocks[n], 16)
+        block = blocks[n]
+        _settle_long_runs(scales[n], minima[n], block, known, codes, lows)
+        if not flat.shape[0]:
+            continue
+        read_six_bit_scales(block, codes, lows)
+        factors = read_half(block, 0), read_half(block, 2)
+        _take_quants(source[n], 32, factors, codes, lows, 15, found[n : n + 1], flat[n], quants)
+        _pack_halves(quants.reshape(-1), block, 16)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def write_q5_k_kernel(source, scales, minima, blocks, known, found, flat):
     """Writes Q5_K: as Q4_K, with 32 bytes of fifth bits before the quants."""
-    room = _make_room()
+    codes, lows, room = _make_room()
     for n in range(source.shape[0]):
-        block, quants = blocks[n], room[2].reshape(-1)
-        _settle_long_runs(scales[n], minima[n], block, known, room[0], room[1])
+        block, quants = blocks[n], room.reshape(-1)
+        _settle_long_runs(scales[n], minima[n], block, known, codes, lows)
         if not flat.shape[0]:
             continue
-        _take_long_runs(source[n], 31, block, found[n : n + 1], flat[n], room)
+        read_six_bit_scales(block, codes, lows)
+        factors = read_half(block, 0), read_half(block, 2)
+        _take_quants(source[n], 32, factors, codes, lows, 31, found[n : n + 1], flat[n], room)
         for i in range(32):
             bits = 0
             for run in range(8):
