@@ -74,7 +74,7 @@ def list_tensors(manifest: Manifest) -> Iterator[StoredTensor]:
         for segment in entry.segments:
             if not isinstance(segment, Tensor) or not _is_known(segment.dtype):
                 continue
-            if segment.size < MIN_BYTES or segment.parts or segment.chunks[0] in seen:
+            if segment.size < MIN_BYTES or segment.chunks[0] in seen:
                 continue
             seen.add(segment.chunks[0])
             sizes = chunk_sizes(segment, manifest.chunk_bytes)
@@ -87,8 +87,7 @@ def _is_known(dtype: str) -> bool:
 
 
 def list_companions(manifest: Manifest) -> Iterator[StoredTensor]:
-    """Yields all tensors of a revision, small ones too, but those that were joined, and those of
-    dtypes that nobody knows."""
+    """Yields all tensors of a revision, small ones too, but those of dtypes that nobody knows."""
     for entry in manifest.files:
         for segment in entry.segments:
             if isinstance(segment, Bundle):
@@ -98,11 +97,7 @@ def list_companions(manifest: Manifest) -> Iterator[StoredTensor]:
                     place = at // width
                     yield StoredTensor(part.name, part.dtype, part.shape, (piece,), place)
                     at += part.size
-            elif (
-                isinstance(segment, Tensor)
-                and not segment.parts
-                and segment.dtype == segment.coding_dtype
-            ):
+            elif isinstance(segment, Tensor) and segment.dtype == segment.coding_dtype:
                 sizes = chunk_sizes(segment, manifest.chunk_bytes)
                 pieces = tuple(map(Piece, segment.chunks, sizes))
                 yield StoredTensor(segment.name, segment.dtype, segment.shape, pieces)

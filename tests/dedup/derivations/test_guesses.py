@@ -18,7 +18,9 @@ from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.store.packs import DERIVED
 
-SHAPES = {"up": (256, 384), "down": (384, 256), "key": (128, 384)}
+# The last is cut where its queries, keys and values begin.
+SHAPES = {"up": (512, 384), "down": (384, 256), "attn.qkv_proj": (512, 256)}
+CHUNK_BYTES = 1 << 16
 CODES = ("I8", "U8", "I32", "U32", "F8_E4M3")
 SOURCES = {
     "BF16": [name for name in FORMATS if name in IN_BF16],
@@ -48,15 +50,17 @@ def write(folder: Path, tensors: Stored) -> Path:
 def write_source(folder: Path, dtype: str) -> Path:
     kind = ml_dtypes.bfloat16 if dtype == "BF16" else np.float32
     made = make_source(dtype)
-    return write(folder, {name: (dtype, values.astype(kind)) for name, values in made.items()})
+    return write(
+        folder, {f"{n}.weight": (dtype, values.astype(kind)) for n, values in made.items()}
+    )
 
 
 def write_copy(folder: Path, dtype: str, label: str) -> Path:
-    """Scales are named like what they belong to, the copy's tensors unlike the source's."""
+    """Returns a folder with a copy, whose tensors are not named as the source's."""
     stored: Stored = {}
     for name, values in make_source(dtype).items():
         made = FORMATS[label](values)
-        stored |= {f"blocks.{name}x{end}": each for end, each in made.items()}
+        stored |= {f"blocks.{name}{end}": each for end, each in made.items()}
     return write(folder, stored)
 
 
@@ -97,5 +101,22 @@ def test_quantised_copies_are_recipes(local: LocalVault, tmp_path: Path, dtype: 
         assert (label, codes_levels(local, repo)) == (label, {DERIVED})
         # Headers and manifests are some 2 % of so small files, scales up to 6 %.
         assert added < 0.08, label
+        pull(local, repo, tmp_path / "pulled" / label)
+        assert read_folder(tmp_path / "pulled" / label) == read_folder(copy)
+
+
+def test_every_chunk_of_a_copy_has_the_scales_of_its_place(local: LocalVault, tmp_path: Path):
+    source = write_source(tmp_path / "source", "F32")
+    push(local, source, "org/source", chunk_bytes=CHUNK_BYTES)
+    for label in ("fp8 per row", "fp8 per block", "bnb nf4", "gptq 4bit", "awq 4bit"):
+        copy, repo = write_copy(tmp_path / label, "F32", label), f"org/{label.replace(' ', '-')}"
+        push(local, copy, repo, base="org/source", chunk_bytes=CHUNK_BYTES)
+        tensors = [t for t in list_tensors(local.resolve(repo).manifest) if t.dtype in CODES]
+        assert any(len(tensor.pieces) > 1 for tensor in tensors)
+        digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
+        places = local.catalogue.locate(digests).values()
+        assert {(label, place.level) for place in places} == {(label, DERIVED)}
+        # No more than names and parameters.
+        assert all(place.frame_bytes < 1024 for place in places), label
         pull(local, repo, tmp_path / "pulled" / label)
         assert read_folder(tmp_path / "pulled" / label) == read_folder(copy)
