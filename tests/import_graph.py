@@ -201,7 +201,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "server",
         "cli",
     ),
-    "api.cli": ("exits", "signals", "streams", "console", "options", "verbs", "main"),
+    "api.cli": ("exits", "signals", "streams", "console", "options", "completion", "verbs", "main"),
     "api.library": (
         "errors",
         "names",

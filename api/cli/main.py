@@ -20,6 +20,7 @@ from ...dedup.errors import Unfit, VaultError
 from .. import config
 from ..errors import error_body, from_os_error
 from . import exits
+from .completion import completion
 from .console import Interrupted, Session, print_failure, print_json, print_text
 from .options import json_option, verb
 from .signals import heed_signals
@@ -169,6 +170,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
         maintenance.rebuild_catalogue,
         maintenance.migrate,
         verbs_serve.warmup,
+        completion,
         version,
     ),
 }

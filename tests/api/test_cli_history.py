@@ -138,3 +138,41 @@ def test_every_verb_is_in_a_section_of_the_help(run) -> None:
     text = run("--help").stdout
     for name in main.cli.commands:
         assert f"\n  {name} " in text, name
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("weightvault --vault {} info org/", {"org/model", "org/other"}),
+        ("weightvault --vault {} log org/model@", {"org/model@main", "org/model@v1"}),
+        ("weightvault --vault {} log org/none@", set()),
+        ("weightvault --vault {}/none ls org", set()),
+        ("weightvault lo", {"log"}),
+    ],
+)
+def test_shells_complete_what_there_is(
+    run, model: Path, tmp_path: Path, words: str, wanted: set[str]
+) -> None:
+    vault = str(tmp_path / "vault")
+    for repo, more in (("org/model", ["--tag", "v1"]), ("org/other", [])):
+        run("--vault", vault, "push", model, repo, *more)
+    line = words.format(vault)
+    asked = {
+        "_WEIGHTVAULT_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    out = run(env=asked, prog_name="weightvault").stdout
+    assert {row.partition(",")[2] for row in out.split()} == wanted
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_written_where_the_shell_looks(
+    run, shell: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    script = run("completion", shell).stdout
+    assert "_WEIGHTVAULT_COMPLETE" in script
+    done = json.loads(run("completion", shell, "--install", "--json").stdout)
+    assert Path(done["path"]).is_relative_to(tmp_path)
+    assert Path(done["path"]).read_text().strip() == script.strip()

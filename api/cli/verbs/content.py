@@ -15,6 +15,7 @@ from ...formatting import format_bytes, format_count, format_table
 from ...library.names import split_repo
 from ...terminal import show
 from .. import exits
+from ..completion import repo_argument
 from ..console import Session, print_text
 from ..options import verb
 
@@ -26,7 +27,7 @@ _MOST_SHOWN_BYTES = 1 << 20
 
 
 @verb("cat")
-@click.argument("repo")
+@repo_argument()
 @click.argument("path")
 def cat(session: Session, repo: str, path: str) -> None:
     """Write the file PATH of REPO, or REPO@REVISION, to stdout.
@@ -55,7 +56,7 @@ def cat(session: Session, repo: str, path: str) -> None:
 
 
 @verb("tensor")
-@click.argument("repo")
+@repo_argument()
 @click.argument("name")
 @click.option("--file", metavar="PATH", help="The file, if several have a tensor of that name.")
 @click.option("--stats", is_flag=True, help="Show least, largest, mean, deviation, zeros, NaNs.")
@@ -85,7 +86,7 @@ def tensor(
 
 @verb("verify")
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-@click.argument("repo")
+@repo_argument()
 def verify(session: Session, folder: Path, repo: str) -> None:
     """Compare FOLDER with the files of REPO, or REPO@REVISION, byte for byte.
 

@@ -10,6 +10,7 @@ import click
 from ...formatting import format_bytes, format_count, format_percent, format_table, format_time
 from ...library.names import split_repo
 from ...terminal import show
+from ..completion import repo_argument
 from ..console import Session
 from ..options import verb
 
@@ -21,7 +22,7 @@ _ID_DIGITS = 10
 
 
 @verb("log")
-@click.argument("repo")
+@repo_argument()
 @click.option("-n", "--limit", type=click.IntRange(min=1), help="Show so many commits at most.")
 def log(session: Session, repo: str, limit: int | None) -> None:
     """List the commits of REPO, or REPO@REVISION, newest first."""
@@ -32,8 +33,8 @@ def log(session: Session, repo: str, limit: int | None) -> None:
 
 
 @verb("diff")
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@repo_argument("before", metavar="A")
+@repo_argument("after", metavar="B")
 @click.option("--values", is_flag=True, help="Read what changed, and say by how much.")
 def diff(session: Session, before: str, after: str, values: bool) -> None:
     """Show which files and tensors differ between A and B, each REPO or REPO@REVISION.
@@ -50,7 +51,7 @@ def diff(session: Session, before: str, after: str, values: bool) -> None:
 
 
 @verb("tag")
-@click.argument("repo")
+@repo_argument()
 @click.argument("name", required=False)
 @click.option("-m", "--message", help="What to say of it.")
 @click.option("--delete", is_flag=True, help="Take the tag away.")
@@ -70,7 +71,7 @@ def tag(session: Session, repo: str, name: str | None, message: str | None, dele
 
 
 @verb("branch")
-@click.argument("repo")
+@repo_argument()
 @click.argument("name", required=False)
 @click.option("--delete", is_flag=True, help="Take the branch away; its commits stay.")
 def branch(session: Session, repo: str, name: str | None, delete: bool) -> None:

@@ -14,6 +14,7 @@ from ... import config
 from ...formatting import format_bytes, format_count, format_table, format_time
 from ...library.names import split_repo
 from ...terminal import show
+from ..completion import repo_argument
 from ..console import Interrupted, Session, interruptible
 from ..options import verb
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @verb("ls")
-@click.argument("repo", required=False)
+@repo_argument(required=False)
 def ls(session: Session, repo: str | None) -> None:
     """List the repos of the vault, or the files of REPO, or REPO@REVISION."""
     from ....dedup.vault import list_files
@@ -42,7 +43,7 @@ def ls(session: Session, repo: str | None) -> None:
 
 
 @verb("info")
-@click.argument("repo")
+@repo_argument()
 def info(session: Session, repo: str) -> None:
     """Show the branches and files of REPO and what it costs."""
     with session.open() as vault:
@@ -51,7 +52,7 @@ def info(session: Session, repo: str) -> None:
 
 
 @verb("mv")
-@click.argument("repo")
+@repo_argument()
 @click.argument("new")
 def mv(session: Session, repo: str, new: str) -> None:
     """Rename REPO to NEW, with its commits, branches and tags."""
@@ -61,7 +62,7 @@ def mv(session: Session, repo: str, new: str) -> None:
 
 
 @verb("cp")
-@click.argument("repo")
+@repo_argument()
 @click.argument("new")
 @click.option("-m", "--message", help="What to say of the commit.")
 def cp(session: Session, repo: str, new: str, message: str | None) -> None:
@@ -75,7 +76,7 @@ def cp(session: Session, repo: str, new: str, message: str | None) -> None:
 
 
 @verb("rm")
-@click.argument("repo")
+@repo_argument()
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def rm(session: Session, repo: str, yes: bool) -> None:
     """Delete REPO with all its commits. Until gc removes its data, undelete restores it."""

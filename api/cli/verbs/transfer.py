@@ -13,6 +13,7 @@ from ...config import own_paths
 from ...formatting import format_bytes, format_count, format_rate
 from ...library.names import split_repo
 from ...terminal import show
+from ..completion import repo_argument
 from ..console import Session, interruptible
 from ..options import revision_option, verb
 from .folder_plan import describe_remarks, folder_options, show_plan
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 @verb("push")
 @click.argument("path", type=click.Path(path_type=Path))
-@click.argument("repo")
+@repo_argument()
 @revision_option("The branch to push to.")
 @click.option("--base", metavar="REPO", help="The repo that this model derives from.")
 @click.option(
@@ -96,7 +97,7 @@ def push(
 
 
 @verb("pull")
-@click.argument("repo")
+@repo_argument()
 @click.argument("dest", type=click.Path(path_type=Path))
 @click.argument("files", metavar="[FILE]...", nargs=-1)
 @revision_option("A branch, a tag, or a commit by seven digits or more.")
