@@ -73,9 +73,9 @@ def _take_quants(values, factor, codes, middle, found, flat, quants):
     for run in range(16):
         scale = factor * np.float32(codes[run])
         flat[run] = scale == _ZERO
-        mine, out = values[run], quants[run]
-        for i in range(16):
-            out[i] = round_within(mine[i] / scale, -middle, middle - 1) + middle
+        # Not 16, a constant: the loop would be unrolled instead of made vectors of.
+        for i in range(values.shape[1]):
+            quants[run, i] = round_within(values[run, i] / scale, -middle, middle - 1) + middle
         if flat[run]:
             for i in range(16):
                 quants[run, i] = found[0, run, i] if found.shape[0] else 0
