@@ -4,21 +4,27 @@
 
 DIR/derived holds small pairs of a source and a copy (see its README). --save writes
 results/operations.csv: of each copy the share of equal values, of each operation the bytes of
-output that one core gives in a second of processor time.
+output that one core gives in a second of processor time, and of derived frames the bytes decoded.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from blake3 import blake3
 
 from weightvault.codecs.dtypes import find_dtype
+from weightvault.codecs.frame import parse_header
+from weightvault.dedup.derivations import derived_frames
 from weightvault.dedup.derivations.operations.floats import cast
+from weightvault.dedup.derivations.operations.gguf.blocks import quantise as quantise_gguf
+from weightvault.dedup.derivations.operations.gguf.layout import find_geometry
 from weightvault.dedup.derivations.operations.merges import elementwise, low_rank
 from weightvault.dedup.derivations.operations.merges.elementwise import (
     ADD,
@@ -36,8 +42,10 @@ from weightvault.dedup.derivations.operations.scaled import (
 )
 from weightvault.dedup.derivations.operations.scaled.places import by_rows, by_tiles
 from weightvault.dedup.derivations.operations.values import Values
+from weightvault.dedup.derivations.recipe import Operand, Piece, Recipe
 
 from ..support.machine import RESULTS, save_rows
+from ..support.weights import round_to_bf16
 
 _DTYPES = {"uint16": "BF16", "uint8": "U8", "uint32": "U32", "int8": "I8", "float32": "F32"}
 _BLOCK = 1 << 21
@@ -125,12 +133,63 @@ def speeds() -> Iterator[dict[str, object]]:
         ("mean of two BF16", elementwise, [halves, halves], "BF16", mean),
     ):
         out = np.empty(_BLOCK, np.uint8)
-        best = np.inf
-        for _ in range(6):
-            begin = time.process_time()
-            module.OPERATION.predict(operands, dtype, 0, parameters, out)
-            best = min(best, time.process_time() - begin)
+        given = operands, dtype, 0, parameters, out
+        best = _best(lambda module=module, given=given: module.OPERATION.predict(*given))
         yield {"what": what, "operation": module.OPERATION.name, "mb_per_s": _BLOCK / best / 1e6}
+
+
+def gguf_speeds() -> Iterator[dict[str, object]]:
+    """Yields a row for each GGUF type: the operation, and given all but its quants."""
+    values = np.random.default_rng(2).normal(0, 0.02, 1 << 21).astype(np.float32)
+    for kind in ("Q8_0", "Q4_0", "Q6_K", "Q5_K", "Q4_K", "Q3_K", "Q2_K", "IQ4_XS"):
+        geometry = find_geometry(kind)
+        out = np.empty(values.size // geometry.elements * geometry.block_bytes, np.uint8)
+        quantise_gguf(kind, values, out)
+        best = _best(lambda kind=kind, out=out: quantise_gguf(kind, values, out))
+        yield {"what": f"F32 to {kind}", "operation": "gguf", "mb_per_s": out.size / best / 1e6}
+
+
+def frame_speeds() -> Iterator[dict[str, object]]:
+    """Yields a row for each of a few derived frames: bytes decoded, digests checked."""
+    rng = np.random.default_rng(2)
+    values = rng.normal(0, 0.02, 1 << 21).astype(np.float32)
+    relative = values + rng.normal(0, 2e-4, values.size).astype(np.float32)
+    narrow = round_to_bf16(values)
+    yield _decode("bf16 cast of F32", "BF16", narrow, Recipe(1, 1, (), b"\0"), "F32", values)
+    for kind in ("Q8_0", "Q4_K"):
+        geometry = find_geometry(kind)
+        blocks = np.empty(values.size // geometry.elements * geometry.block_bytes, np.uint8)
+        quantise_gguf(kind, values, blocks)
+        recipe = Recipe(10, 1, ())
+        yield _decode(f"{kind} of F32", kind, blocks, recipe, "F32", values)
+        words = round_to_bf16(relative)
+        yield _decode(f"{kind} beside a relative", kind, blocks, recipe, "BF16", words)
+
+
+def _decode(
+    what: str, dtype: str, copy: np.ndarray, recipe: Recipe, given: str, source: np.ndarray
+) -> dict[str, object]:
+    raw, held = copy.view(np.uint8), source.view(np.uint8)
+    operand = Operand(given, (Piece(blake3(held.tobytes()).digest(), held.size),))
+    whole = replace(recipe, operands=(operand,))
+    digest = blake3(raw.tobytes()).digest()
+    frame = derived_frames.encode(
+        raw.data, dtype, digest, whole, lambda *_: held, most_bytes=2 * raw.size
+    )
+    assert frame is not None
+    header, out = parse_header(frame), bytearray(raw.size)
+    best = _best(lambda: derived_frames.decode(frame, header, lambda *_: held, 0, raw.size, out))
+    assert out == raw.tobytes()
+    return {"what": f"frame: {what}", "operation": "decode", "mb_per_s": raw.size / best / 1e6}
+
+
+def _best(run: Callable[[], object]) -> float:
+    best = np.inf
+    for _ in range(6):
+        begin = time.process_time()
+        run()
+        best = min(best, time.process_time() - begin)
+    return float(best)
 
 
 def main() -> None:
@@ -139,7 +198,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--save", action="store_true")
     options = parser.parse_args()
-    rows = [*compare(options.corpus / "derived"), *speeds()]
+    rows = [*compare(options.corpus / "derived"), *speeds(), *gguf_speeds(), *frame_speeds()]
     for row in rows:
         print("  ".join(f"{v:.5f}" if isinstance(v, float) else str(v) for v in row.values()))
     if options.save:
