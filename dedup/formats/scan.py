@@ -35,15 +35,17 @@ def scan_files(
     chunk_bytes: int = CHUNK_BYTES,
     sketches: Sketches | None = None,
     warnings: list[Remark] | None = None,
+    neighbours: dict[str, Path] | None = None,
 ) -> Manifest:
     """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks,
-    and `warnings` with what is odd about files.
+    and `warnings` with what is odd about files. `neighbours`: all that may say where tensors lie in
+    them, the files themselves unless given.
 
     Raises InvalidFile naming the file that cannot be read, or changes meanwhile.
     """
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
-        places = find_companions(files)
+        places = find_companions(files if neighbours is None else neighbours)
         if warnings is not None:
             warnings += find_oddities(files)
         entries = (

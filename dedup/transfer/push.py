@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from ...codecs.frame import frame_room
 from ...store.packs import PackWriter
 from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
-from ..formats.scan import hash_chunk, scan_files
+from ..formats.scan import hash_chunk
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
@@ -31,14 +32,15 @@ from ..reading.workers import Background, result_of
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
+from .folders.memory import ScanMemory
 from .folders.rules import Rules
+from .folders.scan_folder import scan_folder
 from .folders.survey import survey_checked
 from .sources import BinaryFile, Source
 
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
-# Re-encoding relatives takes as long as the push itself at most, or one step; the rest is for
-# optimise.
+# Re-encoding relatives takes as long as the push itself at most; the rest is for optimise.
 _RECENTRE_SHARE = 1.0
 # Less is coded as fast as kernels are loaded.
 _WARMUP_BYTES = 4 << 20
@@ -89,9 +91,10 @@ def push(
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     rules: Rules | None = None,
+    memory: ScanMemory | None = None,
 ) -> PushResult:
-    """Stores the file or folder `path` as the newest commit of `branch` of `repo`; of a folder
-    what `rules` do not leave out.
+    """Stores the file or folder `path`, what `rules` do not leave out of it, as the newest commit
+    of `branch` of `repo`. Files that have not changed since `memory` saw them are not read.
 
     Sends only chunks the vault lacks, coded against `base` (a repo) where that is smaller.
     Nothing is visible before all of it is stored; a push that failed can be run again and
@@ -106,19 +109,17 @@ def push(
     vault.check_commit(repo)
     view = vault.for_owner(repo)
     base_name, lineage = find_base(view, files, repo, branch, base)
-    sketches: Sketches = {}
-    manifest = scan_files(files, progress, chunk_bytes, sketches, found.warnings)
+    scan = scan_folder(path, found, partial(ask_missing, vault), chunk_bytes, progress, memory)
+    manifest = scan.manifest
 
-    def send(missing: set[bytes]) -> int:
-        return send_missing(view, manifest, files, missing, sketches, lineage, level, progress)
+    def send(chunks: set[bytes]) -> int:
+        return send_missing(view, manifest, files, chunks, scan.sketches, lineage, level, progress)
 
     def commit_all() -> Commit:
-        # What was never committed is rebuilt and hashed first.
         with progress.running("committing"):
             return vault.commit(repo, branch, manifest, base=base_name, message=message)
 
-    new = ask_missing(vault, manifest)
-    sent = send(new)
+    sent = send(scan.missing)
     try:
         commit = commit_all()
     except ChunksMissing:
@@ -129,10 +130,10 @@ def push(
         commit=commit,
         files=len(manifest.files),
         logical=manifest.size,
-        new_chunks=len(new),
-        known_chunks=len(manifest.digests()) - len(new),
+        new_chunks=len(scan.missing),
+        known_chunks=len(manifest.digests()) - len(scan.missing),
         sent=sent,
-        saved=improve(vault, commit, manifest, started, progress) if new else 0,
+        saved=improve(vault, commit, manifest, started, progress) if scan.missing else 0,
         seconds=time.monotonic() - started,
         left_out=tuple(found.left_out),
         warnings=tuple(found.warnings),

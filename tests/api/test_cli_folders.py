@@ -63,7 +63,8 @@ def test_a_push_names_what_it_leaves_out(run, tmp_path: Path, folder: Path) -> N
 def test_the_vault_and_its_catalogue_are_left_out(
     run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     Path("model.bin").write_bytes(b"m")
     for _ in range(2):
         catalogue = ("--catalogue", "sqlite:///index.sqlite")

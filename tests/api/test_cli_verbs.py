@@ -61,9 +61,9 @@ def test_the_whole_way(run, vault: str, model: Path, tmp_path: Path) -> None:
 
     checked = document(run("--vault", vault, "check", "--json"))
     assert (checked["ok"], checked["repos"], checked["problems"]) == (True, 1, [])
-    assert document(run("--vault", vault, "rm", "org/model", "--yes", "--json")) == {
-        "deleted": "org/model"
-    }
+    removed = document(run("--vault", vault, "rm", "org/model", "--yes", "--json"))
+    assert set(removed) == {"deleted", "own", "restorable_until"}
+    assert removed["deleted"] == "org/model"
     assert document(run("--vault", vault, "ls", "--json")) == {"repos": []}
 
 
@@ -119,7 +119,8 @@ def test_what_people_see(run, folder: str, model: Path, tmp_path: Path) -> None:
     assert pulled.stdout.startswith("pulled org/model main ")
     assert "pulling: " in pulled.stderr
     assert run("--vault", folder, "check").stdout.endswith(": all well\n")
-    assert run("--vault", folder, "rm", "org/model", "--yes").stdout == "deleted org/model\n"
+    removed = run("--vault", folder, "rm", "org/model", "--yes").stdout
+    assert removed.startswith("deleted org/model, 1 commit\n")
     assert run("--vault", folder, "ls").stdout == "no repos yet\n"
 
 

@@ -16,6 +16,7 @@ from ..console import Session
 
 if TYPE_CHECKING:
     from ....dedup.model.paths import Remark
+    from ....dedup.transfer.folders.memory import ScanMemory
     from ....dedup.transfer.folders.rules import Rules
     from ....dedup.transfer.folders.survey import Survey
 
@@ -27,6 +28,11 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of a push that say what of a folder is stored."""
     for option in (
         click.option("--dry-run", is_flag=True, help="Show what would be stored; store nothing."),
+        click.option(
+            "--rescan",
+            is_flag=True,
+            help="Read all files again, even if size and times are as in the last push.",
+        ),
         click.option(
             "--skip-broken",
             is_flag=True,
@@ -48,6 +54,15 @@ def folder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
+
+
+def open_memory(rescan: bool) -> ScanMemory:
+    """Returns what earlier pushes of this user found in files."""
+    from platformdirs import user_cache_path
+
+    from ....dedup.transfer.folders.memory import ScanMemory
+
+    return ScanMemory(user_cache_path("weightvault", appauthor=False) / "pushed", anew=rescan)
 
 
 def show_plan(session: Session, path: Path, rules: Rules) -> None:

@@ -16,7 +16,7 @@ from ...terminal import show
 from ..completion import repo_argument
 from ..console import Session, interruptible
 from ..options import revision_option, verb
-from .folder_plan import describe_remarks, folder_options, show_plan
+from .folder_plan import describe_remarks, folder_options, open_memory, show_plan
 
 if TYPE_CHECKING:
     from ....dedup.model.files.manifest import Manifest
@@ -50,6 +50,7 @@ def push(
     message: str | None,
     tag: str | None,
     dry_run: bool,
+    rescan: bool,
     **patterns: Any,
 ) -> None:
     """Store the file or folder PATH as the newest commit of REPO, or REPO@BRANCH.
@@ -90,6 +91,7 @@ def push(
                 message=message,
                 progress=make_progress(),
                 rules=rules,
+                memory=open_memory(rescan),
             )
         if tag is not None:
             vault.create_tag(repo, tag, result.commit.id)

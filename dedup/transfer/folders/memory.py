@@ -1,0 +1,108 @@
+"""What earlier pushes found in files that have not changed since, so that nobody reads them again.
+
+As restic and git do: a file of the same inode, size, and times of change has the same content. One
+that changed less than two seconds before it was looked at is not remembered, since it may change
+again without another time. Only what the files are made of is kept, never that a vault has it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_hex
+
+from blake3 import blake3
+
+from ...errors import VaultError
+from ...formats.registry import CUT_VERSION
+from ...model.files.entries import FileEntry
+from ...model.files.manifest import Manifest, pack_manifest, parse_manifest
+from ...model.paths import Remark
+
+Stamp = tuple[int, int, int, int]
+"""Inode, size, and when content and inode last changed, in nanoseconds."""
+
+_SETTLED_NS = 2_000_000_000
+_FORGET_SECONDS = 90 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Files that have not changed, by their path in the repo, and what was odd about them."""
+
+    entries: Mapping[str, FileEntry] = field(default_factory=dict)
+    warnings: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanMemory:
+    """What is remembered of pushes of this user, one file for each folder that was pushed. With
+    `anew`, files are read all the same, and remembered."""
+
+    folder: Path
+    anew: bool = False
+
+    def recall(self, path: Path, stamps: Mapping[str, Stamp], chunk_bytes: int) -> Recalled:
+        """Returns what is known of the files of `path` with these stamps."""
+        if self.anew:
+            return Recalled()
+        try:
+            head, _, packed = self._file(path).read_bytes().partition(b"\n")
+            told = json.loads(head)
+            if (told["version"], told["chunk_bytes"]) != (CUT_VERSION, chunk_bytes):
+                return Recalled()
+            kept = {name: tuple(stamp) for name, stamp in told["stamps"].items()}
+            entries = {entry.path: entry for entry in parse_manifest(packed, stored=True).files}
+            same = {
+                name: entries[name] for name, stamp in stamps.items() if kept.get(name) == stamp
+            }
+            said = (Remark(*map(str, each)) for each in told["warnings"])
+            return Recalled(same, tuple(each for each in said if each.path in same))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, VaultError):
+            # Never needed; made anew by what reads the files.
+            return Recalled()
+
+    def keep(
+        self, path: Path, stamps: Mapping[str, Stamp], manifest: Manifest, warnings: list[Remark]
+    ) -> None:
+        """Remembers what the files of `path` are made of; stamps are from before they were read.
+        Where that cannot be written, it is not."""
+        latest = time.time_ns() - _SETTLED_NS
+        settled = {name: s for name, s in stamps.items() if max(s[2], s[3]) < latest}
+        files = tuple(entry for entry in manifest.files if entry.path in settled)
+        head = {
+            "version": CUT_VERSION,
+            "chunk_bytes": manifest.chunk_bytes,
+            "stamps": settled,
+            "warnings": [[w.path, w.reason] for w in warnings if w.path in settled],
+        }
+        data = json.dumps(head, separators=(",", ":")).encode()
+        data += b"\n" + pack_manifest(Manifest(files, manifest.chunk_bytes))
+        with suppress(OSError):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._forget_old()
+            temporary = self.folder / f".{token_hex(8)}"
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(handle, "wb") as file:
+                file.write(data)
+            temporary.replace(self._file(path))
+
+    def _file(self, path: Path) -> Path:
+        return self.folder / blake3(os.fsencode(path.absolute())).hexdigest()[:32]
+
+    def _forget_old(self) -> None:
+        oldest = time.time() - _FORGET_SECONDS
+        for entry in os.scandir(self.folder):
+            if entry.stat().st_mtime < oldest:
+                os.unlink(entry)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Returns what a file is recognised by."""
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

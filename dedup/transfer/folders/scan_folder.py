@@ -1,0 +1,74 @@
+"""Takes what a survey found apart, but for files that are known from an earlier push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...formats.companions import find_companions
+from ...formats.scan import scan_files
+from ...model.files.entries import FileEntry
+from ...model.files.manifest import Manifest
+from ...model.sketch_file import Sketches
+from ...progress import Progress
+from .memory import Recalled, ScanMemory, stamp_of
+from .survey import Survey
+
+AskMissing = Callable[[Manifest], set[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedFolder:
+    """The files of a push, the sketches of the chunks that were read, and the chunks that the vault
+    lacks, all of which have one."""
+
+    manifest: Manifest
+    sketches: Sketches
+    missing: set[bytes]
+
+
+def scan_folder(
+    path: Path,
+    found: Survey,
+    ask_missing: AskMissing,
+    chunk_bytes: int,
+    progress: Progress,
+    memory: ScanMemory | None = None,
+) -> ScannedFolder:
+    """Takes apart the files that were found at `path` and are not in `memory`, or of which the
+    vault lacks something; adds to the warnings of `found`. Raises InvalidFile."""
+    stamps = {name: stamp_of(file) for name, file in found.files.items()} if memory else {}
+    recalled = memory.recall(path, stamps, chunk_bytes) if memory else Recalled()
+    known, warnings = dict(recalled.entries), list(recalled.warnings)
+    sketches: Sketches = {}
+
+    def read(names: Iterable[str]) -> None:
+        files = {name: found.files[name] for name in names}
+        read = scan_files(files, progress, chunk_bytes, sketches, warnings, found.files)
+        known.update((entry.path, entry) for entry in read.files)
+
+    changed = found.files.keys() - known.keys()
+    if changed:
+        # Where tensors lie in a file, another may say that has changed.
+        read(sorted(changed | find_companions(found.files).keys()))
+    manifest = _join(known, found, chunk_bytes)
+    missing = ask_missing(manifest)
+    unread = missing - sketches.keys()
+    if unread:
+        held = (e.path for e in manifest.files if not unread.isdisjoint(_digests(e, chunk_bytes)))
+        read(list(held))
+        manifest = _join(known, found, chunk_bytes)
+        missing = ask_missing(manifest)
+    found.warnings += dict.fromkeys(warnings)
+    if memory:
+        memory.keep(path, stamps, manifest, warnings)
+    return ScannedFolder(manifest, sketches, missing)
+
+
+def _join(known: dict[str, FileEntry], found: Survey, chunk_bytes: int) -> Manifest:
+    return Manifest(tuple(known[name] for name in found.files), chunk_bytes)
+
+
+def _digests(entry: FileEntry, chunk_bytes: int) -> Iterator[bytes]:
+    return (use.digest for use in entry.chunks(chunk_bytes))
