@@ -11,7 +11,7 @@ import numpy as np
 
 from ..support.weights import read_f32, round_to_bf16
 from .merges import merged_copies
-from .onnx_copies import MODELS, write_onnx
+from .onnx_copies import MODELS, write_export, write_onnx
 from .quantised import FORMATS, IN_BF16, Stored
 from .reduced import reduced_copies
 
@@ -38,6 +38,9 @@ def make_copies(corpus: Path, folder: Path) -> Copies:
         path = folder / f"minilm-{label}.safetensors"
         _write(path, dtype, values)
         made.append(("layout" if label == "transposed" else "cast", path, (source,)))
+    export = folder / "minilm-export.onnx"
+    write_export(export, tensors)
+    made.append(("layout", export, (base,)))
     for group, name, words, sources in (*reduced_copies(corpus), *merged_copies(corpus)):
         path = folder / f"minilm-{name}.safetensors"
         _write(path, "BF16", words)

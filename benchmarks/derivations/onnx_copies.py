@@ -51,3 +51,17 @@ def write_onnx(path: Path, matrices: dict[str, Quantised]) -> None:
             ),
         ]
     onnx.save(helper.make_model(helper.make_graph([], "matrices", [], [], tensors)), path)
+
+
+def write_export(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    """Writes a model of float32 tensors as PyTorch's exporter does: what is multiplied with is
+    transposed, and has no name of its own."""
+    stored = []
+    for number, (name, values) in enumerate(tensors.items()):
+        turned = ".layer." in name and values.ndim == 2
+        given = np.ascontiguousarray(values.T) if turned else values
+        label = f"onnx::MatMul_{1000 + 7 * number}" if turned else name
+        stored.append(
+            helper.make_tensor(label, TensorProto.FLOAT, given.shape, given.tobytes(), raw=True)
+        )
+    onnx.save(helper.make_model(helper.make_graph([], "model", [], [], stored)), path)
