@@ -27,8 +27,8 @@ from .registry import Frame, Job
 
 CUT = 14
 """The number of the layout that says where zeros are."""
-_ENOUGH = 0.002
-"""A block that takes no more than this share need not say where zeros are."""
+_ENOUGH = 0.25
+"""A block that says where zeros are and takes no more than this share is not compared."""
 
 
 class Predictor(Protocol):
@@ -97,10 +97,13 @@ def encode_derived(
         predicted = np.empty(raw.size, np.uint8)
         predictor.fill(start, predicted)
         predicted.flags.writeable = False
-        used = blocks.encode_part(raw, predicted, start, each, room)
-        block = _stage(raw, predicted, start, each, predictor, used) or room[:used].tobytes()
-        if columns and len(block) > _ENOUGH * raw.size:
-            block = min(block, _cut(raw, predicted, each, predictor, columns) or block, key=len)
+        block = None
+        if columns and not blocks.are_equal(raw, predicted):
+            block = _cut(raw, predicted, each, predictor, columns)
+        if block is None or len(block) > _ENOUGH * raw.size:
+            used = blocks.encode_part(raw, predicted, start, each, room)
+            plain = _stage(raw, predicted, start, each, predictor, used) or room[:used].tobytes()
+            block = plain if block is None else min(block, plain, key=len)
         stored.append(block)
         left -= len(stored[-1])
         if left < 0:

@@ -266,7 +266,7 @@ class Sources:
                 is_found = True
                 yield match
         # Nothing lies in two ways, and there are dozens.
-        for (shape, sketched), members in groups.items() if not is_found else ():
+        for (shape, sketched), members in groups.items() if view.arranged and not is_found else ():
             for way in arrangements(view.shape, shape) if len(members) <= MOST_ARRANGED else ():
                 if way is not None:
                     yield from _compare(view, way, sketched, members)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.merges import low_rank
 from ..operations.values import Values
-from .kinds import Formula, Part, Pool, Ranked, View
+from .kinds import Formula, Part, Pool, Ranked, View, view_as_is
 from .tensors import StoredTensor, Target
 
 MERGE = (8, 1)
@@ -54,7 +54,7 @@ class Adapters:
         def admits(source: StoredTensor) -> bool:
             return source.dtype == tensor.dtype and source.shape == tensor.shape
 
-        matches = list(pool.matches(target, View(tensor.shape, target.values, admits)))
+        matches = list(pool.matches(target, view_as_is(target, admits, arranged=False)))
         matches.sort(key=lambda match: (match.distance, match.source.name != tensor.name))
         pairs = sorted(pairs, key=lambda pair: -_likeness(tensor.name, pair[0].name))
         for match in matches[:_MOST_BASES]:

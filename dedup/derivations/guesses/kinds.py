@@ -18,12 +18,14 @@ _NARROW_BITS = 16
 class View:
     """The values of what a target was computed from, as the target shows them, by their places in
     the `shape` that the source has or is turned into; `admits` says which tensors may be sources.
-    `sketch`: what is known of these values without reading them."""
+    `sketch`: what is known of these values without reading them. `arranged`: sources that lie in
+    another way are looked for, too, dozens of ways each."""
 
     shape: tuple[int, ...]
     read: ReadValues
     admits: Callable[[StoredTensor], bool]
     sketch: FirstSketch | None = None
+    arranged: bool = True
 
     @property
     def elements(self) -> int:
@@ -31,9 +33,11 @@ class View:
         return prod(self.shape)
 
 
-def view_as_is(target: Target, admits: Callable[[StoredTensor], bool]) -> View:
+def view_as_is(
+    target: Target, admits: Callable[[StoredTensor], bool], *, arranged: bool = True
+) -> View:
     """Returns the view of a target's own values."""
-    return View(target.tensor.shape, target.values, admits, target.sketch)
+    return View(target.tensor.shape, target.values, admits, target.sketch, arranged)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ def _sources(target: Target, pool: Pool) -> list[StoredTensor]:
     def admits(source: StoredTensor) -> bool:
         return source.dtype in FLOATS and source.shape == tensor.shape
 
-    view = view_as_is(target, admits)
+    view = view_as_is(target, admits, arranged=False)
     matches = [match for match in pool.matches(target, view) if match.arrangement is None]
     matches.sort(key=lambda match: (match.source.name != tensor.name, match.distance))
     return [match.source for match in matches[:_MOST_SOURCES]]

@@ -43,10 +43,11 @@ class Pruned:
         def admits(source: StoredTensor) -> bool:
             return source.dtype == tensor.dtype and source.shape == tensor.shape
 
-        for match in pool.matches(target, View(tensor.shape, target.values, admits)):
-            if match.arrangement is None:
-                parts = (Part(match.source),)
-                yield rank(tensor, match), Formula(CAST, parts, lambda _: b"\0", tensor)
+        # Without its sketch: zeros are no order.
+        view = View(tensor.shape, target.values, admits, arranged=False)
+        for match in pool.matches(target, view):
+            parts = (Part(match.source),)
+            yield rank(tensor, match), Formula(CAST, parts, lambda _: b"\0", tensor)
 
 
 def _has_zeros(target: Target) -> bool:

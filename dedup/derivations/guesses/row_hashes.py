@@ -54,10 +54,10 @@ def find_rows(wanted: Hashes, there: Hashes) -> NDArray[np.int64]:
 
 def _follow(found: NDArray[np.int64], wanted: Hashes, there: Hashes) -> None:
     """Moves places of rows that are there more than once behind the one before."""
-    steps = found[1:] - found[:-1]
-    for i in np.flatnonzero(steps != 1) + 1:
+    jumps = (found[1:] - found[:-1] != 1) & (found[1:] != NOWHERE)
+    for i in np.flatnonzero(jumps) + 1:
         place = found[i - 1] + 1
-        if found[i] != NOWHERE and 0 < place < there.size and there[place] == wanted[i]:
+        if 0 < place < there.size and there[place] == wanted[i]:
             found[i] = place
 
 

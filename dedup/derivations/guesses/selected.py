@@ -29,6 +29,11 @@ _MOST_TIMES = 8
 _MOST_SOURCE_BYTES = 256 << 20
 # Tensors that rows are taken from: a chunk has those of a few.
 _MOST_SOURCES = 512
+# Sources that some columns are looked for in.
+_MOST_WIDER = 4
+# Targets that are no rows of anything after which no more are looked at, unless as many were.
+_MOST_MISSES = 4
+_TRIES = "rows", "tries"
 # Elements of the first row that a window of columns is looked for by.
 _WINDOW = 32
 
@@ -52,10 +57,13 @@ class Selected:
         if len(tensor.shape) < 2 or tensor.elements < _LEAST_ROWS * tensor.shape[-1]:
             return
         sources = [source for source in pool.all_tensors() if _may_have_rows(target, source)]
-        if not sources or _has_whole(target, pool):
+        tries = pool.kept.setdefault(_TRIES, [0, 0])
+        assert isinstance(tries, list)
+        if not sources or tries[0] >= _MOST_MISSES > tries[1] or _has_whole(target, pool):
             return
         finder = _Finder(target, pool.kept)
         selection = finder.find(sorted(sources, key=lambda source: _order(tensor, source)))
+        tries[0 if selection is None else 1] += 1
         if selection is not None:
             yield (0.0, -tensor.bits, False), selection
 
@@ -76,7 +84,7 @@ def _may_have_rows(target: Target, source: StoredTensor) -> bool:
 def _has_whole(target: Target, pool: Pool) -> bool:
     """Tells whether there is a tensor of the same elements that the target is like: then it is that
     one, not rows of another."""
-    view = view_as_is(target, lambda source: source.dtype in FLOATS)
+    view = view_as_is(target, lambda source: source.dtype in FLOATS, arranged=False)
     return any(match.distance < 1 for match in pool.matches(target, view))
 
 
@@ -157,9 +165,9 @@ class _Finder:
         whole = [source for source in sources if source.shape[-1] == self._width]
         found = self._find_whole(whole)
         if found is None:
-            for source in sources:
-                if source.shape[-1] > self._width and found is None:
-                    found = self._find_parts(source)
+            wider = [source for source in sources if source.shape[-1] > self._width]
+            for source in wider[:_MOST_WIDER]:
+                found = found or self._find_parts(source)
         return found
 
     def _find_whole(self, sources: list[StoredTensor]) -> Selection | None:
@@ -199,7 +207,7 @@ class _Finder:
             selected = self._select([source], places, len(theirs), ((first, self._width),))
             if selected is not None:
                 return selected
-        if len(theirs) != len(ours):
+        if len(theirs) != len(ours) or not _is_within(ours[0], theirs[0], unit):
             return None
         columns = find_rows(hash_rows(_turn(ours, unit)), hash_rows(_turn(theirs, unit)))
         if np.count_nonzero(columns == NOWHERE):
@@ -237,6 +245,12 @@ class _Finder:
     def _read(self, source: StoredTensor) -> Raw | None:
         self._left -= source.elements * source.unit
         return None if self._left < 0 else self._target.read.raw(source, 0, source.elements)
+
+
+def _is_within(row: Raw, other: Raw, unit: int) -> bool:
+    """Tells whether the elements of a row are all among those of another."""
+    ours, theirs = (np.ascontiguousarray(each).view(f"V{unit}") for each in (row, other))
+    return set(ours.tolist()) <= set(theirs.tolist())
 
 
 def _turn(rows: Raw, unit: int) -> Raw:

@@ -23,6 +23,8 @@ _PLAIN, _BOUNDS, _OFFSETS, _FOURS = range(4)
 _POSITIVE, _SIGNED = range(2)
 _GOOD_BITS = 0.02
 """A mask that takes no more bits an element is not coded in other ways, too."""
+_CHANCE_BITS = 0.985
+"""Of a mask that takes more although magnitudes are known, rows and columns tell nothing either."""
 _LEAST_SIDE = 16
 _MOST_COLUMNS = 1 << 20
 
@@ -120,11 +122,12 @@ def _magnitudes(source: Values) -> NDArray[np.uint32]:
 
 
 def _codings(magnitudes: NDArray[np.uint32], cut: Bytes, columns: int) -> Iterator[bytes]:
-    if cut.any():
-        yield _code_bounds(magnitudes, cut)
+    bounded = _code_bounds(magnitudes, cut) if cut.any() else b""
+    yield from (bounded,) if bounded else ()
     if cut.size >= 4 and _looks_like_fours(cut):
         yield _code_fours(magnitudes, cut)
-    if _LEAST_SIDE <= columns <= _MOST_COLUMNS and cut.size // columns >= _LEAST_SIDE:
+    fits = _LEAST_SIDE <= columns <= _MOST_COLUMNS and cut.size // columns >= _LEAST_SIDE
+    if fits and 8 * len(bounded) < _CHANCE_BITS * cut.size:
         yield _code_offsets(magnitudes, cut, columns)
 
 
