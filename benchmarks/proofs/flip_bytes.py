@@ -13,7 +13,6 @@ a xorb.
 from __future__ import annotations
 
 import argparse
-import importlib
 import random
 import sys
 import tempfile
@@ -22,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..support.machine import save_rows
-
-_TESTS = Path(__file__).resolve().parents[2] / "tests"
+from ..support.tests_support import load_helper
 
 
 def main() -> int:
@@ -33,8 +31,7 @@ def main() -> int:
     parser.add_argument("--tries", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    sys.path.insert(0, str(_TESTS))
-    flips, vaults = importlib.import_module("flips"), importlib.import_module("vaults")
+    flips, vaults = load_helper("flips"), load_helper("vaults")
     rng = random.Random(options.seed)
     rows: dict[str, dict[str, Any]] = defaultdict(lambda: dict.fromkeys(COLUMNS, 0))
     with tempfile.TemporaryDirectory(prefix="flip-bytes-") as folder:

@@ -5,14 +5,14 @@
 The models are of families of ten. Some have several commits, some were deleted and some of those
 brought back; the rest of their bytes is collected, and families are planned anew. Then every table
 of the rebuilt catalogue must have the rows that it had, but for what is no fact about the store
-(tests/catalogue_rows.py names it). The same with the database lost altogether; then it is also not
-known how the vault grew, nor that objects are gone that somebody began to remove minutes ago.
+(tests/support/catalogue_rows.py names it). The same with the database lost altogether; then it is
+also not known how the vault grew, nor that objects are gone that somebody began to remove minutes
+ago.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
 import tempfile
 import time
@@ -25,10 +25,9 @@ from ...dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from ...dedup.maintenance.undelete_repo import undelete
 from ...dedup.transfer.push import push
 from ..support.machine import save_rows
+from ..support.tests_support import load_helper
 from ..support.tiny_models import write_tiny_model
 from ..support.vaults import open_vault
-
-_TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
 def build(vault: LocalVault, root: Path, models: int) -> None:
@@ -66,8 +65,7 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", type=int, default=1000)
     options = parser.parse_args()
-    sys.path.insert(0, str(_TESTS))
-    read_rows = importlib.import_module("catalogue_rows").read_rows
+    read_rows = load_helper("catalogue_rows").read_rows
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="rebuild-") as folder:
         root = Path(folder)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-_TESTS = Path(__file__).resolve().parents[2] / "tests"
+from .tests_support import load_helper
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +27,7 @@ def running_services() -> Iterator[Services]:
 
     Sets the environment variables that S3 clients of this process and its children need.
     """
-    sys.path.insert(0, str(_TESTS))
-    try:
-        s3, postgres = (importlib.import_module(n) for n in ("s3_server", "postgres_server"))
-    finally:
-        sys.path.remove(str(_TESTS))
+    s3, postgres = load_helper("s3_server"), load_helper("postgres_server")
     programs, executable = postgres.find_programs(), s3.find_executable()
     store = s3.named_endpoint()
     if programs is None or (executable is None and store is None):

@@ -83,7 +83,7 @@ def test_the_definition_needs_no_compiler():
         "from weightvault.codecs.simd import paths; paths.force_path('portable')\n"
         "print(json.dumps(compute_all(1, 4)))"
     )
-    path = str(Path(__file__).parents[2])
+    path = str(Path(__file__).parents[2] / "support")
     environment = {**os.environ, "NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment

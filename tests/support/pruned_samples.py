@@ -1,6 +1,6 @@
 """Writes golden derived frames of pruned copies; never for one that a release has written.
 
-python tests/pruned_samples.py tests/dedup/derivations/golden
+python tests/support/pruned_samples.py tests/dedup/derivations/golden
 """
 
 import sys

@@ -41,7 +41,7 @@ START_SECONDS = 30
 
 def find_executable() -> Path | None:
     """Returns the server's executable, None where it is not installed."""
-    default = Path(__file__).parents[1] / ".venv-s3" / "bin" / "ministack"
+    default = Path(__file__).parents[2] / ".venv-s3" / "bin" / "ministack"
     path = Path(os.environ.get("WEIGHTVAULT_TEST_MINISTACK", default))
     return path if path.is_file() else None
 

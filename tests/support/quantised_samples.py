@@ -1,7 +1,7 @@
 """Quantised tensors whose fields look like those of real ones, and golden frames of some.
 
-``python tests/quantised_samples.py`` writes the golden frames that are missing. One that is there
-is never written again; its header holds the digest of what it decodes to.
+``python tests/support/quantised_samples.py`` writes the golden frames that are missing. One that is
+there is never written again; its header holds the digest of what it decodes to.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from weightvault.codecs.pipeline import encode_tensor
 from weightvault.codecs.quantised.fields import scatter_kernel
 from weightvault.codecs.quantised.groups import find_layout, list_places
 
-GOLDEN = Path(__file__).parent / "codecs" / "golden_fields"
+GOLDEN = Path(__file__).parents[1] / "codecs" / "golden_fields"
 NAMES = ("Q2_K", "Q3_K", "Q4_K", "Q5_0", "Q6_K", "Q8_0", "IQ2_XXS", "IQ4_XS")
 
 

@@ -144,7 +144,7 @@ def test_a_push_codes_a_family_anew_that_it_doubles(run, live: str, tmp_path: Pa
     first, *others = (tune(base, seed, 1e-3 if seed == 2 else 1e-4) for seed in range(2, 5))
     for i, weights in enumerate([first, *others, base]):
         folder = write_model(tmp_path / f"m{i}", weights)
-        # A server does that itself after a commit (tests/dedup/test_recentre.py).
+        # A server does that itself after a commit (tests/dedup/maintenance/test_recentre.py).
         for vault, saves in ((tmp_path / "vault", i == 3), (live, False)):
             pushed = run("--vault", vault, "--json", "push", folder, f"org/m{i}")
             assert (json.loads(pushed.stdout)["saved"] > 0) == saves

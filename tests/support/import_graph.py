@@ -1,6 +1,6 @@
 """Who imports whom in the product, TYPE_CHECKING included: circles, and imports that go upwards.
 
-    python tests/import_graph.py
+    python tests/support/import_graph.py
 
 prints both, and how many modules there are.
 """
@@ -11,7 +11,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROOMS = ("codecs", "store", "dedup", "api")
 
 # What lies in a room, or in a package with packages of its own, from the lowest floor up: each may

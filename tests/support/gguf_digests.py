@@ -1,6 +1,6 @@
 """Writes the digests of what operations compute; never for one that a release has written with.
 
-python tests/gguf_digests.py tests/dedup/derivations/golden/gguf.json
+python tests/support/gguf_digests.py tests/dedup/derivations/golden/gguf.json
 """
 
 import json

@@ -17,7 +17,7 @@ import pytest
 from weightvault.api.requests.tokens import create_token
 from weightvault.dedup.local_vault import LocalVault
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass
@@ -61,7 +61,7 @@ def run(
     python: Path, script: str, *arguments: str | Path, env: Mapping[str, str]
 ) -> subprocess.CompletedProcess[str]:
     """Runs a script of tests/hub; a failure shows all it said."""
-    path = Path(__file__).with_name("hub") / script
+    path = Path(__file__).parents[1] / "hub" / script
     command = [str(python), str(path), *map(str, arguments)]
     return checked(command, env)
 

@@ -12,7 +12,7 @@ import zstandard
 
 CODECS = ("raw", "constant", "zstd", "planes", "bitx", "difference", "sparse", "identical")
 CODECS += ("xor-context", "zstd-dictionary", "zstd-patch", "derived", "multiples")
-DICTIONARY = Path(__file__).parents[1] / "codecs" / "dictionary-0.zdict"
+DICTIONARY = Path(__file__).parents[2] / "codecs" / "dictionary-0.zdict"
 ITEM_BYTES = (1, 1, 1, 2, 2, 4, 4, 8, 8, 1, 1, 2, 2, 4, 8)
 FIRST_FLOAT, LAST_FLOAT = 11, 14
 

@@ -21,7 +21,7 @@ from weightvault.api.library import arrays
 from weightvault.api.library.names import Address, parse_address, split_repo
 from weightvault.dedup.errors import error_classes
 
-PAGE = Path(__file__).parents[2] / "docs" / "library.md"
+PAGE = Path(__file__).parents[3] / "docs" / "library.md"
 RNG = np.random.default_rng(5)
 STATE: dict[str, Any] = {
     "f32": RNG.normal(size=(40, 30)).astype(np.float32),

@@ -1,6 +1,6 @@
 """Files, xorbs and shards to try the Xet protocol with.
 
-`tests/dedup/xet_golden` holds what hf_xet 1.8.0 sent for `golden_files`: one xorb and one shard.
+`tests/dedup/xet/golden` holds what hf_xet 1.8.0 sent for `golden_files`: one xorb and one shard.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from weightvault.dedup.xet.hashes import TreeHasher, hash_chunk, hash_range, hash_xorb, swap_groups
 
-GOLDEN = Path(__file__).parent / "dedup" / "xet_golden"
+GOLDEN = Path(__file__).parents[1] / "dedup" / "xet" / "golden"
 TAG = bytes.fromhex("48465265706f4d6574614461746100556967456a7b815783a5bdd95ccdd14aa9")
 END = b"\xff" * 32 + bytes(16)
 PLAIN, LZ4, GROUPED = range(3)

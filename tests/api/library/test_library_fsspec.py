@@ -34,7 +34,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 def fs(url: str) -> Any:
     """The file system, by the entry point that the package declares."""
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     points = project["entry-points"]["fsspec.specs"]
     assert points["wv"] == points["wvs"]
     module, _, name = points["wv"].partition(":")
