@@ -31,6 +31,8 @@ Bytes = NDArray[np.uint8]
 _SMALL_BYTES = 2 << 20
 _SMALL_CACHE_BYTES = 16 << 20
 _BASES_BYTES = 64 << 20
+# One tensor after the other may be an accident, so many steps are none.
+_STEPS = 2
 # Connections that break one after the other without a frame between are no accident.
 _ATTEMPTS = 3
 
@@ -67,6 +69,7 @@ class TensorSource:
         self._small = BaseCache(_SMALL_CACHE_BYTES)
         self._bases = BaseCache(_BASES_BYTES)
         self._last: str | None = None
+        self._steps = 0
         self._ahead: tuple[dict[str, str], Generator[tuple[str, Bytes]]] | None = None
 
     def close(self) -> None:
@@ -91,9 +94,11 @@ class TensorSource:
         with self._lock:
             before, self._last = self._last, name
             order = self._order_of(before, name)
-            if order is not None:
+            self._steps = self._steps + 1 if order is not None else 0
+            if order is None:
+                self._stop_ahead()
+            elif self._ahead is not None or self._steps >= _STEPS:
                 return self._read_ahead(name, order)
-            self._stop_ahead()
         return self._read_part(place, 0, place.tensor.size)
 
     def read_place(self, place: TensorPlace) -> Bytes:
