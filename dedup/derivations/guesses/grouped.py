@@ -237,7 +237,8 @@ def _view_groups(target: Target, groups: _Groups) -> View:
         shifts = (places % groups.per * groups.bits).astype(np.uint32)
         codes = words >> shifts & np.uint32((1 << groups.bits) - 1)
         place = places // groups.group
-        return codes.astype(np.float32) * scales(place) + biases(place)
+        with np.errstate(all="ignore"):
+            return codes.astype(np.float32) * scales(place) + biases(place)
 
     shape = groups.codes.shape
     return View((*shape[:-1], shape[len(shape) - 1] * groups.per), read, _is_float)

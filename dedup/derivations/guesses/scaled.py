@@ -152,8 +152,10 @@ def _rules(base: Scheme, source: Part, fit: Fit, only: float) -> Iterator[Scheme
         yield replace(scheme, scale=only) if base.place.kind == LITERAL else scheme
     if base.place.kind == LITERAL and not fit.inverse and abs(fit.factor - 1) < _SAME:
         # What elements were multiplied by, of which the inverse is stored.
-        factor = np.float32(1) / np.float32(only)
-        for near in (factor, np.nextafter(factor, np.float32(0)), np.nextafter(factor, 2 * factor)):
+        with np.errstate(all="ignore"):
+            factor = np.float32(1) / np.float32(only)
+        ends = np.float32(0), np.float32(np.inf)
+        for near in (factor, *(np.nextafter(factor, end) for end in ends)):
             yield replace(base, rule=MULTIPLY, scale=float(near))
     if base.zero != NO_ZERO:
         for rule, _ in _how(fit):

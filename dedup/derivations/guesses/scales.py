@@ -146,7 +146,8 @@ def _zero_points(
         return
     if scales.elements == 1 and stored[0] > 0:
         # A single zero point is easily found, and some formats keep it out of sight.
-        point = float(np.rint(np.median(sample.codes - sample.values / stored[0])))
+        with np.errstate(all="ignore"):
+            point = float(np.rint(np.median(sample.codes - sample.values / stored[0])))
         if abs(point) <= _MOST_ZERO:
             yield Zeros(int(point)), nothing + point
     else:
@@ -198,12 +199,13 @@ def _measure(
     for inverse in (False, True):
         with np.errstate(all="ignore"):
             units = 1 / stored if inverse else stored
-        ideal = codes[usable] * units[usable]
-        measured = float((sample.values[usable] * ideal).sum() / (ideal * ideal).sum())
+            ideal = codes[usable] * units[usable]
+            measured = float((sample.values[usable] * ideal).sum() / (ideal * ideal).sum())
         # Measured is less than 1 where codes are few: of those that are rounded to one most are
         # smaller.
         for factor in (1.0, measured):
-            steps = units * factor
+            with np.errstate(all="ignore"):
+                steps = units * factor
             near = _share_near(sample.values, steps, codes, layout.tensor.dtype)
             if near >= _LEAST_NEAR and (best is None or near > best.near):
                 best = Fit(tensor, place, zeros, factor, inverse, near, steps, points)

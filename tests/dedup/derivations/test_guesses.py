@@ -13,6 +13,7 @@ from weightvault.benchmarks.derivations.copies import write_tensors
 from weightvault.benchmarks.derivations.onnx_copies import MODELS, write_onnx
 from weightvault.benchmarks.derivations.quantised import FORMATS, IN_BF16, Stored
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.repository.refs import Refs
 from weightvault.dedup.similarity.sources import list_tensors
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
@@ -120,3 +121,56 @@ def test_every_chunk_of_a_copy_has_the_scales_of_its_place(local: LocalVault, tm
         assert all(place.frame_bytes < 1024 for place in places), label
         pull(local, repo, tmp_path / "pulled" / label)
         assert read_folder(tmp_path / "pulled" / label) == read_folder(copy)
+
+
+def test_nothing_is_computed_from_what_its_owner_may_not_read(local: LocalVault, tmp_path: Path):
+    local.share_bases("own")
+    push(local, write_source(tmp_path / "source", "F32"), "ann/source")
+    for repo, label in (
+        ("bob/copy", "fp8 per row"),
+        ("ann/copy", "bnb int8"),
+        ("bob/other", "awq 4bit"),
+    ):
+        push(local, write_copy(tmp_path / repo, "F32", label), repo)
+        is_computed = codes_levels(local, repo) == {DERIVED}
+        assert is_computed == repo.startswith("ann/"), repo
+        assert is_computed or DERIVED not in codes_levels(local, repo), repo
+    Refs(local).set_public("ann/source", True)
+    push(local, write_copy(tmp_path / "third", "F32", "bnb nf4"), "bob/third")
+    assert codes_levels(local, "bob/third") == {DERIVED}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_companions_of_any_content_do_no_harm(local: LocalVault, tmp_path: Path):
+    rng = np.random.default_rng(3)
+    values = rng.normal(0, 0.03, (256, 256)).astype(np.float32)
+    odd = values.copy()
+    odd[:, ::7] = np.nan
+    odd[3] = np.inf
+    sources = {"a": ("F32", values), "b": ("F32", odd), "c": ("F32", np.zeros_like(values))}
+    push(local, write(tmp_path / "source", sources), "org/source")
+    codes = (values * 1000).clip(-127, 127).astype(np.int8)
+    flat = codes.view(np.uint8).reshape(-1, 1)
+    state = np.frombuffer(b'{"shape": [1e999, "x"], "blocksize": -1}', np.uint8)
+    strange = np.array([np.nan, np.inf, 0, -1] * 64, np.float32)
+    copy = {
+        "a": ("I8", codes),
+        "a_scale": ("F32", strange),
+        "a_zero": ("I8", codes[0]),
+        "b": ("U8", codes.view(np.uint8)),
+        "b_scale": ("F32", np.zeros(1, np.float32)),
+        "d": ("I32", codes.view(np.int32)),
+        "d_scale": ("F16", strange[:128].astype(np.float16)),
+        "e": ("F8_E4M3", codes.view(ml_dtypes.float8_e4m3fn)),
+        "e_scale": ("F32", strange),
+        "n": ("U8", flat),
+        "n.quant_state.bitsandbytes__nf4": ("U8", state),
+        "n.absmax": ("F32", rng.normal(0, 1, 2048).astype(np.float32)),
+        "m.weight": ("U32", codes.view(np.uint32)),
+        "m.scales": ("F32", np.full((256, 8), np.inf, np.float32)),
+        "m.biases": ("F32", np.full((256, 8), np.nan, np.float32)),
+        "s": ("U8", flat.reshape(*[1] * 30, -1)),
+    }
+    push(local, write(tmp_path / "copy", copy), "org/copy", base="org/source")
+    pull(local, "org/copy", tmp_path / "pulled")
+    assert read_folder(tmp_path / "pulled") == read_folder(tmp_path / "copy")
