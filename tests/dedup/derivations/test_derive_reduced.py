@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from models import read_folder, safetensors_bytes
 
+from weightvault.api.requests.tokens import create_token
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.similarity.sources import list_tensors
 from weightvault.dedup.transfer.pull import pull
@@ -216,3 +217,23 @@ def test_stacked_experts_are_rows_of_each(local: LocalVault, tmp_path: Path):
     push(local, stacked, "org/stacked")
     assert {level for level, _, _ in frames(local, "org/stacked", 3)} == {DERIVED}
     check_pull(local, "org/stacked", tmp_path / "pulled", stacked)
+
+
+@pytest.mark.parametrize("how", [prune_by_magnitude, take_rows, tune_and_prune])
+@pytest.mark.parametrize("source_first", [True, False])
+def test_what_others_alone_may_read_is_no_source(
+    local: LocalVault,
+    tmp_path: Path,
+    how: Callable[[np.ndarray], np.ndarray],
+    source_first: bool,
+):
+    for name in ("you", "me"):
+        create_token(local, name, "write", name)
+    source = make_source()
+    pushes = {"you/source": source, "me/copy": change(source, how)}
+    for repo in list(pushes)[:: 1 if source_first else -1]:
+        push(local, write(tmp_path / repo, pushes[repo]), repo)
+    optimise(local)
+    for repo in pushes:
+        assert {level for level, _, _ in frames(local, repo)} == {0}
+        check_pull(local, repo, tmp_path / f"pulled-{repo[:2]}", tmp_path / repo)
