@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +22,13 @@ from ...store.catalogue.sketches.sketches import FamilyRow, find_deltas, find_ne
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
 from ..derivations.guesses import registry
-from ..derivations.guesses.kinds import Guess, Match, View
+from ..derivations.guesses.kinds import Guess, Match, Ranked, View
 from ..derivations.guesses.layouts import arrangements, places_in_target
 from ..derivations.guesses.tensors import StoredTensor, Target
 from ..derivations.operations.floats.formats import NAMES as FLOATS
 from ..derivations.operations.gguf.layout import KINDS as QUANTS
 from ..derivations.recipe import Arrangement, Piece
+from ..errors import Corrupt, Missing
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES, Bundle, Tensor, chunk_sizes
 from ..model.sketch import (
@@ -237,7 +239,12 @@ class Sources:
 
     def guesses(self, target: Target) -> list[Guess]:
         """Returns how `target` may have been computed from the sources, the likeliest first."""
-        ranked = sorted(registry.guesses(target, self), key=lambda pair: pair[0])
+        ranked: list[Ranked] = []
+        # A source that is collected or damaged by now is none.
+        with suppress(Missing, Corrupt):
+            for pair in registry.guesses(target, self):
+                ranked.append(pair)
+        ranked.sort(key=lambda pair: pair[0])
         return [guessed for _, guessed in ranked[:MOST_GUESSES]]
 
     def all_tensors(self) -> Iterator[StoredTensor]:

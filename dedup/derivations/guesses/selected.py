@@ -26,7 +26,9 @@ _LEAST_COLUMNS = 8
 # What is read of sources for one target: a fixed amount, and so many times its own bytes.
 _FREE_BYTES = 32 << 20
 _MOST_TIMES = 8
-_MOST_SOURCE_BYTES = 256 << 20
+# Rows are read so many bytes at once, columns of tensors up to so many.
+_READ_BYTES = 16 << 20
+_MOST_BYTES = 256 << 20
 # Tensors that rows are taken from: a chunk has those of a few.
 _MOST_SOURCES = 512
 # Sources that some columns are looked for in.
@@ -76,7 +78,6 @@ def _may_have_rows(target: Target, source: StoredTensor) -> bool:
         and len(source.shape) >= 2
         and source.shape[-1] >= tensor.shape[-1]
         and source.elements != tensor.elements
-        and source.elements * source.unit <= _MOST_SOURCE_BYTES
         and (own is None or own.pieces != source.pieces)
     )
 
@@ -193,12 +194,15 @@ class _Finder:
 
     def _find_parts(self, source: StoredTensor) -> Selection | None:
         """Looks for a window of columns, then for columns here and there of as many rows."""
-        raw = self._read(source)
-        if raw is None or self._width < _LEAST_COLUMNS:
+        largest = max(each.elements * each.unit for each in (source, self._target.tensor))
+        if largest > _MOST_BYTES or self._width < _LEAST_COLUMNS or not self._may_read(source):
             return None
+        raw, own = (
+            self._target.read.raw(each, 0, each.elements) for each in (source, self._target.tensor)
+        )
         unit, wide = source.unit, source.shape[-1]
         theirs = raw.reshape(-1, wide * unit)
-        ours = self._own().reshape(-1, self._width * unit)
+        ours = own.reshape(-1, self._width * unit)
         at = raw.tobytes().find(ours[0, : _WINDOW * unit].tobytes())
         first = at // unit % wide
         if at >= 0 and at % unit == 0 and first + self._width <= wide:
@@ -231,20 +235,25 @@ class _Finder:
         key = "rows", tensor.pieces, tensor.offset
         hashes = self._kept.get(key)
         if hashes is None:
-            raw = self._own() if tensor is self._target.tensor else self._read(tensor)
-            if raw is None:
+            if tensor is not self._target.tensor and not self._may_read(tensor):
                 return None
-            hashes = self._kept[key] = hash_rows(raw.reshape(-1, tensor.shape[-1] * tensor.unit))
+            hashes = self._kept[key] = self._hash(tensor)
         assert isinstance(hashes, np.ndarray)
         return hashes
 
-    def _own(self) -> Raw:
-        tensor = self._target.tensor
-        return self._target.read.raw(tensor, 0, tensor.elements)
+    def _hash(self, tensor: StoredTensor) -> Hashes:
+        """Hashes rows, a few megabytes at once."""
+        width = tensor.shape[-1]
+        step = width * max(1, _READ_BYTES // (width * tensor.unit))
+        parts = (
+            self._target.read.raw(tensor, first, min(first + step, tensor.elements))
+            for first in range(0, tensor.elements, step)
+        )
+        return np.concatenate([hash_rows(raw.reshape(-1, width * tensor.unit)) for raw in parts])
 
-    def _read(self, source: StoredTensor) -> Raw | None:
+    def _may_read(self, source: StoredTensor) -> bool:
         self._left -= source.elements * source.unit
-        return None if self._left < 0 else self._target.read.raw(source, 0, source.elements)
+        return self._left >= 0
 
 
 def _is_within(row: Raw, other: Raw, unit: int) -> bool:

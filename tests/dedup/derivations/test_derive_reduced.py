@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import flip, objects
 from models import read_folder, safetensors_bytes
 
 from weightvault.api.requests.tokens import create_token
@@ -237,3 +238,18 @@ def test_what_others_alone_may_read_is_no_source(
     for repo in pushes:
         assert {level for level, _, _ in frames(local, repo)} == {0}
         check_pull(local, repo, tmp_path / f"pulled-{repo[:2]}", tmp_path / repo)
+
+
+@pytest.mark.parametrize("how", [take_rows, prune_by_chance])
+def test_a_damaged_source_is_none(
+    local: LocalVault, tmp_path: Path, how: Callable[[np.ndarray], np.ndarray]
+):
+    source = make_source()
+    push(local, write(tmp_path / "source", source), "org/source")
+    (tensor, *_) = (t for t in list_tensors(local.resolve("org/source").manifest) if t.shape[1:])
+    place = local.catalogue.locate([tensor.pieces[0].digest])[tensor.pieces[0].digest]
+    (pack,) = (path for path in objects(tmp_path, "packs") if place.pack in path.name)
+    flip(pack, place.offset + place.frame_bytes - 9)
+    copy = write(tmp_path / "copy", change(source, how))
+    push(local, copy, "other/copy")
+    check_pull(local, "other/copy", tmp_path / "pulled", copy)
