@@ -1,0 +1,176 @@
+"""What folders of people take to push, beside `restic backup` and `borg create` of the same folder.
+
+    apt-get install restic borgbackup
+    python -m weightvault.benchmarks.folders [--scale 1.0] [CASE ...]
+
+For each case, seconds of processor time of a first push and of one when nothing has changed, and
+the bytes that are stored, also as `zstd -19` of each file. A tool that is not installed is left
+out. Every command is a process of its own, so the time to start it counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import zstandard
+from blake3 import blake3
+
+from .support.machine import RESULTS, save_rows
+from .support.model_files import npz_bytes
+from .support.servers import weightvault_command
+
+_OTHERS = ("restic", "borg")
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A program that stores a folder: how it begins, how it stores, and where."""
+
+    name: str
+    begin: list[str]
+    store: list[str]
+    kept: Path
+
+
+def make_small_files(root: Path, scale: float) -> None:
+    """10,000 JSON files of 100 bytes in 50 folders."""
+    rng = np.random.default_rng(1)
+    for number in range(int(10_000 * scale)):
+        path = root / f"d{number % 50}" / f"f{number}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"id": number, "text": rng.bytes(33).hex()}))
+
+
+def make_small_tensors(root: Path, scale: float) -> None:
+    """20,000 tensors of some 40 integers in one zip archive."""
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(20, 60, int(20_000 * scale))
+    arrays = {f"t{i}": rng.integers(0, 30_000, size) for i, size in enumerate(sizes)}
+    root.mkdir()
+    (root / "arrays.npz").write_bytes(npz_bytes(arrays))
+
+
+def make_hub_cache(root: Path, scale: float) -> None:
+    """A cache of huggingface_hub with three revisions that share all weights but one file."""
+    rng = np.random.default_rng(3)
+    (root / "blobs").mkdir(parents=True)
+    shared = rng.normal(0, 0.02, int(8e6 * scale)).astype("<f4").tobytes()
+    for number in range(3):
+        snapshot = root / "snapshots" / f"{number:040x}"
+        snapshot.mkdir(parents=True)
+        files = {"a.bin": shared, "b.bin": rng.bytes(int(1e6 * scale)), "config.json": b"{}"}
+        for name, data in files.items():
+            blob = root / "blobs" / blake3(data).hexdigest()
+            blob.write_bytes(data)
+            (snapshot / name).symlink_to(f"../../blobs/{blob.name}")
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(f"{2:040x}")
+
+
+def make_large_files(root: Path, scale: float) -> None:
+    """1 GB of weights in eight files."""
+    rng = np.random.default_rng(4)
+    root.mkdir()
+    for number in range(8):
+        values = rng.normal(0, 0.02, int(32e6 * scale)).astype("<f4")
+        np.save(root / f"shard-{number}.npy", values)
+
+
+CASES: dict[str, Callable[[Path, float], None]] = {
+    "small files": make_small_files,
+    "small tensors": make_small_tensors,
+    "hub cache": make_hub_cache,
+    "large files": make_large_files,
+}
+
+
+def list_tools(root: Path, folder: Path) -> Iterator[Tool]:
+    """Yields weightvault and what else is installed, each with a store below `root`."""
+    vault, command = root / "vault", weightvault_command()
+    push = [*command, "--vault", str(vault), "push", str(folder), "bench/folder"]
+    yield Tool("weightvault", [], push, vault)
+    restic, borg = root / "restic", root / "borg"
+    repo = ["restic", "--quiet", "--repo", str(restic)]
+    yield Tool("restic", [*repo, "init"], [*repo, "backup", str(folder)], restic)
+    create = ["borg", "create", "--compression", "zstd", f"{borg}::{{now:%f}}", str(folder)]
+    yield Tool("borg", ["borg", "init", "-e", "none", str(borg)], create, borg)
+
+
+def run(command: list[str], root: Path) -> float:
+    """Runs a command; returns its seconds of processor time."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    own = {
+        "RESTIC_PASSWORD": "bench",
+        "BORG_BASE_DIR": str(root),
+        "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
+        "XDG_CACHE_HOME": str(root / "cache"),
+    }
+    subprocess.run(command, env=os.environ | own, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def count_bytes(folder: Path) -> int:
+    """Returns the bytes of all files below a folder."""
+    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
+def compress_files(folder: Path) -> int:
+    """Returns what `zstd -19` makes of each file, all together."""
+    coder = zstandard.ZstdCompressor(level=19)
+    files = (p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return sum(len(coder.compress(path.read_bytes())) for path in files)
+
+
+def measure(case: str, scale: float) -> Iterator[dict[str, object]]:
+    """Yields a row for each tool."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = root / "folder"
+        CASES[case](folder, scale)
+        # What has just changed is not taken for unchanged.
+        time.sleep(3)
+        raw = count_bytes(folder)
+        zstd = compress_files(folder) if raw < 1 << 28 else None
+        for tool in list_tools(root, folder):
+            if tool.name in _OTHERS and shutil.which(tool.name) is None:
+                continue
+            if tool.begin:
+                run(tool.begin, root)
+            row: dict[str, object] = {"case": case, "scale": scale, "tool": tool.name}
+            row["raw_bytes"] = raw
+            row["first_cpu_seconds"] = round(run(tool.store, root), 2)
+            row["stored_bytes"] = count_bytes(tool.kept)
+            objects = tool.kept / "objects"
+            row["object_bytes"] = count_bytes(objects) if objects.exists() else None
+            row["unchanged_cpu_seconds"] = round(run(tool.store, root), 2)
+            yield row | {"zstd19_bytes": zstd}
+
+
+def main() -> None:
+    """Measures the cases that are named, all by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the sizes above")
+    options = parser.parse_args()
+    rows = []
+    for case in options.cases or CASES:
+        for row in measure(case, options.scale):
+            print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
+            rows.append(row)
+    save_rows(RESULTS / "folders.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
