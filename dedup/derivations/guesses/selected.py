@@ -182,8 +182,10 @@ class _Finder:
         before = 0
         for source in sources:
             missing = np.flatnonzero(places == NOWHERE)
+            if not missing.size or len(used) == _MOST_SOURCES:
+                break
             there = self._hashes(source)
-            if not missing.size or there is None or len(used) == _MOST_SOURCES:
+            if there is None:
                 break
             found = find_rows(wanted[missing], there)
             if np.count_nonzero(found != NOWHERE) >= _LEAST_ROWS:

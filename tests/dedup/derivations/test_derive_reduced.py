@@ -252,4 +252,6 @@ def test_a_damaged_source_is_none(
     flip(pack, place.offset + place.frame_bytes - 9)
     copy = write(tmp_path / "copy", change(source, how))
     push(local, copy, "other/copy")
+    # The others have theirs still.
+    assert sorted(level for level, _, _ in frames(local, "other/copy"))[-2:] == [DERIVED] * 2
     check_pull(local, "other/copy", tmp_path / "pulled", copy)
