@@ -30,7 +30,7 @@ Bytes = NDArray[np.uint8]
 # What is kept of small chunks, each of which holds many small tensors, and of bases.
 _SMALL_BYTES = 2 << 20
 _SMALL_CACHE_BYTES = 16 << 20
-_BASES_BYTES = 64 << 20
+_BASES_BYTES = 16 << 20
 # One tensor after the other may be an accident, so many steps are none.
 _STEPS = 2
 # Connections that break one after the other without a frame between are no accident.
