@@ -21,7 +21,7 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.sketches.sketches import FamilyRow, find_deltas, find_near, read_centres
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
-from ..derivations.guesses import registry
+from ..derivations.guesses import pruned, registry
 from ..derivations.guesses.kinds import Guess, Match, Ranked, View
 from ..derivations.guesses.layouts import arrangements, places_in_target
 from ..derivations.guesses.tensors import StoredTensor, Target
@@ -146,56 +146,73 @@ def _nearest(
     differ."""
     near: dict[int, int] = {}
     for view in registry.views(target):
-        for changed in (
-            (False, True) if target.tensor.dtype in QUANTS and not arranged else (False,)
-        ):
-            for chunk, apart in _near(catalogue, view, scopes, arranged, changed):
+        for unsure in (None, *_unsure(target, arranged)):
+            known = set(near)
+            for chunk, apart in _near(catalogue, view, scopes, arranged, unsure, known):
                 near[chunk] = min(apart, near.get(chunk, SKETCH_BITS))
-            if near:
+            # A float finds itself, and other copies that are like it.
+            if near and target.tensor.dtype in QUANTS:
                 break
     return {chunk: near[chunk] for chunk in sorted(near, key=lambda c: near[c])[:_NEAREST]}
 
 
+def _unsure(target: Target, arranged: bool) -> Iterator[float]:
+    """Yields what share of its sketch a target may tell nothing of, where that is much: 0 where
+    equal values are all that tells nothing."""
+    if not arranged and target.tensor.dtype in QUANTS:
+        yield _UNSURE
+    elif not arranged and target.tensor.dtype in FLOATS and pruned.has_zeros(target):
+        yield 0.0
+
+
 def _near(
-    catalogue: Catalogue, view: View, scopes: Sequence[Scope], arranged: bool, changed: bool
+    catalogue: Catalogue,
+    view: View,
+    scopes: Sequence[Scope],
+    arranged: bool,
+    unsure: float | None,
+    known: Collection[int],
 ) -> Iterator[tuple[int, int]]:
     """Yields chunks that look like the first one of a source that lies as the view does, and in how
-    many bits their sketches differ; with `arranged`, in any other way; with `changed`, whatever a
-    coarse copy does not tell of its sketch. By bands those that are standalone are found, and
-    through them deltas on them."""
+    many bits their sketches differ; with `arranged`, in any other way; with `unsure`, whatever a
+    coarse copy does not tell of its sketch, until one is found that is not `known`. By bands those
+    that are standalone are found, and through them deltas on them."""
     groups: dict[tuple[int, int], set[int]] = defaultdict(set)
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)
     for sketched, dtypes in groups.items():
         kind = min(31, sketched[1])
         for way in _ways_of(view.shape) if arranged else (None,):
-            for bits in _bits_of(view, way, sketched, changed):
+            for bits in _bits_of(view, way, sketched, unsure):
                 row = SketchRow(b"", kind, 0, 0, bits, b"")
                 alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
                 yield from alone
                 if alone:
                     centres = [chunk for chunk, _ in alone]
                     yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
+                if any(chunk not in known for chunk, _ in alone):
                     break
 
 
 def _bits_of(
-    view: View, way: Arrangement | None, sketched: tuple[int, int], changed: bool
+    view: View, way: Arrangement | None, sketched: tuple[int, int], unsure: float | None
 ) -> Iterable[bytes]:
     """Returns the sketches that a source may have of which `view` shows a copy."""
     count, exponent = sketched
     known = view.sketch
-    if way is None and not changed and known is not None and known.exponent == exponent:
+    is_plain = way is None and unsure is None
+    if is_plain and known is not None and known.exponent == exponent:
         return (known.bits,)
     values = view.read(places_in_target(way, sketched_places(exponent, count)))
-    return _change(values) if changed else (compare_values(values),)
+    return (compare_values(values),) if unsure is None else _change(values, unsure)
 
 
-def _change(values: NDArray[np.float32]) -> Iterator[bytes]:
+def _change(values: NDArray[np.float32], share: float) -> Iterator[bytes]:
     """Yields sketches in which what compares values that are nearly equal in a copy of few bits is
     left to chance."""
     apart = abs(values[0::2] - values[1::2])
-    unsure = np.argsort(apart, kind="stable")[: round(_UNSURE * apart.size)]
+    count = max(round(share * apart.size), np.count_nonzero(apart == 0))
+    unsure = np.argsort(apart, kind="stable")[:count]
     known = values[0::2] > values[1::2]
     for seed in range(_CHANGES):
         known[unsure] = np.random.default_rng(seed).integers(0, 2, unsure.size)

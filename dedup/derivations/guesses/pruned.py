@@ -37,7 +37,7 @@ class Pruned:
     def guesses(self, target: Target, pool: Pool) -> Iterator[Ranked]:
         """Yields copies of what the target is like, if it has zeros."""
         tensor = target.tensor
-        if not _has_zeros(target):
+        if not has_zeros(target):
             return
 
         def admits(source: StoredTensor) -> bool:
@@ -50,7 +50,8 @@ class Pruned:
             yield rank(tensor, match), Formula(CAST, parts, lambda _: b"\0", tensor)
 
 
-def _has_zeros(target: Target) -> bool:
+def has_zeros(target: Target) -> bool:
+    """Tells whether a good part of a float tensor is zero."""
     tensor = target.tensor
     if target.sketch is not None and len(target.sketch.words) >= _LEAST_WORDS * tensor.unit:
         # A sketch keeps at most four bytes of an element, the highest.

@@ -67,9 +67,12 @@ def test_the_right_source_is_found(vault: LocalVault, tmp_path: Path):
         source, values = f"base-{seed}", draw(seed)
         if seed % 2:
             source, values = f"tune-{seed}", draw(seed, tuned=True)
-        sources |= {f"half-{seed}": source, f"turned-{seed}": source, f"coarse-{seed}": source}
+        sources |= {f"{kind}-{seed}": source for kind in ("half", "turned", "coarse", "pruned")}
         send(vault, tmp_path / f"half-{seed}", "F16", values.astype(np.float16))
         send(vault, tmp_path / f"turned-{seed}", "F16", values.T.astype(np.float16))
+        # A quarter of its sketch tells nothing.
+        pruned = np.where(abs(values) < np.median(abs(values)), np.float32(0), values)
+        send(vault, tmp_path / f"pruned-{seed}", "F32", pruned)
         # A tenth of its sketch tells something else, so that often no band is the same.
         send_quantised(vault, tmp_path / f"coarse-{seed}", "Q2_K", values)
         send(vault, tmp_path / f"unrelated-{seed}", "F16", draw(seed + 50).astype(np.float16))

@@ -78,7 +78,7 @@ class Codebook:
         peaks = find_peaks(source, group, -(-2 * out.size // group))
         factors = peaks
         if scaling == BY_INVERSE:
-            with np.errstate(divide="ignore"):
+            with np.errstate(divide="ignore", over="ignore"):
                 factors = freeze(np.float32(1) / peaks)
         edges, codes, sign = _codes(kind)
         crossed = kind == FP4_CROSSED
