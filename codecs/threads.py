@@ -73,7 +73,8 @@ def map_all(
     finally:
         # Those that never began are not waited for: the pool may be busy with our own callers.
         running = [future for future in waiting if not future.cancel()]
-        wait(running)
+        if running:
+            wait(running)
     for future in running:
         future.result()
     return results

@@ -26,7 +26,8 @@ def find_snapshot(folder: Path) -> Path | None:
     Raises InvalidFile where there are several and none is the newest of main, or none is there.
     """
     snapshots = folder / "snapshots"
-    if not (snapshots.is_dir() and (folder / "blobs").is_dir()):
+    # Of what cannot be read these say no; whoever lists it finds out.
+    if not (os.path.isdir(snapshots) and os.path.isdir(folder / "blobs")):
         return None
     found = sorted(each.name for each in snapshots.iterdir() if each.is_dir())
     main = _read_ref(folder / "refs" / "main")

@@ -67,16 +67,12 @@ def survey(path: Path, rules: Rules | None = None) -> Survey:
         _Walk(found, rules).add_named(path)
         return found
     if not path.is_dir():
-        raise InvalidFile(f"{path} is neither a file nor a folder", "name what to push")
+        where = f"a link to {os.readlink(path)!a}, where there is" if path.is_symlink() else ""
+        what = f"{where} nothing" if where else "neither a file nor a folder"
+        raise InvalidFile(f"{path} is {what}", "name what to push")
     _refuse_vault(path, rules)
-    snapshot = find_snapshot(path)
-    _Walk(found, rules).enter(snapshot or path)
-    if snapshot is not None:
-        unused = list_unused(path, snapshot, found.files.values())
-        found.left_out += [Remark(*each) for each in unused]
-        found.warnings.append(
-            Remark(str(path), f"a cache of huggingface_hub: its snapshot {snapshot.name} is stored")
-        )
+    find_snapshot(path)
+    _Walk(found, rules).enter(path)
     found.files = dict(sorted(found.files.items()))
     if rules.skip_broken:
         found.left_out += [*found.broken, *found.misnamed]
@@ -109,6 +105,22 @@ class _Walk:
         self._enter(folder, "", (_identify(folder),), excluded=False)
 
     def _enter(self, folder: Path, name: str, above: Sequence[object], *, excluded: bool) -> None:
+        """Adds what lies in a folder; of a cache of huggingface_hub the files of a revision."""
+        try:
+            snapshot = find_snapshot(folder)
+        except InvalidFile as error:
+            self._add_broken(name, f"{error.message}; {error.hint}")
+            return
+        self._list(snapshot or folder, name, above, excluded=excluded)
+        if snapshot is not None:
+            begin = f"{name}/" if name else ""
+            files = [path for key, path in self._found.files.items() if key.startswith(begin)]
+            for unused, reason in list_unused(folder, snapshot, files):
+                self._leave_out(begin + unused, reason)
+            said = f"a cache of huggingface_hub: its snapshot {snapshot.name} is stored"
+            self._found.warnings.append(Remark(name or str(folder), said))
+
+    def _list(self, folder: Path, name: str, above: Sequence[object], *, excluded: bool) -> None:
         try:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:

@@ -19,7 +19,7 @@ from vaults import open_local
 from weightvault.dedup.errors import InvalidFile, UnfitFiles, UnfitNames
 from weightvault.dedup.formats import scan
 from weightvault.dedup.model.paths import path_fault
-from weightvault.dedup.transfer import push as push_module
+from weightvault.dedup.transfer.folders import scan_folder
 from weightvault.dedup.transfer.folders.rules import Rules
 from weightvault.dedup.transfer.folders.survey import Survey, survey
 from weightvault.dedup.transfer.pull import pull
@@ -254,6 +254,26 @@ def test_a_cache_without_a_main_revision_asks_for_one(tmp_path: Path):
     assert set(survey(make_cache(tmp_path / "one", {"c": {"m": b"3"}}, "d" * 40)).files) == {"m"}
 
 
+def test_caches_in_a_folder_are_stored_as_what_they_hold(tmp_path: Path):
+    hub = tmp_path / "hub"
+    make_cache(hub / "models--o--a", {"a" * 40: {"m.bin": b"a"}}, main="a" * 40)
+    make_cache(hub / "models--o--b", {"b" * 40: {"sub/m.bin": b"b"}}, main=None)
+    two = {"a" * 40: {"m": b"1"}, "b" * 40: {"m": b"2"}}
+    make_cache(hub / "models--o--c", two, main=None)
+    found = survey(hub)
+    stored, left_out, broken, _ = names(found)
+    assert stored == {"models--o--a/m.bin", "models--o--b/sub/m.bin"}
+    assert left_out == {"models--o--a/refs"}
+    assert broken == {"models--o--c"}
+    assert [each.path for each in found.warnings] == ["models--o--a", "models--o--b"]
+
+
+def test_a_link_that_leads_nowhere_is_called_so(tmp_path: Path):
+    (tmp_path / "m").symlink_to("../gone")
+    with pytest.raises(InvalidFile, match=r"a link to '\.\./gone', where there is nothing"):
+        survey(tmp_path / "m")
+
+
 def test_odd_files_are_stored_with_a_warning(tmp_path: Path):
     whole = bf16_file(make_weights(1))
     model = write(tmp_path / "m", cut_DOT_safetensors=whole[:-10], empty_DOT_safetensors=b"")
@@ -283,7 +303,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused(
         (model / "w").write_bytes(b"b" * 5000)
         return manifest
 
-    monkeypatch.setattr(push_module, "scan_files", scan_then_change)
+    monkeypatch.setattr(scan_folder, "scan_files", scan_then_change)
     with pytest.raises(InvalidFile, match="changed while it was pushed"):
         push(vault, model, "o/r")
     assert vault.list_repos() == []
