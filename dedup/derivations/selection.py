@@ -14,6 +14,9 @@ from .recipe import Grid, Rows
 
 # Rows this much more than those wanted are read at once, instead of run by run.
 _MOST_SPARE = 8
+# Columns in more runs than this are picked by number, if they are no more than so many.
+_FEW_RUNS = 16
+_MOST_PICKED = 1 << 20
 
 Runs = tuple[tuple[int, int], ...]
 
@@ -30,6 +33,7 @@ class Selection:
         self._width = self._row_elements
         if self._columns is not None:
             self._width = sum(count for _, count in self._columns)
+        self._picked: NDArray[np.int64] | None = None
 
     def fits(self, total: int) -> bool:
         """Tells whether an operand of `total` elements has all of it."""
@@ -87,6 +91,11 @@ class Selection:
     def _take_columns(self, rows: Raw, width: int) -> Raw:
         if self._columns is None:
             return rows.reshape(-1)
+        if len(self._columns) > _FEW_RUNS and self._width <= _MOST_PICKED:
+            if self._picked is None:
+                self._picked = np.concatenate([np.arange(f, f + n) for f, n in self._columns])
+            items = rows.reshape(len(rows), self._row_elements, width)
+            return np.ascontiguousarray(items[:, self._picked]).reshape(-1)
         cut = [rows[:, first * width : (first + count) * width] for first, count in self._columns]
         return np.ascontiguousarray(np.concatenate(cut, axis=1)).reshape(-1)
 

@@ -22,6 +22,7 @@ from weightvault.dedup.derivations.recipe import (
     parse_recipe,
 )
 
+GRID = "01010100010c01010103050200020401020202050101003c"
 DIGESTS = [bytes([i]) * 32 for i in range(3)]
 
 pieces = st.lists(
@@ -132,11 +133,11 @@ def test_work_is_in_proportion_to_what_it_gives():
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_any_range_of_rows_and_columns_is_that_of_the_whole(spread: int, data: st.DataObject):
-    rows, columns = 8 * spread, data.draw(st.integers(1, 9))
+    rows, columns = 8 * spread, data.draw(st.integers(1, 60))
     words = np.arange(rows * columns, dtype=np.uint16)
 
     def some(most: int) -> list[int]:
-        return data.draw(st.lists(st.integers(0, most - 1), min_size=1, max_size=12))
+        return data.draw(st.lists(st.integers(0, most - 1), min_size=1, max_size=40))
 
     taken, kept = some(rows), some(columns)
     whole = len(kept) == columns and kept == sorted(set(kept))
@@ -168,3 +169,14 @@ def test_elements_are_rounded_before_an_operation_reads_them(dtype: str, arrange
     if arrangement is not None:
         wanted = wanted.reshape(20, 5).T.reshape(-1)
     np.testing.assert_array_equal(out.view(np.float32), wanted[10:30])
+
+
+def test_a_grid_is_written_as_ever():
+    piece = Piece(DIGESTS[1], 60)
+    grid = Grid(5, ((0, 2), (4, 1)), ((1, 2), (0, 1)))
+    recipe = cast_of(Operand("BF16", (piece,), 1, (1, 1), grid))
+    assert pack_recipe(recipe).hex() == GRID
+    words = np.arange(30, dtype=np.uint16)
+    out = np.empty(16, np.uint8)
+    Prediction(recipe, "BF16", 16, lambda *_: words.view(np.uint8)).fill(0, out)
+    assert out.view(np.uint16).tolist() == [2, 0, 6, 7, 5, 21, 22, 20]
