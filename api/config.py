@@ -196,7 +196,7 @@ def open_local_vault(
     catalogue: str | None = None,
     *,
     create: bool = True,
-    mend_marker: bool = False,
+    rebuild_marker: bool = False,
 ) -> LocalVault:
     """Opens a vault that this process keeps itself: a folder or S3. See open_vault, LocalVault."""
     from ..dedup.local_vault import LocalVault
@@ -205,7 +205,7 @@ def open_local_vault(
     with _os_errors(f"cannot make {parts.scratch}"):
         make_folder(parts.scratch, file_umask())
     return LocalVault(
-        parts.backend, parts.catalogue, scratch=parts.scratch, mend_marker=mend_marker
+        parts.backend, parts.catalogue, scratch=parts.scratch, rebuild_marker=rebuild_marker
     )
 
 

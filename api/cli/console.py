@@ -70,10 +70,10 @@ class Session:
         return self.url
 
     @contextmanager
-    def open_local(self, *, mend_marker: bool = False) -> Iterator[LocalVault]:
+    def open_local(self, *, rebuild_marker: bool = False) -> Iterator[LocalVault]:
         """Gives a vault that this process keeps itself, closed on the way out."""
         vault = config.open_local_vault(
-            self.local_url(), self.catalogue, create=False, mend_marker=mend_marker
+            self.local_url(), self.catalogue, create=False, rebuild_marker=rebuild_marker
         )
         _warn_of_exposure(vault)
         try:

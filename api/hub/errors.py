@@ -24,7 +24,7 @@ from ..errors import (
     retry_seconds,
 )
 from ..requests.callers import BASIC_ALLOWED
-from ..requests.public_errors import tell_error
+from ..requests.public_errors import public_error
 
 _log = logging.getLogger("weightvault.api")
 
@@ -62,7 +62,7 @@ class HubError(Exception):
 def error_response(request: Request, error: VaultError | HubError) -> Response:
     """Returns the answer that stands for an error."""
     if isinstance(error, VaultError):
-        error = _hub_error(request, tell_error(error, request.app.state))
+        error = _hub_error(request, public_error(error, request.app.state))
     headers, message = dict(error.headers), cut_message(error.message)
     # Headers take no more than Latin-1, and no line breaks; the body has all of it.
     headers["X-Error-Message"] = _header_text(message)

@@ -31,7 +31,7 @@ _SYSTEM = (OSError, store.StoreError, kinds.StorageFull)
 _log = logging.getLogger("weightvault.api")
 
 
-def tell_error(error: VaultError, state: Any) -> VaultError:
+def public_error(error: VaultError, state: Any) -> VaultError:
     """Returns an error of the same kind as a client of the application may read it; `state` is the
     application's. What it leaves out goes to the log."""
     causes = list(_causes(error))

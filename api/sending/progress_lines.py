@@ -19,7 +19,7 @@ from ...dedup.errors import VaultError
 from ...dedup.progress import Progress
 from ..errors import error_body
 from ..protocol.following import MEDIA_TYPE
-from ..requests.public_errors import tell_error
+from ..requests.public_errors import public_error
 
 # Often enough for a bar that moves, seldom enough to cost nothing.
 _LINE_SECONDS = 0.25
@@ -77,7 +77,7 @@ class TellingResponse(StreamingResponse):
             lines.put({"result": found.model_dump(mode="json")})
         except VaultError as error:
             _log.error("%s: %s", error.code, error.message)
-            error = tell_error(error, self._state)
+            error = public_error(error, self._state)
             lines.put(error_body(error.code, error.message, error.hint))
         lines.close()
 

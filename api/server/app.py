@@ -38,7 +38,7 @@ from ..protocol.wire import VERSION_HEADER
 from ..requests.access import declare_public, require_rights
 from ..requests.callers import Gate
 from ..requests.hosts import Hosts
-from ..requests.public_errors import tell_error
+from ..requests.public_errors import public_error
 from ..requests.settings import ServerSettings
 from ..requests.slots import Slots
 from ..requests.uploads import sweep_uploads
@@ -162,7 +162,7 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
         headers = {"Retry-After": str(retry_seconds(error))}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": _CHALLENGE}
-    error = tell_error(error, request.app.state)
+    error = public_error(error, request.app.state)
     return _error(status, error.code, error.message, error.hint, headers)
 
 

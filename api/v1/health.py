@@ -17,7 +17,7 @@ from ... import __version__
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
 from ..requests.access import needs, public_endpoint
-from ..requests.public_errors import tell_error
+from ..requests.public_errors import public_error
 from .schemas import HealthSchema
 
 # A store that takes longer does not answer, as far as a load balancer is concerned.
@@ -46,7 +46,7 @@ class HealthProbe:
             found = await asyncio.wait_for(asyncio.shield(self._asking), _ANSWER_SECONDS)
         except TimeoutError:
             return f"the store and the catalogue did not answer within {_ANSWER_SECONDS:.0f} s"
-        return None if found is None else tell_error(found, state).message
+        return None if found is None else public_error(found, state).message
 
     async def _ask(self, vault: LocalVault) -> VaultError | None:
         try:

@@ -65,7 +65,7 @@ async def vault_of(request: Request) -> LocalVault:
     return request.app.state.vault
 
 
-async def way_in(request: Request) -> LocalVault | NamespacedVault:
+async def push_target(request: Request) -> LocalVault | NamespacedVault:
     """Returns the vault as the caller may push to it."""
     caller, vault = caller_of(request), request.app.state.vault
     return (
@@ -89,7 +89,7 @@ async def repo_of(
 
 
 VaultParam = Annotated[LocalVault, Depends(vault_of)]
-WayInParam = Annotated[LocalVault | NamespacedVault, Depends(way_in)]
+PushTargetParam = Annotated[LocalVault | NamespacedVault, Depends(push_target)]
 RepoParam = Annotated[str, Depends(repo_of)]
 RevisionParam = Annotated[
     str, Query(description="a branch, a tag, or a commit: 7 of its digits or all 40")
@@ -107,7 +107,7 @@ of_repo = RepoRoutes("/v1/repos", responses=FAILURES)
     openapi_extra=DIGESTS_BODY,
     dependencies=needs(pushes),
 )
-def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> MissingSchema:
+def find_missing(request: Request, vault: PushTargetParam, digests: DigestsParam) -> MissingSchema:
     """Says which of the chunks the vault holds no frame of, in the order asked.
 
     For a token with a namespace: as far as its repos, and what was sent with it, tell.
@@ -126,7 +126,7 @@ def find_missing(request: Request, vault: WayInParam, digests: DigestsParam) -> 
     openapi_extra=SKETCHES_BODY,
     dependencies=needs(pushes),
 )
-def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
+def find_bases(vault: PushTargetParam, sketches: SketchesParam) -> BasesSchema:
     """Names, for each sketch, stored chunks with related content, best first.
 
     A frame may be made against any of them; its bytes come from the frames of the revision named.
@@ -144,7 +144,7 @@ def find_bases(vault: WayInParam, sketches: SketchesParam) -> BasesSchema:
 )
 async def add_pack(
     request: Request,
-    vault: WayInParam,
+    vault: PushTargetParam,
     name: Annotated[
         str, Path(pattern=r"^[0-9a-f]{64}$", description="BLAKE3-256 of the pack, in hexadecimal")
     ],
@@ -177,7 +177,7 @@ def check_commit(_repo: RepoParam) -> Response:
 )
 async def commit(
     request: Request,
-    vault: WayInParam,
+    vault: PushTargetParam,
     repo: RepoParam,
     branch: Annotated[str, Query(description="the branch to move")] = "main",
     base: Annotated[str | None, Query(description="the repo this one derives from")] = None,

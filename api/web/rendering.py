@@ -16,7 +16,7 @@ from ...dedup.errors import VaultError
 from ...store.repo_names import RepoName
 from ..errors import http_status
 from ..formatting import format_bytes, format_count, format_money, format_percent
-from ..requests.public_errors import tell_error
+from ..requests.public_errors import public_error
 from .addresses import page_url, repo_url, sign_in_url, static_url
 
 # Scripts and styles are files of ours, images those that cards may show; nothing else is loaded,
@@ -65,7 +65,7 @@ def _signed_in(request: Request) -> bool:
 def render_error(request: Request, error: VaultError) -> HTMLResponse:
     """Returns the page that says what failed."""
     status = http_status(type(error))
-    error = tell_error(error, request.app.state)
+    error = public_error(error, request.app.state)
     return render(request, "error.html", status, code=status, error=error)
 
 

@@ -59,7 +59,7 @@ def rebuild_catalogue(
         if find_known_lost(backend, catalogue):
             write_heads(backend, catalogue)
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         for table in reversed(metadata.sorted_tables):
             if table not in _KEPT:
                 connection.execute(delete(table))

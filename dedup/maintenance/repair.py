@@ -97,7 +97,7 @@ class Repairer:
                 self._repair_frame(finding, places.get(finding.digest))
         self._compute(findings, places)
         self._empty_packs({f.pack for f in findings})
-        self._mend_small()
+        self._repair_small()
         self._settle_lost()
         self._name_lost()
         return self._done
@@ -186,17 +186,17 @@ class Repairer:
         if not scan.wrong:
             self._say(f"pack {pack_key(name)} is whole again")
 
-    def _mend_small(self) -> None:
+    def _repair_small(self) -> None:
         for info in list(self._backend.list()):
             if folder_of(info.key) in (PACKS, QUARANTINE):
                 continue
             problem = judge_object(self._vault, info.key)
             if problem:
-                self._mend(info.key, problem)
+                self._repair_object(info.key, problem)
 
-    def _mend(self, key: str, problem: str) -> None:
+    def _repair_object(self, key: str, problem: str) -> None:
         outcome = repair_object(self._vault, key, dry_run=self._dry_run)
-        if outcome.mended:
+        if outcome.repaired:
             self._say(f"{key} was damaged and is {outcome.hint}")
         else:
             self._done.lost.append(f"{problem}; {outcome.hint}")

@@ -62,17 +62,17 @@ class Repository(VaultReader):
 
     Safe to use from several threads. Opening it brings the catalogue up to date with the journal.
     `scratch` is a folder for temporary files, best on the disk that the backend writes to. With
-    `mend_marker` a damaged marker of the store is rebuilt, if the catalogue knows the store.
+    `rebuild_marker` a damaged marker of the store is rebuilt, if the catalogue knows the store.
     """
 
     def __init__(
-        self, backend: Backend, catalogue: Catalogue, *, scratch: Path, mend_marker: bool = False
+        self, backend: Backend, catalogue: Catalogue, *, scratch: Path, rebuild_marker: bool = False
     ) -> None:
         super().__init__(backend, catalogue)
         self.scratch = scratch
         # As private as the vault, and there at every start, which a container's /tmp is not.
         add_cache_folder(scratch / "kernels")
-        if mend_marker:
+        if rebuild_marker:
             restore_marker(backend, catalogue)
         match_catalogue(backend, catalogue)
         catch_up(backend, catalogue)
@@ -231,7 +231,7 @@ class Repository(VaultReader):
     def share_bases(self, choice: str | None) -> None:
         """Sets what base_sharing returns. What is stored already is checked in the background."""
         with self.catalogue.writing() as connection:
-            hold_store(connection, alone=True)
+            hold_store(connection, exclusive=True)
             choose_sharing(connection, choice)
 
     # Inside

@@ -117,7 +117,7 @@ def forget_spares(catalogue: Database, pack: str) -> None:
     bad = exists().where(damage.c.pack_id == chunks.c.pack_id, damage.c.offset == chunks.c.offset)
     whole = select(chunks.c.id).where(chunks.c.id == spares.c.chunk_id, ~bad)
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         mine = spares.c.pack_id == select(packs.c.id).where(packs.c.name == pack).scalar_subquery()
         connection.execute(delete(spares).where(mine, whole.exists()))
 

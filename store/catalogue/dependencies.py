@@ -28,17 +28,17 @@ from .spare_frames import swap
 from .tables.rows import by_digest, hold_rows
 from .tables.schema import chunks, commit_chunks, damage, loose_chunks, spares, tombstones
 
-# Transactions that come to rely on what is stored hold this lock together, those that take
-# something away hold it alone: so a collection sees every commit that got ahead of it, and every
+# Transactions that come to rely on what is stored share this lock, those that take something away
+# hold it exclusively: so a collection sees every commit that got ahead of it, and every
 # commit sees what a collection took. The number is arbitrary but fixed; SQLite has one writer at a
 # time anyway.
 _STORE_LOCK = 7_236_190_451
 
 
-def hold_store(connection: Connection, *, alone: bool = False) -> None:
+def hold_store(connection: Connection, *, exclusive: bool = False) -> None:
     """Takes the lock described above until the transaction ends (PostgreSQL)."""
     if connection.dialect.name == "postgresql":
-        lock = func.pg_advisory_xact_lock if alone else func.pg_advisory_xact_lock_shared
+        lock = func.pg_advisory_xact_lock if exclusive else func.pg_advisory_xact_lock_shared
         connection.execute(select(lock(_STORE_LOCK)))
 
 
@@ -46,7 +46,7 @@ def hold_readers(connection: Connection) -> None:
     """Lets nobody come to rely on what somebody is about to lose sight of, until the transaction
     ends: where bases go by who may read them (PostgreSQL)."""
     if sharing_of(connection) is not Sharing.FREE:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
 
 
 def lift_pack(connection: Connection, name: str) -> None:

@@ -31,7 +31,7 @@ def adopt_frames(
     """
     with catalogue.writing() as connection:
         # Nobody may come to need what gets a higher level meanwhile.
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         moved = [d for group in groups for d in _adopt_group(connection, pack, group)]
         if moved:
             # Somebody may have come to own one since its new frame was planned.
@@ -43,7 +43,7 @@ def adopt_frames(
 def replay_moves(catalogue: Database, pack: str, digests: Collection[bytes], key: str) -> None:
     """Does again what the journal entry `key` says was done; nothing if it is known."""
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         if not catalogue.take_entry(connection, key):
             return
         rows = _chunk_rows(connection, digests)
@@ -74,7 +74,7 @@ def lowest_levels(catalogue: Database, digests: Collection[bytes]) -> dict[bytes
     return found
 
 
-def can_stand_alone(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
+def standalone_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
     """Returns those of `digests` that have a standalone frame, in use or spare."""
     levels = lowest_levels(catalogue, digests)
     return {digest for digest, level in levels.items() if level == STANDALONE}

@@ -116,7 +116,7 @@ def set_tombstones(
     """Gives each of `keys` a tombstone, as the journal entry `entry` says."""
     rows = [{"key": k, "since": since, "removed": None, "foreign": False} for k in keys]
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         if catalogue.take_entry(connection, entry):
             catalogue.add_once(connection, tombstones, rows)
             catalogue.write_entry(connection, entry)
@@ -136,7 +136,7 @@ def lift_needed(catalogue: Database, copies_from: int | None = None) -> None:
     a collection's look and its tombstones. Other catalogues see for themselves."""
     waiting = select(tombstones.c.key).where(tombstones.c.removed.is_(None))
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         keys = set(connection.scalars(waiting))
         _delete_tombstones(connection, keys - set(_unneeded(connection, keys, copies_from)))
 
@@ -154,7 +154,7 @@ def remove_dead(
     `entry_of` makes the journal entry for them.
     """
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         present = set(_tombstones_among(connection, keys))
         dead = _unneeded(connection, present, copies_from)
         _delete_tombstones(connection, present - set(dead))
@@ -176,7 +176,7 @@ def replay_removal(
     that is needed here all the same stays recorded, for a check to report.
     """
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         if not catalogue.take_entry(connection, entry):
             return
         dead = _unneeded(connection, set(keys), None)
@@ -192,7 +192,7 @@ def delete_removed(catalogue: Database, key: str, delete_object: Callable[[], No
     Nobody can come to rely on it in between: they wait for this transaction.
     """
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         query = select(tombstones).where(tombstones.c.key == key, tombstones.c.removed.is_not(None))
         if connection.execute(query).first() is None or not _unneeded(connection, {key}, None):
             return False

@@ -395,7 +395,7 @@ def test_the_marker_is_closed_for_good(local: LocalVault, model: Path):
     # One that was rolled back on its own is closed again by a repair.
     local.backend.put("weightvault.json", before)
     local.close()
-    opened = LocalVault(local.backend, local.catalogue, scratch=local.scratch, mend_marker=True)
+    opened = LocalVault(local.backend, local.catalogue, scratch=local.scratch, rebuild_marker=True)
     mended = read_marker(opened.backend)
     assert mended is not None
     assert mended.closed

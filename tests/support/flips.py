@@ -134,7 +134,7 @@ def try_flip(template: Path, root: Path, key: str, at: int) -> Outcome:
     """Flips one byte in a copy of a store; scrubs, repairs and looks again."""
     shutil.copytree(template, root)
     flip(root / "objects" / key, at)
-    vault = open_mending(root)
+    vault = open_rebuilding(root)
     named = named_files(Scrubber(vault).run().problems)
     unreadable = unreadable_files(vault)
     lost = named_files(Repairer(vault).run().lost)
@@ -149,11 +149,11 @@ def try_flip(template: Path, root: Path, key: str, at: int) -> Outcome:
     return Outcome(unreadable, named, still, lost, clean)
 
 
-def open_mending(root: Path) -> LocalVault:
+def open_rebuilding(root: Path) -> LocalVault:
     """A vault whose marker may be damaged, as `weightvault repair` opens it."""
     catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
     backend = open_backend(str(root / "objects"))
-    return LocalVault(backend, catalogue, scratch=root, mend_marker=True)
+    return LocalVault(backend, catalogue, scratch=root, rebuild_marker=True)
 
 
 def named_files(problems: list[str]) -> set[str]:

@@ -140,7 +140,7 @@ def repair(session: Session, dry_run: bool, accept_lost_entries: bool) -> None:
     def explain() -> tuple[str, str]:
         return "interrupted; what was repaired stays repaired", "run repair again to go on"
 
-    with session.open_local(mend_marker=not dry_run) as vault, interruptible(explain):
+    with session.open_local(rebuild_marker=not dry_run) as vault, interruptible(explain):
         done = Repairer(
             vault, dry_run=dry_run, accept_lost=accept_lost_entries, progress=make_progress()
         ).run()

@@ -26,7 +26,7 @@ from ....dedup.transfer.xet_uploads import XetUploads
 from ....dedup.xet.hashes import parse_hash
 from ....dedup.xet.shard import MAX_SHARD_BYTES, Shard, pack_answer
 from ....dedup.xet.xorb import MAX_SERIALISED_BYTES
-from ...requests.public_errors import tell_error
+from ...requests.public_errors import public_error
 from ...requests.slots import run_checked
 from ...requests.uploads import drain, received_bytes, received_file
 from ..errors import HubError
@@ -164,7 +164,7 @@ def _outcome(task: asyncio.Future[None], request: Request) -> bytes:
         task.result()
     except VaultError as refused:
         _log.warning("a shard was refused (%s): %s", refused.code, refused.message)
-        error = tell_error(refused, request.app.state)
+        error = public_error(refused, request.app.state)
         message = f"{error.message}; {error.hint}" if error.hint else error.message
         retryable = isinstance(error, Unreachable)
         return _line(type="error", message=message, retryable=retryable)

@@ -43,7 +43,7 @@ from ...model.sketch_file import Sketches, pack_sketches
 from ...model.store_marker import restore_marker
 from ...reading.chunk_reader import ChunkReader
 from ...repository.frame_reader import read_frames
-from ...repository.journal.heads import mend_heads
+from ...repository.journal.heads import rebuild_heads
 from ...repository.journal.replay import list_keys, load_manifest
 from ...repository.journal.writing import new_entry
 from ...repository.refs_state import Replay, RepoState, changes_of, read_state
@@ -56,7 +56,7 @@ _PUSH_AGAIN = "pushing the same files again brings it back"
 class ObjectRepair:
     """Whether all is right again without the object as it was, and what was done or is to do."""
 
-    mended: bool
+    repaired: bool
     hint: str = "rebuilt"
 
 
@@ -70,12 +70,12 @@ def repair_object(vault: Repository, key: str, *, dry_run: bool) -> ObjectRepair
     if dry_run:
         return ObjectRepair(True)
     if kind == SKETCHES:
-        _mend_sketches(vault, name_of(key))
+        _rebuild_sketches(vault, name_of(key))
     elif kind == JOURNAL:
         _quarantine(vault, key)
         settle_entries(vault, [key])
     elif kind == HEADS:
-        mend_heads(vault.backend, vault.catalogue, key)
+        rebuild_heads(vault.backend, vault.catalogue, key)
     elif kind == XORBS:
         _give_up_xorb(vault, key)
         return ObjectRepair(True, "removed: its clients send what they have again")
@@ -99,7 +99,7 @@ def _quarantine(vault: Repository, key: str) -> None:
     vault.backend.delete(key)
 
 
-def _mend_sketches(vault: Repository, pack: str) -> None:
+def _rebuild_sketches(vault: Repository, pack: str) -> None:
     key = pack_key(pack)
     try:
         size = vault.backend.size(key)

@@ -52,7 +52,7 @@ def heads_key(catalogue: Catalogue) -> str:
     return f"{HEADS}{catalogue_id(catalogue)}"
 
 
-def mend_heads(backend: Backend, catalogue: Catalogue, key: str) -> None:
+def rebuild_heads(backend: Backend, catalogue: Catalogue, key: str) -> None:
     """Rebuilds a damaged object; that of another catalogue goes, which writes it again."""
     if key == heads_key(catalogue):
         set_setting(catalogue, _WRITTEN, None)

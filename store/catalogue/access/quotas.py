@@ -52,7 +52,7 @@ def put_limits(catalogue: Database, namespace: str, limits: Limits, key: str | M
     """Sets the limits of a namespace, as the journal entry `key` says, unless a later one did."""
     with catalogue.writing() as connection:
         # Commits under way do not know the quota yet, so nobody adds up before they are done.
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         if not catalogue.take_entry(connection, key):
             return
         entry = catalogue.write_entry(connection, key)

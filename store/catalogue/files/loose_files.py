@@ -73,7 +73,7 @@ def find_loose(catalogue: Database, sha256: Collection[bytes], now: float) -> li
 def expire_loose(catalogue: Database, now: float) -> int:
     """Gives up the uploads that have expired; returns how many there were."""
     with catalogue.writing() as connection:
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         gone = delete(loose_files).where(loose_files.c.expires <= now).returning(loose_files.c.id)
         return len(connection.execute(gone).all())
 

@@ -72,7 +72,7 @@ def test_a_chunk_that_the_other_takes_away(catalogue: Catalogue, queue: bool):
             note_received(catalogue, "me", [digest("a")], 1.0, 0.0)
 
     with beside(catalogue, note) as (connection, done):
-        hold_store(connection, alone=True)
+        hold_store(connection, exclusive=True)
         connection.execute(delete(chunks))
     done.result()
     assert received_among(catalogue, "me", [digest("a")], 0.0) == set()
@@ -87,7 +87,7 @@ def test_chunks_that_the_other_moves_in_another_order(catalogue: Catalogue):
 
     with ThreadPoolExecutor(1) as other:
         with catalogue.writing() as connection:
-            hold_store(connection, alone=True)
+            hold_store(connection, exclusive=True)
             move(connection, second)
             done = other.submit(settle_chunks, catalogue, [first, second])
             threading.Event().wait(WAIT_SECONDS)

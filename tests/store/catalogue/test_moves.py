@@ -7,7 +7,7 @@ from sketch_samples import add_commit, add_rows, flip_bits, make_entry, make_row
 
 from weightvault.store.catalogue.catalogue import Catalogue
 from weightvault.store.catalogue.dependencies import usable_among
-from weightvault.store.catalogue.moved_frames import adopt_frames, can_stand_alone, replay_moves
+from weightvault.store.catalogue.moved_frames import adopt_frames, replay_moves, standalone_among
 from weightvault.store.catalogue.sketches.sketches import find_near
 from weightvault.store.catalogue.tables.database import MakeEntry
 from weightvault.store.catalogue.tables.rows import Location, SketchRow
@@ -102,7 +102,7 @@ def test_a_delta_that_came_meanwhile_keeps_its_base(catalogue: Catalogue):
 
 def test_a_delta_that_comes_too_late_brings_its_base_back(catalogue: Catalogue):
     adopt_frames(catalogue, "anew", [places(catalogue)], Journal().entry_of)
-    assert can_stand_alone(catalogue, [OLD.digest, MEMBER.digest]) == {OLD.digest}
+    assert standalone_among(catalogue, [OLD.digest, MEMBER.digest]) == {OLD.digest}
     add_rows(catalogue, "third", [flip_bits(OLD, 3, "late")], base=OLD.digest)
     assert bases(catalogue) == [None, None, NEW.digest]
     assert searchable(catalogue) == {OLD.bits, NEW.bits}
