@@ -341,7 +341,7 @@ def plant(root: Path, parts: list[str], kind: str) -> None:
 
 
 @given(TREES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_is_not_stored_is_named(tree: list[tuple[list[str], str]]):
     with tempfile.TemporaryDirectory() as name:
         root = Path(name, "m")

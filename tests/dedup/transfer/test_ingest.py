@@ -10,7 +10,7 @@ from models import make_weights, to_bf16, write_model
 from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.frame import CODEC_IDS, parse_header
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.errors import InvalidFrame
+from weightvault.dedup.errors import InvalidFile, InvalidFrame
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
@@ -145,7 +145,7 @@ def test_rows_of_a_longer_base_are_taken_in_and_read(local: LocalVault, tmp_path
 def test_file_that_changes_between_hashing_and_encoding(
     local: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The digest is taken first; other bytes sent under it must not get in."""
+    """The digest is taken first; other bytes are not sent under it."""
     model = write_model(tmp_path / "model", make_weights(1))
     changed = bytearray((model / "model.safetensors").read_bytes())
     changed[-1] ^= 1
@@ -156,7 +156,7 @@ def test_file_that_changes_between_hashing_and_encoding(
         return ask(digests)
 
     monkeypatch.setattr(local, "find_missing", ask_and_change)
-    with pytest.raises(InvalidFrame):
+    with pytest.raises(InvalidFile, match=r"model\.safetensors changed while it was pushed"):
         push(local, model, "org/m")
     assert local.list_repos() == []
     assert list(local.backend.list("packs/")) == []
