@@ -79,6 +79,8 @@ def push(
         show_plan(session, path, rules)
         return
     with session.open(create=True) as vault:
+        if tag is not None:
+            _check_tag(vault, repo, tag)
         watch = CommitWatch(vault)
         with interruptible(lambda: _explain_push(watch, repo)):
             result = run_push(
@@ -160,6 +162,15 @@ def _check_order(repo: str, dest: Path) -> None:
                 f"{repo!r} is no name of a repo: the repo comes first, then the folder"
             ) from None
         raise
+
+
+def _check_tag(vault: Vault, repo: str, tag: str) -> None:
+    """Raises Conflict where a tag is there already: before anything is sent."""
+    from ....dedup.errors import Conflict, Missing
+
+    with suppress(Missing):
+        if tag in vault.list_refs(repo).tags:
+            raise Conflict(f"{repo} has a tag {tag} already", "choose another name, or delete it")
 
 
 class CommitWatch:

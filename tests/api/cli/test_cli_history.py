@@ -64,6 +64,15 @@ def test_commits_tags_and_branches(ask, commits: list[str]) -> None:
     assert ask("tag", "org/model") == {"tags": {"v1": commits[0]}}
 
 
+def test_a_push_with_a_tag_that_is_there_stores_nothing(
+    ask, commits: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "model" / "README.md").write_text("# Another\n")
+    done = ask("push", tmp_path / "model", "org/model", "--tag", "v1", status=7)
+    assert done["error"]["code"] == "conflict"
+    assert ask("log", "org/model")["commits"][0]["id"] == commits[1]
+
+
 def test_what_differs(ask, run, vault: str, commits: list[str]) -> None:
     found = ask("diff", "org/model@v1", "org/model", "--values")
     assert (found["before"], found["after"]) == tuple(commits)

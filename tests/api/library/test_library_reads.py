@@ -159,6 +159,21 @@ def vault_of_many(tmp_path: Path) -> Iterator[tuple[wv.Vault, list[int]]]:
         yield vault, asked
 
 
+def test_arrays_are_the_callers_own(tmp_path: Path) -> None:
+    value = np.arange(40_000, dtype=np.float32)
+    with wv.open(str(tmp_path / "vault")) as vault:
+        # Equal tensors are stored once, and decoded once.
+        vault.save("org/same", {"a": value, "b": value, "c": value + 1})
+        with vault.safe_open("org/same") as f:
+            for _ in range(2):
+                for read in (dict(f.items()), {name: f.get_tensor(name) for name in f}):
+                    for array in read.values():
+                        array += 1
+                    assert np.array_equal(read["a"], value + 1)
+                    assert np.array_equal(read["b"], value + 1)
+                    assert np.array_equal(read["c"], value + 2)
+
+
 class Cutter:
     """A way to a server that breaks each of the first connections after so many bytes of answers,
     once it is told to."""
