@@ -40,8 +40,14 @@ DTYPES = {
     "f2": "F16",
     "f4": "F32",
     "f8": "F64",
+    # What NumPy makes of the types of ml_dtypes: of two bytes it is most often bfloat16.
+    "V2": "BF16",
 }
 """NumPy's names of little-endian element types, by the names that this project uses."""
+
+
+# Complex numbers are pairs of these.
+_HALVES = {"c8": "F32", "c16": "F64"}
 
 
 def recognise(_name: str, head: bytes) -> bool:
@@ -67,6 +73,9 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     if count > size - data_start:
         raise Unreadable("the array is longer than the file")
     known = DTYPES.get(kind + width) if order != ">" else None
+    if order != ">" and kind + width in _HALVES:
+        known = _HALVES[kind + width]
+        shape.append(2)
     tensor = make_tensor("", known or order + kind + width, shape, count)
     return cover(file, size, [(data_start, [tensor])])
 

@@ -76,6 +76,17 @@ def test_element_types_have_one_name_everywhere(name: str, dtype: str):
 # NumPy
 
 
+@pytest.mark.parametrize(
+    ("descr", "dtype", "shape"),
+    [("V2", "BF16", (60, 5)), ("<c8", "F32", (60, 5, 2)), ("<c16", "F64", (60, 5, 2))],
+)
+def test_npy_of_bfloat16_and_complex_numbers(descr: str, dtype: str, shape: tuple[int, ...]):
+    raw = np.random.default_rng(1).bytes(300 * np.dtype(descr).itemsize)
+    values = np.frombuffer(raw, descr).reshape(60, 5)
+    [(tensor, found)] = find_tensors("x.npy", npy_bytes(values))
+    assert (tensor.dtype, tensor.shape, found) == (dtype, shape, raw)
+
+
 def test_npy_in_fortran_order_is_named_as_it_lies():
     values = np.asfortranarray(np.arange(600.0).reshape(20, 30))
     [(tensor, raw)] = find_tensors("x.npy", npy_bytes(values))
