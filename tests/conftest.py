@@ -78,6 +78,7 @@ def postgres_server() -> Iterator[postgres.PostgresServer]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: postgres.PostgresServer) -> str:
-    """The address of an empty PostgreSQL database."""
-    return postgres_server.new_url()
+def postgres_url(postgres_server: postgres.PostgresServer) -> Iterator[str]:
+    """The address of a PostgreSQL database with nothing but tables."""
+    with postgres_server.url_with_tables() as url:
+        yield url

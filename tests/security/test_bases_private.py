@@ -554,7 +554,9 @@ class Tenants:
         return repo, folder
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))]
+)
 def test_whatever_tenants_do_no_delta_is_on_what_an_owner_may_not_read(
     vault: LocalVault, tmp_path: Path, seed: int
 ):

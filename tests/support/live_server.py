@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import uvicorn
 from fastapi import FastAPI
@@ -15,10 +17,19 @@ from weightvault.api.server.serving import listen, make_config
 _START_SECONDS = 30.0
 
 
+class _Server(uvicorn.Server):
+    """Looks more often than each tenth of a second whether it is to end."""
+
+    async def main_loop(self) -> None:
+        ticks = count()
+        while not await self.on_tick(next(ticks)):
+            await asyncio.sleep(0.02)
+
+
 @contextmanager
 def serving(app: FastAPI) -> Iterator[str]:
     """A running server; gives its URL."""
-    running = uvicorn.Server(make_config(app, log_level="critical"))
+    running = _Server(make_config(app, log_level="critical"))
     listener = listen("127.0.0.1", 0)
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()

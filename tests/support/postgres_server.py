@@ -10,11 +10,18 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError
+
+from weightvault.store.catalogue.tables.database import open_engine
+from weightvault.store.catalogue.tables.migrate import HEAD
+from weightvault.store.catalogue.tables.xet_schema import metadata
 
 HOW_TO_INSTALL = (
     "no PostgreSQL: apt-get install postgresql-15, or name the folder of initdb and postgres "
@@ -24,6 +31,15 @@ START_SECONDS = 30
 _USUAL_PLACES = "/usr/lib/postgresql/*/bin"
 # A test's cluster need not outlive the machine; durability is not what is tested here.
 _SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=")
+# Nor is what it would do to hundreds of databases that are hardly used.
+_SETTINGS = (*_SETTINGS, "autovacuum=off", "checkpoint_timeout=1h", "max_wal_size=8GB")
+
+_RESET = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    f"DO $$BEGIN ASSERT (SELECT version_num FROM alembic_version) = '{HEAD}'; END$$",
+    f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY",
+)
 
 
 def find_programs() -> Path | None:
@@ -44,19 +60,42 @@ class PostgresServer:
         options = ["-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"]
         subprocess.run([*initdb, *options], check=True, stdout=subprocess.DEVNULL, **self._options)
         self._process = self._start()
+        self._unused: list[str] = []
 
     def new_url(self) -> str:
         """Returns the address of a new, empty database."""
         name = f"test_{uuid4().hex[:12]}"
-        engine = create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        engine.dispose()
+        self._execute("postgres", f"CREATE DATABASE {name}")
         return self._url(name)
 
+    @contextmanager
+    def url_with_tables(self) -> Iterator[str]:
+        """The address of a database where tables are and nothing else. Databases are emptied and
+        used again: each is 300 files."""
+        if not self._unused:
+            url = self.new_url()
+            open_engine(url).dispose()
+            self._unused.append(make_url(url).database or "")
+        name = self._unused.pop()
+        yield self._url(name)
+        try:
+            self._execute(name, *_RESET)
+        except DBAPIError:
+            # The test was about other tables.
+            return
+        self._unused.append(name)
+
+    def _execute(self, database: str, *statements: str) -> None:
+        engine = create_engine(
+            self._url(database), isolation_level="AUTOCOMMIT", poolclass=NullPool
+        )
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
     def stop(self) -> None:
-        """Ends the server and removes its folder."""
-        self._process.send_signal(signal.SIGINT)
+        """Ends the server, which writes nothing more, and removes its folder."""
+        self._process.send_signal(signal.SIGQUIT)
         self._process.wait(START_SECONDS)
         shutil.rmtree(self._folder)
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.store.backend import Backend, BytesLike, ObjectInfo
-from weightvault.store.backends.open import open_backend
+from weightvault.store.backends.local import LocalBackend
 from weightvault.store.catalogue.catalogue import open_catalogue
 
 
 def open_local(root: Path, wrap: Callable[[Backend], Backend] = lambda b: b) -> LocalVault:
-    """A vault in the folder `root`, its backend passed through `wrap`."""
+    """A vault in the folder `root`, its backend passed through `wrap`. What it stores outlives
+    processes, but need not outlive the machine."""
     root.mkdir(parents=True, exist_ok=True)
-    backend = wrap(open_backend(str(root / "objects")))
+    backend = wrap(LocalBackend(root / "objects", fsync=False))
     catalogue = open_catalogue(f"sqlite:///{root / 'catalogue.sqlite'}")
     return LocalVault(backend, catalogue, scratch=root)
 

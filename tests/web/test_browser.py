@@ -26,7 +26,13 @@ PAGES = {
     "commits": "/people/tune/commits/dev%2Fx",
     "hostile": "/evil/card",
 }
-MODES = [(theme, width) for theme in ("light", "dark") for width in ("wide", "phone")]
+# Colours are those of a theme, and what fits is a matter of the width.
+MODES = [
+    ("light", "wide"),
+    ("dark", "phone"),
+    pytest.param("light", "phone", marks=pytest.mark.slow),
+    pytest.param("dark", "wide", marks=pytest.mark.slow),
+]
 
 Visit = Callable[..., Visitor]
 

@@ -22,7 +22,7 @@ from weightvault.store.errors import StoreError
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty database."""
     if request.param == "postgresql":
-        return request.getfixturevalue("postgres_url")
+        return request.getfixturevalue("postgres_server").new_url()
     return f"sqlite:///{tmp_path / 'c.sqlite'}"
 
 
