@@ -4,7 +4,8 @@
 
 Each copy is pushed into a vault of its own that has the source already, without any hint. With
 --last copies are pushed first and sources last, and then `optimise` runs; what the copy adds is
-what both take then, less what the sources take in a vault of their own. Copies of llama are real
+what both take then, less what the sources take in a vault of their own. Seconds are those of a
+processor that the last push takes, with `optimise`. Copies of llama are real
 files of llama.cpp; casts, FP8, pruned and transposed copies of MiniLM are made here. Result:
 benchmarks/results/derivations.csv.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +56,8 @@ def main() -> None:
                 rows.append(_measure(case, sources_last=arguments.last))
                 print(
                     f"{case.group:28} {case.copy.name:28} "
-                    f"{rows[-1]['stored_share']:>8} % of {rows[-1]['tensor_bytes']} bytes",
+                    f"{rows[-1]['stored_share']:>8} % of {rows[-1]['tensor_bytes']} bytes"
+                    f" in {rows[-1]['cpu_seconds']} s",
                     flush=True,
                 )
     if not arguments.only:
@@ -79,12 +82,12 @@ def _measure(case: Case, *, sources_last: bool) -> dict[str, object]:
     sources = [f"org/source-{i}" for i in range(len(case.sources))]
     steps = [*zip(case.sources, sources, strict=True), (case.copy, "other/copy")]
     if sources_last:
-        both, total = _fill(steps[::-1], optimised=True)
-        alone, _ = _fill(steps[:-1], optimised=False)
+        both, total, seconds = _fill(steps[::-1], optimised=True)
+        alone, _, _ = _fill(steps[:-1], optimised=False)
         stored = sum(both.values()) - sum(alone.values())
     else:
-        frames, total = _fill(steps, optimised=False)
-        known, _ = _fill(steps[:-1], optimised=False)
+        frames, total, seconds = _fill(steps, optimised=False)
+        known, _, _ = _fill(steps[:-1], optimised=False)
         stored = sum(size for digest, size in frames.items() if digest not in known)
     return {
         "group": case.group,
@@ -92,26 +95,31 @@ def _measure(case: Case, *, sources_last: bool) -> dict[str, object]:
         "tensor_bytes": total,
         "frame_bytes": stored,
         "stored_share": f"{100 * stored / total:.3f}",
+        "cpu_seconds": f"{seconds:.2f}",
     }
 
 
-def _fill(steps: list[tuple[Path, str]], *, optimised: bool) -> tuple[dict[bytes, int], int]:
-    """Pushes folders or files to a new vault; returns the frame bytes of all tensors' chunks, and
-    the raw bytes of the tensors of the copy."""
+def _fill(steps: list[tuple[Path, str]], *, optimised: bool) -> tuple[dict[bytes, int], int, float]:
+    """Pushes folders or files to a new vault; returns the frame bytes of all tensors' chunks, the
+    raw bytes of the tensors of the copy, and the processor seconds of the last push, with what
+    `optimise` took after it."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "vault").mkdir()
         vault = open_vault(root / "vault")
+        start = time.process_time()
         for path, repo in steps:
+            start = time.process_time()
             _push(vault, root, path, repo)
         cursor: int | None = 0 if optimised else None
         while cursor is not None:
             cursor = vault.optimise(cursor).cursor
+        seconds = time.process_time() - start
         tensors = {repo: _tensors(vault, repo) for _, repo in steps}
         digests = list({digest for found in tensors.values() for digest in found})
         frames = {d: place.frame_bytes for d, place in vault.catalogue.locate(digests).items()}
         vault.close()
-    return frames, sum(tensors.get("other/copy", {}).values())
+    return frames, sum(tensors.get("other/copy", {}).values()), seconds
 
 
 def _push(vault: LocalVault, root: Path, path: Path, repo: str) -> None:

@@ -22,15 +22,11 @@ from ...store.catalogue.owners import reach_of, sharing_of
 from ...store.catalogue.sketches.relatives import find_built_on, find_relatives, find_sharing
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
-from ...store.packs import DELTA, DERIVED
-from ..derivations import derived_frames
+from ...store.packs import DELTA
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
 from ..derivations.guesses.tensors import Companions, FirstSketch, StoredTensor, Target
-from ..derivations.operations.errors import InvalidRecipe
 from ..derivations.operations.floats.formats import NAMES as FLOATS
-from ..derivations.predict import Prediction, whole_operand
-from ..derivations.recipe import Operand
 from ..errors import Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -46,21 +42,15 @@ from ..similarity.sources import (
 from ..similarity.stored_values import StoredValues
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
+from .guess_trials import LEAST_SAVED_BYTES, GuessTrials, most_bytes
 from .unbase import encode_without, list_deltas
 
 # What a derived frame must save: it is read with its inputs.
-LEAST_SAVED_BYTES = 256
 LEAST_SHARE_SAVED = 0.03
-MOST_SHARE_WIDENED = 0.02
 # Chunks beside targets that siblings are looked for by.
 _MOST_OTHERS = 32
 # Bases that relatives are looked for by.
 _MOST_BASES = 8
-# Guesses are measured on so many bytes of the target.
-_PROBE_BYTES = 1 << 18
-# Where there are many, all are looked at on so many, and so few tried.
-_GLANCED_BYTES = 1 << 14
-_TRIED = 2
 
 Raw = NDArray[np.uint8]
 
@@ -146,11 +136,12 @@ class _Step:
         self._lineage = _lineage_of(commit)
         self._reader = ChunkReader(vault.fetch_frames)
         self._read = StoredValues(self._chunk)
+        self._trials = GuessTrials(self._reader, self._chunk)
         digests = [piece.digest for tensor in tensors for piece in tensor.pieces]
         self._rows = _read_rows(vault, digests)
         # The most telling first: what is derived is no source of what comes after it.
         known = [t for t in tensors if all(p.digest in self._rows for p in t.pieces)]
-        self._tensors = sorted(known, key=_last_telling)
+        self._tensors = registry.in_order(known, companions)
         self._wanted = {target.pieces[0].digest for target in targets}
         self._derived: set[bytes] = set()
         self._used: set[bytes] = set()
@@ -234,7 +225,7 @@ class _Step:
         if any(piece.digest in self._used for piece in target.tensor.pieces):
             return
         usable = [g for g in sources.guesses(target) if not self._derived & _digests(g.inputs)]
-        best = self._choose(target.tensor, usable)
+        best = self._trials.choose(target.tensor, usable)
         if best is None:
             return
         done = False
@@ -265,93 +256,16 @@ class _Step:
         saved = before - sum(map(len, group.values()))
         return group if saved >= max(LEAST_SAVED_BYTES, LEAST_SHARE_SAVED * before) else {}
 
-    def _choose(self, target: StoredTensor, guesses: Sequence[Guess]) -> Guess | None:
-        """Returns the guess that takes the fewest bytes on the start of a tensor."""
-        piece = target.pieces[0]
-        size = min(piece.raw_bytes, _PROBE_BYTES - _PROBE_BYTES % target.unit)
-        raw = self._chunk(piece.digest, piece.raw_bytes)[:size] if guesses else None
-        best, least = None, size
-        for guessed in self._likeliest(target, guesses, raw):
-            assert raw is not None
-            most = min(least, _most_bytes(target, guessed, size))
-            frame = self._try(target, raw, bytes(32), guessed, 0, most)
-            if frame is not None:
-                best, least = guessed, len(frame)
-        return best
-
-    def _likeliest(
-        self, target: StoredTensor, guesses: Sequence[Guess], raw: Raw | None
-    ) -> Sequence[Guess]:
-        """Returns the few guesses that give the most of the first bytes of a tensor; only one that
-        gives all of them."""
-        if raw is None or len(guesses) <= _TRIED:
-            return guesses
-        start = raw[: max(target.unit, _GLANCED_BYTES - _GLANCED_BYTES % target.unit)]
-        shares: list[tuple[float, Guess]] = []
-        arranged: dict[Operand, Raw] = {}
-        for guessed in guesses:
-            share = self._share_equal(target.dtype, start, guessed, arranged)
-            if share == 1:
-                return [guessed]
-            shares.append((share, guessed))
-        ranked = sorted(shares, key=lambda pair: -pair[0])
-        return [guessed for _, guessed in ranked[:_TRIED]]
-
-    def _share_equal(
-        self, dtype: str, raw: Raw, guessed: Guess, arranged: dict[Operand, Raw]
-    ) -> float:
-        """Returns the share of the first bytes of a tensor that a guess gives."""
-        out = np.zeros(raw.size, np.uint8)
-        try:
-            recipe = guessed.recipe(0, raw)
-            if recipe is not None:
-                for operand in arranged.keys() - set(map(whole_operand, recipe.operands)):
-                    del arranged[operand]
-                Prediction(recipe, dtype, raw.size, self._load, arranged=arranged).fill(0, out)
-        except (InvalidRecipe, Missing, Corrupt):
-            return 0
-        return float(np.mean(out == raw))
-
-    def _load(self, digest: bytes, _: int) -> Raw:
-        return view_bytes(self._reader.read_input(digest, DERIVED))
-
-    def _try(
-        self,
-        target: StoredTensor,
-        raw: Raw,
-        digest: bytes,
-        guessed: Guess,
-        first: int,
-        most_bytes: int,
-    ) -> bytes | None:
-        recipe = guessed.recipe(first, raw)
-        if recipe is None:
-            return None
-
-        try:
-            return derived_frames.encode(
-                raw.data,
-                target.dtype,
-                digest,
-                recipe,
-                self._load,
-                columns=target.shape[-1] if len(target.shape) > 1 else 0,
-                most_bytes=most_bytes,
-            )
-        except (InvalidRecipe, Missing, Corrupt):
-            # A source that is derived, collected or damaged by now is none.
-            return None
-
     def _encode(self, target: StoredTensor, guessed: Guess) -> Iterator[tuple[FamilyRow, bytes]]:
         first = 0
         for piece in target.pieces:
             row = self._rows[piece.digest]
             raw = self._chunk(piece.digest, piece.raw_bytes)
             saved = max(LEAST_SAVED_BYTES, int(LEAST_SHARE_SAVED * row.place.frame_bytes))
-            most = min(row.place.frame_bytes - saved, _most_bytes(target, guessed, raw.size))
+            most = min(row.place.frame_bytes - saved, most_bytes(target, guessed, raw.size))
             frame = None
             if row.place.level <= DELTA and most > 0:
-                frame = self._try(target, raw, piece.digest, guessed, first, most)
+                frame = self._trials.encode(target, raw, piece.digest, guessed, first, most)
             if frame is not None and self._may_use(row, guessed):
                 yield row, frame
             first += target.count(piece.raw_bytes)
@@ -371,18 +285,6 @@ def _manifests(view: RevisionReader, named: Sequence[tuple[str, str]]) -> Iterat
         except (Missing, Corrupt):
             # Deleted or damaged since it was found, or not for these owners.
             continue
-
-
-def _most_bytes(target: StoredTensor, guessed: Guess, raw_bytes: int) -> int:
-    """What a frame may take. A tensor that is wider than its source holds nothing more, or was not
-    made of it: then it is rather what the source was made of."""
-    narrow = max(source.raw_bytes for source in guessed.sources) < target.raw_bytes
-    return int(MOST_SHARE_WIDENED * raw_bytes) + LEAST_SAVED_BYTES if narrow else raw_bytes
-
-
-def _last_telling(tensor: StoredTensor) -> tuple[bool, float]:
-    """Sorts tensors: first those that others are computed from."""
-    return not registry.is_source(tensor.dtype), -tensor.bits
 
 
 def _digests(tensors: Collection[StoredTensor]) -> set[bytes]:

@@ -118,25 +118,43 @@ def find_revisions(
 ) -> list[tuple[str, str]]:
     """Returns the revisions but `own`, as repo and commit id, that most likely hold sources of
     `targets`, the likeliest first; only those that a repo of each of `scopes` has."""
-    for most, arranged in ((PROBED_TENSORS, False), (ARRANGED_TENSORS, True)):
-        step = max(1, len(targets) // most)
-        near = [_nearest(catalogue, t, scopes, arranged) for t in targets[::step][:most]]
-        chunks = {chunk for each in near for chunk in each}
-        centres = read_centres(catalogue, chunks, scopes, deltas=True)
-        # How many targets are like a tensor of a revision, negative, and how much they differ.
-        votes: dict[tuple[str, str], tuple[int, int]] = {}
-        for each in near:
-            found: dict[tuple[str, str], int] = {}
-            for chunk in each.keys() & centres.keys():
-                revision = centres[chunk].repo, centres[chunk].revision
-                found[revision] = min(each[chunk], found.get(revision, SKETCH_BITS))
-            for revision, apart in found.items():
-                alike, total = votes.get(revision, (0, 0))
-                votes[revision] = alike - 1, total + apart
-        votes.pop(own, None)
-        if votes:
-            return sorted(votes, key=lambda revision: votes[revision])[:MOST_REVISIONS]
-    return []
+    step = max(1, len(targets) // PROBED_TENSORS)
+    probed = targets[::step][:PROBED_TENSORS]
+    found = _find_near(catalogue, probed, scopes, own, arranged=False)
+    lost = [target for target, each in zip(probed, found, strict=True) if not each]
+    lost.sort(key=lambda target: -target.tensor.elements)
+    found += _find_near(catalogue, lost[:ARRANGED_TENSORS], scopes, own, arranged=True)
+    # How many targets are like a tensor of a revision, negative, and how much they differ.
+    votes: dict[tuple[str, str], tuple[int, int]] = {}
+    for each in found:
+        for revision, apart in each.items():
+            alike, total = votes.get(revision, (0, 0))
+            votes[revision] = alike - 1, total + apart
+    return sorted(votes, key=lambda revision: votes[revision])[:MOST_REVISIONS]
+
+
+def _find_near(
+    catalogue: Catalogue,
+    targets: Sequence[Target],
+    scopes: Sequence[Scope],
+    own: tuple[str, str],
+    *,
+    arranged: bool,
+) -> list[dict[tuple[str, str], int]]:
+    """Returns for each target the revisions but `own` that have something like a source of it, with
+    how many bits of sketches the nearest differs in."""
+    near = [_nearest(catalogue, target, scopes, arranged) for target in targets]
+    chunks = {chunk for each in near for chunk in each}
+    centres = read_centres(catalogue, chunks, scopes, deltas=True) if chunks else {}
+    found: list[dict[tuple[str, str], int]] = []
+    for each in near:
+        revisions: dict[tuple[str, str], int] = {}
+        for chunk in each.keys() & centres.keys():
+            revision = centres[chunk].repo, centres[chunk].revision
+            if revision != own:
+                revisions[revision] = min(each[chunk], revisions.get(revision, SKETCH_BITS))
+        found.append(revisions)
+    return found
 
 
 def _nearest(
