@@ -42,7 +42,7 @@ def test_an_address_is_no_folder(run, folder: str, address: str, words: list[str
     assert result.exit_code == 4
     for word in words:
         assert word in result.stderr
-    assert sorted(os.listdir()) == ["file", "m", "v"]
+    assert set(os.listdir()) - {"home"} == {"file", "m", "v"}
     # Who does mean a folder can say so.
     assert run("--vault", "./a:1", "push", "m", "o/r").exit_code == 0
     assert run("--vault", "a:1", "ls").exit_code == 0
