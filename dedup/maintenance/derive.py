@@ -22,6 +22,7 @@ from ...store.catalogue.owners import reach_of, sharing_of
 from ...store.catalogue.sketches.relatives import find_built_on, find_relatives, find_sharing
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
+from ...store.catalogue.visibility import Scope
 from ...store.packs import DELTA
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
@@ -197,27 +198,32 @@ class _Step:
         sources.add(self._tensors, self._rows)
         wanted = {view.elements for target in targets for view in registry.views(target)}
         any_size = any(registry.takes_any_size(target.tensor.dtype) for target in targets)
-        found += [*self._lineage, *self._find_siblings(), *self._find_relatives(targets)]
+        found += [*self._lineage, *self._find_siblings(reach.weights)]
+        found += self._find_relatives(targets, reach.weights)
         # Adapters are like nothing that they are merged into.
         bases = {repo for repo, _ in found}
-        found += find_built_on(vault.catalogue, bases, MOST_REVISIONS) if bases else []
+        found += (
+            find_built_on(vault.catalogue, bases, reach.weights, MOST_REVISIONS) if bases else []
+        )
         for manifest in _manifests(view, [each for each in found if each != self._own]):
             tensors = [t for t in list_tensors(manifest) if any_size or t.elements in wanted]
             sources.add(tensors, _read_rows(vault, [t.pieces[0].digest for t in tensors]))
         return sources
 
-    def _find_siblings(self) -> list[tuple[str, str]]:
+    def _find_siblings(self, scopes: Sequence[Scope]) -> list[tuple[str, str]]:
         """Returns revisions that share what lies beside targets, as a tokenizer or norms: quantised
         sources have no sketch of their values to be found by, and pruned ones one of their own."""
-        return find_sharing(self._vault.catalogue, self._others, MOST_REVISIONS)
+        return find_sharing(self._vault.catalogue, self._others, scopes, MOST_REVISIONS)
 
-    def _find_relatives(self, targets: Sequence[Target]) -> list[tuple[str, str]]:
+    def _find_relatives(
+        self, targets: Sequence[Target], scopes: Sequence[Scope]
+    ) -> list[tuple[str, str]]:
         """Returns revisions that have what targets are deltas on, or deltas on that or on targets:
         one with many zeros is like its source, but hard to find by its sketch."""
         step = max(1, len(targets) // _MOST_BASES)
         first = [target.tensor.pieces[0].digest for target in targets[::step]]
         bases = {self._rows[digest].place.base or digest for digest in first}
-        return find_relatives(self._vault.catalogue, bases, MOST_REVISIONS)
+        return find_relatives(self._vault.catalogue, bases, scopes, MOST_REVISIONS)
 
     def _derive(self, target: Target, sources: Sources) -> Iterator[dict[Location, bytes]]:
         """Yields the chunks of a tensor that a recipe is smaller for, each with its new frame, and

@@ -15,6 +15,7 @@ from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 from weightvault.store.catalogue.moved_frames import settle_chunks
 from weightvault.store.catalogue.sketches import sketches as search
 from weightvault.store.catalogue.sketches.bands import band_values
+from weightvault.store.catalogue.sketches.relatives import find_relatives, find_sharing
 from weightvault.store.catalogue.tables.rows import SketchRow
 from weightvault.store.catalogue.visibility import Scope
 
@@ -154,6 +155,20 @@ def test_chunks_of_others_hide_none_of_an_owner(catalogue: Catalogue):
     add_commit(catalogue, "you/flood", [row.digest for row in flood])
     assert search.find_near(catalogue, asked, scopes) == alone
     assert len(search.find_near(catalogue, asked, (Scope(("you",)),))) > 64
+
+
+def test_commits_of_others_crowd_out_no_relative(catalogue: Catalogue):
+    shared = make_row("shared")
+    add_rows(catalogue, "s", [shared])
+    add_commit(catalogue, "me/model", [shared.digest])
+    for number in range(70):
+        add_commit(catalogue, f"you/{number}", [shared.digest])
+    mine = (Scope(("me",), public=True),)
+    for find in (find_sharing, find_relatives):
+        assert [repo for repo, _ in find(catalogue, [shared.digest], mine, 6)] == ["me/model"]
+        assert find(catalogue, [shared.digest], (*mine, Scope(("you",))), 6) == []
+    newest = find_sharing(catalogue, [shared.digest], (), 6)
+    assert sorted(repo for repo, _ in newest) == [f"you/{number}" for number in range(64, 70)]
 
 
 @settings(max_examples=15, deadline=None)
