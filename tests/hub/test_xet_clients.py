@@ -30,6 +30,7 @@ CLIENTS = ("2.4", "1.33")
 ONE_CLIENT = ("2.4", pytest.param("1.33", marks=pytest.mark.slow))
 CLIENT_SECONDS = 120
 WEIGHTS = 30_000_000
+MANY = 3000
 
 
 class Traffic:
@@ -244,3 +245,23 @@ def test_flipped_bytes_are_errors_until_the_client_mends_them(hub: Hub):
     assert "upload again" in failed.stderr
     hub.upload("mine", "org/model", edited)
     assert hub.download("org/model") == sha256(edited)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hub", CLIENTS, indirect=True)
+def test_thousands_of_tiny_files_go_in_one_upload(hub: Hub):
+    """More than one shard has time for, were they put on record one by one."""
+    folder = hub.folder / "many"
+    folder.mkdir()
+    for number in range(MANY):
+        (folder / f"{number}.bin").write_bytes(b"tiny file %d" % number)
+    began = time.monotonic()
+    done = hub.run("folder", "mine", "org/many", folder)
+    print(f"{MANY} files in {time.monotonic() - began:.1f} s")
+    assert done.returncode == 0, done.stderr
+    assert hub.traffic.take()["v1/xorbs"]
+    files = hub.vault.resolve("org/many").manifest.files
+    assert len([file for file in files if file.path.endswith(".bin")]) == MANY
+    for number in range(0, MANY, MANY // 3):
+        assert hub.download("org/many", f"{number}.bin") == sha256(b"tiny file %d" % number)
+    assert not hub.vault.check().problems
