@@ -17,6 +17,7 @@ from weightvault.api.requests.tokens import create_token, recognise, revoke_toke
 from weightvault.dedup.errors import Conflict
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import rename_repo as rename_module
+from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from weightvault.dedup.maintenance.rename_repo import rename_repo
 from weightvault.dedup.maintenance.undelete_repo import undelete
@@ -29,14 +30,15 @@ from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.catalogue.catalogue import open_catalogue
 
 AHEAD_SECONDS = 300.0
+YEAR_SECONDS = 365 * 24 * 3600.0
 
 
 @contextmanager
-def clock_ahead() -> Iterator[None]:
+def clock_ahead(seconds: float = AHEAD_SECONDS) -> Iterator[None]:
     """Within, it is a server whose clock is ahead that works."""
     real = time.time
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(time, "time", lambda: real() + AHEAD_SECONDS)
+        patch.setattr(time, "time", lambda: real() + seconds)
         yield
 
 
@@ -59,6 +61,28 @@ def test_pushes_after_those_of_a_clock_ahead_are_the_newest(
     push(local, sources[1], "org/m")
     assert_rebuilt_equal(local)
     assert_pulls(local, "org/m", sources[1], tmp_path / "out")
+
+
+@pytest.mark.parametrize("seconds", [YEAR_SECONDS, -YEAR_SECONDS])
+def test_a_clock_that_jumps_by_a_year_loses_nothing(
+    local: LocalVault, sources: list[Path], tmp_path: Path, seconds: float
+):
+    def collect() -> None:
+        Collector(local, now=time.time).run()
+
+    push(local, sources[0], "org/m")
+    push(local, sources[0], "org/gone")
+    with clock_ahead(seconds):
+        collect()
+        local.delete_repo("org/gone")
+        push(local, sources[1], "org/there")
+        collect()
+    collect()
+    push(local, sources[0], "org/back")
+    collect()
+    for repo, source in (("org/m", 0), ("org/there", 1), ("org/back", 0)):
+        assert_pulls(local, repo, sources[source], tmp_path / repo)
+    assert_rebuilt_equal(local)
 
 
 def test_what_came_after_a_deletion_is_not_deleted(
