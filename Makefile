@@ -2,6 +2,9 @@
 PYTHON ?= python3
 PIP_FLAGS ?= --quiet --disable-pip-version-check
 
+# What lint checks `weightvault.torch` against, and tests of PyTorch's files want.
+TORCH = torch==2.13.0+cpu
+
 # The clients of hubs that tests run, each in an environment of its own.
 HUB_CLIENTS = .venv-hf-0/ready .venv-hf-1/ready .venv-hf-2/ready
 
@@ -13,7 +16,7 @@ demo: .venv/demo
 test: .venv/dev .venv-s3/ready $(HUB_CLIENTS)
 	.venv/bin/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/dev
+lint: .venv/torch
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	mkdir -p .venv/types && ln -sfn ../.. .venv/types/weightvault
@@ -32,6 +35,11 @@ clean:
 
 .venv/dev: .venv/ready
 	.venv/bin/pip install $(PIP_FLAGS) --editable '.[dev]'
+	touch $@
+
+# Of the processor alone: the plain name may stand for gigabytes for graphics cards.
+.venv/torch: .venv/dev
+	.venv/bin/pip install $(PIP_FLAGS) '$(TORCH)'
 	touch $@
 
 # Without its dependencies: the demo only wants the weights, not the PyTorch that runs them.
@@ -53,9 +61,9 @@ clean:
 	.venv-hf-$*/bin/pip install $(PIP_FLAGS) huggingface_hub==$(HUB_VERSION)
 	touch $@
 
-# PyTorch first and of the processor alone: the plain name may stand for gigabytes for graphics cards.
+# PyTorch first, or transformers brings the one for graphics cards.
 .venv-hf-torch/ready:
 	$(PYTHON) -m venv .venv-hf-torch
-	.venv-hf-torch/bin/pip install $(PIP_FLAGS) 'torch==2.13.0+cpu'
+	.venv-hf-torch/bin/pip install $(PIP_FLAGS) '$(TORCH)'
 	.venv-hf-torch/bin/pip install $(PIP_FLAGS) transformers==5.23.0 huggingface_hub==2.4.0
 	touch $@

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
+from ...store.repo_names import MODELS, RepoName
 from .callers import Caller
 from .exchange import Exchange
 
@@ -121,8 +122,7 @@ def _repo(scope: Scope) -> str | None:
     if "repo" in params:
         return params["repo"]
     if "namespace" in params and "name" in params:
-        parts = (params.get("kind"), params["namespace"], params["name"])
-        return "/".join(part for part in parts if part)
+        return str(RepoName(params.get("kind") or MODELS, params["namespace"], params["name"]))
     return None
 
 

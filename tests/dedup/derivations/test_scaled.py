@@ -212,7 +212,7 @@ def test_bitsandbytes_int8_and_nf4_by_their_formulas():
     )
     groups = values.reshape(-1, 64)
     scaled = groups / np.abs(groups).max(1, keepdims=True)
-    table = np.array(codebook._NF4, np.float32)
+    table = np.array(codebook.NF4_VALUES, np.float32)
     nearest = np.abs(scaled.reshape(-1, 1) - table).argmin(1).astype(np.uint8)
     parameters = codebook.pack_codebook(codebook.NF4, 64, codebook.DIVIDED)
     got = run(codebook.OPERATION, [source], "U8", COUNT // 2, parameters)

@@ -46,6 +46,7 @@ def test_a_commit_cuts_them_as_a_push(model: tuple[Path, str, str], tmp_path: Pa
     incoming = IncomingFiles(vault)
     history = History(vault, incoming)
     history.create_repo(REPO, Message("begin"))
+    changes: list[AddFile] = []
     steps = {"together": [[index, data]], "index first": [[index], [data]]}
     for names in steps.get(order, [[data], [index]]):
         changes = [
