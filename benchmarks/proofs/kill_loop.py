@@ -165,7 +165,8 @@ def run_loop(world: World, kills: int, look: int, rng: random.Random, out: Path)
             row, problems = take_turn(world, rng, next_write, covered)
             killed += row["ended"] == "killed"
             row["kill"] = killed
-            if row["ended"] == "killed" and killed % look == 0:
+            is_due = killed % look == 0 or killed == kills
+            if row["ended"] == "killed" and is_due:
                 problems += look_at(world, row)
             row["problems"] = len(problems)
             rows.append(row)
