@@ -9,6 +9,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
+from ....codecs.dtypes import find_dtype
 from ..operations.errors import InvalidRecipe
 from ..operations.floats.formats import NAMES as FLOATS
 from ..operations.merges import elementwise
@@ -30,12 +31,15 @@ from .tensors import StoredTensor, Target
 MERGE = (7, 1)
 """Number and version of the operation."""
 _MOST_SOURCES = 6
-# Elements that weights are solved by, and those that formulas are tried on.
+# Elements that weights are solved by, those that formulas are tried on, and the first of these that
+# most formulas fail at already.
 _SOLVED = 1 << 16
 _TRIED = 1 << 13
+_GLANCED = 1 << 9
 # Formulas that give fewer of the elements are none: another fine-tune has half of them in common
 # with the mean of its siblings, and would be no source of what was really made of it.
 _LEAST_EQUAL = 0.95
+_LEAST_AT_A_GLANCE = 0.8
 # Targets without a formula after which the others of a revision are not looked at.
 _MOST_MISSES = 3
 # People choose weights that are multiples of 1 / n.
@@ -111,6 +115,8 @@ def _find_formula(
     for rounded, used in _choices(weights):
         given = [Values(sources[i].dtype, target.read.raw(sources[i], 0, tried)) for i in used]
         for parameters in _formulas([rounded[i] for i in used], tensor.dtype):
+            if _equal(given, tensor, parameters, wanted, _GLANCED) < _LEAST_AT_A_GLANCE:
+                continue
             share = _equal(given, tensor, parameters, wanted)
             if share > most:
                 best, most = (tuple(sources[i] for i in used), parameters), share
@@ -134,8 +140,17 @@ def _choices(weights: NDArray[np.float64]) -> Iterator[tuple[tuple[float, ...], 
                 yield rounded, used
 
 
-def _equal(given: list[Values], tensor: StoredTensor, parameters: bytes, wanted: Raw) -> float:
-    """Returns the share of elements that a formula gives."""
+def _equal(
+    given: list[Values],
+    tensor: StoredTensor,
+    parameters: bytes,
+    wanted: Raw,
+    count: int | None = None,
+) -> float:
+    """Returns the share of elements, or of the first `count`, that a formula gives."""
+    if count is not None:
+        wanted = wanted[: count * tensor.unit]
+        given = [Values(v.dtype, v.raw[: count * find_dtype(v.dtype).item_bytes]) for v in given]
     out = np.empty(wanted.size, np.uint8)
     try:
         elementwise.OPERATION.check([each.dtype for each in given], tensor.dtype, parameters)
