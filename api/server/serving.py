@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from fastapi import FastAPI
 from ...dedup.errors import AccessRefused, InvalidInput, Unreachable, VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.store_marker import close_store
-from ...dedup.reading.warmup import prepare_kernels
+from ...dedup.reading.warmup import USUAL, prepare_kernels
 from ...dedup.repository.journal.lost_entries import require_whole
 from ...store.catalogue.tokens import was_closed
 from ..requests.connections import Connections
@@ -38,7 +39,7 @@ _BACKLOG = 512
 _TCP_NOTSENT_LOWAT = 25
 _UNSENT_BYTES = 512 << 10
 # Kernels that are in a cache take less to load.
-_TELL_SECONDS = 5.0
+_TELL_SECONDS = 2.0
 
 _log = logging.getLogger("weightvault.api")
 
@@ -86,14 +87,22 @@ def run(
     for warning in warnings:
         _log.warning("%s", warning)
     with _stopping_well(server):
-        _prepare_kernels()
+        _prepare_kernels(lambda: server.should_exit)
         server.run(sockets=[listener])
 
 
-def _prepare_kernels() -> None:
-    """Compiles what requests need, or finds it in the cache, before the first one waits for it."""
+def _prepare_kernels(is_stopping: Callable[[], bool]) -> None:
+    """Compiles what requests need, or finds it in the cache, before the first one waits for it; a
+    signal ends it after the kernels of a dtype."""
     started = time.monotonic()
-    prepare_kernels()
+    teller = threading.Timer(_TELL_SECONDS, _log.info, ["preparing kernels (once) before serving"])
+    teller.daemon = True
+    teller.start()
+    for dtype in USUAL:
+        if is_stopping():
+            break
+        prepare_kernels((dtype,))
+    teller.cancel()
     seconds = time.monotonic() - started
     if seconds > _TELL_SECONDS:
         _log.info("prepared kernels in %.0f s: the next start finds them in a cache", seconds)
