@@ -163,7 +163,9 @@ def test_a_branch_with_a_slash_is_one_part_of_the_address(web: httpx.Client):
         (f"/?q={'x' * 300}", 400, "not one of a page"),
         ("/org/base/tensors/main?page=x", 400, "not one of a page"),
         ("/org/base/tree/%00", 400, "not allowed"),
-        ("/org/base/tree/%FF%FE", 400, "not allowed"),
+        ("/org/base/tree/a%7Eb", 400, "not allowed"),
+        # Names of branches are those of git: not ASCII alone.
+        ("/org/base/tree/%FF%FE", 404, "has no revision"),
     ],
 )
 def test_what_is_not_there_is_said_on_a_page(
