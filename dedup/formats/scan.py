@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
+from ...store.hashing import many_threads
 from ..errors import InvalidFile, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
@@ -120,7 +121,7 @@ def _hash_file(
     chunk_bytes: int,
     sketches: Sketches | None,
 ) -> FileEntry:
-    whole = blake3(max_threads=blake3.AUTO)
+    whole = blake3(max_threads=many_threads())
     size = sum(s.size for s in segments)
     buffer = memoryview(bytearray(min(size, chunk_bytes)))
     file.seek(0)
@@ -142,7 +143,7 @@ def _hash_file(
 
 def hash_chunk(data: memoryview) -> bytes:
     """Returns the BLAKE3-256 of a chunk's raw bytes."""
-    many = blake3.AUTO if len(data) >= _HASH_THREADS_BYTES else 1
+    many = many_threads() if len(data) >= _HASH_THREADS_BYTES else 1
     return blake3(data, max_threads=many).digest()
 
 

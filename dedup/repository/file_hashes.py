@@ -9,6 +9,7 @@ from blake3 import blake3
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.files.hashes import HashRow, hashes_of, record_hashes
+from ...store.hashing import many_threads
 from ..model.files.manifest import Manifest
 from ..reading.chunk_reader import Buffer
 from .reader import VaultReader
@@ -23,7 +24,7 @@ def git_hasher(size: int) -> hashlib._Hash:
 
 def hash_file(pieces: Iterable[Buffer], size: int) -> HashRow:
     """Returns the three hashes of a file of `size` bytes that comes in pieces."""
-    ours, sha256, git = blake3(max_threads=blake3.AUTO), hashlib.sha256(), git_hasher(size)
+    ours, sha256, git = blake3(max_threads=many_threads()), hashlib.sha256(), git_hasher(size)
     for piece in pieces:
         check_cancelled()
         ours.update(piece)

@@ -14,6 +14,7 @@ from ...codecs.frame import CODEC_IDS, FrameHeader, parse_header
 from ...store.cancel import check_cancelled
 from ...store.catalogue.tables.rows import Location
 from ...store.errors import StoreError
+from ...store.hashing import many_threads
 from ...store.packs import PackEntry, check_start, read_index
 from ..errors import InvalidFrame
 from ..model.files.entries import ChunkUse
@@ -80,7 +81,7 @@ def read_entries(path: Path) -> list[PackEntry]:
 
 
 def _hash_file(file: BinaryIO) -> str:
-    hasher = blake3(max_threads=blake3.AUTO)
+    hasher = blake3(max_threads=many_threads())
     while data := file.read(_READ_BYTES):
         check_cancelled()
         hasher.update(data)

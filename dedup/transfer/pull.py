@@ -12,6 +12,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from ...store.errors import DENIED_ERRNOS, FULL_ERRNOS
+from ...store.hashing import many_threads
 from ..errors import (
     AccessRefused,
     Conflict,
@@ -132,7 +133,7 @@ def _is_there(target: Destination, entry: FileEntry) -> bool:
     with target.open_file(entry.path) as file:
         if file is None or os.fstat(file.fileno()).st_size != entry.size:
             return False
-        hasher = blake3(max_threads=blake3.AUTO)
+        hasher = blake3(max_threads=many_threads())
         try:
             while data := file.read(_READ_BYTES):
                 hasher.update(data)
@@ -167,7 +168,7 @@ def _write_files(
 def _write_file(
     target: Destination, entry: FileEntry, pieces: Iterable[Buffer], progress: Progress
 ) -> Identity:
-    hasher = blake3(max_threads=blake3.AUTO)
+    hasher = blake3(max_threads=many_threads())
     try:
         with target.new_file(entry.path, executable=entry.executable) as file:
             for piece in pieces:

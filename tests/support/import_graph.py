@@ -46,6 +46,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "errors",
         "object_keys",
         "cancel",
+        "hashing",
         "repo_names",
         "backend",
         "backends",
