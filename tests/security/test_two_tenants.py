@@ -225,6 +225,7 @@ PAGES = (*PAGES, "/image/main/README.md")
 HUB = ("", "?blobs=true", "/revision/main", "/tree/main?recursive=true&expand=true", "/refs")
 HUB = (*HUB, "/commits/main", "/xet-read-token/main", "/tree/main/notes")
 HUB = (*HUB, "/resolve/main/README.md")
+NATIVE = ("", "/revision?tensors=true", "/manifest", "/tensors/layer.weight", "/refs", "/commits")
 WHOLE = ("/v1/repos", "/api/models", "/api/models?search=a", "/api/models?author=alpha")
 WHOLE = (*WHOLE, "/?order=name", "/?q=model", "/-/storage", "/v1/report", "/v1/families")
 WHOLE = (
@@ -260,7 +261,7 @@ def read_repo(tenant: Tenant, repo: str) -> None:
         get(f"/{repo}{page}")
     for path in HUB:
         get(f"{hub_path(repo)}{path}")
-    for path in ("", "/revision?tensors=true", "/manifest", "/tensors/layer.weight"):
+    for path in NATIVE:
         get(f"/v1/repos/{repo}{path}")
     for file in ("README.md", "model.safetensors", "data.bin"):
         get(f"/v1/repos/{repo}/files/{file}")
