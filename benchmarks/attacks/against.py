@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from ..support.machine import RESULTS, save_rows
 _ROOT = Path(__file__).parents[2]
 _ATTACKS = "tests/security/black_box"
 _MOST_CHARACTERS = 160
+# Results are the same wherever the temporary folders lay.
+_FOLDERS = re.compile(re.escape(tempfile.gettempdir()) + r"/(?:[^\s/,'\"]+/)*")
 
 
 def attack(python: Path) -> dict[str, tuple[str, str]]:
@@ -54,7 +57,7 @@ def _outcome(case: ElementTree.Element) -> tuple[str, str]:
     message = found.get("message") or ""
     works = found.tag == "failure" and message.startswith(("AssertionError", "Failed", "assert "))
     said = message.removeprefix("AssertionError: ").removeprefix("Failed: ").partition("\n")[0]
-    return ("attack works" if works else "not tried"), said[:_MOST_CHARACTERS]
+    return ("attack works" if works else "not tried"), _FOLDERS.sub("…/", said)[:_MOST_CHARACTERS]
 
 
 def main() -> None:
