@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,6 +13,10 @@ from ...dedup.vault import Commit, RefList
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
 
 _T = TypeVar("_T")
+
+# Commits that servers list at once, and that a client takes of any.
+_PAGE = 1000
+_MOST = 1_000_000
 
 
 class HttpRefs:
@@ -33,9 +37,18 @@ class HttpRefs:
         self, repo: str, revision: str = "main", limit: int | None = None
     ) -> list[Commit]:
         """See Vault.list_commits."""
-        params: dict[str, Any] = {"revision": check_revision(revision)}
-        if limit is not None:
-            params["limit"] = limit
+        most = _MOST if limit is None else min(limit, _MOST)
+        found = self._read_commits(repo, check_revision(revision), most)
+        while found and len(found) < most:
+            # A page begins at the last commit of the one before, which may be the first ever.
+            page = self._read_commits(repo, found[-1].id, most - len(found) + 1)
+            if len(page) < 2 or page[0] != found[-1]:
+                break
+            found += page[1:]
+        return found
+
+    def _read_commits(self, repo: str, revision: str, most: int) -> list[Commit]:
+        params = {"revision": revision, "limit": min(most, _PAGE)}
         path = f"{repo_path(repo)}/commits"
         answer = self._transport.request("GET", path, params=params, most_bytes=MAX_ANSWER_BYTES)
         return self._parse(list[Commit], answer)

@@ -13,7 +13,8 @@ from .documented import FAILURES
 from .routes import RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, RefsSchema
 
-_MOST_COMMITS = 10_000
+# A title and a message have thousands of bytes; more commits than these are asked for in turns.
+_MOST_COMMITS = 1000
 
 BranchParam = Annotated[str, Path(description="a name; it may hold slashes")]
 LimitParam = Annotated[int, Query(ge=1, le=_MOST_COMMITS, description="how many at most")]
@@ -35,7 +36,7 @@ def list_commits(
     revision: RevisionParam = "main",
     limit: LimitParam = _MOST_COMMITS,
 ) -> list[CommitSchema]:
-    """Lists a commit and those before it, newest first."""
+    """Lists a commit and those before it, newest first; the next page begins at the last one."""
     return [CommitSchema.model_validate(c) for c in vault.list_commits(repo, revision, limit)]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from models import make_weights, tune, write_model
 
+from weightvault.api.client import http_refs
 from weightvault.api.client.http_vault import HttpVault
 from weightvault.dedup.errors import (
     Conflict,
@@ -80,6 +81,18 @@ def test_the_log_goes_back_to_the_first_commit(vault: Vault, commits: list[str])
     assert [commit.id for commit in vault.list_commits(REPO)] == [second, first]
     assert [commit.id for commit in vault.list_commits(REPO, first)] == [first]
     assert [commit.id for commit in vault.list_commits(REPO, limit=1)] == [second]
+
+
+def test_a_long_log_is_read_in_pages(
+    vault: Vault, commits: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_refs, "_PAGE", 2)
+    # What a branch says already is no new commit.
+    manifests = [vault.resolve(REPO, commits[n % 2]).manifest for n in range(3)]
+    made = [vault.commit(REPO, "main", manifest).id for manifest in manifests]
+    whole = [*reversed(made), *reversed(commits)]
+    for limit in (None, 1, 2, 3, 4, 5, 6):
+        assert [commit.id for commit in vault.list_commits(REPO, limit=limit)] == whole[:limit]
 
 
 def test_a_commit_is_named_by_seven_digits_of_it(vault: Vault, commits: list[str]) -> None:
