@@ -69,7 +69,7 @@ class Envelope:
                     await _answer_ended(scope, receive, outbox.send)
             finally:
                 inbox.close()
-                self._turns.end(turn, scope)
+                self._turns.end(turn, scope, exchange.status)
                 exchange.seconds = time.perf_counter() - exchange.start
                 self._metrics.count_exchange(exchange)
                 audit_exchange(exchange)

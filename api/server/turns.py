@@ -37,6 +37,7 @@ _KNOWN_KEPT = 10_000
 _LOOK_SECONDS = 1.0
 # Who watches the server waits for nobody.
 _PROBES = {"/health", "/metrics"}
+_UNAUTHORIZED = 401
 
 RunLater = Callable[[float, Callable[[], None]], object]
 
@@ -177,16 +178,15 @@ class Turns:
         self.lines.note(client)
         return Turn(self.lines, client, shown, waits=reads and not known)
 
-    def end(self, turn: Turn, scope: Scope) -> None:
-        """Ends a turn, and remembers credentials that turned out to be valid."""
-        if scope["path"] in _PROBES:
-            # These look at no credentials, so they tell nothing of them.
-            return
+    def end(self, turn: Turn, scope: Scope, status: int) -> None:
+        """Ends a turn that was answered with `status`, and remembers credentials that turned out to
+        be valid. Where nobody looked at them, as in probes, nothing is learned."""
         turn.note()
         turn.leave()
         caller = scope["state"].get("caller")
         if caller is None or caller.token_id is None:
-            self._known.pop(turn.shown, None)
+            if caller is not None or status == _UNAUTHORIZED:
+                self._known.pop(turn.shown, None)
             return
         self._known[turn.shown] = None
         self._known.move_to_end(turn.shown)

@@ -134,13 +134,14 @@ class App:
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
         self.asked.append(scope["path"])
-        # Probes ask for no token.
-        known = dict(scope["headers"]).get(b"authorization") == b"Bearer good"
-        if known and scope["path"] != "/health":
+        shown = dict(scope["headers"]).get(b"authorization")
+        # These ask for no token.
+        if shown == b"Bearer good" and scope["path"] not in ("/health", "/style", "/revoked"):
             scope["state"]["caller"] = Caller("me", token="me", token_id="1")
         if scope["method"] == "GET" and scope["path"] != "/health":
             await self.answer.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        status = 401 if scope["path"] == "/revoked" else 200
+        await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -159,8 +160,9 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def count_inside(others: list[Scope]) -> list[str]:
-    """Returns the paths that came in while 64 requests without a token want to, and `others`."""
+def count_inside(others: list[Scope], *, before: str = "/style") -> list[str]:
+    """Returns the paths that came in while 64 requests without a token want to, and `others`;
+    `before` them, the holder of a token asked for that."""
 
     async def run() -> list[str]:
         app = App()
@@ -169,6 +171,7 @@ def count_inside(others: list[Scope]) -> list[str]:
             # Known by the first, at work by the second.
             await layer(request("/learn", "Bearer good", "POST"), receive, drop)
             await layer(request("/health", "Bearer good"), receive, drop)
+        await layer(request(before, "Bearer good", "POST"), receive, drop)
         waiting = [asyncio.create_task(layer(request(), receive, drop)) for _ in range(64)]
         await settle()
         rest = [asyncio.create_task(layer(scope, receive, drop)) for scope in others]
@@ -190,6 +193,11 @@ def test_strangers_wait_and_holders_of_a_token_do_not():
     assert found.count("/o/m") == 2
     assert found.count("/token") == 10
     assert (found.count("/health"), found.count("/commit")) == (3, 1)
+
+
+def test_a_revoked_token_is_a_strangers():
+    good = [request("/token", "Bearer good") for _ in range(10)]
+    assert count_inside(good, before="/revoked").count("/token") == 0
 
 
 def test_a_token_that_is_none_is_a_stranger():
