@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...store.cancel import check_cancelled
-from ..errors import Conflict, EntryNotFound, RevisionNotFound
+from ..errors import Conflict, EntryNotFound, RevisionNotFound, TooExpensive
 from ..formats.companions import find_companions, may_name_companions
 from ..model.files.entries import FileEntry
+from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.manifest import Manifest, check_paths, manifest_name, pack_manifest
 from ..model.files.segments import CHUNK_BYTES, Literal, cut_bytes
 from ..model.files.tree import FileTree
@@ -82,6 +83,24 @@ _MAX_COMPANION_BYTES = 2 << 30
 
 # Files that were stored again for one commit, however often it is tried.
 _Cuts = dict[tuple[bytes, int], FileEntry]
+
+
+@dataclass(slots=True)
+class _Room:
+    """What of a repo one commit may read again: files that it changed, and `left` bytes of others,
+    however many there are."""
+
+    changed: set[str]
+    left: int
+
+    def takes(self, entry: FileEntry) -> bool:
+        """Whether a file may be read, which then counts."""
+        if entry.path in self.changed:
+            return True
+        if entry.size > self.left:
+            return False
+        self.left -= entry.size
+        return True
 
 
 class History(Refs):
@@ -227,7 +246,9 @@ class History(Refs):
             and entry.size <= _MAX_INDEX_BYTES
             and (entry.path in changed or posixpath.dirname(entry.path) in folders)
         ]
-        placed = self._stage_companions(indexes, entries, cuts, repo) if indexes else {}
+        room = _Room(changed, FREE_BYTES)
+        indexes = [entry for entry in indexes if room.takes(entry)]
+        placed = self._stage_companions(indexes, entries, room, cuts, repo) if indexes else {}
         for entry in entries:
             found = placed.get(entry.path)
             yield entry if found is None else replace(found, path=entry.path)
@@ -236,6 +257,7 @@ class History(Refs):
         self,
         indexes: Sequence[FileEntry],
         entries: Sequence[FileEntry],
+        room: _Room,
         cuts: _Cuts,
         repo: str,
     ) -> dict[str, FileEntry]:
@@ -252,7 +274,13 @@ class History(Refs):
             }
             nowhere = {path: folder / "none" for path in opaque if path not in files}
             placed = find_companions({**nowhere, **files})
-            wanted = [path for path in placed if path in nowhere]
+            wanted = [path for path in placed if path in nowhere and room.takes(opaque[path])]
+            try:
+                found = [opaque[path] for path in wanted]
+                check_files(found, CHUNK_BYTES, self._vault.catalogue.locate)
+            except TooExpensive:
+                # Kept as they are: files that repeat themselves cost nothing to send.
+                return {}
             known = b"".join(sorted(entry.digest for entry in indexes))
             for number, path in enumerate(wanted):
                 key = (opaque[path].digest + known, CHUNK_BYTES)

@@ -10,6 +10,10 @@ import pytest
 from format_samples import make_arrays, make_onnx, tf_bundle_bytes
 from vaults import open_local
 
+from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.model.files import expansion
+from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.transfer import refs
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import AddFile, History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
@@ -68,3 +72,39 @@ def test_a_commit_cuts_them_as_a_push(model: tuple[Path, str, str], tmp_path: Pa
     before = vault.resolve(REPO).commit.id
     assert history.commit(REPO, "main", changes, Message("again")).id == before
     vault.close()
+
+
+def commit_in_turns(vault: LocalVault, folder: Path, names: list[str]) -> FileEntry:
+    """Commits files one by one; returns the one that tensors lie in."""
+    incoming = IncomingFiles(vault)
+    history = History(vault, incoming)
+    history.create_repo(REPO, Message("begin"))
+    for name in names:
+        change = AddFile(name, incoming.add([(folder / name).read_bytes()], REPO))
+        history.commit(REPO, "main", [change], Message(name))
+    found = vault.resolve(REPO).manifest.file("weights.bin")
+    assert found is not None
+    return found
+
+
+def test_a_small_commit_reads_so_much_of_what_was_there_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index, data = onnx_folder(tmp_path)
+    monkeypatch.setattr(refs, "FREE_BYTES", (tmp_path / data).stat().st_size - 1)
+    late = commit_in_turns(open_local(tmp_path / "late"), tmp_path, [data, index])
+    assert not list(late.tensors)
+    # What a commit changes itself counts for nothing.
+    early = commit_in_turns(open_local(tmp_path / "early"), tmp_path, [index, data])
+    assert list(early.tensors)
+
+
+def test_files_that_repeat_themselves_are_not_cut_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index, data = onnx_folder(tmp_path)
+    (tmp_path / data).write_bytes(bytes(4 << 20))
+    monkeypatch.setattr(expansion, "FREE_BYTES", 1 << 10)
+    monkeypatch.setattr(expansion, "RATIO", 1)
+    found = commit_in_turns(open_local(tmp_path / "vault"), tmp_path, [index, data])
+    assert not list(found.tensors)
