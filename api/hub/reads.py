@@ -34,8 +34,10 @@ _T = TypeVar("_T")
 _PAGE = 1000
 # With the last commit of each, which means looking through the history.
 _EXPANDED_PAGE = 50
-# Files of former commits, and these themselves, that a listing looks at: a second's work.
+# Files of former commits, and these themselves, that a listing looks at: a second's work. Segments
+# and tensors of a file are read with it, so that many of them count as more files.
 _MOST_LOOKED_AT = 10_000
+_PARTS_A_FILE = 10
 _COMMITS_PAGE = 50
 _REPOS_PAGE = 100
 _MOST_PATHS_BYTES = 1 << 22
@@ -239,13 +241,15 @@ def _with_commits(
     for commit in log:
         if not waiting or looked_at > _MOST_LOOKED_AT:
             break
-        files = hub_files(hub.vault, hub.vault.load_manifest(commit.manifest))
+        manifest = hub.vault.load_manifest(commit.manifest)
+        files = hub_files(hub.vault, manifest)
         then = {line["path"]: line["oid"] for line in list_tree(files.values(), "", True)}
         for path in [p for p, line in waiting.items() if then.get(p) != line["oid"]]:
             found[path] = newer
             del waiting[path]
         newer = commit
-        looked_at += len(files) + 1
+        parts = sum(len(entry.segments) + len(entry.tensors) for entry in manifest.files)
+        looked_at += 1 + len(files) + parts // _PARTS_A_FILE
     found.update(dict.fromkeys(waiting, newer))
     return [line | {"lastCommit": _last_commit(found[line["path"]])} for line in lines]
 

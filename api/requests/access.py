@@ -204,10 +204,10 @@ _RIGHTS.add(monitors)
 
 @right
 def writes_everything(request: Request) -> None:
-    """Who may change every repo."""
+    """Who may change every repo, or let the server work on all of them for long."""
     caller = caller_of(request)
     if not caller.writes_all:
-        _refuse(caller, "changing the vault")
+        _refuse(caller, "work on the whole vault")
 
 
 def _refuse(caller: Caller, what: str) -> NoReturn:

@@ -14,7 +14,7 @@ from ...dedup.maintenance import quotas
 from ...dedup.maintenance.quotas import Quota
 from ...dedup.model.report import Dimension, Query, to_json
 from ...dedup.progress import Progress
-from ..requests.access import needs, reads_everything, sees_own
+from ..requests.access import needs, reads_everything, sees_own, writes_everything
 from ..requests.callers import Caller, caller_of
 from ..requests.slots import run_checked
 from ..sending.progress_lines import TOLD, ProgressParam, TellingResponse
@@ -72,7 +72,8 @@ def predict_removal(
     summary="Compare with other ways of storing",
     response_model=ComparisonSchema,
     responses=TOLD,
-    dependencies=_ALL,
+    # It reads and codes whole files: not for anonymous readers of an open server, nor for readers.
+    dependencies=needs(writes_everything),
 )
 async def compare(
     request: Request,

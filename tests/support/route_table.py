@@ -177,7 +177,7 @@ _V1_ROUTES = (
     Route("GET", "/v1/check", "read all"),
     Route("GET", "/v1/report", "read all"),
     Route("GET", "/v1/what-if/rm", "read all"),
-    Route("GET", "/v1/comparison", "read all"),
+    Route("GET", "/v1/comparison", "write all"),
     Route("GET", "/v1/quotas", "own"),
     Route("GET", "/v1/tokens", "token"),
     Route("DELETE", "/v1/tokens/{token}", "token"),
