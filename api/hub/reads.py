@@ -248,7 +248,7 @@ def _with_commits(
             found[path] = newer
             del waiting[path]
         newer = commit
-        parts = sum(len(entry.segments) + len(entry.tensors) for entry in manifest.files)
+        parts = sum(len(entry.segments) + sum(1 for _ in entry.tensors) for entry in manifest.files)
         looked_at += 1 + len(files) + parts // _PARTS_A_FILE
     found.update(dict.fromkeys(waiting, newer))
     return [line | {"lastCommit": _last_commit(found[line["path"]])} for line in lines]
