@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 
+from ..store.catalogue.access.rules import RetentionRules
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from .errors import VaultError
 from .model.families import Family
 from .model.files.manifest import Manifest
+from .model.history import Forgetting
 from .model.report import BY_REPO, Comparison, Prediction, Query, Report
 from .progress import Progress
 from .repository.reader import make_commit
@@ -77,6 +79,26 @@ class LocalVault(Repository):
         """See Vault.delete_tag."""
         self.require_repo(repo)
         Refs(self).delete_tag(repo, name)
+
+    def forget(
+        self,
+        repo: str,
+        rules: RetentionRules,
+        *,
+        dry_run: bool = False,
+        seen: Scope = EVERYTHING,
+    ) -> Forgetting:
+        """See Vault.forget; the freed bytes are told to somebody who may read the repos `seen`."""
+        from .maintenance.retention import distinct_bytes, forget
+
+        def predict(oids: set[str]) -> int:
+            if not seen.everything:
+                return distinct_bytes(self, repo, oids)
+            from .reports.removal_prediction import predict_forgetting
+
+            return predict_forgetting(self, repo, oids).freed
+
+        return forget(self, repo, rules, predict, dry_run=dry_run, exact=seen.everything)
 
     def report(self, query: Query = BY_REPO) -> Report:
         """See Vault.report. Puts the day on record, too."""

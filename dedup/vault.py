@@ -12,35 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from ..store.catalogue.access.rules import RetentionRules
 from .model.families import Family
 from .model.files.manifest import Manifest
+from .model.history import Commit, Forgetting
 from .model.report import BY_REPO, Comparison, Prediction, Query, RepoCost, Report
 from .progress import Progress
 
 if TYPE_CHECKING:
     # Numpy takes 0.1 s to import, which asking for a list need not pay.
     from .model.sketch import Sketch
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One immutable state of a repo.
-
-    `id` is 40 hexadecimal digits, `parent` the commit that the branch pointed to before,
-    `manifest` the manifest's name, `created` Unix seconds, `base` the repo declared as base. Who
-    made it may have given a `title`, a longer `message` and an `author`.
-    """
-
-    id: str
-    repo: str
-    branch: str
-    manifest: str
-    created: float
-    parent: str | None = None
-    base: str | None = None
-    title: str | None = None
-    message: str | None = None
-    author: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +254,11 @@ class RepoKeeper(Protocol):
 
 class RefKeeper(Protocol):
     """Tells what names the commits of a repo, and changes that."""
+
+    def forget(self, repo: str, rules: RetentionRules, *, dry_run: bool = False) -> Forgetting:
+        """Removes the commits of a repo that no rule keeps and nothing names; with `dry_run` only
+        says which. Raises RepoNotFound, InvalidInput."""
+        ...
 
     def list_refs(self, repo: str) -> RefList:
         """Returns a repo's branches and tags. Raises RepoNotFound."""

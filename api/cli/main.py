@@ -25,11 +25,12 @@ from .console import Interrupted, Session, print_failure, print_json, print_text
 from .options import json_option, verb
 from .signals import heed_signals
 from .streams import open_standard_streams
-from .verbs import content, history, inspect_file, maintenance, quotas, repos, tokens, transfer
+from .verbs import content, history, inspect_file, maintenance, repos, transfer
 from .verbs import families as verbs_families
 from .verbs import report as verbs_report
 from .verbs import serve as verbs_serve
-from .verbs import settings as verbs_settings
+from .verbs.admin import quotas, retention, tokens
+from .verbs.admin import settings as verbs_settings
 
 _EPILOG = f"""\b
 Environment:
@@ -154,12 +155,13 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Models": (transfer.push, transfer.pull, repos.ls, repos.info, content.verify),
     "History": (history.log, history.diff, history.tag, history.branch),
     "Content": (content.cat, content.tensor, inspect_file.inspect),
-    "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete),
+    "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete, retention.forget),
     "Sizes": (verbs_report.report, verbs_families.families, verbs_families.optimise),
     "Servers": (
         verbs_serve.serve,
         tokens.token,
         quotas.quota,
+        retention.retention,
         verbs_settings.settings,
     ),
     "Maintenance": (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
 from ...dedup.errors import Unreachable
+from ...dedup.model.history import Forgetting
 from ...dedup.model.names import check_branch, check_repo, check_revision
 from ...dedup.vault import Commit, RefList
+from ...store.catalogue.access.rules import RetentionRules
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
 
 _T = TypeVar("_T")
@@ -78,6 +81,20 @@ class HttpRefs:
         path = f"{repo_path(repo)}/move"
         params = {"to": check_repo(new)}
         self._transport.request("POST", path, params=params, repeatable=False, slow=True)
+
+    def forget(self, repo: str, rules: RetentionRules, *, dry_run: bool = False) -> Forgetting:
+        """See Vault.forget."""
+        told = {f"keep_{name.removesuffix('_seconds')}": v for name, v in asdict(rules).items()}
+        params = {name: value for name, value in told.items() if value not in (None, False)}
+        answer = self._transport.request(
+            "POST",
+            f"{repo_path(repo)}/forget",
+            params={**params, "dry_run": dry_run},
+            most_bytes=MAX_ANSWER_BYTES,
+            repeatable=False,
+            slow=True,
+        )
+        return self._parse(Forgetting, answer)
 
     def _change(self, method: str, path: str, name: str, **params: str) -> None:
         named = path + quote(check_branch(name))

@@ -47,10 +47,10 @@ from ..sending.headers import complete_headers
 from ..v1 import content, health, refs, reports, routes, tokens
 from ..web.site import add_pages
 from . import metrics
-from .daily_totals import recording
 from .envelope import Envelope
 from .metrics import Metrics
 from .noting_heads import noting_heads
+from .upkeep import keeping_up
 
 _log = logging.getLogger("weightvault.api")
 
@@ -124,7 +124,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with cancelled_by(upkeep):
             encoder: BackgroundEncoder = app.state.encoder
             encoder.start()
-            async with recording(app):
+            async with keeping_up(app):
                 yield
                 app.state.work.cancel()
                 upkeep.cancel()

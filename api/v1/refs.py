@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 
 from ...dedup.model.names import MAX_MESSAGE_BYTES, check_repo
+from ...store.catalogue.access.rules import RetentionRules
 from ..requests.access import may_read_repo, may_write_repo, needs, require_create
+from ..requests.callers import caller_of
 from ..requests.repo_routes import RepoRoutes
+from ..requests.slots import run_checked
 from .documented import FAILURES
 from .routes import RepoParam, RevisionParam, VaultParam
-from .schemas import CommitSchema, RefsSchema
+from .schemas import CommitSchema, ForgettingSchema, RefsSchema
 
 # A title and a message have thousands of bytes; more commits than these are asked for in turns.
 _MOST_COMMITS = 1000
@@ -19,6 +22,8 @@ _MOST_COMMITS = 1000
 BranchParam = Annotated[str, Path(description="a name; it may hold slashes")]
 LimitParam = Annotated[int, Query(ge=1, le=_MOST_COMMITS, description="how many at most")]
 MessageParam = Annotated[str | None, Query(max_length=MAX_MESSAGE_BYTES, pattern=r"^[^\x00]*$")]
+
+KeepParam = Annotated[int | None, Query(ge=-1, lt=1 << 31, description="how many; -1: all")]
 
 of_repo = RepoRoutes("/v1/repos", tags=["refs"], responses=FAILURES)
 
@@ -88,6 +93,39 @@ def delete_tag(vault: VaultParam, repo: RepoParam, tag: BranchParam) -> Response
     """Takes a tag away."""
     vault.delete_tag(repo, tag)
     return Response(status_code=204)
+
+
+async def keep_rules(
+    keep_last: KeepParam = None,
+    keep_hourly: KeepParam = None,
+    keep_daily: KeepParam = None,
+    keep_weekly: KeepParam = None,
+    keep_monthly: KeepParam = None,
+    keep_yearly: KeepParam = None,
+    keep_within: Annotated[float | None, Query(gt=0, lt=1 << 31, description="seconds")] = None,
+    keep_tagged: Annotated[bool, Query(description="tagged commits, which always stay")] = False,
+) -> RetentionRules:
+    """Returns the rules that a request names."""
+    counts = keep_last, keep_hourly, keep_daily, keep_weekly, keep_monthly, keep_yearly
+    return RetentionRules(*counts, within_seconds=keep_within, tagged=keep_tagged)
+
+
+@of_repo.post("/forget", summary="Forget commits", dependencies=needs(may_write_repo))
+async def forget(
+    request: Request,
+    vault: VaultParam,
+    repo: RepoParam,
+    rules: Annotated[RetentionRules, Depends(keep_rules)],
+    dry_run: Annotated[bool, Query(description="only say what would be forgotten")] = False,
+) -> ForgettingSchema:
+    """Removes the commits that no rule keeps and neither a branch nor a tag names."""
+
+    def work() -> ForgettingSchema:
+        scope = caller_of(request).scope
+        found = vault.forget(repo, rules, dry_run=dry_run, seen=scope)
+        return ForgettingSchema.model_validate(found)
+
+    return await run_checked(request, work)
 
 
 @of_repo.post("/move", status_code=204, summary="Rename a repo", dependencies=needs(may_write_repo))

@@ -150,7 +150,7 @@ class ReasonSchema(Schema):
 class PredictionSchema(Schema):
     """What a change and the collections after it would do, the journal aside."""
 
-    change: Literal["rm", "optimise"]
+    change: Literal["rm", "forget", "optimise"]
     subjects: list[str]
     exact: bool
     before: ByteCount = Field(description="stored now")

@@ -12,6 +12,7 @@ from fastapi import Query as Param
 from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance import quotas
 from ...dedup.maintenance.quotas import Quota
+from ...dedup.maintenance.retention import find_rules
 from ...dedup.model.report import Dimension, Query, to_json
 from ...dedup.progress import Progress
 from ..requests.access import needs, reads_everything, sees_own, writes_everything
@@ -21,7 +22,7 @@ from ..sending.progress_lines import TOLD, ProgressParam, TellingResponse
 from .documented import FAILURES
 from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
 from .routes import VaultParam
-from .schemas import QuotaSchema
+from .schemas import QuotaSchema, RetentionSchema, RulesSchema
 
 router = APIRouter(
     prefix="/v1",
@@ -57,6 +58,19 @@ def list_quotas(request: Request, vault: VaultParam) -> list[QuotaSchema]:
     """Lists the quotas of the namespaces of the caller's token, or of all if it reads all repos,
     with what of them is used."""
     return [QuotaSchema.model_validate(quota) for quota in quotas_seen(vault, caller_of(request))]
+
+
+@router.get("/retention", summary="List rules of retention", dependencies=needs(sees_own))
+def list_retention(request: Request, vault: VaultParam) -> list[RetentionSchema]:
+    """Lists which commits the namespaces of the caller's token keep, or all namespaces if it reads
+    all repos, as far as they have rules."""
+    caller = caller_of(request)
+    everything = caller.reads_all and caller.role is not None
+    return [
+        RetentionSchema(namespace=namespace, rules=RulesSchema.model_validate(rules))
+        for namespace, rules in find_rules(vault).items()
+        if everything or namespace in caller.namespaces
+    ]
 
 
 @router.get("/what-if/rm", summary="Predict a deletion", dependencies=_ALL)

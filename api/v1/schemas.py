@@ -124,6 +124,49 @@ class CommitSchema(Schema):
     author: str | None = Field(None, description="who made it")
 
 
+class KeptCommitSchema(Schema):
+    """A commit that stays."""
+
+    commit: CommitSchema
+    reasons: list[str] = Field(description="names of it, and rules", examples=[["tag v1", "daily"]])
+
+
+class ForgettingSchema(Schema):
+    """What rules of retention keep of a repo, and what goes; the newest 1,000 of each."""
+
+    repo: str
+    kept: list[KeptCommitSchema]
+    kept_count: int
+    forgotten: list[CommitSchema]
+    forgotten_count: int
+    freed: int = Field(description="bytes that collections free by it after the grace")
+    counted: Literal["stored", "raw"] = Field(
+        description="what freed counts: stored bytes, or, with a token that does not read all "
+        "repos, raw bytes of distinct chunks that the repo has in these commits alone"
+    )
+    dry_run: bool
+
+
+class RulesSchema(Schema):
+    """What commits the repos of a namespace keep; null: no such rule, -1: all."""
+
+    last: int | None
+    hourly: int | None
+    daily: int | None
+    weekly: int | None
+    monthly: int | None
+    yearly: int | None
+    within_seconds: float | None
+    tagged: bool
+
+
+class RetentionSchema(Schema):
+    """A namespace with its rules."""
+
+    namespace: str
+    rules: RulesSchema
+
+
 class RepoSummarySchema(Schema):
     """One repo of the list."""
 

@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from ...store.backend import check_key
 from ...store.catalogue.access.limits import LIMIT_NAMES, Limits
+from ...store.catalogue.access.rules import COUNT_NAMES, UNLIMITED, RetentionRules
 from ...store.catalogue.files.hashes import HashRow
 from ...store.catalogue.tables.entry_keys import EntryKey
 from ...store.catalogue.tables.rows import CommitRow
@@ -24,6 +25,9 @@ VERSION = 1
 # Of entries of tokens that have roles in several namespaces, or expire: whoever knows neither must
 # not take such a token for one that is valid everywhere and for ever.
 _ROLES_VERSION = 2
+# Of entries of retention: whoever does not know which commits went would take their lack for loss.
+_RETENTION_VERSION = 3
+_VERSIONS = (VERSION, _ROLES_VERSION, _RETENTION_VERSION)
 # Far more than the heads of a journal, or than are lost and settled at once.
 _MOST_KEYS = 1000
 
@@ -79,6 +83,24 @@ class QuotaChange:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionChange:
+    """A namespace was given rules of retention, in place of those it had; none takes them away."""
+
+    namespace: str
+    rules: RetentionRules
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """Commits of a repo were removed: their ids, each with that of its parent."""
+
+    repo: str
+    parents: dict[str, str | None]
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
 class Moves:
     """The frames of a pack took the place of those that these chunks had before."""
 
@@ -117,7 +139,7 @@ class Loose:
         return self.created + self.keep_seconds
 
 
-Change = RefChange | Visibility | TokenChange | QuotaChange
+Change = RefChange | Visibility | TokenChange | QuotaChange | RetentionChange | Forgotten
 AnyEntry = Entry | Moves | Tombs | Loose | Change
 STAGES = ("retire", "restore", "remove")
 
@@ -163,7 +185,7 @@ def read_entry(key: str, data: bytes) -> tuple[EntryKey, AnyEntry]:
         raise Corrupt(f"journal entry {key} is damaged")
     try:
         outline = json.loads(data)
-        if outline["version"] not in (VERSION, _ROLES_VERSION):
+        if outline["version"] not in _VERSIONS:
             raise VaultError(f"journal entry {key} is too new", "upgrade weightvault")
         entry = _parse_outline(outline)
         after, lost = (_parse_keys(outline.get(name, [])) for name in ("after", "lost"))
@@ -185,6 +207,10 @@ def describe_entry(entry: AnyEntry) -> str:
         return f"frames of {len(entry.chunks)} chunks replaced"
     if isinstance(entry, QuotaChange):
         return f"quota of {entry.namespace}"
+    if isinstance(entry, RetentionChange):
+        return f"retention of {entry.namespace}"
+    if isinstance(entry, Forgotten):
+        return f"{len(entry.parents)} commits forgotten of {entry.repo}"
     return f"{_describe_change(entry)} of {entry.repo}"
 
 
@@ -222,6 +248,8 @@ def _make_outline(entry: AnyEntry) -> dict[str, Any]:
         limits = {name: most for name, most in asdict(entry.limits).items() if most is not None}
         quota = {"namespace": entry.namespace, **limits}
         outline = {"version": VERSION, "created": entry.created, "quota": quota}
+    elif isinstance(entry, RetentionChange | Forgotten):
+        outline = _pack_retention(entry)
     elif isinstance(entry, Tombs):
         outline = {"version": VERSION, "created": entry.created, entry.stage: list(entry.keys)}
         outline["by"] = entry.by
@@ -229,6 +257,14 @@ def _make_outline(entry: AnyEntry) -> dict[str, Any]:
         outline = {"version": VERSION, "repo": entry.repo, "created": entry.created}
         outline |= _pack_change(entry)
     return outline
+
+
+def _pack_retention(entry: RetentionChange | Forgotten) -> dict[str, Any]:
+    outline: dict[str, Any] = {"version": _RETENTION_VERSION, "created": entry.created}
+    if isinstance(entry, Forgotten):
+        return outline | {"repo": entry.repo, "forget": entry.parents}
+    rules = {name: rule for name, rule in asdict(entry.rules).items() if rule not in (None, False)}
+    return outline | {"retention": {"namespace": entry.namespace, **rules}}
 
 
 def _parse_keys(names: Any) -> tuple[str, ...]:
@@ -268,7 +304,16 @@ def _parse_outline(outline: dict[str, Any]) -> AnyEntry:
         return TokenChange(_parse_token(outline["token"]), created)
     if "quota" in outline:
         return _parse_quota(outline["quota"], created)
+    if "retention" in outline:
+        return _parse_retention(outline["retention"], created)
+    return _parse_change(outline, created)
+
+
+def _parse_change(outline: dict[str, Any], created: float) -> AnyEntry:
+    """Reads an entry of one repo."""
     repo = check_repo(outline["repo"])
+    if "forget" in outline:
+        return Forgotten(repo, _parse_forgotten(outline["forget"]), created)
     if "public" in outline:
         return Visibility(repo, bool(outline["public"]), created)
     if "ref" in outline:
@@ -314,6 +359,24 @@ def _parse_quota(quota: dict[str, Any], created: float) -> QuotaChange:
     if any(type(most) is not int or most < 0 for most in limits.values()):
         raise ValueError("a limit of a quota is a whole number")
     return QuotaChange(check_namespace(quota["namespace"]), Limits(**limits), created)
+
+
+def _parse_retention(outline: dict[str, Any], created: float) -> RetentionChange:
+    counts = {name: outline[name] for name in COUNT_NAMES if outline.get(name) is not None}
+    if any(type(count) is not int or count < UNLIMITED for count in counts.values()):
+        raise ValueError("a rule of retention is a whole number")
+    within, tagged = outline.get("within_seconds"), outline.get("tagged", False)
+    if not isinstance(within, int | float | None) or not isinstance(tagged, bool):
+        raise ValueError("a rule of retention is a time, or true or false")
+    rules = RetentionRules(**counts, within_seconds=within, tagged=tagged)
+    return RetentionChange(check_namespace(outline["namespace"]), rules, created)
+
+
+def _parse_forgotten(parents: Any) -> dict[str, str | None]:
+    ids = (*parents.keys(), *(oid for oid in parents.values() if oid is not None))
+    if not all(isinstance(oid, str) and is_commit_id(oid) for oid in ids):
+        raise ValueError("what is forgotten are commits, by their ids")
+    return dict(parents)
 
 
 def _check_commit(key: str, commit: CommitRow) -> None:

@@ -313,7 +313,7 @@ class Prediction:
     itself, to the byte; else an estimate. `kept`: what stays although the change gives it up.
     """
 
-    change: Literal["rm", "optimise"]
+    change: Literal["rm", "forget", "optimise"]
     subjects: tuple[str, ...]
     exact: bool
     before: int

@@ -1,6 +1,6 @@
-"""What deleting repos would free, by the plan of the collection that would follow.
+"""What deleting repos or commits would free, by the plan of the collection that would follow.
 
-The ledger without the repos says what would be live then. What a collection does with that is its
+The ledger without them says what would be live then. What a collection does with that is its
 own plan (maintenance/collection/plan.py), and the packs that it would write are sized by those that
 write them: so the prediction is exact, whatever waits already. It supposes that all graces have
 ended.
@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,20 @@ Mask = NDArray[np.bool_]
 _NAMES = 5
 
 
+@dataclass(frozen=True, slots=True)
+class _Removal:
+    """What goes: whole `repos`, with what was uploaded for them, and `commits` by repo and id."""
+
+    repos: frozenset[str] = frozenset()
+    commits: frozenset[tuple[str, str]] = frozenset()
+
+    def takes(self, line: CommitLine) -> bool:
+        return line.repo in self.repos or (line.repo, line.oid) in self.commits
+
+
+_NOTHING = _Removal()
+
+
 def predict_removal(
     vault: Repository, repos: Sequence[str], dead_share: float = DEFAULT_DEAD_SHARE
 ) -> Prediction:
@@ -60,6 +75,24 @@ def predict_removal(
 
     Brings the catalogue up to date, like a dry run of a collection, and changes nothing else.
     """
+    return _predict(vault, "rm", repos, _Removal(frozenset(repos)), dead_share)
+
+
+def predict_forgetting(
+    vault: Repository, repo: str, oids: Collection[str], dead_share: float = DEFAULT_DEAD_SHARE
+) -> Prediction:
+    """As predict_removal, of commits of one repo by their ids."""
+    removal = _Removal(commits=frozenset((repo, oid) for oid in oids))
+    return _predict(vault, "forget", [repo], removal, dead_share)
+
+
+def _predict(
+    vault: Repository,
+    change: Literal["rm", "forget"],
+    repos: Sequence[str],
+    removal: _Removal,
+    dead_share: float,
+) -> Prediction:
     catch_up(vault.backend, vault.catalogue)
     learn_packs(vault.backend, vault.catalogue)
     copies = vault.base_copies() or None
@@ -70,18 +103,18 @@ def predict_removal(
         _check_repos(account, repos)
         inventory = read_inventory(connection, copies)
         store = _Store(connection, today, account, inventory, copies, rules)
-        now, then = store.outlook(()), store.outlook(repos)
+        now, then = store.outlook(_NOTHING), store.outlook(removal)
     objects = today.objects.values()
     before = sum(info.size for info in objects if not info.key.startswith(JOURNAL))
     return Prediction(
-        change="rm",
+        change=change,
         subjects=tuple(repos),
         exact=now.exact and then.exact,
         before=before,
         after=before - then.removed_bytes + then.written,
         waiting=now.removed_bytes - now.written,
         written=then.written,
-        kept=tuple(_find_reasons(account, repos, then)),
+        kept=tuple(_find_reasons(account, removal, then)),
     )
 
 
@@ -133,11 +166,12 @@ class _Store:
         count = np.bincount(chunks.needs.input, minlength=len(chunks))
         return count >= (self.copies_from or len(chunks) + 1)
 
-    def outlook(self, without: Collection[str]) -> _Outlook:
-        """Says how a collection leaves the store once the repos `without` are deleted."""
+    def outlook(self, without: _Removal) -> _Outlook:
+        """Says how a collection leaves the store `without` some repos or commits."""
         used = self._used(without)
         live = self.account.with_inputs(used)
-        named = other_manifests(self.connection, without, self.today.now)
+        gone = {line.id for line in self.account.ledger.commits if without.takes(line)}
+        named = other_manifests(self.connection, without.repos, self.today.now, gone)
         state = replace(self.today, packs=self._pack_uses(live), manifests=named)
         plan = plan_collection(state, self.rules)
         moves = {use.id: self._live_in(use, live) for use in plan.compact}
@@ -155,13 +189,14 @@ class _Store:
         gone = {use.id for use in state.packs if not use.live_bytes}
         return _Outlook(used, live, state.bytes_of(plan.remove | plan.strays), written, gone, exact)
 
-    def _used(self, without: Collection[str]) -> Mask:
+    def _used(self, without: _Removal) -> Mask:
         ledger = self.account.ledger
-        stays = np.array([line.repo not in without for line in ledger.commits], np.bool_)
+        stays = np.array([not without.takes(line) for line in ledger.commits], np.bool_)
         chunk = ledger.chunk[stays[ledger.commit]]
         used = np.bincount(chunk, minlength=len(ledger.chunks)) > 0
         ids = ledger.chunks.id
-        used[read_loose(self.connection, ids, without=without, now=self.today.now)] = True
+        now = self.today.now
+        used[read_loose(self.connection, ids, without=without.repos, now=now)] = True
         return used
 
     def _pack_uses(self, live: Mask) -> list[PackUse]:
@@ -235,22 +270,23 @@ def _check_repos(account: Account, repos: Collection[str]) -> None:
             raise RepoNotFound(f"there is no repo {repo}", "`weightvault ls` lists them")
 
 
-def _find_reasons(account: Account, repos: Collection[str], then: _Outlook) -> Iterator[Reason]:
-    """Says why bytes of the repos stay."""
+def _find_reasons(account: Account, removal: _Removal, then: _Outlook) -> Iterator[Reason]:
+    """Says why bytes of what goes stay."""
     ledger = account.ledger
-    theirs = np.array([line.repo in repos for line in ledger.commits], np.bool_)
+    what = "commits" if removal.commits else "repos"
+    theirs = np.array([removal.takes(line) for line in ledger.commits], np.bool_)
     own = np.zeros(len(ledger.chunks), np.bool_)
     own[ledger.chunk[theirs[ledger.commit]]] = True
     own = account.with_inputs(own)
     stays = ~np.isin(ledger.chunks.pack, list(then.gone))
     for why, mask, others in (
-        ("other repos have the same chunks", own & then.used, True),
-        ("deltas in other repos need them as bases", own & then.live & ~then.used, True),
+        (f"other {what} have the same chunks", own & then.used, True),
+        (f"deltas in other {what} need them as bases", own & then.live & ~then.used, True),
         ("too little of their packs is dead to rewrite those", own & ~then.live & stays, False),
     ):
         size = int(ledger.chunks.frame_bytes[mask].sum())
         if size:
-            yield Reason(why, size, _holders(account, mask, repos) if others else ())
+            yield Reason(why, size, _holders(account, mask, removal.repos) if others else ())
 
 
 def _holders(account: Account, mask: Mask, without: Collection[str]) -> tuple[str, ...]:

@@ -3,14 +3,25 @@ as a catalogue has it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...store.catalogue.access.limits import Limits
+from ...store.catalogue.access.retention import nearest_kept
+from ...store.catalogue.access.rules import RetentionRules
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.refs import commits_of, is_public, list_tags, tag_messages
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.tokens import TokenRow
-from ..model.journal_entries import AnyEntry, Entry, QuotaChange, RefChange, TokenChange, Visibility
+from ..model.journal_entries import (
+    AnyEntry,
+    Entry,
+    Forgotten,
+    QuotaChange,
+    RefChange,
+    RetentionChange,
+    TokenChange,
+    Visibility,
+)
 
 # A ref by its kind, "branch" or "tag", and its name.
 Ref = tuple[str, str]
@@ -35,6 +46,7 @@ class Replay:
     deleted: dict[str, tuple[float, RepoState]] = field(default_factory=dict)
     tokens: dict[str, TokenRow] = field(default_factory=dict)
     limits: dict[str, Limits] = field(default_factory=dict)
+    rules: dict[str, RetentionRules] = field(default_factory=dict)
 
     def take(self, entry: AnyEntry) -> None:
         """Takes in one more entry."""
@@ -42,15 +54,19 @@ class Replay:
             self.tokens[entry.row.id] = entry.row.joined(self.tokens.get(entry.row.id))
         elif isinstance(entry, QuotaChange):
             self.limits[entry.namespace] = entry.limits
+        elif isinstance(entry, RetentionChange):
+            self.rules[entry.namespace] = entry.rules
         elif isinstance(entry, Entry) and entry.commit is None:
             state = self.repos.pop(entry.repo, None)
             if state is not None and state.commits:
                 self.deleted[entry.repo] = entry.created, state
-        elif isinstance(entry, Entry | RefChange | Visibility):
+        elif isinstance(entry, Entry | RefChange | Visibility | Forgotten):
             self._change(self.repos.setdefault(entry.repo, RepoState()), entry)
 
-    def _change(self, state: RepoState, entry: Entry | RefChange | Visibility) -> None:
-        if isinstance(entry, Visibility):
+    def _change(self, state: RepoState, entry: Entry | RefChange | Visibility | Forgotten) -> None:
+        if isinstance(entry, Forgotten):
+            _forget(state, entry.parents)
+        elif isinstance(entry, Visibility):
             state.public = entry.public
         elif isinstance(entry, RefChange):
             if entry.target is None:
@@ -60,6 +76,15 @@ class Replay:
         elif entry.commit is not None:
             state.commits[entry.commit.oid] = entry.commit
             state.refs["branch", entry.commit.branch] = entry.commit.oid, None
+
+
+def _forget(state: RepoState, parents: dict[str, str | None]) -> None:
+    """As store.catalogue.access.retention.forget_commits does with a journal's entry."""
+    kept = {oid: row for oid, row in state.commits.items() if oid not in parents}
+    state.commits = {
+        oid: replace(row, parent=nearest_kept(row.parent, parents)) for oid, row in kept.items()
+    }
+    state.refs = {ref: named for ref, named in state.refs.items() if named[0] in kept}
 
 
 def read_state(catalogue: Catalogue, repo: str) -> RepoState:

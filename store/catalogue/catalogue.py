@@ -183,11 +183,13 @@ class Catalogue(Database):
                 move_branch(connection, repo_id, row.branch, commit_id)
             self.write_entry(connection, key)
 
-    def pass_entry(self, key: str | MakeEntry) -> None:
+    def pass_entry(self, key: str | MakeEntry, *, repo: str = "") -> None:
         """Records that the journal entry `key` is known, or writes it, without doing what it
-        says."""
+        says, but for making the `repo` that it names, if any."""
         with self.writing() as connection:
             if self.take_entry(connection, key):
+                if repo:
+                    self.add_once(connection, repos, [{"name": repo}])
                 self.write_entry(connection, key)
 
     def delete_repo(

@@ -110,6 +110,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "paths",
         "cards",
         "report",
+        "history",
         "file_kinds",
         "families",
         "inputs",

@@ -179,6 +179,7 @@ _V1_ROUTES = (
     Route("GET", "/v1/what-if/rm", "read all"),
     Route("GET", "/v1/comparison", "write all"),
     Route("GET", "/v1/quotas", "own"),
+    Route("GET", "/v1/retention", "own"),
     Route("GET", "/v1/tokens", "token"),
     Route("DELETE", "/v1/tokens/{token}", "token"),
 )
@@ -212,6 +213,7 @@ def _of_repos() -> Iterator[Route]:
             yield Route("PUT", path, "write", None, {kind: "dev"})
             yield Route("DELETE", path, "write", None, {kind: "dev"})
         yield Route("POST", f"{base}/move", "write")
+        yield Route("POST", f"{base}/forget", "write")
         yield Route("GET", f"{base}/manifest", "read")
         yield Route("POST", f"{base}/frames", "read", {"digests": []})
         yield Route("GET", f"{base}/files/{{path}}", "read")

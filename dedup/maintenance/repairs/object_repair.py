@@ -10,6 +10,8 @@ from functools import partial
 from ....codecs.dtypes import BY_ID
 from ....store.catalogue.access.limits import Limits
 from ....store.catalogue.access.quotas import list_limits
+from ....store.catalogue.access.retention import list_rules
+from ....store.catalogue.access.rules import RetentionRules
 from ....store.catalogue.files.hashes import HashRow, hashes_of
 from ....store.catalogue.files.xorbs import end_generation, find_generation
 from ....store.catalogue.tables.rows import CommitRow, batches
@@ -34,6 +36,7 @@ from ...model.journal_entries import (
     AnyEntry,
     Entry,
     QuotaChange,
+    RetentionChange,
     TokenChange,
     Tombs,
     parse_entry,
@@ -146,6 +149,11 @@ def _complete_journal(vault: Repository) -> None:
         wanted = limits.get(namespace, Limits())
         if told.limits.get(namespace, Limits()) != wanted:
             _put(vault, QuotaChange(namespace, wanted, 0.0))
+    rules = list_rules(vault.catalogue)
+    for namespace in sorted(rules.keys() | told.rules.keys()):
+        kept = rules.get(namespace, RetentionRules())
+        if told.rules.get(namespace, RetentionRules()) != kept:
+            _put(vault, RetentionChange(namespace, kept, 0.0))
 
 
 def _complete_commits(vault: Repository) -> None:

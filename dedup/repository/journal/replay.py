@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from ....store.backend import Backend
 from ....store.cancel import check_cancelled
 from ....store.catalogue.access.quotas import put_limits
+from ....store.catalogue.access.retention import forget_commits, put_rules
 from ....store.catalogue.catalogue import Catalogue
 from ....store.catalogue.files.hashes import HashRow, record_hashes
 from ....store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose
@@ -41,10 +42,12 @@ from ...model.journal_entries import (
     AnyEntry,
     Change,
     Entry,
+    Forgotten,
     Loose,
     Moves,
     QuotaChange,
     RefChange,
+    RetentionChange,
     TokenChange,
     Tombs,
     Visibility,
@@ -76,12 +79,18 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
     younger = _read_younger(backend, listed, new)
     # What a repo had before it was deleted may have been collected since.
     deleted = {e.repo: k for k, e in entries.items() if isinstance(e, Entry) and not e.commit}
+    soon = LaterEntries((k, e) for k, e in entries.items() if isinstance(e, Forgotten))
     with _showing(progress, "replaying the journal", sum(listed[key] for key in new)) as advance:
         for key, entry in entries.items():
             repo = getattr(entry, "repo", "")
             gone = key < deleted.get(repo, "") or younger.delete(repo, key)
-            if gone and isinstance(entry, Entry) and entry.commit:
-                catalogue.pass_entry(key)
+            if (
+                isinstance(entry, Entry)
+                and entry.commit
+                and (gone or _is_forgotten(entry.commit, key, soon, younger))
+            ):
+                # What else is said of the repo in between may not be for one that is not there.
+                catalogue.pass_entry(key, repo="" if gone else repo)
                 # Other repos may have the same files, whose hashes are told once.
                 record_hashes(catalogue, entry.hashes)
             elif isinstance(entry, Loose):
@@ -90,6 +99,10 @@ def catch_up(backend: Backend, catalogue: Catalogue, progress: Progress | None =
                 apply_entry(backend, catalogue, key, entry, younger)
             advance(listed[key])
     return len(new)
+
+
+def _is_forgotten(commit: CommitRow, key: str, *told: LaterEntries) -> bool:
+    return any(later.forget(commit.repo, commit.oid, key) for later in told)
 
 
 def _read_new(
@@ -195,6 +208,10 @@ def apply_change(catalogue: Catalogue, key: str | MakeEntry, entry: Change) -> N
         put_token(catalogue, entry.row, key)
     elif isinstance(entry, QuotaChange):
         put_limits(catalogue, entry.namespace, entry.limits, key)
+    elif isinstance(entry, RetentionChange):
+        put_rules(catalogue, entry.namespace, entry.rules, key)
+    elif isinstance(entry, Forgotten):
+        forget_commits(catalogue, entry.repo, entry.parents, key)
     elif isinstance(entry, RefChange):
         change_ref(catalogue, entry.repo, entry.kind, entry.name, entry.target, entry.message, key)
     else:

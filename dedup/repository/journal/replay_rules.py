@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from ...model.journal_entries import AnyEntry, Entry, RefChange, Visibility
+from ...model.journal_entries import AnyEntry, Entry, Forgotten, RefChange, Visibility
 
 _Told = Entry | RefChange | Visibility
 
@@ -16,8 +16,12 @@ class LaterEntries:
 
     def __init__(self, entries: Iterable[tuple[str, AnyEntry]]) -> None:
         self._of_repo: dict[str, list[tuple[str, _Told]]] = defaultdict(list)
+        # The last entry that forgets each commit, by repo and id.
+        self._forgotten: dict[tuple[str, str], str] = {}
         for key, entry in entries:
-            if isinstance(entry, _Told):
+            if isinstance(entry, Forgotten):
+                self._forgotten |= {(entry.repo, oid): key for oid in entry.parents}
+            elif isinstance(entry, _Told):
                 self._of_repo[entry.repo].append((key, entry))
 
     def delete(self, repo: str, key: str) -> bool:
@@ -28,6 +32,10 @@ class LaterEntries:
         """Returns the ids of the commits that the repo got after the entry `key`."""
         told = (e.commit for e in self._after(repo, key) if isinstance(e, Entry))
         return {commit.oid for commit in told if commit}
+
+    def forget(self, repo: str, oid: str, key: str) -> bool:
+        """Says whether a commit of the repo was forgotten after the entry `key`."""
+        return key < self._forgotten.get((repo, oid), "")
 
     def decide(self, entry: _Told, key: str) -> bool:
         """Says whether what `entry`, a commit or a change, is about was changed after it."""

@@ -18,13 +18,17 @@ _FRAME = (
 )
 
 
-def other_manifests(connection: Connection, without: Collection[str], now: float) -> set[str]:
+def other_manifests(
+    connection: Connection, without: Collection[str], now: float, gone: Collection[int] = ()
+) -> set[str]:
     """Returns the names of the manifests that commits and uploads of repos other than `without`
-    have, but for uploads that have expired by `now`."""
-    of_commits = select(commits.c.manifest).join(repos).where(repos.c.name.not_in(without))
+    have, but for uploads that have expired by `now`, and commits whose ids are `gone`."""
+    of_commits = select(commits.c.id, commits.c.manifest).join(repos)
+    rows = connection.execute(of_commits.where(repos.c.name.not_in(without)))
     kept = loose_files.c.repo.not_in(without), loose_files.c.expires > now
-    of_uploads = select(loose_files.c.manifest).where(*kept)
-    return {n for query in (of_commits, of_uploads) for n in connection.scalars(query.distinct())}
+    of_uploads = select(loose_files.c.manifest).where(*kept).distinct()
+    found = {row.manifest for row in rows if row.id not in gone}
+    return found | set(connection.scalars(of_uploads))
 
 
 def replacing_spares(connection: Connection) -> list[tuple[int, int]]:

@@ -277,6 +277,23 @@ quotas = Table(
     Column("used_repos", Integer, nullable=True),
 )
 
+# Which commits the repos of a namespace keep (store/catalogue/access/retention.py). `entry` is as
+# that of `quotas`; where the rules were taken away, all are NULL and false.
+retention = Table(
+    "retention",
+    metadata,
+    Column("namespace", String(100), primary_key=True),
+    Column("last", Integer, nullable=True),
+    Column("hourly", Integer, nullable=True),
+    Column("daily", Integer, nullable=True),
+    Column("weekly", Integer, nullable=True),
+    Column("monthly", Integer, nullable=True),
+    Column("yearly", Integer, nullable=True),
+    Column("within_seconds", Float, nullable=True),
+    Column("tagged", Boolean, nullable=False, server_default=false()),
+    Column("entry", String(120), nullable=False),
+)
+
 # API tokens: `hash` is the SHA-256 of the token itself, which is kept nowhere.
 tokens = Table(
     "tokens",

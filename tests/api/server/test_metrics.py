@@ -17,11 +17,13 @@ from live_server import serving
 from models import make_weights, read_folder, tune, write_model
 from prometheus_client.parser import text_string_to_metric_families
 
-from weightvault.api.server import daily_totals
+from weightvault.api.server import upkeep
 from weightvault.api.server.app import create_app
 from weightvault.api.server.logs import WithRequestId
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.maintenance.retention import set_rules
 from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.access.rules import RetentionRules
 from weightvault.store.catalogue.reports.statistics import list_days
 
 
@@ -141,10 +143,25 @@ def test_a_server_keeps_days_on_record(
     local: LocalVault, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(local, model, "org/model")
-    monkeypatch.setattr(daily_totals, "FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep, "FIRST_SECONDS", 0.0)
     with serving(create_app(local)):
         until = time.monotonic() + 60
         while not list_days(local.catalogue) and time.monotonic() < until:
             time.sleep(0.05)
     (day,) = list_days(local.catalogue)
     assert (day.repos, day.logical) == (1, local.report().logical)
+
+
+def test_a_server_forgets_by_the_rules_of_namespaces(
+    local: LocalVault, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(local, model, "org/model")
+    (model / "config.json").write_text("{}")
+    newest = push(local, model, "org/model").commit
+    set_rules(local, "org", RetentionRules(last=1))
+    monkeypatch.setattr(upkeep, "FIRST_SECONDS", 0.0)
+    with serving(create_app(local)):
+        until = time.monotonic() + 60
+        while len(local.list_commits("org/model")) > 1 and time.monotonic() < until:
+            time.sleep(0.05)
+    assert [commit.id for commit in local.list_commits("org/model")] == [newest.id]

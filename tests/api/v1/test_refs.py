@@ -20,6 +20,7 @@ from weightvault.dedup.errors import (
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.vault import RefList, Vault
+from weightvault.store.catalogue.access.rules import RetentionRules
 
 REPO = "org/model"
 
@@ -135,3 +136,23 @@ def test_ranges_of_files_are_read(vault: Vault, commits: list[str], tmp_path: Pa
     for start, stop in ((0, 8), (1000, 1001), (len(whole) - 5, len(whole)), (7, 7)):
         pieces = vault.read_range(REPO, commits[1], "model.safetensors", start, stop)
         assert b"".join(map(bytes, pieces)) == whole[start:stop]
+
+
+def test_commits_are_forgotten(vault: Vault, commits: list[str]):
+    vault.create_tag(REPO, "v1", commits[0])
+    rules = RetentionRules(last=1)
+    assert vault.forget(REPO, rules).forgotten_count == 0
+    vault.delete_tag(REPO, "v1")
+    planned = vault.forget(REPO, rules, dry_run=True)
+    assert [commit.id for commit in vault.list_commits(REPO)] == commits[::-1]
+    done = vault.forget(REPO, rules)
+    assert [commit.id for commit in done.forgotten] == commits[:1]
+    assert [(each.commit.id, each.reasons) for each in done.kept] == [
+        (commits[1], ("branch main", "last"))
+    ]
+    assert (done.freed, done.counted) == (planned.freed, "stored")
+    assert [commit.id for commit in vault.list_commits(REPO)] == commits[1:]
+    with pytest.raises(InvalidInput):
+        vault.forget(REPO, RetentionRules())
+    with pytest.raises(RepoNotFound):
+        vault.forget("org/none", rules)

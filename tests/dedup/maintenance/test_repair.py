@@ -28,6 +28,7 @@ from weightvault.dedup.maintenance.undelete_repo import undelete
 from weightvault.dedup.model.journal_entries import RefChange, TokenChange, Visibility
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
+from weightvault.store.catalogue.access.rules import RetentionRules
 from weightvault.store.catalogue.damage import list_findings
 from weightvault.store.catalogue.tokens import TokenRow
 
@@ -134,9 +135,9 @@ def test_small_objects_are_made_anew(local: LocalVault, tmp_path: Path, kind: st
 
 
 def test_every_entry_of_the_journal_can_be_lost(local: LocalVault, tmp_path: Path):
-    """Commits, deletions, what was brought back after one, branches and tags made, moved and taken
-    away, visibility, tokens: what the rest of the journal leads to after the repair is what the
-    catalogue has."""
+    """Commits, deletions, what was brought back after one, what was forgotten, branches and tags
+    made, moved and taken away, visibility, tokens: what the rest of the journal leads to after the
+    repair is what the catalogue has."""
     push(local, tmp_path / "org/other", "org/back")
     local.delete_repo("org/back")
     undelete(local, "org/back")
@@ -155,6 +156,8 @@ def test_every_entry_of_the_journal_can_be_lost(local: LocalVault, tmp_path: Pat
         Visibility("org/base", True, 0.0),
     ):
         local.record(entry)
+    push(local, tmp_path / "org/tuned", "org/other")
+    local.forget("org/other", RetentionRules(last=1))
     rows = read_rows(local.catalogue)
     for path in objects(tmp_path, "journal"):
         kept = shutil.copytree(tmp_path / "vault", tmp_path / f"copy-{path.name}")

@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from ... import config
-from ...formatting import format_table
-from ...protocol.token_info import TokenInfo, choose_tokens
-from ..console import Session
-from ..options import SecondsType, verb
+from .... import config
+from ....formatting import format_table
+from ....protocol.token_info import TokenInfo, choose_tokens
+from ...console import Session
+from ...options import SecondsType, verb
 
 # As store.catalogue.tokens has them, which takes a catalogue to import.
 _ROLES = ("read", "write", "admin")
@@ -65,7 +65,7 @@ def create(
     expires: float | None,
 ) -> None:
     """Make a token and print it, once: it is not kept."""
-    from ...requests.tokens import make_token
+    from ....requests.tokens import make_token
 
     roles = _roles(role, namespaces)
     vault = config.open_local_vault(session.local_url(), session.catalogue)
@@ -99,7 +99,7 @@ def list_all(session: Session) -> None:
 )
 def rotate(session: Session, token: str, overlap: float) -> None:
     """Make a token that takes the place of the TOKEN of that id or name, and print it, once."""
-    from ...requests.tokens import rotate_token
+    from ....requests.tokens import rotate_token
 
     with session.open_local() as vault:
         done = rotate_token(vault, token, overlap)
@@ -146,7 +146,7 @@ def _list(session: Session) -> list[TokenInfo]:
             return vault.list_tokens()
         finally:
             vault.close()
-    from ...requests.tokens import describe_tokens
+    from ....requests.tokens import describe_tokens
 
     with session.open_local() as local:
         return describe_tokens(local)
@@ -154,7 +154,7 @@ def _list(session: Session) -> list[TokenInfo]:
 
 def _revoke(session: Session, wanted: str) -> list[tuple[str, str]]:
     if not config.is_server(session.url):
-        from ...requests.tokens import revoke_token
+        from ....requests.tokens import revoke_token
 
         with session.open_local() as local:
             return [(row.id, row.name) for row in revoke_token(local, wanted)]

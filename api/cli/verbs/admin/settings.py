@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..console import Session
-from ..options import verb
+from ...console import Session
+from ...options import verb
 
 # As store.catalogue.owners.CHOICES, which takes SQLAlchemy to import; and what takes a decision
 # back.

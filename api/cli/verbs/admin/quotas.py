@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ...formatting import format_bytes, format_table
-from ..console import Session
-from ..options import BytesType, verb
+from ....formatting import format_bytes, format_table
+from ...console import Session
+from ...options import BytesType, verb
 
 if TYPE_CHECKING:
-    from ....dedup.maintenance.quotas import Quota
+    from .....dedup.maintenance.quotas import Quota
 
 # How an option says that there shall be no limit.
 _NONE, _NO_LIMIT = "none", -1
@@ -70,8 +70,8 @@ def quota() -> None:
 @_limit_options
 def set_quota(session: Session, namespace: str, **limits: int | None) -> None:
     """Set limits of NAMESPACE: those that are given; `none` takes one away."""
-    from ....dedup.maintenance.quotas import describe_quota, find_limits, set_limits
-    from ....store.catalogue.access.limits import Limits
+    from .....dedup.maintenance.quotas import describe_quota, find_limits, set_limits
+    from .....store.catalogue.access.limits import Limits
 
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if not given:
@@ -88,7 +88,7 @@ def set_quota(session: Session, namespace: str, **limits: int | None) -> None:
 @click.argument("namespace", required=False)
 def show(session: Session, namespace: str | None) -> None:
     """Show the limits of NAMESPACE, or of all that have any, and what of them is used."""
-    from ....dedup.maintenance.quotas import describe_quota, list_quotas
+    from .....dedup.maintenance.quotas import describe_quota, list_quotas
 
     with session.open_local() as vault:
         found = [describe_quota(vault, namespace)] if namespace else list_quotas(vault)
@@ -100,8 +100,8 @@ def show(session: Session, namespace: str | None) -> None:
 @click.argument("namespace")
 def remove(session: Session, namespace: str) -> None:
     """Take all limits of NAMESPACE away."""
-    from ....dedup.maintenance.quotas import set_limits
-    from ....store.catalogue.access.limits import Limits
+    from .....dedup.maintenance.quotas import set_limits
+    from .....store.catalogue.access.limits import Limits
 
     with session.open_local() as vault:
         set_limits(vault, namespace, Limits())
