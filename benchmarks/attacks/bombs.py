@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 import zstandard
 
+from .index_bombs import field
+
 MIB = 1 << 20
 
 Maker = Callable[[random.Random, int], bytes]
@@ -218,26 +220,14 @@ def _tar(rng: random.Random, size: int) -> bytes:
     return (bytes(block) + (b"x" * 512 if kind == b"L" else b"")) * (size // 1024)
 
 
-def _varint(value: int) -> bytes:
-    found = bytearray()
-    while value > 127:
-        found.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*found, value])
-
-
-def _field(number: int, body: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(body)) + body
-
-
 def _onnx(rng: random.Random, size: int) -> bytes:
     if rng.random() < 0.5:
         body = b""
         while len(body) < min(size, 60_000):
-            body = _field(7, _field(1, _field(5, _field(6, body)))) + b"\x08\x07"
+            body = field(7, field(1, field(5, field(6, body)))) + b"\x08\x07"
         return b"\x08\x07" + body
-    tensor = _field(5, b"\x08\x01\x10\x01" + _field(8, b"t") + _field(9, bytes(4)))
-    return b"\x08\x07" + _field(7, tensor * (size // len(tensor)))
+    tensor = field(5, b"\x08\x01\x10\x01" + field(8, b"t") + field(9, bytes(4)))
+    return b"\x08\x07" + field(7, tensor * (size // len(tensor)))
 
 
 def _msgpack(rng: random.Random, size: int) -> bytes:

@@ -11,6 +11,7 @@ fails. The dearest requests of each endpoint go into results.
 from __future__ import annotations
 
 import argparse
+import base64
 import hashlib
 import json
 import random
@@ -27,6 +28,7 @@ from ...api.server.app import create_app
 from ..support.machine import RESULTS, save_rows
 from .bombs import FILE_BOMBS, MIB, make_card
 from .grammar import Attack, Grammar, Route, list_routes
+from .index_bombs import SET_BOMBS
 from .measured import Cost, Meter, open_client
 from .target import Target, running_target
 
@@ -140,29 +142,46 @@ class Fuzzer:
             what,
         )
         for pattern, address in _looks(repo, path):
-            self._one("GET", pattern, address, headers, b"", what)
+            self._look(pattern, address, what)
 
     def show_card(self, seed: int) -> None:
         """Commits a hostile card and looks at it."""
         rng = random.Random(f"card {seed}")
         text = make_card(rng, rng.choice([1000, 60_000, 300_000, 900_000])).decode(errors="replace")
-        headers, repo = self._target.headers("namespaced"), "acme/two"
+        file = {"path": "README.md", "content": text[:900_000]}
+        self._commit("acme/two", f"card {text[:12]!r}", [file])
+        for pattern, address in _looks("acme/two", "README.md"):
+            self._look(pattern, address, f"card {text[:12]!r}")
+
+    def commit_set(self, seed: int) -> None:
+        """Commits files of which one says what lies where in the others, and looks at one."""
+        rng = random.Random(f"set {seed}")
+        what, make = rng.choice(list(SET_BOMBS.items()))
+        # In base64, and with the lines around it, it is a MiB.
+        files = make(rng, rng.choice([3000, 100_000, MIB * 7 // 10]))
+        folder = f"sets/{seed % 8}"
         lines = [
-            {"key": "header", "value": {"summary": "card"}},
-            {"key": "file", "value": {"path": "README.md", "content": text[:900_000]}},
+            {
+                "path": f"{folder}/{path}",
+                "encoding": "base64",
+                "content": base64.b64encode(data).decode(),
+            }
+            for path, data in files.items()
         ]
+        self._commit("acme/two", what, lines)
+        for pattern, address in _looks("acme/two", f"{folder}/{next(iter(files))}"):
+            self._look(pattern, address, what)
+
+    def _commit(self, repo: str, what: str, files: list[dict[str, str]]) -> None:
+        lines = [{"key": "header", "value": {"summary": what}}]
+        lines += [{"key": "file", "value": file} for file in files]
         body = "\n".join(json.dumps(line, ensure_ascii=False) for line in lines).encode()[:MIB]
-        what = f"card {text[:12]!r}"
-        self._one(
-            "POST",
-            "/api/{kind}/{repo}/commit/{rev}",
-            f"/api/models/{repo}/commit/main",
-            headers,
-            body,
-            what,
-        )
-        for pattern, address in _looks(repo, "README.md"):
-            self._one("GET", pattern, address, headers, b"", what)
+        route = "/api/{kind}/{repo}/commit/{rev}"
+        headers = self._target.headers("namespaced")
+        self._one("POST", route, f"/api/models/{repo}/commit/main", headers, body, what)
+
+    def _look(self, pattern: str, address: str, what: str) -> None:
+        self._one("GET", pattern, address, self._target.headers("namespaced"), b"", what)
 
     def _one(
         self, method: str, pattern: str, address: str, headers: dict, body: bytes, what: str
@@ -224,6 +243,7 @@ def fuzz(minutes: float, seed: int, only: str, out: Path) -> int:
             if not only:
                 fuzzer.upload(seed)
                 fuzzer.show_card(seed)
+                fuzzer.commit_set(seed)
             seed += 1
     rows = record.rows()
     if rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -36,17 +36,18 @@ def scan_files(
     chunk_bytes: int = CHUNK_BYTES,
     sketches: Sketches | None = None,
     warnings: list[Remark] | None = None,
-    neighbours: dict[str, Path] | None = None,
+    places: Mapping[str, Places] | None = None,
 ) -> Manifest:
     """Takes `files` apart and hashes them; fills `sketches`, if given, with those of the chunks,
-    and `warnings` with what is odd about files. `neighbours`: all that may say where tensors lie in
-    them, the files themselves unless given.
+    and `warnings` with what is odd about files. `places`: where tensors lie in them, for those of
+    which a neighbour says so; what the files themselves say unless given.
 
     Raises InvalidFile naming the file that cannot be read, or changes meanwhile.
     """
     progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
     try:
-        places = find_companions(files if neighbours is None else neighbours)
+        if places is None:
+            places = find_companions(files)
         if warnings is not None:
             warnings += find_oddities(files)
         entries = (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from ...store.cancel import check_cancelled
 from ..errors import Corrupt, InvalidFile, InvalidUpload
+from ..formats.companions import Places
 from ..formats.scan import scan_files
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
@@ -57,10 +58,12 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     return iter(lambda: file.read(_READ_BYTES), b"")
 
 
-def scan(files: dict[str, Path], sketches: Sketches) -> Manifest:
-    """Takes files apart, as a push does."""
+def scan(
+    files: dict[str, Path], sketches: Sketches, places: Mapping[str, Places] | None = None
+) -> Manifest:
+    """Takes files apart, as a push does; see scan_files."""
     try:
-        return scan_files(files, Progress(), CHUNK_BYTES, sketches)
+        return scan_files(files, Progress(), CHUNK_BYTES, sketches, places=places)
     except InvalidFile as error:
         # Nobody but us writes to the folder they are in.
         raise Corrupt(f"an upload changed while it was read: {error.message}") from error

@@ -77,9 +77,13 @@ class StaleParent(Conflict):
     code = "stale_parent"
 
 
-# An ONNX model whose tensors lie elsewhere is small; a commit waits while a companion is cut.
+# An ONNX model whose tensors lie elsewhere is small, and a repo has dozens of variants of one; a
+# commit waits while they are read and a companion is cut.
 _MAX_INDEX_BYTES = 64 << 20
+_MOST_INDEXES = 256
 _MAX_COMPANION_BYTES = 2 << 30
+# Companions that are cut together, so that many short ones go into one pack.
+_BATCH_BYTES = 256 << 20
 
 # Files that were stored again for one commit, however often it is tried.
 _Cuts = dict[tuple[bytes, int], FileEntry]
@@ -101,6 +105,20 @@ class _Room:
             return False
         self.left -= entry.size
         return True
+
+
+def _batches(entries: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
+    """Yields files in batches of up to _BATCH_BYTES, or of one."""
+    batch: list[FileEntry] = []
+    left = _BATCH_BYTES
+    for entry in entries:
+        if batch and entry.size > left:
+            yield batch
+            batch, left = [], _BATCH_BYTES
+        batch.append(entry)
+        left -= entry.size
+    if batch:
+        yield batch
 
 
 class History(Refs):
@@ -247,7 +265,7 @@ class History(Refs):
             and (entry.path in changed or posixpath.dirname(entry.path) in folders)
         ]
         room = _Room(changed, FREE_BYTES)
-        indexes = [entry for entry in indexes if room.takes(entry)]
+        indexes = [entry for entry in indexes if room.takes(entry)][:_MOST_INDEXES]
         placed = self._stage_companions(indexes, entries, room, cuts, repo) if indexes else {}
         for entry in entries:
             found = placed.get(entry.path)
@@ -282,14 +300,19 @@ class History(Refs):
                 # Kept as they are: files that repeat themselves cost nothing to send.
                 return {}
             known = b"".join(sorted(entry.digest for entry in indexes))
-            for number, path in enumerate(wanted):
-                key = (opaque[path].digest + known, CHUNK_BYTES)
-                if key not in cuts:
-                    data = self._write_out(opaque[path], folder / f"data-{number}")
-                    *_, staged = self._incoming.stage({**files, path: data}, repo)
-                    data.unlink()
-                    cuts[key] = staged.entry
-            return {path: cuts[(opaque[path].digest + known, CHUNK_BYTES)] for path in wanted}
+            keys = {path: (opaque[path].digest + known, CHUNK_BYTES) for path in wanted}
+            uncut = {keys[path]: opaque[path] for path in wanted if keys[path] not in cuts}
+            for batch in _batches(uncut.values()):
+                data = {
+                    entry.path: self._write_out(entry, folder / f"data-{number}")
+                    for number, entry in enumerate(batch)
+                }
+                # What the indexes say is known: to read them again for each file is not to end.
+                for staged in self._incoming.stage(data, repo, places=placed):
+                    cuts[keys[staged.entry.path]] = staged.entry
+                for path in data.values():
+                    path.unlink()
+            return {path: cuts[keys[path]] for path in wanted}
 
     def _write_out(self, entry: FileEntry, path: Path) -> Path:
         with path.open("wb") as file:

@@ -38,6 +38,7 @@ from ...store.errors import NotFound
 from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, InvalidUpload
+from ..formats.companions import Places
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.journal_entries import Loose, key_at
@@ -192,10 +193,16 @@ class IncomingFiles:
         raise AssertionError("unreachable")
 
     def stage(
-        self, files: dict[str, Path], repo: str, *, expected: Mapping[str, bytes] | None = None
+        self,
+        files: dict[str, Path],
+        repo: str,
+        *,
+        expected: Mapping[str, bytes] | None = None,
+        places: Mapping[str, Places] | None = None,
     ) -> list[StagedFile]:
         """Stores the chunks of files, given by their path in `repo`, and returns them in that
-        order. Nothing is recorded: a commit that names them has to follow within a day.
+        order. Nothing is recorded: a commit that names them has to follow within a day. `places`
+        as scan_files takes them.
 
         Raises InvalidUpload, before anything is stored, if one has not the SHA-256 that is
         `expected` of it.
@@ -203,7 +210,7 @@ class IncomingFiles:
         with ThreadPoolExecutor(1, "hash") as hasher:
             hashing = [hasher.submit(carry(hash_file), path) for path in files.values()]
             sketches: Sketches = {}
-            manifest = scan(files, sketches)
+            manifest = scan(files, sketches, places)
             hashes = [one.result() for one in hashing]
         for (sha256, _), name in zip(hashes, files, strict=True):
             said = (expected or {}).get(name, sha256)

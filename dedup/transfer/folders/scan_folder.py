@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ...formats.companions import find_companions
@@ -42,16 +43,18 @@ def scan_folder(
     recalled = memory.recall(path, stamps, chunk_bytes) if memory else Recalled()
     known, warnings = dict(recalled.entries), list(recalled.warnings)
     sketches: Sketches = {}
+    # Read once, and where nothing has changed never.
+    places = cache(lambda: find_companions(found.files))
 
     def read(names: Iterable[str]) -> None:
         files = {name: found.files[name] for name in names}
-        read = scan_files(files, progress, chunk_bytes, sketches, warnings, found.files)
+        read = scan_files(files, progress, chunk_bytes, sketches, warnings, places())
         known.update((entry.path, entry) for entry in read.files)
 
     changed = found.files.keys() - known.keys()
     if changed:
         # Where tensors lie in a file, another may say that has changed.
-        read(sorted(changed | find_companions(found.files).keys()))
+        read(sorted(changed | places().keys()))
     manifest = _join(known, found, chunk_bytes)
     missing = ask_missing(manifest)
     unread = missing - sketches.keys()

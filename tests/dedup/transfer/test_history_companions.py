@@ -10,6 +10,7 @@ import pytest
 from format_samples import make_arrays, make_onnx, tf_bundle_bytes
 from vaults import open_local
 
+from weightvault.dedup.formats import onnx as onnx_format
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files import expansion
 from weightvault.dedup.model.files.entries import FileEntry
@@ -97,6 +98,61 @@ def test_a_small_commit_reads_so_much_of_what_was_there_before(
     # What a commit changes itself counts for nothing.
     early = commit_in_turns(open_local(tmp_path / "early"), tmp_path, [index, data])
     assert list(early.tensors)
+
+
+def test_an_index_of_many_files_is_not_read_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A model of 1 MiB may name thousands of files, and once was read for every one of them."""
+    values = list(ARRAYS.values())[:1] * 12
+    model = make_onnx({})
+    for number, array in enumerate(values):
+        (tmp_path / f"w{number}.bin").write_bytes((array + number).tobytes())
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor = model.graph.initializer.add(name=f"{number}", data_type=kind, dims=array.shape)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=f"w{number}.bin")
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    vault = open_local(tmp_path / "vault")
+    incoming = IncomingFiles(vault)
+    history = History(vault, incoming)
+    history.create_repo(REPO, Message("begin"))
+    names = sorted(path.name for path in tmp_path.glob("w*.bin"))
+    read = []
+    monkeypatch.setattr(onnx_format, "list_external", _counted(onnx_format.list_external, read))
+    for step in (names, ["model.onnx"]):
+        changes = [AddFile(n, incoming.add([(tmp_path / n).read_bytes()], REPO)) for n in step]
+        history.commit(REPO, "main", changes, Message(" ".join(step)))
+    files = vault.resolve(REPO).manifest.files
+    assert all(list(entry.tensors) for entry in files if entry.path in names)
+    assert read.count("model.onnx") == 1
+    vault.close()
+
+
+def _counted(function, read: list[str]):
+    def counted(name: str, *rest):
+        read.append(name)
+        return function(name, *rest)
+
+    return counted
+
+
+def test_one_commit_reads_so_many_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    index, _ = onnx_folder(tmp_path)
+    for number in range(5):
+        (tmp_path / f"a{number}.onnx").write_bytes((tmp_path / index).read_bytes())
+    read = []
+    monkeypatch.setattr(onnx_format, "list_external", _counted(onnx_format.list_external, read))
+    monkeypatch.setattr(refs, "_MOST_INDEXES", 3)
+    vault = open_local(tmp_path / "vault")
+    incoming = IncomingFiles(vault)
+    history = History(vault, incoming)
+    history.create_repo(REPO, Message("begin"))
+    names = [f"a{number}.onnx" for number in range(5)]
+    changes = [AddFile(n, incoming.add([(tmp_path / n).read_bytes()], REPO)) for n in names]
+    history.commit(REPO, "main", changes, Message("many"))
+    assert sorted(set(read) & set(names)) == names[:3]
+    vault.close()
 
 
 def test_files_that_repeat_themselves_are_not_cut_again(
