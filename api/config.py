@@ -1,18 +1,12 @@
 """What the environment and the command line configure, and the vault that comes of it.
 
-The only module that reads the environment:
+It and server_config, which has what servers go by, are all that reads the environment:
 
     WEIGHTVAULT_URL        the vault, unless --vault names it
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
     WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
     WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
     WEIGHTVAULT_TOKEN      what to show a server that wants a token
-    WEIGHTVAULT_ANONYMOUS_READS  what a server shows without one: none, public or all
-    WEIGHTVAULT_ALLOWED_HOSTS  further names that clients may call a server by, with commas
-    WEIGHTVAULT_INGEST     when a server codes foreign uploads: background or inline
-    WEIGHTVAULT_MAX_CONNECTIONS  how many a server has open at most
-    WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
-    WEIGHTVAULT_TRUSTED_PROXIES  addresses, with commas between, whose X-Forwarded-For is believed
     WEIGHTVAULT_UMASK      permissions that new files of a vault lack: 077 unless given
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
     WEIGHTVAULT_DEBUG      1: unexpected and expected errors come with a traceback
@@ -21,11 +15,10 @@ The only module that reads the environment:
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +37,6 @@ if TYPE_CHECKING:
     from ..store.catalogue.catalogue import Catalogue
     from ..store.catalogue.tables.migrate import OnStep
     from .client.http_vault import HttpVault
-    from .requests.settings import ConnectionLimits, ServerSettings
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
@@ -91,29 +83,6 @@ def open_server(url: str, token: str | None = None) -> HttpVault:
     return HttpVault(url, token=token or os.environ.get("WEIGHTVAULT_TOKEN"))
 
 
-def server_settings(
-    anonymous_reads: str | None = None,
-    connections: ConnectionLimits | None = None,
-    hosts: Sequence[str] = (),
-) -> ServerSettings:
-    """Returns how a server is to behave; what is given comes before the environment. Raises
-    InvalidInput for a value that is none."""
-    from .requests.callers import ANONYMOUS_READS
-    from .requests.settings import INGEST, ServerSettings
-
-    reads = anonymous_reads or _choose("WEIGHTVAULT_ANONYMOUS_READS", ANONYMOUS_READS)
-    ingest = _choose("WEIGHTVAULT_INGEST", INGEST)
-    limits = connections or connection_limits()
-    named = os.environ.get("WEIGHTVAULT_ALLOWED_HOSTS", "").split(",")
-    return ServerSettings(
-        anonymous_reads=reads,
-        ingest=ingest,
-        umask=file_umask(),
-        connections=limits,
-        allowed_hosts=(*hosts, *(each.strip() for each in named if each.strip())),
-    )
-
-
 def file_umask() -> int:
     """Returns the permissions that new files and folders of a vault lack: those of the group and of
     others, unless WEIGHTVAULT_UMASK says otherwise."""
@@ -143,52 +112,11 @@ def find_exposure(vault: LocalVault) -> tuple[str, str] | None:
     return f"others on this machine can read {named}", f"chmod -R {who}-rwx {named}"
 
 
-def connection_limits(
-    most: int | None = None, most_per_client: int | None = None, proxies: Sequence[str] = ()
-) -> ConnectionLimits:
-    """Returns how many connections a server may have open; what is given comes before the
-    environment. Raises InvalidInput for a value that is none."""
-    from .requests.settings import ConnectionLimits
-
-    usual = ConnectionLimits()
-    named = proxies or os.environ.get("WEIGHTVAULT_TRUSTED_PROXIES", "").split(",")
-    return ConnectionLimits(
-        most or _count("WEIGHTVAULT_MAX_CONNECTIONS", usual.most),
-        most_per_client or _count("WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT", usual.most_per_client),
-        tuple(_network(each.strip()) for each in named if each.strip()),
-    )
-
-
 def prepare_log(path: Path) -> None:
     """Makes a file that only this user may read, or finds that it can be written. Raises what the
     operating system says against it."""
     with _os_errors(f"cannot write {path}"):
         os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _network(text: str) -> str:
-    try:
-        return str(ipaddress.ip_network(text))
-    except ValueError as error:
-        raise InvalidInput(
-            f"{text!r} is no address of a proxy", "write 10.0.0.1 or 10.0.0.0/8"
-        ) from error
-
-
-def _count(name: str, usual: int) -> int:
-    """Returns the number from 1 on that the environment says, `usual` if nothing."""
-    text = os.environ.get(name) or str(usual)
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:10]) < 1 << 20):
-        raise InvalidInput(f"{name} is {text!r}", "write a number from 1 on")
-    return int(text)
-
-
-def _choose(name: str, values: tuple[str, ...]) -> str:
-    """Returns what the environment says, the first of `values` if nothing."""
-    wanted = os.environ.get(name) or values[0]
-    if wanted not in values:
-        raise InvalidInput(f"{name} is {wanted!r}", f"write one of {', '.join(values)}")
-    return wanted
 
 
 def open_local_vault(

@@ -43,6 +43,8 @@ Environment:
   WEIGHTVAULT_INGEST     when a server encodes uploads of hub clients: background or inline
   WEIGHTVAULT_MAX_CONNECTIONS, WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT, WEIGHTVAULT_TRUSTED_PROXIES
                          as the options of serve that are called so
+  WEIGHTVAULT_ALLOWED_HOSTS, WEIGHTVAULT_ROOT_PATH
+                         as --allowed-host (with commas) and --root-path of serve
   WEIGHTVAULT_UMASK      permissions that new files of a vault lack, 077 unless given
   WEIGHTVAULT_PRICES     table of prices for reports, unless --prices is given
   WEIGHTVAULT_DEBUG      1: show tracebacks

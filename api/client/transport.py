@@ -78,8 +78,10 @@ class Transport:
             base_url=address,
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
             headers=headers,
-            # A proxy set in the environment cannot reach a server on this machine.
+            # A proxy set in the environment cannot reach a server on this machine; certificates
+            # that it names (SSL_CERT_FILE) hold for all.
             trust_env=not _is_loopback(address.host),
+            verify=httpx.create_ssl_context() if address.scheme == "https" else True,
             # The token is for this server alone; an answer that leads elsewhere is an error.
             follow_redirects=False,
         )

@@ -41,7 +41,8 @@ class ServerSettings:
     longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
     `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
     Nothing is taken in that would leave less than `reserve_bytes` of free disk. `allowed_hosts`:
-    names of the server, besides those that hosts.Hosts knows."""
+    names of the server, besides those that hosts.Hosts knows. `root_path`: what its addresses begin
+    with for clients, as "/models", where a reverse proxy has it below a path."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
@@ -52,3 +53,4 @@ class ServerSettings:
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     reserve_bytes: int = RESERVE_BYTES
     allowed_hosts: tuple[str, ...] = ()
+    root_path: str = ""

@@ -39,6 +39,7 @@ from ..requests.access import declare_public, require_rights
 from ..requests.callers import Gate
 from ..requests.hosts import Hosts
 from ..requests.public_errors import public_error
+from ..requests.root_path import RootPath
 from ..requests.settings import ServerSettings
 from ..requests.slots import Slots
 from ..requests.uploads import sweep_uploads
@@ -77,6 +78,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         version=__version__,
         description=_DESCRIPTION,
         lifespan=_lifespan,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         # FastAPI's own load scripts from elsewhere; web/reference.py takes their place.
         docs_url=None,
         redoc_url=None,
@@ -104,6 +106,8 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
     app.add_middleware(Envelope, metrics=app.state.metrics, within=app.state.work)
+    if settings.root_path:
+        app.add_middleware(RootPath, root_path=settings.root_path)
     _install_error_handlers(app)
     require_rights(app)
     return app

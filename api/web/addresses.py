@@ -3,7 +3,8 @@
 Pages of a repo lie where hubs have them: `/{namespace}/{name}`, or
 `/datasets/{namespace}/{name}`, then `tree`, `blob`, `tensors`, `commits` or `family`. A revision is
 one part of the address, its slashes written %2F, so routes look at the address as it was sent: the
-decoded one no longer tells. All other pages are below `/-/`, which no namespace can be called.
+decoded one no longer tells. All other pages are below `/-/`, which no namespace can be called. What
+is returned here begins with the server's root path (requests/root_path.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from starlette.requests import Request
 
 from ... import __version__
 from ...store.repo_names import KINDS
+from ..requests.root_path import under_root
 
 # What else this server has at the top: no page of a repo is there, so that what is asked of an API
 # in vain is told so by the API.
@@ -51,7 +53,7 @@ def split_address(request: Request) -> tuple[str, str]:
 
 def static_url(name: str) -> str:
     """Returns the address of a file of `static`; another one for every version."""
-    return f"/-/static/{name}?v={__version__}"
+    return under_root(f"/-/static/{name}?v={__version__}")
 
 
 def repo_url(repo: str, page: str = "", revision: str = "", path: str = "", /, **query: Any) -> str:
@@ -63,12 +65,12 @@ def repo_url(repo: str, page: str = "", revision: str = "", path: str = "", /, *
         parts.append(quote(revision, safe=""))
     if path:
         parts.append(quote(path))
-    return "/" + "/".join(parts) + _query(query)
+    return under_root("/" + "/".join(parts) + _query(query))
 
 
 def page_url(path: str, /, **query: Any) -> str:
     """Returns the address of a page that is no repo's, without the parameters that are empty."""
-    return path + _query(query)
+    return under_root(path + _query(query))
 
 
 def sign_in_url(request: Request) -> str:

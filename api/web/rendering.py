@@ -17,6 +17,7 @@ from ...store.repo_names import RepoName
 from ..errors import http_status
 from ..formatting import format_bytes, format_count, format_money, format_percent
 from ..requests.public_errors import public_error
+from ..requests.root_path import root_path
 from .addresses import page_url, repo_url, sign_in_url, static_url
 
 # Scripts and styles are files of ours, images those that cards may show; nothing else is loaded,
@@ -55,7 +56,7 @@ def _server_url(request: Request) -> str:
         return str(request.base_url).rstrip("/")
     host, port = request.scope.get("server") or ("localhost", None)
     named = f"[{host}]" if ":" in host else host
-    return f"{request.url.scheme}://{named}" + (f":{port}" if port else "")
+    return f"{request.url.scheme}://{named}" + (f":{port}" if port else "") + root_path()
 
 
 def _signed_in(request: Request) -> bool:

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ..requests.access import needs, public_endpoint, sees_own
 from ..requests.origins import takes_forms
+from ..requests.root_path import under_root
 from ..requests.tokens import recognise
 from ..requests.uploads import received_bytes
 from .addresses import SIGN_IN
@@ -42,11 +43,12 @@ def _sign_in(request: Request, form: dict[str, list[str]]) -> Response:
     if row is None:
         return render(request, "sign_in.html", 401, to=to, failed=True)
     finish_session(request)
-    response = RedirectResponse(to, 303)
+    response = RedirectResponse(under_root(to), 303)
     response.set_cookie(
         COOKIE,
         begin_session(request, row),
         max_age=SESSION_SECONDS,
+        path=under_root("/"),
         secure=request.url.scheme == "https",
         httponly=True,
         samesite="strict",
@@ -59,8 +61,8 @@ def _sign_in(request: Request, form: dict[str, list[str]]) -> Response:
 def sign_out(request: Request) -> Response:
     """Ends the session."""
     finish_session(request)
-    response = RedirectResponse("/", 303)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+    response = RedirectResponse(under_root("/"), 303)
+    response.delete_cookie(COOKIE, path=under_root("/"), httponly=True, samesite="strict")
     return response
 
 

@@ -194,6 +194,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "requests",
         "sending",
         "config",
+        "server_config",
         "trial",
         "progress",
         "library",

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from ....dedup.errors import InvalidInput
-from ... import config
+from ... import config, server_config
 from ..console import Session
 from ..options import BytesType, verb
 
@@ -61,10 +61,16 @@ from ..options import BytesType, verb
 )
 @click.option(
     "--trusted-proxy",
+    "--forwarded-allow-ips",
     multiple=True,
     metavar="ADDRESS",
     help="A reverse proxy, or a network of them, whose X-Forwarded-For and X-Forwarded-Proto are "
-    "believed; may be given several times.  [default: none]",
+    "believed; several with commas between, or given several times.  [default: none]",
+)
+@click.option(
+    "--root-path",
+    metavar="PATH",
+    help="What addresses begin with where a reverse proxy has the server below a path, as /models.",
 )
 @click.option(
     "--audit-log",
@@ -83,6 +89,7 @@ def serve(
     max_connections_per_client: int | None,
     allowed_host: tuple[str, ...],
     trusted_proxy: tuple[str, ...],
+    root_path: str | None,
     audit_log: Path | None,
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
@@ -100,8 +107,11 @@ def serve(
         line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"
         click.echo(line)
 
-    limits = config.connection_limits(max_connections, max_connections_per_client, trusted_proxy)
-    settings = config.server_settings(anonymous_reads, limits, (host, *allowed_host))
+    limits = server_config.connection_limits(
+        max_connections, max_connections_per_client, trusted_proxy
+    )
+    hosts = (host, *allowed_host)
+    settings = server_config.server_settings(anonymous_reads, limits, hosts, root_path)
     if reserve is not None:
         settings = replace(settings, reserve_bytes=int(reserve))
     if audit_log is not None:
