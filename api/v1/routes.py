@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.files.manifest import parse_manifest
-from ...dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
+from ...dedup.model.files.segments import Bundle, Literal, Opaque, Share, Tensor
 from ...dedup.model.names import MAX_MESSAGE_BYTES, check_repo
 from ...dedup.progress import Progress
 from ...dedup.transfer.namespaced_vault import NamespacedVault
@@ -347,7 +347,7 @@ def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> Revi
         blake3=entry.digest.hex(),
         segments=SegmentsSchema(
             literal=_sum_sizes(entry, Literal),
-            opaque=_sum_sizes(entry, Opaque),
+            opaque=_sum_sizes(entry, Opaque) + _sum_sizes(entry, Share),
             tensors=_sum_sizes(entry, Tensor) + _sum_sizes(entry, Bundle),
             chunks=sum(1 for _ in entry.chunks(chunk_bytes)),
         ),
@@ -355,5 +355,5 @@ def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> Revi
     )
 
 
-def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor | Bundle]) -> int:
+def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor | Bundle | Share]) -> int:
     return sum(s.size for s in entry.segments if isinstance(s, kind))

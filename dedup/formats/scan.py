@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +16,7 @@ from ...store.hashing import many_threads
 from ..errors import InvalidFile, VaultError
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest
-from ..model.files.segments import CHUNK_BYTES, Literal, Segment, chunk_sizes, coding_facts
+from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Segment, chunk_sizes, coding_facts
 from ..model.paths import Remark
 from ..model.sketch import make_query
 from ..model.sketch_file import Sketches
@@ -26,6 +27,7 @@ from .cutting.fused import cut_fused
 from .oddities import find_oddity
 from .registry import segment_file
 
+_SHORT_BYTES = 64 << 10
 # Below this, waking other threads takes longer (0.1 ms) than hashing alone.
 _HASH_THREADS_BYTES = 1 << 20
 
@@ -48,10 +50,9 @@ def scan_files(
     try:
         if places is None:
             places = find_companions(files)
-        if warnings is not None:
-            warnings += find_oddities(files)
+        remarks = [] if warnings is None else warnings
         entries = (
-            _scan_file(name, p, progress, chunk_bytes, sketches, places.get(name))
+            _scan_file(name, p, progress, chunk_bytes, sketches, places.get(name), remarks)
             for name, p in files.items()
         )
         return Manifest(tuple(entries), chunk_bytes)
@@ -79,17 +80,25 @@ def _scan_file(
     chunk_bytes: int,
     sketches: Sketches | None,
     places: Places | None,
+    warnings: list[Remark],
 ) -> FileEntry:
     try:
-        with path.open("rb") as file:
-            before = os.fstat(file.fileno())
+        with path.open("rb") as opened:
+            before = os.fstat(opened.fileno())
+            size = before.st_size
+            # Read at once, a short file costs a third.
+            short = size <= _SHORT_BYTES
+            file = BytesIO(opened.read(_SHORT_BYTES + 1)) if short else opened
+            odd = find_oddity(name, file, size)
+            if odd is not None:
+                warnings.append(Remark(name, odd))
             if places:
-                segments = segment_companion(file, before.st_size, places)
+                segments = segment_companion(file, size, places)
             else:
-                segments = segment_file(name, file, before.st_size)
+                segments = segment_file(name, file, size)
             segments = bundle_small(cut_fused(segments), chunk_bytes)
             entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
-            _check_unchanged(before, os.fstat(file.fileno()))
+            _check_unchanged(before, os.fstat(opened.fileno()))
             return replace(entry, executable=bool(before.st_mode & stat.S_IXUSR))
     except VaultError as error:
         raise type(error)(f"{path}: {error.message}", error.hint) from error
@@ -122,8 +131,10 @@ def _hash_file(
     chunk_bytes: int,
     sketches: Sketches | None,
 ) -> FileEntry:
-    whole = blake3(max_threads=many_threads())
     size = sum(s.size for s in segments)
+    if len(segments) == 1 and isinstance(segments[0], Opaque) and size <= chunk_bytes:
+        return _hash_single(name, file, size, progress, sketches)
+    whole = blake3(max_threads=many_threads())
     buffer = memoryview(bytearray(min(size, chunk_bytes)))
     file.seek(0)
     hashed: list[Segment] = []
@@ -140,6 +151,19 @@ def _hash_file(
             segment = replace(segment, chunks=tuple(digests))
         hashed.append(segment)
     return FileEntry(name, size, whole.digest(), tuple(hashed))
+
+
+def _hash_single(
+    name: str, file: BinaryIO, size: int, progress: Progress, sketches: Sketches | None
+) -> FileEntry:
+    """As _hash_file, for a file that is one opaque chunk, and so hashed once."""
+    file.seek(0)
+    data = _read_exactly(file, memoryview(bytearray(size)))
+    digest = hash_chunk(data)
+    if sketches is not None:
+        sketches[digest] = make_query(data, "U8")
+    progress.advance(size)
+    return FileEntry(name, size, digest, (Opaque(size, (digest,)),))
 
 
 def hash_chunk(data: memoryview) -> bytes:

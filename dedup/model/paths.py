@@ -121,7 +121,10 @@ def _deceives(character: str) -> bool:
 
 def _obeyed_name(part: str) -> str | None:
     """Returns which of the refused names a part is on some file system."""
-    folded = unicodedata.normalize("NFKC", _SELECTORS.sub("", part)).upper().casefold()
+    if part.isascii():
+        folded = part.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", _SELECTORS.sub("", part)).upper().casefold()
     name = folded.partition(":")[0].rstrip(". ")
     if name in _OBEYED:
         return name

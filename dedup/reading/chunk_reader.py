@@ -277,8 +277,9 @@ class ChunkReader:
 
     def _decode(self, fetched: _Fetched) -> Iterator[Buffer]:
         batch, (bases, bases_of_parts) = self._with_bases(fetched)
-        # What a file repeats is decoded once, and let go of after its last use.
-        left = Counter(part.use.digest for part in batch.slices if part.is_whole)
+        # What is wanted more than once, as files repeat it or share it, is decoded once, and let go
+        # of after its last use.
+        left = Counter(part.use.digest for part in batch.slices if part not in batch.parts)
         held: dict[bytes, Buffer] = {}
         for part in batch.slices:
             check_cancelled()
@@ -286,19 +287,23 @@ class ChunkReader:
             if part in batch.parts:
                 yield decode_frame_part(batch.parts[part], bases_of_parts[part])
                 continue
-            raw = held.pop(digest, None) if part.is_whole else None
-            if raw is None:
-                header, frame = batch.frames[digest]
-                if header.is_derived:
-                    raw = self._derive(frame, header, part)
-                else:
-                    base = bases[header.base_digest] if header.base_digest is not None else None
-                    raw = _decode_slice(frame, header, base, part)
-            if part.is_whole:
-                left[digest] -= 1
+            left[digest] -= 1
+            if digest in held or left[digest]:
+                raw = held.pop(digest, None)
+                if raw is None:
+                    raw = self._decode_one(batch, bases, Slice(part.use, 0, part.use.size))
                 if left[digest]:
                     held[digest] = raw
-            yield raw
+                yield memoryview(raw)[part.start : part.stop]
+            else:
+                yield self._decode_one(batch, bases, part)
+
+    def _decode_one(self, batch: _Fetched, bases: Mapping[bytes, Buffer], part: Slice) -> Buffer:
+        header, frame = batch.frames[part.use.digest]
+        if header.is_derived:
+            return self._derive(frame, header, part)
+        base = bases[header.base_digest] if header.base_digest is not None else None
+        return _decode_slice(frame, header, base, part)
 
     def _load_bases(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
         """Returns the raw bytes of bases by digest, fetching those that are not cached."""

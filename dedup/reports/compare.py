@@ -203,7 +203,9 @@ def _measure_file(
         meters.zstd_seconds += middle - start
         meters.cut_seconds += time.perf_counter() - middle
         if not isinstance(part, bytes):
-            meters.encode_alone(part.use, piece)
+            # A share is a part of what is stored.
+            raw = piece if part.is_whole else next(reader.read([part.use]))
+            meters.encode_alone(part.use, raw)
         progress.advance(len(piece))
     cutter.feed(b"", final=True)
     meters.zstd += file.uses * (zstd + len(packer.flush()))

@@ -7,6 +7,7 @@ and all the rest comes from the manifest alone.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from ...codecs.frame import CODEC_IDS, CODEC_NAMES
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.reports.pages import CodecRow, FrameRow, base_bytes, codecs_of, frames_of
 from ..model.files.entries import FileEntry, TensorPlace
-from ..model.files.segments import Literal
+from ..model.files.segments import Literal, Share
 from ..repository.repository import Repository
 from ..vault import Snapshot
 from .origins import Origin, find_origins, origin_of
@@ -25,7 +26,7 @@ _DERIVED = CODEC_IDS["derived"]
 @dataclass(frozen=True, slots=True)
 class Listed:
     """A file, or a folder with all below it (`files` > 0): raw bytes, and frame bytes of its
-    chunks, each once (None: not told)."""
+    chunks, each once (None: not told); of a chunk that small files share, its part by size."""
 
     path: str
     size: int
@@ -169,16 +170,29 @@ def _frames(catalogue: Catalogue, entries: Iterable[FileEntry]) -> dict[bytes, F
 def _list(
     path: str, entries: Collection[FileEntry], frames: dict[bytes, FrameRow] | None
 ) -> Listed:
-    digests = {d for entry in entries for s in entry.segments for d in getattr(s, "chunks", ())}
-    stored = None
-    if frames is not None:
-        stored = sum(frames[d].frame_bytes for d in digests if d in frames)
     return Listed(
         path=path.rstrip("/"),
         size=sum(entry.size for entry in entries),
-        stored=stored,
+        stored=None if frames is None else _sum_stored(entries, frames),
         tensors=sum(1 for entry in entries for _ in entry.tensors),
         files=len(entries) if path.endswith("/") else 0,
+    )
+
+
+def _sum_stored(entries: Iterable[FileEntry], frames: dict[bytes, FrameRow]) -> int:
+    whole: set[bytes] = set()
+    shares: set[Share] = set()
+    for segment in (segment for entry in entries for segment in entry.segments):
+        if isinstance(segment, Share):
+            shares.add(segment)
+        elif not isinstance(segment, Literal):
+            whole.update(segment.chunks)
+    stored = sum(frames[digest].frame_bytes for digest in whole if digest in frames)
+    parts: defaultdict[bytes, float] = defaultdict(float)
+    for share in shares:
+        parts[share.chunks[0]] += share.size / share.whole
+    return stored + sum(
+        round(frames[d].frame_bytes * min(1, part)) for d, part in parts.items() if d in frames
     )
 
 

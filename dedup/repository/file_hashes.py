@@ -36,13 +36,13 @@ def hash_file(pieces: Iterable[Buffer], size: int) -> HashRow:
 def hashes_in(vault: VaultReader, manifest: Manifest) -> dict[bytes, HashRow]:
     """Returns the hashes of a manifest's files, by digest.
 
-    They are on record since a file's first commit. Those of files that were committed by an older
-    weightvault are taken now, which reads them once.
+    They are on record since a file's first commit. Those of shares of bundles, and of files that
+    were committed by an older weightvault, are taken now, which reads them once.
     """
     found = hashes_of(vault.catalogue, [entry.digest for entry in manifest.files])
-    for entry in manifest.files:
-        if entry.digest not in found:
-            pieces = vault.read_entry(entry, manifest.chunk_bytes, 0, entry.size)
-            found[entry.digest] = hash_file(pieces, entry.size)
-            record_hashes(vault.catalogue, [found[entry.digest]])
-    return found
+    new = {e.digest: e for e in manifest.files if e.digest not in found}
+    read = vault.read_files(new.values(), manifest.chunk_bytes)
+    taken = [hash_file(pieces, entry.size) for entry, pieces in read]
+    if taken:
+        record_hashes(vault.catalogue, taken)
+    return found | {row.digest: row for row in taken}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ..errors import (
 )
 from ..model.files.entries import FileEntry, TensorPlace
 from ..model.files.manifest import Manifest
+from ..model.files.segments import share_of
 from ..model.names import check_repo, check_revision
 from ..reading.base_cache import BaseCache, Buffer
 from ..vault import Commit, Snapshot
@@ -148,6 +149,21 @@ class VaultReader:
     ) -> Iterator[Buffer]:
         """Yields the bytes [start, stop) of a file whose segments are cut at `chunk_bytes`."""
         return self._read_with({}, entry, chunk_bytes, start, stop)
+
+    def read_files(
+        self, entries: Iterable[FileEntry], chunk_bytes: int
+    ) -> Iterator[tuple[FileEntry, Iterator[Buffer]]]:
+        """Yields files with their bytes, to be taken before the next: all are read in one go, as
+        most are short, and those that share a chunk one after the other."""
+        from ..reading.chunk_reader import ChunkReader, Slice
+        from ..reading.file_assembly import file_parts, weave
+
+        ordered = sorted(entries, key=lambda e: s.chunks if (s := share_of(e.segments)) else ())
+        parts = (part for entry in ordered for part in file_parts(entry, chunk_bytes))
+        slices = (part for part in parts if isinstance(part, Slice))
+        pieces = ChunkReader(self._fetch_any).read_slices(slices)
+        for entry in ordered:
+            yield entry, weave(file_parts(entry, chunk_bytes), pieces)
 
     def serve_entry(
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from blake3 import blake3
 
 from ...codecs.jit.cached import add_cache_folder
 from ...store.backend import Backend
@@ -28,10 +31,11 @@ from ...store.object_keys import manifest_key, pack_key, sketches_key
 from ...store.packs import PackEntry
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, Corrupt, InvalidManifest, VaultError
-from ..model.files.entries import FileEntry
+from ..model.files.entries import ChunkUse, FileEntry
 from ..model.files.expansion import check_files
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.rows import chunk_uses, file_row
+from ..model.files.segments import Share, share_of
 from ..model.journal_entries import Change, Entry, TokenChange, commit_row
 from ..model.names import check_branch, check_repo, split_message
 from ..model.paths import check_new_paths
@@ -338,31 +342,46 @@ class Repository(VaultReader):
 
     def _check_files(self, manifest: Manifest, known_to: Scope, *, bounded: bool) -> list[HashRow]:
         """Rebuilds and hashes each file once that no repo of `known_to` has: nobody's word is
-        taken for it. Returns what else they hash to."""
+        taken for it. Returns what else they hash to, but of shares of bundles: whoever wants to
+        know hashes them then, as more is told here than they take."""
         by_recipe: dict[bytes, FileEntry] = {}
         for entry in manifest.files:
             check_cancelled()
             same = by_recipe.setdefault(entry.recipe(), entry)
             if same.digest != entry.digest:
                 raise InvalidManifest(f"{same.path!r} and {entry.path!r} cannot differ")
-        pairs = {(entry.digest, recipe): entry for recipe, entry in by_recipe.items()}
+        # To look them up takes longer than to hash them.
+        shares = [(e, s) for e in by_recipe.values() if (s := share_of(e.segments))]
+        pairs = {(e.digest, r): e for r, e in by_recipe.items() if not share_of(e.segments)}
         known = known_files(self.catalogue, pairs.keys(), known_to)
         new = [entry for pair, entry in pairs.items() if pair not in known]
         if bounded:
-            check_files(new, manifest.chunk_bytes, self.catalogue.locate)
+            check_files(
+                [*new, *(e for e, _ in shares)], manifest.chunk_bytes, self.catalogue.locate
+            )
+        self._check_shares(shares)
         return list(self._hash_files(new, manifest.chunk_bytes))
 
+    def _check_shares(self, entries: Iterable[tuple[FileEntry, Share]]) -> None:
+        """Raises InvalidManifest unless files that are shares of bundles are what they say."""
+        from ..reading.chunk_reader import ChunkReader
+
+        held: defaultdict[ChunkUse, list[tuple[FileEntry, Share]]] = defaultdict(list)
+        for entry, share in entries:
+            held[ChunkUse(share.chunks[0], 0, share.whole, "U8")].append((entry, share))
+        for raw, files in zip(ChunkReader(self._fetch_any).read(held), held.values(), strict=True):
+            data = memoryview(raw)
+            for entry, share in files:
+                part = data[share.start : share.start + share.size]
+                if blake3(part).digest() != entry.digest:
+                    raise InvalidManifest(f"{entry.path!r} is not that share of its chunk")
+
     def _hash_files(self, entries: Sequence[FileEntry], chunk_bytes: int) -> Iterator[HashRow]:
-        """Yields the hashes of files, all read in one go: most are short."""
-        from ..reading.chunk_reader import ChunkReader, Slice
-        from ..reading.file_assembly import file_parts, weave
+        """Yields the hashes of files."""
         from .file_hashes import hash_file
 
-        parts = (part for entry in entries for part in file_parts(entry, chunk_bytes))
-        slices = (part for part in parts if isinstance(part, Slice))
-        pieces = ChunkReader(self._fetch_any).read_slices(slices)
-        for entry in entries:
-            hashes = hash_file(weave(file_parts(entry, chunk_bytes), pieces), entry.size)
+        for entry, pieces in self.read_files(entries, chunk_bytes):
+            hashes = hash_file(pieces, entry.size)
             if hashes.digest != entry.digest:
                 raise InvalidManifest(f"the segments of {entry.path!r} do not make up that file")
             yield hashes

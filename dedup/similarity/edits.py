@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ..model.files.entries import ChunkUse, FileEntry
 from ..model.files.manifest import Manifest
-from ..model.files.segments import Literal, Opaque
+from ..model.files.segments import Literal, Opaque, Share
 
 
 def match_edits(manifest: Manifest, earlier: Manifest) -> dict[bytes, ChunkUse]:
@@ -22,7 +22,8 @@ def match_edits(manifest: Manifest, earlier: Manifest) -> dict[bytes, ChunkUse]:
     matches: dict[bytes, ChunkUse] = {}
     for entry in manifest.files:
         old = before.get(entry.path)
-        if old is not None and old.digest != entry.digest:
+        # A file that did not change may share its chunk with one that did.
+        if old is not None and old.segments != entry.segments:
             chunks = [*_opaque_chunks(entry, manifest.chunk_bytes)]
             matches.update(_align(chunks, [*_opaque_chunks(old, earlier.chunk_bytes)]))
     return matches
@@ -50,5 +51,5 @@ def _opaque_chunks(entry: FileEntry, chunk_bytes: int) -> Iterator[ChunkUse]:
         if not isinstance(segment, Literal):
             for _ in segment.chunks:
                 use = next(uses)
-                if isinstance(segment, Opaque) and use.size:
+                if isinstance(segment, Opaque | Share) and use.size:
                     yield use

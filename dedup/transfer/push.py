@@ -13,8 +13,7 @@ from typing import Any
 
 from ...codecs.frame import frame_room
 from ...store.packs import PackWriter
-from ..errors import ChunksMissing, Corrupt, InvalidFile, InvalidFrame, Missing, VaultError
-from ..formats.scan import hash_chunk
+from ..errors import ChunksMissing, Corrupt, InvalidFrame, Missing, VaultError
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
@@ -36,7 +35,7 @@ from .folders.memory import ScanMemory
 from .folders.rules import Rules
 from .folders.scan_folder import scan_folder
 from .folders.survey import survey_checked
-from .sources import BinaryFile, Source
+from .sources import Job, Source, list_jobs, read_job
 
 # Digests per question; the answer to one is at most 640 KB of JSON.
 _ASK_DIGESTS = 10_000
@@ -66,17 +65,8 @@ class PushResult:
     warnings: tuple[Remark, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A chunk to encode: the file it is read from, where, and the bases to try."""
-
-    path: Source
-    use: ChunkUse
-    bases: tuple[Candidate, ...]
-
-
 # Raw bytes of a job and, by digest, of its bases.
-_Loaded = tuple[_Job, Buffer, dict[bytes, Buffer]]
+_Loaded = tuple[Job, Buffer, dict[bytes, Buffer]]
 
 
 def push(
@@ -187,21 +177,6 @@ def ask_missing(vault: PackSink, manifest: Manifest) -> set[bytes]:
     return missing
 
 
-def _jobs(
-    manifest: Manifest,
-    files: Mapping[str, Source],
-    missing: set[bytes],
-    bases: dict[bytes, tuple[Candidate, ...]],
-) -> Iterator[_Job]:
-    """Yields each missing chunk once, in file order."""
-    wanted = set(missing)
-    for entry in manifest.files:
-        for use in entry.chunks(manifest.chunk_bytes):
-            if use.digest in wanted:
-                wanted.discard(use.digest)
-                yield _Job(files[entry.path], use, bases.get(use.digest, ()))
-
-
 def send_missing(
     vault: PushTarget,
     manifest: Manifest,
@@ -221,7 +196,7 @@ def send_missing(
     """
 
     def send(bases: dict[bytes, tuple[Candidate, ...]]) -> int:
-        jobs = list(_jobs(manifest, files, missing, bases))
+        jobs = list(list_jobs(manifest, files, missing, bases))
         if sum(job.use.size for job in jobs) >= _WARMUP_BYTES:
             # A stage of its own, so that it is in no rate and in no time that is left.
             prepare_kernels((job.use.dtype for job in jobs), progress, deltas=bool(bases))
@@ -241,7 +216,7 @@ def send_missing(
 
 
 def _send(
-    vault: PushTarget, jobs: list[_Job], level: str, progress: Progress, scratch: Path | None
+    vault: PushTarget, jobs: list[Job], level: str, progress: Progress, scratch: Path | None
 ) -> int:
     """Encodes and sends the chunks; returns the bytes of packs sent."""
     progress.begin("storing", sum(job.use.size for job in jobs))
@@ -259,13 +234,14 @@ def _send(
         progress.end()
 
 
-def _load(vault: RevisionReader, jobs: list[_Job]) -> Iterator[_Loaded]:
+def _load(vault: RevisionReader, jobs: list[Job]) -> Iterator[_Loaded]:
     """Yields each job with its raw bytes and those of its bases."""
     bases = _read_bases(vault, [candidate for job in jobs for candidate in job.bases])
     for path, group in groupby(jobs, key=lambda job: job.path):
         with path.open("rb") as file:
             for job in group:
-                yield job, _read_chunk(file, job), dict(next(bases) for _ in job.bases)
+                raw = read_job(job, file)
+                yield job, raw, dict(next(bases) for _ in job.bases)
 
 
 def _read_bases(
@@ -288,14 +264,6 @@ def _read_bases(
 
     reader = ChunkReader(fetch)
     return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
-
-
-def _read_chunk(file: BinaryFile, job: _Job) -> Buffer:
-    file.seek(job.use.offset)
-    raw = BUFFERS.take(job.use.size).data
-    if file.readinto(raw) != job.use.size or hash_chunk(raw) != job.use.digest:
-        raise InvalidFile(f"{job.path} changed while it was pushed", "push it again")
-    return raw
 
 
 def encode_best(

@@ -30,7 +30,7 @@ from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files import expansion
 from weightvault.dedup.model.files.entries import FileEntry
 from weightvault.dedup.model.files.manifest import Manifest, pack_manifest
-from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque
+from weightvault.dedup.model.files.segments import CHUNK_BYTES, Opaque, Share
 from weightvault.dedup.reading.timed_codecs import DECODING, encode_tensor
 from weightvault.dedup.repository.pack_writing import add_frame
 from weightvault.dedup.transfer import push, shard_budget, xet_uploads
@@ -115,6 +115,21 @@ def test_many_files_of_few_chunks_are_refused(web: TestClient):
     ]
     answer = web.post(COMMITS, content=pack_manifest(Manifest(tuple(files), CHUNK_BYTES)))
     assert code_of(answer) == (413, "too_expensive")
+
+
+def test_shares_of_a_bundle_cost_what_they_take(web: TestClient):
+    """Each is another part of the same zeros."""
+    assert send_pack(web, [bytes(CHUNK_BYTES)]).status_code == 200
+    chunks = (blake3(bytes(CHUNK_BYTES)).digest(),)
+    sizes = [CHUNK_BYTES - i for i in range(1, 20)]
+    files = tuple(
+        FileEntry(f"{i:02}", size, bytes(32), (Share(size, 0, CHUNK_BYTES, chunks),))
+        for i, size in enumerate(sizes)
+    )
+    before = DECODING.raw_bytes
+    answer = web.post(COMMITS, content=pack_manifest(Manifest(files, CHUNK_BYTES)))
+    assert code_of(answer) == (413, "too_expensive")
+    assert DECODING.raw_bytes == before
 
 
 def test_an_honest_file_of_zeros_is_taken_and_decoded_once(web: TestClient, vault: LocalVault):

@@ -60,7 +60,7 @@ def _cut(tensors: list[Tensor], most: int) -> Iterator[list[Tensor]]:
     part: list[Tensor] = []
     size = 0
     for tensor in tensors:
-        if part and (size + tensor.size > most or _begins_bundle(tensor)):
+        if part and (size + tensor.size > most or begins_bundle(tensor.name, tensor.size)):
             yield part
             part, size = [], 0
         part.append(tensor)
@@ -68,6 +68,6 @@ def _cut(tensors: list[Tensor], most: int) -> Iterator[list[Tensor]]:
     yield part
 
 
-def _begins_bundle(tensor: Tensor) -> bool:
-    """True for one tensor in so many that bundles have _AIM_BYTES on average."""
-    return xxhash.xxh3_64_intdigest(tensor.name.encode()) * _AIM_BYTES < tensor.size << 64
+def begins_bundle(name: str, size: int, aim_bytes: int = _AIM_BYTES) -> bool:
+    """True for one tensor or file in so many that bundles have `aim_bytes` on average."""
+    return xxhash.xxh3_64_intdigest(name.encode()) * aim_bytes < size << 64

@@ -15,9 +15,11 @@ from .segments import (
     Literal,
     Opaque,
     Segment,
+    Share,
     Tensor,
     chunk_sizes,
     coding_facts,
+    share_of,
 )
 
 
@@ -60,6 +62,10 @@ class FileEntry:
 
     def recipe(self) -> bytes:
         """BLAKE3-256 over the file's segments: equal recipes rebuild equal bytes."""
+        share = share_of(self.segments)
+        if share is not None:
+            place = b"%d %d %d " % (share.size, share.start, share.whole)
+            return blake3(place + share.chunks[0]).digest()
         outline = json.dumps([_segment_key(s) for s in self.segments], separators=(",", ":"))
         return blake3(outline.encode()).digest()
 
@@ -79,7 +85,8 @@ class TensorPlace:
 @dataclass(frozen=True, slots=True)
 class ChunkUse:
     """A chunk at a place in a file: digest, first byte in the file, bytes, dtype to code it as,
-    and how many elements a row of its tensor has, where it has rows."""
+    and how many elements a row of its tensor has, where it has rows. Of a chunk that files share,
+    the first byte lies before the file, at a negative place, unless it is the file's own."""
 
     digest: bytes
     offset: int
@@ -88,7 +95,11 @@ class ChunkUse:
     columns: int | None = None
 
 
-def _uses(segment: Opaque | Tensor | Bundle, offset: int, chunk_bytes: int) -> Iterator[ChunkUse]:
+def _uses(
+    segment: Opaque | Tensor | Bundle | Share, offset: int, chunk_bytes: int
+) -> Iterator[ChunkUse]:
+    if isinstance(segment, Share):
+        offset -= segment.start
     dtype, columns = coding_facts(segment)
     sizes = chunk_sizes(segment, chunk_bytes)
     for digest, size in zip(segment.chunks, sizes, strict=True):

@@ -20,7 +20,7 @@ from ....store.packs import PackEntry
 from ...errors import TooExpensive
 from ..inputs import Locate, locate_inputs, needed_by
 from .entries import FileEntry
-from .segments import CHUNK_BYTES
+from .segments import CHUNK_BYTES, share_of
 
 MIB = 1 << 20
 
@@ -39,17 +39,27 @@ _LEAST_FRAME_BYTES = 512
 
 def check_files(entries: Iterable[FileEntry], chunk_bytes: int, locate: Locate) -> None:
     """Raises TooExpensive if rebuilding and hashing `entries` once each is out of proportion to the
-    frames they need, which `locate` finds: all their chunks, and what these need."""
+    frames they need, which `locate` finds: all their chunks, and what these need. A chunk that
+    small files share is read once for all of them."""
     uses: Counter[bytes] = Counter()
-    logical = 0
+    shared: dict[bytes, int] = {}
+    logical = shares = 0
     for entry in entries:
         logical += entry.size
-        uses.update(use.digest for use in entry.chunks(chunk_bytes))
+        share = share_of(entry.segments)
+        if share is None:
+            uses.update(use.digest for use in entry.chunks(chunk_bytes))
+        else:
+            shares += 1
+            shared[share.chunks[0]] = share.whole
+    uses.update(shared)
     places = locate(list(uses))
     under = locate_inputs(locate, places)
     decoded = sum(_input_bytes(place, under) * uses[digest] for digest, place in places.items())
-    cost = logical + decoded + USE_BYTES * uses.total()
+    cost = logical + decoded + sum(shared.values()) + USE_BYTES * (uses.total() + shares)
     stored = sum(max(place.frame_bytes, _LEAST_FRAME_BYTES) for place in (places | under).values())
+    # Each says the digest of another file, or it would not be looked at.
+    stored += _LEAST_FRAME_BYTES * shares
     _require(cost, FREE_BYTES + RATIO * stored, f"files of {logical} bytes", stored)
 
 

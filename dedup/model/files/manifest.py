@@ -21,7 +21,7 @@ from ...errors import InvalidManifest, InvalidName
 from ..strict_json import InvalidJson, parse_json
 from .entries import FileEntry
 from .outlines import OutlineReader, natural
-from .segments import CHUNK_BYTES, Bundle, Literal, Opaque, Segment, count_chunks
+from .segments import CHUNK_BYTES, Bundle, Literal, Opaque, Segment, Share, count_chunks, share_of
 
 MAGIC = b"\x89WVM"
 VERSION = 1
@@ -56,7 +56,14 @@ class Manifest:
 
     def digests(self) -> dict[bytes, int]:
         """Every distinct chunk with its raw size in bytes, in order of first use."""
-        return {use.digest: use.size for f in self.files for use in f.chunks(self.chunk_bytes)}
+        found: dict[bytes, int] = {}
+        for entry in self.files:
+            share = share_of(entry.segments)
+            if share is None:
+                found.update((use.digest, use.size) for use in entry.chunks(self.chunk_bytes))
+            else:
+                found[share.chunks[0]] = share.whole
+        return found
 
 
 def pack_manifest(manifest: Manifest) -> bytes:
@@ -119,6 +126,9 @@ def _pack_file(entry: FileEntry, index: dict[bytes, int]) -> dict[str, Any]:
 def _pack_segment(segment: Segment, index: dict[bytes, int]) -> dict[str, Any]:
     if isinstance(segment, Literal):
         return {"literal": b64encode(segment.data).decode()}
+    if isinstance(segment, Share):
+        place = [index[segment.chunks[0]], segment.start, segment.whole]
+        return {"share": place, "size": segment.size}
     common = {"size": segment.size, "chunks": [index[d] for d in segment.chunks]}
     if isinstance(segment, Opaque):
         return common

@@ -14,7 +14,17 @@ from typing import Any
 from ...errors import InvalidManifest
 from ..names import check_path
 from .entries import FileEntry
-from .segments import MAX_LITERAL_BYTES, Bundle, Literal, Opaque, Segment, Tensor, tensor_bytes
+from .segments import (
+    CHUNK_BYTES,
+    MAX_LITERAL_BYTES,
+    Bundle,
+    Literal,
+    Opaque,
+    Segment,
+    Share,
+    Tensor,
+    tensor_bytes,
+)
 
 _DIGEST_BYTES = 32
 
@@ -34,6 +44,8 @@ class OutlineReader:
             return self._file(outline)
         if "literal" in outline or "chunks" in outline:
             return self._segment(outline)
+        if "share" in outline:
+            return self._share(outline)
         return outline
 
     def _file(self, outline: dict[str, Any]) -> FileEntry:
@@ -43,8 +55,10 @@ class OutlineReader:
         path = check_path(_text(outline["path"]))
         if len(digest) != _DIGEST_BYTES:
             raise InvalidManifest(f"file {path!r} has a digest of {len(digest)} bytes")
-        if not all(isinstance(s, Literal | Opaque | Tensor | Bundle) for s in segments):
+        if not all(isinstance(s, Literal | Opaque | Tensor | Bundle | Share) for s in segments):
             raise InvalidManifest(f"file {path!r} has something else than segments")
+        if len(segments) > 1 and any(isinstance(s, Share) for s in segments):
+            raise InvalidManifest(f"file {path!r} is a share of a chunk, and something else")
         if sum(s.size for s in segments) != size:
             raise InvalidManifest(f"segments of {path!r} do not cover its {size} bytes")
         executable = outline.get("executable", False)
@@ -69,6 +83,13 @@ class OutlineReader:
         tensor = Tensor(_text(outline["tensor"]), dtype, shape, size, chunks, parts)
         check_tensor_size(tensor)
         return tensor
+
+    def _share(self, outline: dict[str, Any]) -> Share:
+        size = natural(outline["size"])
+        chunk, start, whole = map(natural, outline["share"])
+        if not size or whole > CHUNK_BYTES or start + size > whole:
+            raise InvalidManifest(f"share of {size} bytes at {start} of a chunk of {whole}")
+        return Share(size, start, whole, (self._digests[chunk],))
 
     def _bundle(self, outline: dict[str, Any], size: int, chunks: tuple[bytes, ...]) -> Bundle:
         dtype = self._dtype(outline["dtype"])

@@ -1,10 +1,10 @@
 """What a file is made of: segments that cover it exactly, in order.
 
 A segment is a run of literal bytes (short: padding, a trailer), a tensor, a bundle of small
-tensors, or opaque bytes. All but the first are stored as *chunks*: the unit that a frame holds and
-that a digest names. A chunk is the whole segment, unless that is larger than CHUNK_BYTES: then it
-is cut into slices of CHUNK_BYTES, so that memory is bounded by a setting and not by a model
-(ARCHITECTURE.md, "Chunks").
+tensors, opaque bytes, or a share of a bundle of small files. All but the first are stored as
+*chunks*: the unit that a frame holds and that a digest names. A chunk is the whole segment, unless
+that is larger than CHUNK_BYTES: then it is cut into slices of CHUNK_BYTES, so that memory is
+bounded by a setting and not by a model (ARCHITECTURE.md, "Chunks"). A share is a part of a chunk.
 """
 
 from __future__ import annotations
@@ -99,10 +99,26 @@ class Bundle:
         return self.tensors[0].dtype
 
 
-Segment = Literal | Opaque | Tensor | Bundle
+@dataclass(frozen=True, slots=True)
+class Share:
+    """All of a small file: `size` bytes from `start` on of a chunk of `whole` bytes, whose digest
+    `chunks` has. Other files have the rest of the chunk (ARCHITECTURE.md, "Small files")."""
+
+    size: int
+    start: int
+    whole: int
+    chunks: tuple[bytes, ...]
 
 
-def coding_facts(segment: Opaque | Tensor | Bundle) -> tuple[str, int | None]:
+Segment = Literal | Opaque | Tensor | Bundle | Share
+
+
+def share_of(segments: Sequence[Segment]) -> Share | None:
+    """Returns the share that a file with these segments is, None for any other file."""
+    return segments[0] if segments and isinstance(segments[0], Share) else None
+
+
+def coding_facts(segment: Opaque | Tensor | Bundle | Share) -> tuple[str, int | None]:
     """Returns the dtype to code a segment's bytes as, and how many elements a row has if it has
     rows."""
     if isinstance(segment, Tensor):
@@ -140,12 +156,16 @@ def cut_bytes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
 
 def chunk_sizes(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> list[int]:
     """Returns the byte lengths of a segment's chunks; one empty chunk for an empty one."""
+    if isinstance(segment, Share):
+        return [segment.whole]
     cut = cut_bytes(segment, chunk_bytes)
     return [min(cut, size - start) for size in _runs(segment) for start in range(0, size or 1, cut)]
 
 
 def count_chunks(segment: Segment, chunk_bytes: int = CHUNK_BYTES) -> int:
     """Returns how many chunks `chunk_sizes` yields."""
+    if isinstance(segment, Share):
+        return 1
     cut = cut_bytes(segment, chunk_bytes)
     return sum(max(1, -(-size // cut)) for size in _runs(segment))
 

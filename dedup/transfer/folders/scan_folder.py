@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from ...model.files.manifest import Manifest
 from ...model.sketch_file import Sketches
 from ...progress import Progress
 from .memory import Recalled, ScanMemory, stamp_of
+from .small_files import bundle_files
 from .survey import Survey
 
 AskMissing = Callable[[Manifest], set[bytes]]
@@ -55,22 +56,24 @@ def scan_folder(
     if changed:
         # Where tensors lie in a file, another may say that has changed.
         read(sorted(changed | places().keys()))
-    manifest = _join(known, found, chunk_bytes)
+
+    def join(unread: Collection[bytes] = ()) -> Manifest:
+        listed = (known[name] for name in found.files)
+        bundled = bundle_files(listed, found.files, chunk_bytes, sketches, unread)
+        return Manifest(tuple(bundled), chunk_bytes)
+
+    manifest = join()
     missing = ask_missing(manifest)
     unread = missing - sketches.keys()
     if unread:
         held = (e.path for e in manifest.files if not unread.isdisjoint(_digests(e, chunk_bytes)))
         read(list(held))
-        manifest = _join(known, found, chunk_bytes)
+        manifest = join(unread)
         missing = ask_missing(manifest)
     found.warnings += dict.fromkeys(warnings)
     if memory:
         memory.keep(path, stamps, manifest, warnings)
     return ScannedFolder(manifest, sketches, missing)
-
-
-def _join(known: dict[str, FileEntry], found: Survey, chunk_bytes: int) -> Manifest:
-    return Manifest(tuple(known[name] for name in found.files), chunk_bytes)
 
 
 def _digests(entry: FileEntry, chunk_bytes: int) -> Iterator[bytes]:

@@ -20,7 +20,14 @@ from weightvault.dedup.model.files.manifest import (
     pack_manifest,
     parse_manifest,
 )
-from weightvault.dedup.model.files.segments import Bundle, Literal, Opaque, Tensor
+from weightvault.dedup.model.files.segments import (
+    CHUNK_BYTES,
+    Bundle,
+    Literal,
+    Opaque,
+    Share,
+    Tensor,
+)
 
 CHUNK = 1 << 16
 
@@ -52,11 +59,18 @@ def segments(draw: st.DrawFn):
 
 
 @st.composite
+def shares(draw: st.DrawFn):
+    start, size, rest = draw(st.tuples(st.integers(0, 99), st.integers(1, 99), st.integers(0, 99)))
+    whole = start + size + rest
+    return Share(size, start, whole, (digest("shared", whole),))
+
+
+@st.composite
 def manifests(draw: st.DrawFn):
     paths = draw(st.lists(st.from_regex(r"[a-d]\.(bin|json)", fullmatch=True), unique=True))
     files = []
     for path in sorted(paths):
-        parts = tuple(draw(st.lists(segments(), max_size=4)))
+        parts = tuple(draw(st.one_of(st.lists(segments(), max_size=4), st.tuples(shares()))))
         files.append(FileEntry(path, sum(s.size for s in parts), digest(path), parts))
     return Manifest(tuple(files), CHUNK)
 
@@ -72,7 +86,12 @@ def test_round_trip(manifest: Manifest):
 def small_manifest() -> Manifest:
     tensor = Tensor("w", "BF16", (3, 2), 12, (digest(1),))
     parts = (Opaque(40, (digest(2),)), tensor, Literal(b"\0\0"), small_bundle())
-    return Manifest((FileEntry("m.safetensors", 66, digest(3), parts),))
+    share = Share(9, 30, 40, (digest(2),))
+    files = (
+        FileEntry("m.safetensors", 66, digest(3), parts),
+        FileEntry("s.txt", 9, digest(5), (share,)),
+    )
+    return Manifest(files)
 
 
 def small_bundle() -> Bundle:
@@ -87,6 +106,8 @@ def test_chunks_have_their_places():
         (40, 12, "BF16"),
         (54, 12, "F32"),
     ]
+    (share,) = manifest.files[1].chunks()
+    assert (share.offset, share.size, share.dtype) == (-30, 40, "U8")
     places = [(p.tensor.name, p.offset, p.start) for p in manifest.files[0].places()]
     assert places == [("w", 40, 0), ("a", 54, 0), ("b", 62, 8)]
 
@@ -134,6 +155,10 @@ def set_segment(index: int, **values):
     return lambda outline: outline["files"][0]["segments"][index].update(values)
 
 
+def set_share(**values):
+    return lambda outline: outline["files"][1]["segments"][0].update(values)
+
+
 BAD = {
     "path escapes": set_file(path="../x"),
     "path absolute": set_file(path="/etc/x"),
@@ -158,14 +183,25 @@ BAD = {
     "bundle of no shapes": set_segment(3, bundle=["ab", "cd"]),
     "bundle of a dtype of no size": set_segment(3, dtype="F3"),
     "bundle of two chunks": set_segment(3, chunks=[2, 2]),
+    "share beyond its chunk": set_share(share=[0, 32, 40]),
+    "share of a chunk out of the table": set_share(share=[7, 30, 40]),
+    "share of a negative chunk": set_share(share=[-1, 30, 40]),
+    "share of a chunk too long": set_share(share=[0, 30, CHUNK_BYTES + 1]),
+    "share of nowhere": set_share(share=[0, 30]),
+    "share of nothing": lambda outline: outline["files"][1].update(
+        size=0, segments=[{"share": [0, 30, 40], "size": 0}]
+    ),
+    "share and something else": lambda outline: outline["files"][1].update(
+        size=11, segments=[*outline["files"][1]["segments"], {"literal": "AAA="}]
+    ),
     "literal too long": set_segment(2, literal="A" * 400),
     "literal not base64": set_segment(2, literal="%"),
     "no files": lambda outline: outline.pop("files"),
     "chunk size tiny": lambda outline: outline.update(chunk_bytes=8),
     "chunk size huge": lambda outline: outline.update(chunk_bytes=1 << 40),
-    "same file twice": lambda outline: outline["files"].append(outline["files"][0]),
-    "file and folder": lambda outline: outline["files"].append(
-        {**outline["files"][0], "path": "m.safetensors/x"}
+    "same file twice": lambda outline: outline["files"].insert(0, outline["files"][0]),
+    "file and folder": lambda outline: outline["files"].insert(
+        1, {**outline["files"][0], "path": "m.safetensors/x"}
     ),
 }
 

@@ -1,7 +1,6 @@
 """Reports add up: by hand on small vaults, to the byte of what the store lists on random ones."""
 
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -11,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis.stateful import invariant, rule
 from machines import ModelMachine, at_length, brief
 from models import make_weights, read_folder, tune, write_model
+from report_checks import ALL, check_report
 
 from weightvault.dedup.errors import InvalidInput, Unreachable
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
-from weightvault.dedup.model.report import DIMENSIONS, Query, Report, to_json
+from weightvault.dedup.model.report import Query, to_json
 from weightvault.dedup.reports import growth
 from weightvault.dedup.reports.attribution import find_partners, find_reach, split_frames, sum_by
 from weightvault.dedup.transfer.push import push
@@ -24,27 +24,6 @@ from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.reports.needs import make_needs
 from weightvault.store.catalogue.reports.statistics import DayRow, list_days, record_day
 from weightvault.store.errors import Unavailable
-
-ALL = Query(DIMENSIONS)
-
-
-def check_report(vault: LocalVault, report: Report) -> None:
-    """What model.py promises."""
-    listed = sum(info.size for info in vault.backend.list())
-    assert report.stored == listed
-    assert report.stored == report.frames + report.metadata + report.garbage - report.missing
-    saved = sum(asdict(report.stages).values())
-    assert report.logical - saved + report.uploads == report.frames
-    for breakdown in report.breakdowns:
-        assert sum(row.stored for row in breakdown.rows) == report.frames, breakdown.by
-        logical = [row.logical for row in breakdown.rows if row.logical is not None]
-        assert sum(logical) in (report.logical, 0), breakdown.by
-    assert sum(row.unique for row in report.breakdown("dtype").rows) == report.unique
-    assert [step.stop for step in report.waterfall()][-1] == report.stored
-    assert report.growth[-1].stored == report.stored
-    assert report.traffic is not None
-    assert (report.traffic.files, report.traffic.files_bytes) == (report.files, report.logical)
-    assert report.traffic.written_bytes == report.stored
 
 
 def test_report_adds_up(local: LocalVault, model: Path, tmp_path: Path):
