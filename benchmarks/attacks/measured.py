@@ -47,6 +47,11 @@ class Meter:
         self.wait_idle()
         return Cost(status, self._cpu_seconds() - cpu, self._memory("VmHWM") - memory, answer)
 
+    def holds(self) -> tuple[int, int]:
+        """Returns the bytes of memory and the descriptors that the server has now."""
+        descriptors = sum(process.num_fds() for process in self._processes())
+        return self._memory("VmRSS"), descriptors
+
     def wait_idle(self) -> None:
         """Waits until the server does nothing, as what a request leaves undone counts, too."""
         deadline = time.monotonic() + _MOST_WAITING_SECONDS

@@ -1,11 +1,14 @@
 """Fuzzes every endpoint of a server with small requests, and holds it to bounds.
 
     python -m weightvault.benchmarks.attacks.requests --minutes 5 [--seed N] [--only TEXT]
+        [--services]
 
 A request of at most 1 MiB may cost 2 processor seconds, 128 MiB of memory and 32 MiB of answer,
 whatever it holds and whoever sends it, and is never answered with an unintended 5xx. What goes
 beyond is sent again, as the first request of a kind also pays for compiling; what does so twice
-fails. The dearest requests of each endpoint go into results.
+fails. The dearest requests of each endpoint go into results; what the server holds in memory and
+descriptors is told before and after. `--services` keeps the vault on PostgreSQL and S3, real
+processes whose own work is not counted.
 """
 
 from __future__ import annotations
@@ -14,11 +17,13 @@ import argparse
 import base64
 import hashlib
 import json
+import os
 import random
 import sys
 import tempfile
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -26,6 +31,7 @@ import httpx
 from ...api.config import open_local_vault
 from ...api.server.app import create_app
 from ..support.machine import RESULTS, save_rows
+from ..support.services import running_services
 from .bombs import FILE_BOMBS, MIB, make_card
 from .grammar import Attack, Grammar, Route, list_routes
 from .index_bombs import SET_BOMBS
@@ -226,31 +232,62 @@ def _looks(repo: str, path: str) -> list[tuple[str, str]]:
     ]
 
 
-def fuzz(minutes: float, seed: int, only: str, out: Path) -> int:
+def fuzz(minutes: float, seed: int, only: str, out: Path, services: bool = False) -> int:
     """Fuzzes for some minutes; returns how many requests went beyond the bounds."""
     record = Record()
-    with tempfile.TemporaryDirectory() as root, running_target(Path(root)) as target:
-        fuzzer, grammar = Fuzzer(target, record), Grammar(target)
-        vault = open_local_vault(str(Path(root, "empty")))
-        routes = [r for r in list_routes(create_app(vault)) if only in f"{r.method} {r.pattern}"]
-        vault.close()
-        deadline = time.monotonic() + 60 * minutes
-        while time.monotonic() < deadline:
-            for route in routes:
-                fuzzer.run(grammar.make(route, seed))
-                if time.monotonic() > deadline:
-                    break
-            if not only:
-                fuzzer.upload(seed)
-                fuzzer.show_card(seed)
-                fuzzer.commit_set(seed)
-            seed += 1
+    with ExitStack() as stack:
+        root, address = Path(stack.enter_context(tempfile.TemporaryDirectory())), None
+        if services:
+            found = stack.enter_context(running_services())
+            address, os.environ["WEIGHTVAULT_CATALOGUE"] = found.vault, found.catalogue
+        target = stack.enter_context(running_target(root, address))
+        meter = Meter(target.process)
+        _tell(meter, "before")
+        routes = [r for r in _routes(root) if only in f"{r.method} {r.pattern}"]
+        _fuzz(Fuzzer(target, record), Grammar(target), routes, minutes, seed, alone=bool(only))
+        meter.wait_idle()
+        _tell(meter, "after")
     rows = record.rows()
     if rows:
         save_rows(out, rows)
     total = sum(record.counts.values())
     print(f"{total} requests to {len(rows)} endpoints, {len(record.failures)} beyond the bounds")
     return len(record.failures)
+
+
+def _routes(root: Path) -> list[Route]:
+    vault = open_local_vault(str(root / "empty"), f"sqlite:///{root / 'empty.sqlite'}")
+    try:
+        return list_routes(create_app(vault))
+    finally:
+        vault.close()
+
+
+def _fuzz(
+    fuzzer: Fuzzer,
+    grammar: Grammar,
+    routes: list[Route],
+    minutes: float,
+    seed: int,
+    *,
+    alone: bool,
+) -> None:
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
+        for route in routes:
+            fuzzer.run(grammar.make(route, seed))
+            if time.monotonic() > deadline:
+                break
+        if not alone:
+            fuzzer.upload(seed)
+            fuzzer.show_card(seed)
+            fuzzer.commit_set(seed)
+        seed += 1
+
+
+def _tell(meter: Meter, when: str) -> None:
+    memory, descriptors = meter.holds()
+    print(f"{when}: {memory / MIB:.0f} MiB, {descriptors} descriptors", flush=True)
 
 
 def main() -> None:
@@ -260,8 +297,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="the first number of an attack")
     parser.add_argument("--only", default="", help="endpoints with this in method and path")
     parser.add_argument("--out", type=Path, default=RESULTS / "attacks_requests.csv")
+    parser.add_argument("--services", action="store_true", help="PostgreSQL and S3")
     asked = parser.parse_args()
-    sys.exit(1 if fuzz(asked.minutes, asked.seed, asked.only, asked.out) else 0)
+    beyond = fuzz(asked.minutes, asked.seed, asked.only, asked.out, asked.services)
+    sys.exit(1 if beyond else 0)
 
 
 if __name__ == "__main__":

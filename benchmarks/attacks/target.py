@@ -48,9 +48,10 @@ class Target:
 
 
 @contextmanager
-def running_target(root: Path) -> Iterator[Target]:
-    """A server of a vault that is filled in `root`."""
-    vault = open_local_vault(str(root / "vault"))
+def running_target(root: Path, address: str | None = None) -> Iterator[Target]:
+    """A server of a vault that is filled, at an address or in a folder of `root`."""
+    address = address or str(root / "vault")
+    vault = open_local_vault(address)
     try:
         found = _fill(vault, root)
         secrets = {
@@ -61,7 +62,7 @@ def running_target(root: Path) -> Iterator[Target]:
         }
     finally:
         vault.close()
-    with running_server(root / "vault") as server:
+    with running_server(address) as server:
         yield Target(server.url, server.process.pid, secrets, **found)
 
 
