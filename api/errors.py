@@ -54,6 +54,39 @@ class RateExceeded(Busy):
         self.retry_seconds = retry_seconds
 
 
+class UpstreamFailed(Unreachable):
+    """The hub that is mirrored does not answer, or not as hubs do."""
+
+    code = "upstream_failed"
+
+
+class UnsafeAddress(UpstreamFailed):
+    """The hub that is mirrored leads to an address that it has no business with."""
+
+    code = "unsafe_address"
+
+
+class UpstreamRefused(VaultError):
+    """The hub that is mirrored says no: `status`, the code it has for that, and after how many
+    seconds it may be asked again, where it says so."""
+
+    code = "upstream_refused"
+
+    def __init__(
+        self,
+        message: str,
+        hint: str | None = None,
+        *,
+        status: int = 502,
+        hub_code: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.hub_code = hub_code
+        self.retry_after = retry_after
+
+
 class UnsupportedType(InvalidInput):
     """A request body of a type that its endpoint does not take."""
 
@@ -92,6 +125,8 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.ChunksMissing: 409,
     kinds.Conflict: 409,
     kinds.Unreachable: 503,
+    UpstreamFailed: 502,
+    UpstreamRefused: 502,
     kinds.StorageFull: 507,
     # The same request fails until something is deleted: clients try 5xx again for minutes.
     kinds.QuotaExceeded: 413,

@@ -7,6 +7,7 @@ WEIGHTVAULT_INGEST     when it codes foreign uploads: background or inline
 WEIGHTVAULT_MAX_CONNECTIONS  how many connections it has open at most
 WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
 WEIGHTVAULT_TRUSTED_PROXIES  addresses, with commas between, whose X-Forwarded-For is believed
+WEIGHTVAULT_UPSTREAM   the hub to mirror; read by its option
 """
 
 from __future__ import annotations

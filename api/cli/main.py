@@ -31,6 +31,7 @@ from .verbs import report as verbs_report
 from .verbs import serve as verbs_serve
 from .verbs.admin import quotas, retention, tokens
 from .verbs.admin import settings as verbs_settings
+from .verbs.hubs import mirror as verbs_mirror
 
 _EPILOG = f"""\b
 Environment:
@@ -45,6 +46,7 @@ Environment:
                          as the options of serve that are called so
   WEIGHTVAULT_ALLOWED_HOSTS, WEIGHTVAULT_ROOT_PATH
                          as --allowed-host (with commas) and --root-path of serve
+  WEIGHTVAULT_UPSTREAM   the hub that serve and mirror copy, unless --upstream is given
   WEIGHTVAULT_UMASK      permissions that new files of a vault lack, 077 unless given
   WEIGHTVAULT_PRICES     table of prices for reports, unless --prices is given
   WEIGHTVAULT_DEBUG      1: show tracebacks
@@ -161,6 +163,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Sizes": (verbs_report.report, verbs_families.families, verbs_families.optimise),
     "Servers": (
         verbs_serve.serve,
+        verbs_mirror.mirror,
         tokens.token,
         quotas.quota,
         retention.retention,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -100,6 +101,52 @@ def vault_option(function: Callable[..., Any]) -> Callable[..., Any]:
         help="Folder, s3://bucket/prefix or http://host:port.",
     )
     return option(function)
+
+
+def upstream_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which hub is mirrored, and what of it."""
+    options = (
+        click.option(
+            "--upstream",
+            metavar="URL",
+            envvar="WEIGHTVAULT_UPSTREAM",
+            help="A hub to mirror, such as https://huggingface.co.",
+        ),
+        click.option(
+            "--upstream-token-file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="A file with a token of that hub.",
+        ),
+        click.option(
+            "--upstream-allow",
+            multiple=True,
+            metavar="PATTERN",
+            help="Repos to mirror, as 'org/*' or 'datasets/org/*'; may be given several times. "
+            " [default: all]",
+        ),
+        click.option(
+            "--upstream-deny",
+            multiple=True,
+            metavar="PATTERN",
+            help="Repos never to mirror, nor to ask for; may be given several times.",
+        ),
+        click.option(
+            "--upstream-size",
+            type=BytesType(),
+            metavar="BYTES",
+            help="The most that files of that hub take; those used longest ago go first.",
+        ),
+        click.option(
+            "--upstream-host",
+            multiple=True,
+            metavar="NAME",
+            help="A host with a private address that the hub may lead to for files; may be given "
+            "several times.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def revision_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

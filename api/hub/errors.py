@@ -19,6 +19,7 @@ from ..errors import (
     RangeNotSatisfiable,
     RateExceeded,
     Unauthorized,
+    UpstreamRefused,
     cut_message,
     http_status,
     retry_seconds,
@@ -78,6 +79,8 @@ def _header_text(message: str) -> str:
 
 
 def _hub_error(request: Request, error: VaultError) -> HubError:
+    if isinstance(error, UpstreamRefused):
+        return _passed_on(error)
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     status = 412 if isinstance(error, StaleParent) else http_status(type(error))
     text = error.message if error.hint is None else f"{error.message}; {error.hint}"
@@ -102,6 +105,12 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
     if status >= 500:
         _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
     return HubError(status, text, code, headers=headers)
+
+
+def _passed_on(error: UpstreamRefused) -> HubError:
+    """Returns what the hub that is mirrored said, which its clients know."""
+    wait = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    return HubError(error.status, error.message, error.hub_code, headers=wait)
 
 
 def _challenges(request: Request) -> dict[str, str]:

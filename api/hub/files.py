@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.file_kinds import kind_of
@@ -24,12 +24,35 @@ def is_lfs(path: str, size: int) -> bool:
     return size >= LFS_BYTES or (size > 0 and kind_of(path).is_binary)
 
 
+class TreeFile(Protocol):
+    """A file as a listing has it."""
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        ...
+
+    @property
+    def blob(self) -> bytes:
+        """The hash that git gives it."""
+        ...
+
+    def tree_entry(self) -> dict[str, Any]:
+        """Its line of a tree listing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class HubFile:
     """A file of a revision and its hashes."""
 
     entry: FileEntry
     hashes: HashRow
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.entry.path
 
     @property
     def lfs(self) -> bool:
@@ -87,7 +110,7 @@ def hub_file(vault: LocalVault, manifest: Manifest, entry: FileEntry) -> HubFile
     return HubFile(entry, hashes_in(vault, only)[entry.digest])
 
 
-def list_tree(files: Iterable[HubFile], folder: str, recursive: bool) -> Iterator[dict[str, Any]]:
+def list_tree(files: Iterable[TreeFile], folder: str, recursive: bool) -> Iterator[dict[str, Any]]:
     """Yields the lines of a listing of `folder` ("" for all) by path; `files` are in that order."""
     tree = _grow(files)
     for part in filter(None, folder.split("/")):
@@ -102,10 +125,10 @@ _Tree = dict[str, Any]
 _Hashes = dict[int, bytes]
 
 
-def _grow(files: Iterable[HubFile]) -> _Tree:
+def _grow(files: Iterable[TreeFile]) -> _Tree:
     root: _Tree = {}
     for file in files:
-        *folders, name = file.entry.path.split("/")
+        *folders, name = file.path.split("/")
         tree = root
         for folder in folders:
             tree = tree.setdefault(folder, {})
@@ -116,7 +139,7 @@ def _grow(files: Iterable[HubFile]) -> _Tree:
 def _walk(tree: _Tree, prefix: str, recursive: bool, known: _Hashes) -> Iterator[dict[str, Any]]:
     for name in sorted(tree):
         found = tree[name]
-        if isinstance(found, HubFile):
+        if not isinstance(found, dict):
             yield found.tree_entry()
             continue
         oid = _tree_hash(found, known).hex()

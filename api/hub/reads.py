@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -18,6 +18,7 @@ from ...dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ...dedup.model.names import is_commit_id
 from ...dedup.transfer.refs import History
 from ...dedup.vault import Commit, RepoSummary, Snapshot
+from ...store.catalogue.files.mirrors import mirrored_from
 from ...store.repo_names import MODELS, RepoName
 from ..requests.access import repos_seen
 from ..requests.origins import takes_forms
@@ -26,7 +27,7 @@ from ..sending.headers import file_headers
 from ..v1.content import ranged
 from .bodies import parse_form, parse_object
 from .errors import COMMIT_HEADER, HubError
-from .files import HubFile, hub_file, hub_files, list_tree
+from .files import HubFile, TreeFile, hub_file, hub_files, list_tree
 from .state import Hub, base_url, hub_of, open_revision
 
 _T = TypeVar("_T")
@@ -49,7 +50,7 @@ def get_repo(request: Request) -> Response:
     """GET /api/models/{repo}[/revision/{rev}]."""
     hub = hub_of(request)
     snapshot = open_revision(request)
-    blobs = _flag(request, "blobs") or _flag(request, "files_metadata")
+    blobs = asks_for(request, "blobs") or asks_for(request, "files_metadata")
     return JSONResponse(_repo_info(hub, snapshot, blobs))
 
 
@@ -65,9 +66,11 @@ def list_repos(request: Request) -> Response:
         found = [r for r in found if word in RepoName.of(r.name).id.lower()]
     if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
         found.sort(key=lambda r: r.updated, reverse=query.get("direction", "-1") == "-1")
-    limit = _number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
-    page, headers = _page(request, found, limit)
-    return JSONResponse([_repo_line(hub.history, repo) for repo in page], headers=headers)
+    limit = read_number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
+    page, headers = cut_page(request, found, limit)
+    copies = mirrored_from(hub.vault.catalogue)
+    lines = [_repo_line(hub.history, repo, copies.get(repo.name)) for repo in page]
+    return JSONResponse(lines, headers=headers)
 
 
 def get_tree(request: Request) -> Response:
@@ -76,12 +79,12 @@ def get_tree(request: Request) -> Response:
     snapshot = open_revision(request)
     folder = request.path_params.get("path", "").strip("/")
     files = hub_files(hub.vault, snapshot.manifest)
-    lines = list(list_tree(files.values(), folder, _flag(request, "recursive")))
+    lines = list(list_tree(files.values(), folder, asks_for(request, "recursive")))
     if folder and not lines:
         raise EntryNotFound(f"{snapshot.commit.repo} has no folder {folder!r}")
-    expand = _flag(request, "expand")
-    limit = _number(request.query_params.get("limit"), _PAGE, most=_PAGE)
-    page, headers = _page(request, lines, min(limit, _EXPANDED_PAGE) if expand else limit)
+    expand = asks_for(request, "expand")
+    limit = read_number(request.query_params.get("limit"), _PAGE, most=_PAGE)
+    page, headers = cut_page(request, lines, min(limit, _EXPANDED_PAGE) if expand else limit)
     if expand:
         page = _with_commits(hub, snapshot, page)
     return JSONResponse(page, headers=headers | _commit_header(snapshot))
@@ -90,6 +93,11 @@ def get_tree(request: Request) -> Response:
 @takes_forms
 async def get_paths(request: Request) -> Response:
     """POST /api/models/{repo}/paths-info/{rev}: form-encoded or JSON."""
+    return await run_in_threadpool(_answer_paths, request, *await asked_paths(request))
+
+
+async def asked_paths(request: Request) -> tuple[list[str], bool]:
+    """Returns the paths that a request asks for, and whether with the last commit of each."""
     body = await received_bytes(request, _MOST_PATHS_BYTES)
     if "json" in request.headers.get("content-type", ""):
         asked = parse_object(body)
@@ -100,20 +108,30 @@ async def get_paths(request: Request) -> Response:
         paths, expand = form.get("paths", []), form.get("expand", ["false"])[-1].lower() == "true"
     if len(paths) > _MOST_PATHS or not all(isinstance(path, str) for path in paths):
         raise HubError(400, f"paths are a list of up to {_MOST_PATHS} texts")
-    return await run_in_threadpool(_answer_paths, request, paths, expand)
+    return paths, expand
 
 
 def _answer_paths(request: Request, paths: list[str], expand: bool) -> Response:
     hub = hub_of(request)
     snapshot = open_revision(request)
     files = hub_files(hub.vault, snapshot.manifest)
-    lines = {line["path"]: line for line in list_tree(files.values(), "", recursive=True)}
-    # Each once, however often it is asked for.
-    asked = dict.fromkeys(path.strip("/") for path in paths)
-    found = [lines[path] for path in asked if path in lines]
+    found = choose_paths(files.values(), paths)
     if expand:
         found = _with_commits(hub, snapshot, found)
     return JSONResponse(found, headers=_commit_header(snapshot))
+
+
+def choose_paths(files: Iterable[TreeFile], paths: list[str]) -> list[dict[str, Any]]:
+    """Returns the lines of a listing that are those of `paths`, in that order."""
+    lines = {line["path"]: line for line in list_tree(files, "", recursive=True)}
+    # Each once, however often it is asked for.
+    asked = dict.fromkeys(path.strip("/") for path in paths)
+    return [lines[path] for path in asked if path in lines]
+
+
+def check_access(_request: Request) -> Response:
+    """GET /api/models/{repo}/auth-check: whoever comes here may read it."""
+    return JSONResponse({})
 
 
 def get_refs(request: Request) -> Response:
@@ -128,7 +146,7 @@ def get_refs(request: Request) -> Response:
         "tags": [_ref(n, f"refs/tags/{n}", c) for n, c in history.tags(repo).items()],
         "converts": [],
     }
-    asked = _flag(request, "include_prs") or request.query_params.get("include_prs") == "1"
+    asked = asks_for(request, "include_prs") or request.query_params.get("include_prs") == "1"
     return JSONResponse(body | ({"pullRequests": pulls} if asked else {}))
 
 
@@ -136,8 +154,8 @@ def get_commits(request: Request) -> Response:
     """GET /api/models/{repo}/commits/{rev}."""
     snapshot = open_revision(request)
     log = hub_of(request).history.log(snapshot.commit.repo, snapshot.commit.id)
-    limit = _number(request.query_params.get("limit"), _COMMITS_PAGE, most=_PAGE)
-    page, headers = _page(request, log, limit)
+    limit = read_number(request.query_params.get("limit"), _COMMITS_PAGE, most=_PAGE)
+    page, headers = cut_page(request, log, limit)
     headers["X-Total-Count"] = str(len(log))
     return JSONResponse([_commit_line(commit) for commit in page], headers=headers)
 
@@ -203,8 +221,9 @@ def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
     }
 
 
-def _repo_line(history: History, repo: RepoSummary) -> dict[str, Any]:
+def _repo_line(history: History, repo: RepoSummary, upstream: str | None) -> dict[str, Any]:
     facts = _repo_facts(history, repo.name, repo.updated)
+    facts |= {} if upstream is None else {"mirroredFrom": upstream}
     return facts | {"lastModified": _date(repo.updated), "tags": []}
 
 
@@ -296,17 +315,19 @@ def _date(seconds: float) -> str:
 # What requests ask
 
 
-def _flag(request: Request, name: str) -> bool:
+def asks_for(request: Request, name: str) -> bool:
+    """Says whether a request's query has a flag."""
     return request.query_params.get(name, "").lower() == "true"
 
 
-def _number(text: str | None, default: int, *, most: int) -> int:
+def read_number(text: str | None, default: int, *, most: int) -> int:
+    """Returns the number from 1 to `most` nearest to what a text says, `default` for no number."""
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > 9:
         return default
     return max(1, min(int(text), most))
 
 
-def _page(request: Request, items: Sequence[_T], limit: int) -> tuple[list[_T], dict[str, str]]:
+def cut_page(request: Request, items: Sequence[_T], limit: int) -> tuple[list[_T], dict[str, str]]:
     """Returns the items from where the request's cursor says, and the link to the next ones."""
     start = _cursor(request.query_params.get("cursor"))
     page = list(items[start : start + limit])

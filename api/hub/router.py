@@ -10,7 +10,7 @@ from ..requests.access import (
     pushes,
     sees_own,
 )
-from . import lfs, reads, users, writes
+from . import lfs, mirrored, reads, users, writes
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
 from .routing import HubRoute
 from .xet import addresses
@@ -31,6 +31,13 @@ def hub_routes() -> list[HubRoute]:
         ("GET POST", f"{_LFS}/locks", lfs.locks, may_read_repo),
         ("GET POST", f"{_LFS}/locks/{{rest*}}", lfs.locks, may_read_repo),
     )
+    may_read = mirrored.may_read_mirrored
+    repo = mirrored.mirrored(mirrored.get_repo, reads.get_repo)
+    tree = mirrored.mirrored(mirrored.get_tree, reads.get_tree)
+    paths = mirrored.mirrored(mirrored.get_paths, reads.get_paths)
+    refs = mirrored.mirrored(mirrored.get_refs, reads.get_refs)
+    commits = mirrored.mirrored(mirrored.get_commits, reads.get_commits)
+    file = mirrored.mirrored(mirrored.get_file, reads.get_file)
     table = (
         ("GET", "/api/whoami-v2", users.whoami, has_token),
         ("POST", "/api/validate-yaml", users.validate_card, public_endpoint),
@@ -38,14 +45,15 @@ def hub_routes() -> list[HubRoute]:
         ("DELETE", "/api/repos/delete", writes.delete_repo, pushes),
         ("POST", "/api/repos/move", writes.move_repo, pushes),
         ("GET", "/api/{kind}", reads.list_repos, sees_own),
-        ("GET HEAD", _REPO, reads.get_repo, may_read_repo),
+        ("GET HEAD", _REPO, repo, may_read),
+        ("GET", f"{_REPO}/auth-check", reads.check_access, may_read),
         ("PUT", f"{_REPO}/settings", writes.change_settings, may_write_repo),
-        ("GET", f"{_REPO}/revision/{{rev}}", reads.get_repo, may_read_repo),
-        ("GET", f"{_REPO}/tree/{{rev}}", reads.get_tree, may_read_repo),
-        ("GET", f"{_REPO}/tree/{{rev}}/{{path*}}", reads.get_tree, may_read_repo),
-        ("POST", f"{_REPO}/paths-info/{{rev}}", reads.get_paths, may_read_repo),
-        ("GET", f"{_REPO}/refs", reads.get_refs, may_read_repo),
-        ("GET", f"{_REPO}/commits/{{rev}}", reads.get_commits, may_read_repo),
+        ("GET", f"{_REPO}/revision/{{rev}}", repo, may_read),
+        ("GET", f"{_REPO}/tree/{{rev}}", tree, may_read),
+        ("GET", f"{_REPO}/tree/{{rev}}/{{path*}}", tree, may_read),
+        ("POST", f"{_REPO}/paths-info/{{rev}}", paths, may_read),
+        ("GET", f"{_REPO}/refs", refs, may_read),
+        ("GET", f"{_REPO}/commits/{{rev}}", commits, may_read),
         ("POST", f"{_REPO}/preupload/{{rev}}", writes.preupload, may_write_repo),
         ("POST", f"{_REPO}/commit/{{rev}}", writes.commit, may_write_repo),
         ("POST", f"{_REPO}/branch/{{name*}}", writes.create_branch, may_write_repo),
@@ -53,11 +61,11 @@ def hub_routes() -> list[HubRoute]:
         ("POST", f"{_REPO}/tag/{{rev}}", writes.create_tag, may_write_repo),
         ("DELETE", f"{_REPO}/tag/{{rev}}", writes.delete_tag, may_write_repo),
         ("POST", f"{_REPO}/super-squash/{{rev}}", writes.squash, may_write_repo),
-        ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", reads.get_file, may_read_repo),
+        ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", file, may_read),
         ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing, public_endpoint),
         ("GET", "/api/agent-harnesses", users.nothing, public_endpoint),
-        ("GET HEAD", "/{page}/resolve/{rev}/{path*}", reads.get_file, may_read_repo),
-        ("GET HEAD", "/{page}/raw/{rev}/{path*}", reads.get_file, may_read_repo),
+        ("GET HEAD", "/{page}/resolve/{rev}/{path*}", file, may_read),
+        ("GET HEAD", "/{page}/raw/{rev}/{path*}", file, may_read),
     )
     others = [HubRoute(*row) for row in (*table, *addresses.ROUTES)]
     return [*(HubRoute(*row, basic=True) for row in git_lfs), *others]

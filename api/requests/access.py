@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import wraps
 from typing import Any, NoReturn
 
 from anyio import to_thread
@@ -18,6 +19,7 @@ from starlette.requests import HTTPConnection
 
 from ...dedup.errors import AccessRefused, InvalidName, RepoNotFound
 from ...dedup.transfer.uploads import Sees
+from ...store.catalogue.files.mirrors import find_mirror, guarded_repos
 from ...store.catalogue.refs import is_public, public_repos
 from ...store.repo_names import MODELS, RepoName
 from ..errors import Unauthorized
@@ -41,6 +43,19 @@ def right(check: Callable[[Request], object]) -> Right:
         check(request)
 
     declared.__name__, declared.__doc__ = check.__name__, check.__doc__
+    _RIGHTS.add(declared)
+    return declared
+
+
+def declare_right(check: Right) -> Right:
+    """Makes a right of an asynchronous function that raises where it does not hold."""
+
+    @wraps(check)
+    async def declared(request: Request) -> None:
+        _refuse_nul(request)
+        refuse_foreign_pages(request)
+        await check(request)
+
     _RIGHTS.add(declared)
     return declared
 
@@ -70,12 +85,31 @@ def require_read(request: HTTPConnection, repo: str) -> Caller:
 
 def require_read_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
     """As `require_read`, of a caller that a grant stands for."""
+    _require_let(request, caller, repo)
     if not caller.reads_all:
         public = is_public(request.app.state.vault.catalogue, repo)
         if not caller.may_read(repo, public):
             note_denied(request)
             raise RepoNotFound(f"there is no repo {repo}", "it may need a token, or another one")
     return caller
+
+
+def _require_let(request: HTTPConnection, caller: Caller, repo: str) -> None:
+    """Raises RepoNotFound for a copy of a repo that its upstream does not let a caller read."""
+    row = find_mirror(request.app.state.vault.catalogue, repo)
+    if row is not None and row.guarded and not request.app.state.lets_read(request, caller, repo):
+        note_denied(request)
+        raise RepoNotFound(f"there is no repo {repo}", "it may need a token, or another one")
+
+
+def _refuse_copy(request: HTTPConnection, repo: str) -> None:
+    """Raises AccessRefused for a change to a copy; it may be deleted."""
+    row = find_mirror(request.app.state.vault.catalogue, repo)
+    if row is not None and request.scope["method"] != "DELETE":
+        raise AccessRefused(
+            f"{repo} is a copy of a repo of another hub, and changes with that",
+            "copy it to a name of your own with `weightvault cp`",
+        )
 
 
 def require_write(request: HTTPConnection, repo: str) -> Caller:
@@ -87,6 +121,7 @@ def require_write(request: HTTPConnection, repo: str) -> Caller:
 def require_write_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
     """As `require_write`, of a caller that a grant stands for."""
     if caller.may_write(repo):
+        _refuse_copy(request, repo)
         return caller
     if caller.role is None:
         raise Unauthorized(f"changing {repo} needs a token", _HINT)
@@ -102,6 +137,7 @@ def require_create(request: HTTPConnection, repo: str) -> Caller:
     caller = caller_of(request)
     if not caller.may_write(repo):
         _refuse(caller, f"making {repo}")
+    _refuse_copy(request, repo)
     return caller
 
 
@@ -111,6 +147,7 @@ def require_commit(request: HTTPConnection, repo: str) -> Caller:
     caller = caller_of(request)
     if not caller.may_write(repo):
         _refuse_commit(caller, repo)
+    _refuse_copy(request, repo)
     return caller
 
 
@@ -125,12 +162,14 @@ def _refuse_commit(caller: Caller, repo: str) -> NoReturn:
 
 
 def repos_seen(request: HTTPConnection) -> Sees:
-    """Returns the condition that a repo may be read by whoever sent a request."""
-    caller = caller_of(request)
+    """Returns the condition that a repo may be read by whoever sent a request; of copies, only
+    those that are for everybody at their upstream."""
+    caller, catalogue = caller_of(request), request.app.state.vault.catalogue
     public: set[str] = set()
     if not caller.reads_all and caller.reads == "public":
-        public = public_repos(request.app.state.vault.catalogue)
-    return lambda repo: caller.may_read(repo, repo in public)
+        public = public_repos(catalogue)
+    guarded = guarded_repos(catalogue)
+    return lambda repo: repo not in guarded and caller.may_read(repo, repo in public)
 
 
 # The rights

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import Any
@@ -60,6 +61,29 @@ def audit_exchange(exchange: Exchange) -> None:
     if event is not None:
         done = exchange.whole and status != _CLIENT_GONE
         _write(exchange.scope, event, exchange.received, status if done else None)
+
+
+def audit_fetch(who: Mapping[str, str | None], repo: str, path: str, size: int, done: bool) -> None:
+    """Writes a line about a file of an upstream hub that was stored for whoever asked for it first,
+    or that could not be; `who` is what `who_asks` returns."""
+    facts: dict[str, Any] = {
+        "event": "mirror",
+        **who,
+        "operation": "fetch",
+        "repo": repo,
+        "path": path,
+        "received_bytes": size,
+        "outcome": "done" if done else "failed",
+    }
+    facts = {name: _clean(value) for name, value in facts.items()}
+    text = f"mirror {facts['repo']} {facts['path']} by {facts['who']}: {facts['outcome']}"
+    _log.info(text.encode("unicode_escape").decode("ascii"), extra=facts)
+
+
+def who_asks(request: HTTPConnection) -> dict[str, str | None]:
+    """Returns who sent a request, as the log has it."""
+    client = request.scope.get("client")
+    return {**_who(request.scope), "address": client[0] if client else None}
 
 
 class AuditFile(WatchedFileHandler):

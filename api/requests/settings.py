@@ -36,13 +36,34 @@ class ConnectionLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class UpstreamSettings:
+    """A hub to mirror: its address `url`, and a `token` for it of the server's own.
+
+    Repos are mirrored whose names match one of the patterns `allow` and none of `deny`, as `org/*`
+    or `datasets/org/name`. All that was fetched takes `size_bytes` at most (None: whatever it
+    takes). The upstream may lead to files at public addresses, and at `hosts`. What it said is
+    believed for `refresh_seconds`. `at_once` files are fetched at a time.
+    """
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    allow: tuple[str, ...] = ("*",)
+    deny: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    hosts: tuple[str, ...] = ()
+    refresh_seconds: float = 60.0
+    at_once: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
     longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
     `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
     Nothing is taken in that would leave less than `reserve_bytes` of free disk. `allowed_hosts`:
     names of the server, besides those that hosts.Hosts knows. `root_path`: what its addresses begin
-    with for clients, as "/models", where a reverse proxy has it below a path."""
+    with for clients, as "/models", where a reverse proxy has it below a path. `upstream`: the hub
+    to mirror."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
@@ -54,3 +75,4 @@ class ServerSettings:
     reserve_bytes: int = RESERVE_BYTES
     allowed_hosts: tuple[str, ...] = ()
     root_path: str = ""
+    upstream: UpstreamSettings | None = None

@@ -34,11 +34,14 @@ from ..errors import (
     retry_seconds,
 )
 from ..hub.router import hub_routes, unknown_route
+from ..mirror.guard import lets_read
+from ..mirror.mirror import Mirror
 from ..protocol.wire import VERSION_HEADER
 from ..requests.access import declare_public, require_rights
 from ..requests.callers import Gate
 from ..requests.hosts import Hosts
 from ..requests.public_errors import public_error
+from ..requests.quotas import Quotas
 from ..requests.root_path import RootPath
 from ..requests.settings import ServerSettings
 from ..requests.slots import Slots
@@ -95,6 +98,8 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
     app.state.health = health.HealthProbe()
     app.state.downloads = Downloads(settings.download_bytes)
+    app.state.mirror = _make_mirror(app)
+    app.state.lets_read = lets_read
     app.state.metrics = Metrics(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
@@ -111,6 +116,15 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     _install_error_handlers(app)
     require_rights(app)
     return app
+
+
+def _make_mirror(app: FastAPI) -> Mirror | None:
+    settings: ServerSettings = app.state.settings
+    if settings.upstream is None:
+        return None
+    app.state.quotas = Quotas(app.state.vault, settings.reserve_bytes)
+    inline = settings.ingest == "inline"
+    return Mirror(app.state.vault, settings.upstream, app.state.quotas, inline=inline)
 
 
 def endpoints(app: FastAPI) -> set[tuple[str, str]]:
@@ -133,6 +147,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
                 app.state.work.cancel()
                 upkeep.cancel()
         await run_in_threadpool(encoder.stop)
+        if app.state.mirror is not None:
+            await run_in_threadpool(app.state.mirror.close)
 
 
 def _install_error_handlers(app: FastAPI) -> None:

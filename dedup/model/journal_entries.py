@@ -151,12 +151,13 @@ def commit_row(
     parent: str | None,
     base: str | None,
     *told: str | None,
+    oid: str | None = None,
 ) -> CommitRow:
-    """Returns the row of a new commit, its id the hash of what it is made of; `told` are title,
-    message and author."""
+    """Returns the row of a new commit; `told` are title, message and author. Its id is `oid`, that
+    of a commit of elsewhere that it is a copy of, else the hash of what it is made of."""
     created = time.time()
     identity = json.dumps([repo, branch, manifest, parent, base, created, *told])
-    oid = blake3(identity.encode()).hexdigest()[:40]
+    oid = oid or blake3(identity.encode()).hexdigest()[:40]
     return CommitRow(oid, repo, branch, parent, manifest, base, created, *told)
 
 

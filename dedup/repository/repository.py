@@ -143,9 +143,11 @@ class Repository(VaultReader):
         message: str | None = None,
         bounded: bool = False,
         known_to: Scope = EVERYTHING,
+        oid: str | None = None,
     ) -> Commit:
         """See Vault.commit. With `bounded` raises TooExpensive as expansion.py has it. Files that
-        repos of `known_to` have are not put together again to be hashed."""
+        repos of `known_to` have are not put together again to be hashed. `oid` is the id of a
+        commit of elsewhere that this is a copy of, and that the repo does not have."""
         check_repo(repo)
         check_branch(branch)
         if base is not None:
@@ -155,7 +157,8 @@ class Repository(VaultReader):
         name = manifest_name(data)
         head = self.catalogue.find_commit(repo, branch)
         # A push that finds its manifest gone or quarantined puts it back.
-        if head and head.manifest == name and self.backend.exists(manifest_key(name)):
+        same = head is not None and head.manifest == name and oid in (None, head.oid)
+        if head and same and self.backend.exists(manifest_key(name)):
             self._complete(head, manifest)
             return make_commit(head)
         self._check_chunks(manifest)
@@ -167,7 +170,7 @@ class Repository(VaultReader):
             raise
         pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
         told = split_message(message)
-        row = commit_row(repo, branch, name, head.oid if head else None, base, *told)
+        row = commit_row(repo, branch, name, head.oid if head else None, base, *told, oid=oid)
         self.record_commit(row, manifest, data, hashes)
         return make_commit(row)
 
@@ -179,12 +182,13 @@ class Repository(VaultReader):
         parent: str | None,
         hashes: Collection[HashRow],
         *told: str | None,
+        oid: str | None = None,
     ) -> Commit:
         """Makes `manifest` the newest commit of `branch`, if that is at the commit `parent` still.
 
         All its files were staged or committed before (dedup/transfer/uploads.py), which is what
-        their `hashes` come from; `told` are title, message and author. Raises Conflict,
-        ChunksMissing.
+        their `hashes` come from; `told` are title, message and author, `oid` the id of a commit of
+        elsewhere that this is a copy of. Raises Conflict, ChunksMissing.
         """
         check_repo(repo)
         check_branch(branch)
@@ -192,7 +196,7 @@ class Repository(VaultReader):
         name = manifest_name(data)
         self._check_chunks(manifest)
         pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
-        row = commit_row(repo, branch, name, parent, None, *told)
+        row = commit_row(repo, branch, name, parent, None, *told, oid=oid)
         self.record_commit(row, manifest, data, hashes, exact=True)
         return make_commit(row)
 

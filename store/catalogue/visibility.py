@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import false, func, or_, true
+from sqlalchemy import and_, false, func, or_, select, true
 
 from ..repo_names import namespace_of, namespace_prefixes
+from .tables.mirror_schema import mirrors
 from .tables.schema import repos
 
 
@@ -34,7 +35,9 @@ class Scope:
         if self.everything:
             return true()
         public = [repos.c.public] if self.public else []
-        return or_(self.owns(repos.c.name), *public)
+        # Who may read these is for the hub to say that they are copies of.
+        guarded = select(mirrors.c.repo).where(mirrors.c.guarded)
+        return and_(or_(self.owns(repos.c.name), *public), repos.c.name.not_in(guarded))
 
     def owns(self, name: Any) -> Any:
         """Returns the condition that a column holds the name of a repo of the namespaces."""

@@ -222,7 +222,14 @@ NAMES = (*NAMES, "alpha/model", "alpha/r0")
 PAGES = ("", "/tree/main", "/blob/main/README.md", "/tensors", "/tensors/main", "/family")
 PAGES = (*PAGES, "/commits", "/commits/main", "/download/main/README.md", "/raw/main/README.md")
 PAGES = (*PAGES, "/image/main/README.md")
-HUB = ("", "?blobs=true", "/revision/main", "/tree/main?recursive=true&expand=true", "/refs")
+HUB = (
+    "",
+    "?blobs=true",
+    "/auth-check",
+    "/revision/main",
+    "/tree/main?recursive=true&expand=true",
+    "/refs",
+)
 HUB = (*HUB, "/commits/main", "/xet-read-token/main", "/tree/main/notes")
 HUB = (*HUB, "/resolve/main/README.md")
 NATIVE = ("", "/revision?tensors=true", "/manifest", "/tensors/layer.weight", "/refs", "/commits")

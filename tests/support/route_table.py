@@ -129,6 +129,7 @@ _HUB_ROUTES = (
     Route("GET", _HUB, "read"),
     Route("HEAD", _HUB, "read"),
     Route("PUT", f"{_HUB}/settings", "write", {"private": True}),
+    Route("GET", f"{_HUB}/auth-check", "read"),
     Route("GET", f"{_HUB}/revision/{{rev}}", "read"),
     Route("GET", f"{_HUB}/tree/{{rev}}", "read"),
     Route("GET", f"{_HUB}/tree/{{rev}}/{{path*}}", "read"),

@@ -8,13 +8,14 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ....dedup.errors import InvalidInput
 from ... import config, server_config
 from ..console import Session
-from ..options import BytesType, verb
+from ..options import BytesType, upstream_options, verb
 
 
 @verb("serve")
@@ -78,6 +79,7 @@ from ..options import BytesType, verb
     help="A file for the audit log, one JSON object a line; reopened when it was renamed. "
     " [default: among the other logs]",
 )
+@upstream_options
 def serve(
     session: Session,
     host: str,
@@ -91,16 +93,19 @@ def serve(
     trusted_proxy: tuple[str, ...],
     root_path: str | None,
     audit_log: Path | None,
+    **upstream: Any,
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
     clients of Hugging Face (HF_ENDPOINT) and git-lfs, and for browsers.
 
+    With --upstream it mirrors another hub: what is not here is fetched from there at first use.
     Prints one line with the server's address once it takes requests; logs go to stderr.
     """
     if config.is_server(session.url):
         raise InvalidInput(
             f"{session.url} is a server already", "serve a folder or s3://bucket/prefix"
         )
+    from ...mirror.chosen import choose_upstream
     from ...server import serving
 
     def announce(url: str) -> None:
@@ -112,6 +117,8 @@ def serve(
     )
     hosts = (host, *allowed_host)
     settings = server_config.server_settings(anonymous_reads, limits, hosts, root_path)
+    mirrored = choose_upstream(**upstream)
+    settings = replace(settings, upstream=mirrored)
     if reserve is not None:
         settings = replace(settings, reserve_bytes=int(reserve))
     if audit_log is not None:

@@ -78,6 +78,13 @@ def expire_loose(catalogue: Database, now: float) -> int:
         return len(connection.execute(gone).all())
 
 
+def drop_loose(catalogue: Database, repo: str) -> None:
+    """Gives up the uploads for a repo at once."""
+    with catalogue.writing() as connection:
+        hold_store(connection, exclusive=True)
+        connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
+
+
 def _columns() -> Any:
     return select(*(loose_files.c[name] for name in LooseRow.__slots__))
 

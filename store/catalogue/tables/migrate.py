@@ -13,10 +13,10 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 from ...errors import StoreError, UnsupportedFormat
+from .mirror_schema import metadata
 from .schema import settings
-from .xet_schema import metadata
 
-HEAD = "0017"
+HEAD = "0018"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452

@@ -1,0 +1,4 @@
+"""The verbs about other hubs: copies of their repos.
+
+Imports what other verbs do.
+"""
