@@ -243,7 +243,8 @@ WHOLE = (
     "/metrics",
     "/v1/comparison",
 )
-WHOLE = (*WHOLE, "/api/whoami-v2", "/health", "/openapi.json", "/v1/quotas", "/")
+WHOLE = (*WHOLE, "/api/whoami-v2", "/health", "/openapi.json", "/v1/quotas", "/v1/retention")
+WHOLE = (*WHOLE, "/")
 
 
 def beta_reads(world: World) -> None:
