@@ -97,7 +97,8 @@ def line_up(dtype: str, threads: int, with_peers: bool) -> list[Contestant]:
     everyone = [memcpy(), *(ours(dtype, threads, level, best) for level in LEVELS)]
     if threads == 1:
         others = paths.available_paths()[:-1]
-        everyone += [ours(dtype, threads, "default", path) for path in others]
+        for level in ("fast", "default"):
+            everyone += [ours(dtype, threads, level, path) for path in others]
     for peer in PEERS if with_peers else ():
         try:
             everyone.append(peer(dtype, threads))
@@ -251,8 +252,8 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> None:
     except ImportError:
         print("no plot: matplotlib is not installed")
         return
-    # Level "fast" is "default" on BF16; what is far above all others stands on the upper edge.
-    shown = [row for row in rows if row["coder"] not in ("memcpy", "weightvault fast")]
+    # What is far above all others stands on the upper edge.
+    shown = [row for row in rows if row["coder"] != "memcpy"]
     figure = figures.Figure(figsize=(11, 5), layout="constrained")
     for place, way in enumerate(("encode", "decode"), start=1):
         axes = figure.add_subplot(1, 2, place)

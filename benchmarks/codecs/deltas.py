@@ -72,7 +72,10 @@ def line_up(pair: Pair) -> list[Method]:
     methods.append(Method("FM-Delta, order-0 entropy", fm_delta_bytes, None, float))
     methods += [ours(dtype, f"weightvault {level}", level=level) for level in LEVELS]
     slower = paths.available_paths()[:-1]
-    methods += [ours(dtype, f"weightvault default, {path}", path) for path in slower]
+    for level in ("fast", "default"):
+        methods += [
+            ours(dtype, f"weightvault {level}, {path}", path, level=level) for path in slower
+        ]
     for codec in ("bitx", "xor-context", "difference", "sparse"):
         methods.append(ours(dtype, f"codec {codec}", codec=codec))
     methods.append(ours(dtype, "without its base", with_base=False))

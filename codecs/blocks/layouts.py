@@ -4,6 +4,8 @@ Every layout starts with its number and ends with the bytes that are left over a
 whole element.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .. import planes
@@ -11,9 +13,20 @@ from ..buffers import Bytes, Words, freeze, scratch
 from ..dtypes import Dtype
 from ..errors import CorruptFrame, UnsupportedFrame
 from ..jit.cached import njit
+from ..prefix import prefix
 from ..quantised.fields import FIELDS, decode_fields, plan_fields
 from ..rans import rans
-from ..rans.streams import RANS, RAW, Effort, Plan, Sink, StreamReader, plan_stream
+from ..rans.streams import (
+    PREFIX,
+    PREFIX_BY_SEGMENT,
+    RANS,
+    RAW,
+    Effort,
+    Plan,
+    Sink,
+    StreamReader,
+    plan_stream,
+)
 
 BYTES, PLANES, PALETTE, SPARSE = range(4)
 _LEAST_ZEROS = 16
@@ -153,7 +166,7 @@ def _decode_planes(reader: StreamReader, dtype: Dtype, body: Bytes) -> None:
     count = body.size // dtype.item_bytes
     fused = _take_fused(reader, count) if dtype.item_bytes == 2 and dtype.is_float else None
     if fused is not None:
-        rans.decode_pair(*fused, body.view(np.uint16))
+        _PAIR_DECODERS[fused.kind](fused.exponents, fused.low, body.view(np.uint16))
         return
     cut: list[Bytes] = []
     for _ in range(dtype.item_bytes):
@@ -161,15 +174,30 @@ def _decode_planes(reader: StreamReader, dtype: Dtype, body: Bytes) -> None:
     planes.join_planes(cut, body, dtype.is_float)
 
 
-def _take_fused(reader: StreamReader, count: int) -> tuple[Bytes, Bytes] | None:
+_PAIR_DECODERS = {
+    RANS: rans.decode_pair,
+    PREFIX: prefix.decode_pair,
+    PREFIX_BY_SEGMENT: prefix.decode_segment_pair,
+}
+
+
+class _Fused(NamedTuple):
+    """Coded exponents, of a stream of ``kind``, and the raw plane below them."""
+
+    kind: int
+    exponents: Bytes
+    low: Bytes
+
+
+def _take_fused(reader: StreamReader, count: int) -> _Fused | None:
     """Takes entropy-coded exponents and the raw plane below them; None, with nothing taken, where
     ``count`` elements are not coded that way.
     """
     start = reader.offset
     kind, exponents = reader.take_stream()
     low_kind, low = reader.take_stream()
-    if (kind, low_kind, low.size) == (RANS, RAW, count):
-        return exponents, low
+    if kind in _PAIR_DECODERS and (low_kind, low.size) == (RAW, count):
+        return _Fused(kind, exponents, low)
     reader.offset = start
     return None
 
@@ -182,10 +210,10 @@ def find_fused(stored: Bytes, out: Bytes) -> tuple[Bytes, Bytes, Words] | None:
         return None
     reader, words = StreamReader(stored, 1), out.view(np.uint16)
     fused = _take_fused(reader, words.size)
-    if fused is None:
+    if fused is None or fused.kind != RANS:
         return None
     reader.finish()
-    return *fused, words
+    return fused.exponents, fused.low, words
 
 
 def _decode_palette(reader: StreamReader, words: Words) -> None:

@@ -18,7 +18,7 @@ and 5560 MB/s; 2^21 66.262 %, 2230 and 5720; 2^22 66.257 %, 2240 and 5570; a ran
 one block."""
 
 _ZSTD_LEVELS = {"fast": 1, "default": 3, "max": 12}
-_MIN_GAINS = {"fast": 0.05, "default": 0.01, "max": 0.0}
+_MIN_GAINS = {"fast": 0.01, "default": 0.01, "max": 0.0}
 """Whole MiniLM, size and decoding speed of "default": bf16 0.01 66.273 % at 3900 MB/s, 0 66.126 %
 at 2300; f32 0.01 81.853 % at 4600 MB/s, 0 81.787 % at 3400."""
 
@@ -29,7 +29,8 @@ def choose_effort(level: str, codec: str) -> Effort:
     """
     ours = codec != "zstd"
     zstd_level = None if level == "fast" and ours else _ZSTD_LEVELS[level]
-    return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level])
+    prefix = level == "fast" and ours
+    return Effort(zstd_level, ours, ours, level == "max", _MIN_GAINS[level], prefix)
 
 
 def encode_blocked(job: Job, codec: str) -> Frame | None:

@@ -13,11 +13,23 @@ from numpy.typing import NDArray
 from ..buffers import Bytes, freeze, scratch
 from ..dtypes import Exponent
 from ..errors import CorruptFrame
+from ..prefix import prefix
 from ..rans import rans, tables
-from ..rans.rans import Tables
-from ..rans.streams import PLAIN, Plan, Sink, StreamReader, plan_stream
+from ..rans.streams import (
+    PLAIN,
+    PLAIN_FAST,
+    Effort,
+    Plan,
+    Rows,
+    Sink,
+    StreamReader,
+    choose_rows,
+    encode_rows,
+    plan_stream,
+)
 from ..simd.paths import path_number
 from . import difference_kernels as kernels
+from . import difference_prefixed as prefixed
 from .scales import Scales, count_rows, move_base
 
 MAX_TABLES = 64
@@ -33,7 +45,7 @@ _REACH_OCTAVES = 14
 _MOST_FAR = 64
 """One element in 64 may be out of reach: each costs 6 bytes."""
 _HEAD = struct.Struct("<BBiBIII")
-_XORED, _HAS_COLUMNS, _HAS_CENTRES, _UNKNOWN = 4, 8, 64, 128
+_XORED, _HAS_COLUMNS, _HAS_CENTRES, _PREFIXED = 4, 8, 64, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +55,7 @@ class Manner:
     ``xored``: the symbol of a near word is its XOR with the base, not the difference.
     ``low_bits``: how many of the lowest bits of the base are part of the context. ``origin``:
     added to the exponent's context. ``top``: the highest context, before the low bits.
+    ``prefixed``: symbols have prefix codes.
     """
 
     fine: int
@@ -51,6 +64,7 @@ class Manner:
     xored: bool = False
     low_bits: int = 0
     limit: int = LIMIT
+    prefixed: bool = False
 
     @property
     def table_count(self) -> int:
@@ -94,7 +108,7 @@ class Coded:
     scales: Scales
     symbols: Bytes
     contexts: Bytes
-    chosen: Tables
+    chosen: Rows
     counts: NDArray[np.uint32]
     far: NDArray[np.uint32]
     far_words: NDArray[np.uint16]
@@ -138,6 +152,7 @@ def code_words(
     kind: Exponent,
     scales: Scales,
     manner: Manner,
+    effort: Effort,
     memory: str,
 ) -> Coded | None:
     """Turns (n,) words into symbols and chooses their tables; None where too many are out of
@@ -172,12 +187,13 @@ def code_words(
     if far_count:
         kernels.find_far_kernel(target, base, spec, far_counts, far)
     kept, trimmed = trim(counts[0] + counts[1], contexts, manner)
+    chosen = choose_rows(begin_used(kept), effort)
     return Coded(
-        trimmed,
+        replace(trimmed, prefixed=isinstance(chosen, prefix.Codes)),
         scales,
         freeze(symbols),
         freeze(contexts),
-        rans.choose_tables(begin_used(kept)),
+        chosen,
         kept,
         far,
         target[far],
@@ -194,12 +210,18 @@ def begin_used(counts: NDArray[np.uint32]) -> NDArray[np.uint32]:
 
 
 def finish_bytes(
-    manner: Manner, scales: Scales, symbols: Bytes, contexts: Bytes, counts: NDArray[np.uint32]
+    manner: Manner,
+    scales: Scales,
+    symbols: Bytes,
+    contexts: Bytes,
+    counts: NDArray[np.uint32],
+    effort: Effort,
 ) -> Coded:
     """Chooses tables for elements of one byte, whose symbols say everything."""
-    chosen = rans.choose_tables(begin_used(counts))
+    chosen = choose_rows(begin_used(counts), effort)
     none = np.empty(0, np.uint32), np.empty(0, np.uint16)
-    return Coded(replace(manner, limit=0), scales, symbols, contexts, chosen, counts, *none, 0)
+    manner = replace(manner, limit=0, prefixed=isinstance(chosen, prefix.Codes))
+    return Coded(manner, scales, symbols, contexts, chosen, counts, *none, 0)
 
 
 def plan_coded(coded: Coded, target: NDArray[np.uint16] | None) -> Plan:
@@ -208,7 +230,8 @@ def plan_coded(coded: Coded, target: NDArray[np.uint16] | None) -> Plan:
     """
     head = _pack_head(coded)
     side = [coded.scales.rows, coded.scales.columns, *split_centres(coded.scales)]
-    scales = [plan_stream(plane, PLAIN) for plane in side if plane.size]
+    plain = PLAIN_FAST if coded.manner.prefixed else PLAIN
+    scales = [plan_stream(plane, plain) for plane in side if plane.size]
     size = len(head) + sum(plan.coded_bytes for plan in scales) + coded.stored
     size += 4 + coded.chosen.coded_bytes + 6 * coded.far.size
 
@@ -220,7 +243,7 @@ def plan_coded(coded: Coded, target: NDArray[np.uint16] | None) -> Plan:
         sink(coded.far_words.tobytes())
         if target is not None:
             sink(_pick_lower(coded, target).data)
-        parts = rans.encode_contexts(coded.symbols, coded.contexts, coded.chosen)
+        parts = encode_rows(coded.symbols, coded.contexts, coded.chosen)
         sink(sum(len(part) for part in parts).to_bytes(4, "little"))
         for part in parts:
             sink(part)
@@ -242,6 +265,7 @@ def _pack_head(coded: Coded) -> bytes:
     flags |= _XORED if manner.xored else 0
     flags |= _HAS_COLUMNS if scales.columns.size else 0
     flags |= _HAS_CENTRES if scales.centres.size else 0
+    flags |= _PREFIXED if manner.prefixed else 0
     head = _HEAD.pack(
         flags, manner.limit, manner.origin, manner.top, scales.length, scales.phase, coded.far.size
     )
@@ -262,15 +286,10 @@ def take_head(reader: StreamReader, count: int) -> tuple[Manner, Scales, int, in
     """
     flags, limit, origin, top, length, phase, far = _HEAD.unpack(reader.take(_HEAD.size).data)
     stored = int.from_bytes(reader.take(4).data, "little")
-    manner = Manner(flags & 3, origin, top, bool(flags & _XORED), flags >> 4 & 3, limit)
+    is_xored, is_prefixed = bool(flags & _XORED), bool(flags & _PREFIXED)
+    manner = Manner(flags & 3, origin, top, is_xored, flags >> 4 & 3, limit, is_prefixed)
     has_columns = bool(flags & _HAS_COLUMNS)
-    if (
-        flags & _UNKNOWN
-        or manner.fine == 3
-        or manner.table_count > MAX_TABLES
-        or limit > 126
-        or abs(origin) >= 1 << 20
-    ):
+    if manner.fine == 3 or manner.table_count > MAX_TABLES or limit > 126 or abs(origin) >= 1 << 20:
         raise CorruptFrame("a block of differences has an impossible head")
     if not 0 <= phase < length or (has_columns and length > count) or far > count or stored > count:
         raise CorruptFrame("a block of differences has an impossible head")
@@ -299,6 +318,55 @@ def decode_words(
     lower = scratch("lower", out.size + kernels.LOWER_SLACK, np.uint8)
     lower[:stored] = reader.take(stored)
     source = reader.take(int.from_bytes(reader.take(4).data, "little"))
+    restore = _restore_prefixed if manner.prefixed else _restore
+    taken = restore(source, base, scales, kind, manner, freeze(lower), out)
+    if taken != stored or (far_count and int(far.max()) >= out.size):
+        raise CorruptFrame("a block of differences does not decode")
+    out[far] = far_words
+    return manner, scales
+
+
+def _restore_prefixed(
+    source: Bytes,
+    base: NDArray[np.uint16],
+    scales: Scales,
+    kind: Exponent,
+    manner: Manner,
+    lower: Bytes,
+    out: NDArray[np.uint16],
+) -> int:
+    """Decodes the words but the far ones; returns how many lower bytes they took."""
+    taken = prefixed.restore_kernel(
+        path_number(),
+        source,
+        base,
+        scales.rows,
+        scales.columns,
+        scales.length,
+        scales.phase,
+        scratch("chunk", 2 * prefixed.CHUNK, np.uint8).reshape(2, -1),
+        scratch("found", prefixed.CHUNK, np.uint16),
+        manner.spec(kind),
+        scratch("lengths", 256, np.uint8),
+        prefix.row_entries(manner.table_count),
+        lower,
+        out,
+    )
+    if taken < 0:
+        raise CorruptFrame("a block of differences does not decode")
+    return taken
+
+
+def _restore(
+    source: Bytes,
+    base: NDArray[np.uint16],
+    scales: Scales,
+    kind: Exponent,
+    manner: Manner,
+    lower: Bytes,
+    out: NDArray[np.uint16],
+) -> int:
+    """Like ``_restore_prefixed``, of words coded by rANS."""
     states = rans.open_stream(source, 0)
     slots = scratch("difference-slots", MAX_TABLES * tables.SCALE, np.uint32)
     slots = slots.reshape(MAX_TABLES, -1)[: manner.table_count]
@@ -319,11 +387,8 @@ def decode_words(
         manner.spec(kind),
         slots,
         states,
-        freeze(lower),
+        lower,
         out,
     )
     rans.close_stream(source, at, states)
-    if taken != stored or (far_count and int(far.max()) >= out.size):
-        raise CorruptFrame("a block of differences does not decode")
-    out[far] = far_words
-    return manner, scales
+    return taken

@@ -13,8 +13,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..rans.steps import IntrinsicCall
 from ..simd import vector_rans
+from ..simd.calls import IntrinsicCall
 from ..simd.paths import available_paths
 from ..simd.vector_ir import (
     I8,
@@ -61,7 +61,7 @@ class ElementSink:
         double = b.shl(position, ir.Constant(I64, 1))
         self.words = load(b, vector(I16, count), b.add(self.base, double))
         scales = load(b, vector(I8, count), b.add(self.scales, position))
-        halves = halve(b, _emit_contexts(b, self.spec, self.plain, self.words, scales))
+        halves = halve(b, emit_contexts(b, self.spec, self.plain, self.words, scales))
         tables = [b.shl(b.zext(half, slots[0].type), splat(slots[0], 12)) for half in halves]
         return [b.or_(slot, table) for slot, table in zip(slots, tables, strict=True)]
 
@@ -88,7 +88,7 @@ class ElementSink:
         return lower
 
 
-def _emit_contexts(b: ir.IRBuilder, s: Any, plain: bool, a: Value, scales: Value) -> Value:
+def emit_contexts(b: ir.IRBuilder, s: Any, plain: bool, a: Value, scales: Value) -> Value:
     """Returns the contexts of the elements whose bases are ``a``, in 16-bit lanes."""
     exponent = b.and_(b.lshr(a, s["shift"]), s["mask"])
     context = b.sub(b.add(exponent, s["origin"]), b.zext(scales, a.type))
@@ -100,7 +100,7 @@ def _emit_contexts(b: ir.IRBuilder, s: Any, plain: bool, a: Value, scales: Value
     return b.or_(b.shl(context, s["low_bits"]), b.and_(a, s["low_mask"]))
 
 
-def _load_spec(b: ir.IRBuilder, address: Value, width: int) -> dict[str, Value]:
+def load_spec(b: ir.IRBuilder, address: Value, width: int) -> dict[str, Value]:
     """Loads ``spec`` and spreads each number, modulo 2^16, over ``width`` 16-bit lanes."""
     spec = {}
     for place, name in enumerate(_SPEC):
@@ -123,7 +123,7 @@ def _restorer(path: str, vectors: VectorSet, plain: bool) -> Any:
         if path in available_paths():
             source, lower = call.address(0), call.address(8, call.integer(9))
             taken = cgutils.alloca_once_value(builder, lower)
-            spec = _load_spec(builder, call.address(7), 2 * vectors.width)
+            spec = load_spec(builder, call.address(7), 2 * vectors.width)
             addresses = [call.address(index) for index in (5, 6, 10)]
             sink = ElementSink(vectors, plain, addresses, spec, taken)
             words = builder.add(source, at), builder.add(source, call.length(0))
@@ -161,7 +161,7 @@ def _classifier(path: str, vectors: VectorSet, plain: bool) -> Any:
         call = IntrinsicCall(context, builder, signature.args, values)
         stored, missed = ir.Constant(I64, 0), ir.Constant(I64, 0)
         if path in available_paths():
-            spec = _load_spec(builder, call.address(3), 2 * vectors.width)
+            spec = load_spec(builder, call.address(3), 2 * vectors.width)
             sources = [call.address(index) for index in range(3)]
             results = [call.address(index) for index in (5, 6, 7)]
             stored, missed = _emit_classify(
@@ -197,7 +197,7 @@ def _emit_classify(
     double = b.shl(position, ir.Constant(I64, 1))
     target, a = (load(b, vector(I16, lanes), b.add(source, double)) for source in sources[:2])
     scales = load(b, vector(I8, lanes), b.add(sources[2], position))
-    context = _emit_contexts(b, s, plain, a, scales)
+    context = emit_contexts(b, s, plain, a, scales)
     near, still = b.add(b.sub(target, a), s["limit"]), s["limit"]
     if not plain:
         near = b.select(s["xored"], b.xor(a, target), near)

@@ -14,14 +14,23 @@ from ..buffers import Bytes, Words, freeze, scratch
 from ..dtypes import Dtype, Exponent
 from ..errors import CorruptFrame
 from ..jit.cached import njit
+from ..prefix import prefix
 from ..rans import rans
-from ..rans.streams import Effort, Plan, Sink, StreamReader, plan_stream
+from ..rans.streams import (
+    Effort,
+    Plan,
+    Sink,
+    StreamReader,
+    choose_rows,
+    encode_rows,
+    plan_stream,
+)
 from . import difference, scales
 from . import difference_kernels as kernels
 from .difference import Coded, Manner
 from .scales import Scales
 
-_PLAIN_DIGITS, _DIGITS_BY_CONTEXT = range(2)
+_PLAIN_DIGITS, _DIGITS_BY_CONTEXT, _PREFIXED_DIGITS = range(3)
 _NONE = freeze(np.empty(0, np.uint8))
 
 
@@ -69,17 +78,23 @@ def plan_difference(
     measured = measure(target, base, dtype, wish)
     manner = difference.choose_manner(kind, measured, wish.xored, wish.low_bits)
     if dtype.item_bytes == 1:
-        coded = _code_bytes(target, base, kind, measured, manner, memory)
+        coded = _code_bytes(target, base, kind, measured, manner, effort, memory)
         return difference.plan_coded(coded, None), coded
     if dtype.item_bytes == 2:
         moved = scales.move_base(base, measured)
-        coded = difference.code_words(target, moved, kind, measured, manner, memory)
+        coded = difference.code_words(target, moved, kind, measured, manner, effort, memory)
         return None if coded is None else (difference.plan_coded(coded, target), coded)
     return _plan_wide(target, base, kind, measured, manner, effort, memory)
 
 
 def _code_bytes(
-    target: Bytes, base: Bytes, kind: Exponent, measured: Scales, manner: Manner, memory: str
+    target: Bytes,
+    base: Bytes,
+    kind: Exponent,
+    measured: Scales,
+    manner: Manner,
+    effort: Effort,
+    memory: str,
 ) -> Coded:
     symbols = scratch(memory + "-symbols", target.size, np.uint8)
     if manner.xored:
@@ -91,7 +106,8 @@ def _code_bytes(
     kernels.contexts_kernel(base, spread, manner.spec(kind), contexts)
     counts, trimmed = difference.count_bytes(symbols, contexts, manner)
     # Every symbol is a difference, and none of them leaves a lower byte: the limit says so.
-    return difference.finish_bytes(trimmed, measured, freeze(symbols), freeze(contexts), counts)
+    coded = freeze(symbols), freeze(contexts), counts
+    return difference.finish_bytes(trimmed, measured, *coded, effort)
 
 
 def _digit_offset(width: int) -> int:
@@ -123,12 +139,13 @@ def _plan_wide(
     turned = freeze(np.add(_upper(shifted), upper))
     moved = scales.move_base(upper, measured)
     steps = freeze(np.subtract(turned, moved))
-    coded = difference.code_words(turned, moved, kind, measured, manner, memory)
+    coded = difference.code_words(turned, moved, kind, measured, manner, effort, memory)
     if coded is None:
         return None
     cells = shifted.view(np.uint8).reshape(-1, width)
     digits = [freeze(np.ascontiguousarray(cells[:, place])) for place in range(width - 3, -1, -1)]
-    plans = [difference.plan_coded(coded, turned), _plan_first_digit(digits[0], steps, coded)]
+    first = _plan_first_digit(digits[0], steps, coded, effort)
+    plans = [difference.plan_coded(coded, turned), first]
     befores = zip(digits[1:], digits, strict=False)
     plans += [plan_stream(digit, effort, before) for digit, before in befores]
 
@@ -147,10 +164,13 @@ def _digit_contexts(steps: NDArray[np.uint16], contexts: Bytes, manner: Manner) 
     return freeze(np.where(steps == 0, own, np.uint8(manner.top + 1)))
 
 
-def _plan_first_digit(digit: Bytes, steps: NDArray[np.uint16], coded: Coded) -> Plan:
+def _plan_first_digit(
+    digit: Bytes, steps: NDArray[np.uint16], coded: Coded, effort: Effort
+) -> Plan:
     contexts = _digit_contexts(steps, coded.contexts, coded.manner)
     counts = rans.count_contexts(digit, contexts, coded.manner.top + 2)
-    chosen = rans.choose_tables(difference.begin_used(counts))
+    chosen = choose_rows(difference.begin_used(counts), effort)
+    is_prefixed = isinstance(chosen, prefix.Codes)
     if chosen.coded_bytes >= digit.size:
 
         def write_plain(sink: Sink) -> None:
@@ -160,9 +180,10 @@ def _plan_first_digit(digit: Bytes, steps: NDArray[np.uint16], coded: Coded) -> 
         return Plan(1 + digit.size, write_plain)
 
     def write(sink: Sink) -> None:
-        parts = rans.encode_contexts(digit, contexts, chosen)
+        parts = encode_rows(digit, contexts, chosen)
         size = sum(len(part) for part in parts)
-        sink(bytes([_DIGITS_BY_CONTEXT]) + size.to_bytes(4, "little"))
+        kind = _PREFIXED_DIGITS if is_prefixed else _DIGITS_BY_CONTEXT
+        sink(bytes([kind]) + size.to_bytes(4, "little"))
         for part in parts:
             sink(part)
 
@@ -186,7 +207,8 @@ def _decode_bytes(reader: StreamReader, base: Bytes, kind: Exponent, out: Bytes)
         raise CorruptFrame("a block of differences has an impossible head")
     contexts = _contexts(base, kind, manner, measured)
     source = reader.take(int.from_bytes(reader.take(4).data, "little"))
-    rans.decode_contexts(source, contexts, manner.table_count, out)
+    decode = prefix.decode_rows if manner.prefixed else rans.decode_contexts
+    decode(source, contexts, manner.table_count, out)
     if manner.xored:
         np.bitwise_xor(out, base, out=out)
     else:
@@ -237,9 +259,10 @@ def _decode_first_digit(
     kind = int(reader.take(1)[0])
     if kind == _PLAIN_DIGITS:
         return reader.take(steps.size)
-    if kind != _DIGITS_BY_CONTEXT:
+    if kind not in (_DIGITS_BY_CONTEXT, _PREFIXED_DIGITS):
         raise CorruptFrame("a block of differences has digits of an unknown kind")
     source = reader.take(int.from_bytes(reader.take(4).data, "little"))
     out = np.empty(steps.size, np.uint8)
-    rans.decode_contexts(source, _digit_contexts(steps, contexts, manner), manner.top + 2, out)
+    decode = prefix.decode_rows if kind == _PREFIXED_DIGITS else rans.decode_contexts
+    decode(source, _digit_contexts(steps, contexts, manner), manner.top + 2, out)
     return freeze(out)

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from ..rans.steps import IntrinsicCall
+from ..simd.calls import IntrinsicCall
 from ..simd.paths import available_paths
 from ..simd.vector_ir import (
     I32,

@@ -26,6 +26,15 @@ from typing import Any
 
 _SUFFIXES = (".nbi", ".nbc")
 
+
+def _compiles() -> bool:
+    config: Any = import_module("numba.core.config")
+    return not config.DISABLE_JIT
+
+
+IS_COMPILED = _compiles()
+"""False where Numba only interprets, as fuzzers make it: emitted loops cannot run then."""
+
 _named: list[Path] = []
 _settled = False
 

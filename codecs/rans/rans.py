@@ -45,6 +45,14 @@ def count_contexts(symbols: Bytes, contexts: Bytes, rows: int) -> NDArray[np.uin
     return counts
 
 
+def count_segments(symbols: Bytes, segment_log2: int = SEGMENT_LOG2) -> NDArray[np.uint32]:
+    """Counts each symbol of (n,) uint8, n >= 1, in every segment: (segments, 256) uint32."""
+    parts = scratch("counts", 8 * 256, np.uint32).reshape(8, 256)
+    counts = np.empty((-(-symbols.size // (1 << segment_log2)), 256), np.uint32)
+    tables.count_kernel(symbols, 1 << segment_log2, parts, counts)
+    return counts
+
+
 def choose_tables(counts: NDArray[np.uint32]) -> Tables:
     """Chooses the cheapest table for each row of counts, (rows, 256) uint32, the first of them
     not empty.

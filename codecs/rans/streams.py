@@ -9,7 +9,7 @@ only one.
 import struct
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import zstandard
@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from ..buffers import Bytes, freeze
 from ..errors import CorruptFrame, UnsupportedFrame
+from ..prefix import prefix
 from . import contexts, rans
 
 RAW, CONSTANT, RANS, ZSTD, RANS_BY_PREVIOUS, RANS_BY_GROUP = range(6)
+PREFIX, PREFIX_BY_PREVIOUS, PREFIX_BY_SEGMENT = range(6, 9)
 HEAD = struct.Struct("<BI")
 _PROBE_BYTES = 1 << 12
 """Whole MiniLM in bf16 encodes at 2030 MB/s with probes of 4 KiB, at 1770 with 8 KiB."""
@@ -34,10 +36,11 @@ Sink = Callable[[bytes | memoryview], None]
 class Effort:
     """What an encoder may spend, and what it must gain.
 
-    ``zstd_level``: of streams where zstd may win, None for no zstd. ``entropy``: rANS is allowed.
-    ``layouts``: cutting into planes, palettes and bitmaps are allowed. ``contexts``: tables by
-    context are tried. ``min_gain``: the least part of a plane that coding it must save, because a
-    raw plane decodes faster.
+    ``zstd_level``: of streams where zstd may win, None for no zstd. ``entropy``: entropy codes are
+    allowed. ``layouts``: cutting into planes, palettes and bitmaps are allowed. ``contexts``:
+    tables by context are tried. ``min_gain``: the least part of a plane that coding it must save,
+    because a raw plane decodes faster. ``prefix``: prefix codes instead of rANS, where they cost
+    little.
     """
 
     zstd_level: int | None
@@ -45,9 +48,17 @@ class Effort:
     layouts: bool
     contexts: bool
     min_gain: float
+    prefix: bool = False
 
 
 PLAIN = Effort(zstd_level=3, entropy=True, layouts=False, contexts=False, min_gain=0.0)
+PLAIN_FAST = replace(PLAIN, zstd_level=None, prefix=True)
+_PREFIX_LOSS = 1 / 32
+"""By how much of its size a prefix code may be larger than rANS, which decodes at a third of its
+speed."""
+_LONG_BITS = 4.5
+"""Mean length of codes above which a look-up gives hardly more than one symbol, and eight lanes of
+one symbol each are faster than four of several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +102,82 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
     """
     if previous is not None and not effort.contexts and _looks_random(plane, effort.min_gain):
         return _plan(RAW, plane.size, lambda: [plane.data])
-    chosen, distinct = rans.survey(plane)
-    if distinct == 1:
+    coded = _plan_prefix(plane) if effort.prefix else _plan_rans(plane)
+    if coded is None:
         return _plan(CONSTANT, 1, lambda: [plane[:1].tobytes()])
     best = _plan(RAW, plane.size, lambda: [plane.data])
     if effort.entropy:
         enough = best.coded_bytes - effort.min_gain * plane.size
-        if chosen.coded_bytes < enough:
-            best = _plan(RANS, chosen.coded_bytes, lambda: rans.encode_plane(plane, chosen))
+        if coded.coded_bytes - HEAD.size < enough:
+            best = coded
         if effort.contexts:
             best = min([best, *_plan_contexts(plane, effort, previous)], key=_price)
     if effort.zstd_level is not None and _zstd_may_win(plane, best.coded_bytes):
         payload = compress_zstd(plane.data, effort.zstd_level)
         best = min(best, _plan(ZSTD, len(payload), lambda: [payload]), key=_price)
     return best
+
+
+def _plan_rans(plane: Bytes) -> Plan | None:
+    """Plans rANS; None for a plane of one value."""
+    chosen, distinct = rans.survey(plane)
+    if distinct == 1:
+        return None
+    return _plan(RANS, chosen.coded_bytes, lambda: rans.encode_plane(plane, chosen))
+
+
+def _plan_prefix(plane: Bytes) -> Plan | None:
+    """Plans prefix codes, or rANS where that is much smaller; None for a plane of one value."""
+    counts = rans.count_segments(plane, prefix.SEGMENT_LOG2)
+    if np.count_nonzero(counts.any(axis=0)) == 1:
+        return None
+    codes = prefix.choose_plane_codes(counts)
+    tables = choose_if_smaller(counts, codes.coded_bytes)
+    if tables is not None:
+        segment_log2 = prefix.SEGMENT_LOG2
+        encode = lambda: rans.encode_plane(plane, tables, segment_log2)  # noqa: E731
+        return _plan(RANS, tables.coded_bytes, encode)
+    if codes.coded_bytes < _LONG_BITS / 8 * plane.size or len(counts) > prefix.MOST_SEGMENTS:
+        return _plan(PREFIX, codes.coded_bytes, lambda: prefix.encode_plane(plane, codes))
+    rows = prefix.choose_row_codes(counts)
+    size = 1 + rows.coded_bytes
+    return _plan(PREFIX_BY_SEGMENT, size, lambda: prefix.encode_segments(plane, rows))
+
+
+Rows = rans.Tables | prefix.Codes
+"""What codes each symbol by its context."""
+
+
+def choose_rows(counts: NDArray[np.uint32], effort: Effort) -> Rows:
+    """Chooses what codes symbols by context, from counts (contexts, 256), the first row of which
+    is not empty.
+    """
+    if not effort.prefix:
+        return rans.choose_tables(counts)
+    codes = prefix.choose_row_codes(counts)
+    return choose_if_smaller(counts, codes.coded_bytes) or codes
+
+
+def encode_rows(symbols: Bytes, rows: Bytes, chosen: Rows) -> Parts:
+    """Codes (n,) uint8 with what was chosen for each of ``rows``, (n,) uint8; the parts are valid
+    until the next plane is coded.
+    """
+    if isinstance(chosen, prefix.Codes):
+        return prefix.encode_rows(symbols, rows, chosen)
+    return rans.encode_contexts(symbols, rows, chosen)
+
+
+def choose_if_smaller(counts: NDArray[np.uint32], prefix_bytes: int) -> rans.Tables | None:
+    """Returns tables of rANS for counts (rows, 256) where they make that much smaller than prefix
+    codes, of ``prefix_bytes``, that they are worth the time; else None.
+
+    A symbol cannot take less than a bit there, which matters where one is more likely than all
+    others together.
+    """
+    if int(counts.max(axis=1).sum()) * 2 < int(counts.sum()):
+        return None
+    tables = rans.choose_tables(counts)
+    return tables if tables.coded_bytes * (1 + _PREFIX_LOSS) < prefix_bytes else None
 
 
 def plan_guided(plane: Bytes, guide: Bytes, effort: Effort) -> Plan:
@@ -121,7 +194,7 @@ def plan_guided(plane: Bytes, guide: Bytes, effort: Effort) -> Plan:
         return best
     rows = contexts.contexts_by_previous(guide, cuts)
     head: Parts = [cuts.tobytes()]
-    return min(best, _plan_rows(RANS_BY_PREVIOUS, plane, rows, cuts.size + 1, head), key=_price)
+    return min(best, _plan_rows(plane, rows, cuts.size + 1, head, effort), key=_price)
 
 
 def _plan(kind: int, payload_bytes: int, encode: Callable[[], Parts]) -> Plan:
@@ -143,22 +216,30 @@ def _plan_contexts(plane: Bytes, effort: Effort, previous: Bytes | None) -> list
     if previous is not None:
         cuts = contexts.choose_cuts(previous)
         rows = contexts.contexts_by_previous(previous, cuts)
-        plans.append(_plan_rows(RANS_BY_PREVIOUS, plane, rows, cuts.size + 1, [cuts.tobytes()]))
-    if plane.size >= contexts.GROUP * contexts.CLASSES:
+        plans.append(_plan_rows(plane, rows, cuts.size + 1, [cuts.tobytes()], effort))
+    if plane.size >= contexts.GROUP * contexts.CLASSES and not effort.prefix:
         classes = contexts.classify_groups(plane)
         rows = contexts.contexts_by_group(classes, plane.size)
         head: Parts = []
         plan_stream(freeze(classes), PLAIN).write(head.append)
-        plans.append(_plan_rows(RANS_BY_GROUP, plane, rows, contexts.CLASSES, head))
+        tables = rans.choose_tables(rans.count_contexts(plane, rows, contexts.CLASSES))
+        plans.append(_plan_chosen(RANS_BY_GROUP, plane, rows, tables, head))
     return plans
 
 
-def _plan_rows(kind: int, plane: Bytes, rows: Bytes, count: int, head: Parts) -> Plan:
-    chosen = rans.choose_tables(rans.count_contexts(plane, rows, count))
+def _plan_rows(plane: Bytes, rows: Bytes, count: int, head: Parts, effort: Effort) -> Plan:
+    """Plans tables by the plane before; ``rows``: which of ``count`` each symbol uses."""
+    chosen = choose_rows(rans.count_contexts(plane, rows, count), effort)
+    is_prefix = isinstance(chosen, prefix.Codes)
+    kind = PREFIX_BY_PREVIOUS if is_prefix else RANS_BY_PREVIOUS
+    return _plan_chosen(kind, plane, rows, chosen, head)
+
+
+def _plan_chosen(kind: int, plane: Bytes, rows: Bytes, chosen: Rows, head: Parts) -> Plan:
     size = 1 + sum(len(part) for part in head) + chosen.coded_bytes
 
     def encode() -> Parts:
-        return [bytes([count]), *head, *rans.encode_contexts(plane, rows, chosen)]
+        return [bytes([chosen.tags.size]), *head, *encode_rows(plane, rows, chosen)]
 
     return _plan(kind, size, encode)
 
@@ -215,6 +296,13 @@ class StreamReader:
             raise CorruptFrame("a block has bytes after its last stream")
 
 
+_PLANE_DECODERS = {
+    RANS: rans.decode_plane,
+    PREFIX: prefix.decode_plane,
+    PREFIX_BY_SEGMENT: prefix.decode_segments,
+}
+
+
 def decode_stream(kind: int, payload: Bytes, count: int, previous: Bytes | None) -> Bytes:
     """Decodes one stream into (count,) uint8, read-only, perhaps a view of the payload."""
     if kind == RAW:
@@ -228,10 +316,10 @@ def decode_stream(kind: int, payload: Bytes, count: int, previous: Bytes | None)
     if kind == ZSTD:
         return freeze(np.frombuffer(decompress_zstd(payload.data, count), np.uint8))
     out = np.empty(count, np.uint8)
-    if kind == RANS:
-        rans.decode_plane(payload, out)
-    elif kind == RANS_BY_PREVIOUS:
-        _decode_by_previous(payload, previous, out)
+    if kind in _PLANE_DECODERS:
+        _PLANE_DECODERS[kind](payload, out)
+    elif kind in (RANS_BY_PREVIOUS, PREFIX_BY_PREVIOUS):
+        _decode_by_previous(kind, payload, previous, out)
     elif kind == RANS_BY_GROUP:
         _decode_by_group(payload, out)
     else:
@@ -239,13 +327,16 @@ def decode_stream(kind: int, payload: Bytes, count: int, previous: Bytes | None)
     return freeze(out)
 
 
-def _decode_by_previous(payload: Bytes, previous: Bytes | None, out: NDArray[np.uint8]) -> None:
+def _decode_by_previous(
+    kind: int, payload: Bytes, previous: Bytes | None, out: NDArray[np.uint8]
+) -> None:
     reader = StreamReader(payload, 0)
     rows = int(reader.take(1)[0])
     if previous is None or previous.size != out.size or not 0 < rows <= contexts.MAX_ROWS:
         raise CorruptFrame("a stream with contexts has no plane to take them from")
     chosen = contexts.contexts_by_previous(previous, reader.take(rows - 1))
-    rans.decode_contexts(payload[reader.offset :], chosen, rows, out)
+    decode = rans.decode_contexts if kind == RANS_BY_PREVIOUS else prefix.decode_rows
+    decode(payload[reader.offset :], chosen, rows, out)
 
 
 def _decode_by_group(payload: Bytes, out: NDArray[np.uint8]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from weightvault.codecs.buffers import freeze
 from weightvault.codecs.errors import CorruptFrame
+from weightvault.codecs.prefix import prefix
 from weightvault.codecs.rans import kernels, rans
 from weightvault.codecs.simd import paths
 
@@ -46,15 +47,25 @@ def probe(count: int, kept: list[mmap.mmap]) -> None:
     plain = b"".join(rans.encode_plane(symbols, tables))
     tables = rans.choose_tables(rans.count_contexts(symbols, side, 7))
     mixed = b"".join(rans.encode_contexts(symbols, side, tables))
+    segments = rans.count_segments(symbols, prefix.SEGMENT_LOG2)
+    short = b"".join(prefix.encode_plane(symbols, prefix.choose_plane_codes(segments)))
+    long = b"".join(prefix.encode_segments(symbols, prefix.choose_row_codes(segments)))
+    codes = prefix.choose_row_codes(rans.count_contexts(symbols, side, 7))
+    rows = b"".join(prefix.encode_rows(symbols, side, codes))
     out = at_the_end_of_a_page(count, kept)
     words = at_the_end_of_a_page(2 * count, kept).view(np.uint16)
     ways = (
         (plain, lambda source: rans.decode_plane(source, out)),
         (plain, lambda source: rans.decode_pair(source, side, words)),
         (mixed, lambda source: rans.decode_contexts(source, side, 7, out)),
+        (short, lambda source: prefix.decode_plane(source, out)),
+        (short, lambda source: prefix.decode_pair(source, side, words)),
+        (long, lambda source: prefix.decode_segments(source, out)),
+        (long, lambda source: prefix.decode_segment_pair(source, side, words)),
+        (rows, lambda source: prefix.decode_rows(source, side, 7, out)),
     )
     for coded, decode in ways:
-        for size in (len(coded), len(coded) - 2, len(coded) // 2, rans.LEAST_BYTES):
+        for size in (len(coded), len(coded) - 2, len(coded) // 2, min(len(coded), 257)):
             out[:] = 0
             try:
                 decode(edge_copy(coded[:size], kept))

@@ -54,6 +54,10 @@ def _samples() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     yield "planes-odd", np.frombuffer(_bf16(weights).tobytes()[:-1], np.uint8), "BF16", {}
     yield "planes-by-previous", _bf16(np.round(_weights(9000, 8) * 5_000)), "BF16", {"level": "max"}
     yield "planes-by-group", groups.astype(np.float32), "F32", {"level": "max"}
+    fast = {"level": "fast"}
+    yield "planes-bf16-prefix", _bf16(_weights(3000, 20)), "BF16", fast
+    yield "planes-f16-prefix", _weights(9000, 21).astype(np.float16), "F16", fast
+    yield "planes-f32-prefix", _weights(3000, 22), "F32", fast
     yield from _multiples()
     yield "bitx-bf16", _bf16(_weights(3000, 5) * np.float32(1.01)), "BF16", {"base": BASE}
     yield from _deltas()
@@ -82,6 +86,9 @@ def _deltas() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     values = _weights(3000, 5)
     moved = values + _weights(3000, 10) * np.repeat(np.array([0.001, 0.01, 0.1], np.float32), 1000)
     rare = np.where(rng.random(3000) < 0.03, moved, values).astype(np.float32)
+    tuned = values + _weights(3000, 23) * np.float32(0.05)
+    small = np.frombuffer(decode_tensor((GOLDEN / "v1-planes-i8.frame").read_bytes()), np.int8)
+    step = np.round(_weights(3000, 24) * 80).astype(np.int8)
     f16, f32, f64 = (
         _weights(2500, 1).astype(kind) for kind in (np.float16, np.float32, np.float64)
     )
@@ -104,6 +111,15 @@ def _deltas() -> Iterator[tuple[str, np.ndarray, str, dict[str, Any]]]:
     yield "difference-f32", f32 + f32[::-1] / 1000, "F32", {"base": "v1-planes-f32.frame"}
     yield "difference-f32-moved", f32 * np.float32(1.4), "F32", {"base": "v1-planes-f32.frame"}
     yield "difference-f64", f64 + f64[::-1] / 1000, "F64", {"base": "v1-planes-f64.frame"}
+    fast = {"level": "fast"}
+    yield "difference-bf16-prefix", _bf16(tuned), "BF16", against | fast
+    yield (
+        "difference-f32-prefix",
+        f32 + f32[::-1] / 900,
+        "F32",
+        {"base": "v1-planes-f32.frame"} | fast,
+    )
+    yield "difference-i8-prefix", small + step, "I8", {"base": "v1-planes-i8.frame"} | fast
     yield "sparse-bf16", _bf16(rare), "BF16", against
     yield "identical-bf16", _bf16(values), "BF16", against
     yield "xor-context-bf16", _bf16(moved), "BF16", against

@@ -1,5 +1,7 @@
 """The shapes of data that stores hold come out as small as their entropy allows."""
 
+import heapq
+
 import numpy as np
 import pytest
 
@@ -29,10 +31,24 @@ def _bf16(values: np.ndarray) -> np.ndarray:
     return (values.view(np.uint32) >> 16).astype(np.uint16)
 
 
+def _prefix_length(symbols: np.ndarray) -> float:
+    """Returns the mean length of Huffman's codes: each merging adds a bit to all below it."""
+    heap = np.unique(symbols, return_counts=True)[1].tolist()
+    heapq.heapify(heap)
+    bits = 0
+    while len(heap) > 1:
+        merged = heapq.heappop(heap) + heapq.heappop(heap)
+        heapq.heappush(heap, merged)
+        bits += merged
+    return bits / symbols.size
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_bf16_weights_cost_their_exponents_entropy(level):
+    """At level ``fast`` that of whole bits, of a prefix code."""
     words = _bf16(_weights())
-    assert _stored(words, "BF16", level) * 16 < 8 + _entropy(words >> 7 & 255) + 0.03
+    bits = _prefix_length if level == "fast" else _entropy
+    assert _stored(words, "BF16", level) * 16 < 8 + bits(words >> 7 & 255) + 0.03
 
 
 def test_contexts_make_the_highest_level_smaller():

@@ -26,6 +26,10 @@ def _frames() -> list[tuple[bytes, bytes]]:
                 raw, base = sample_pair(kind, dtype, 6_001, 2)
                 frame = encode_tensor(raw, dtype, base=base, codec=codec, columns=50)
                 frames.append((frame, base))
+        for codec in ("difference", "xor-context"):
+            raw, base = sample_pair("tuned", dtype, 6_001, 3)
+            options = {"codec": codec, "level": "fast", "columns": 50}
+            frames.append((encode_tensor(raw, dtype, base=base, **options), base))
     raw, base = sample_pair("tuned", "BF16", 8_000, 2)
     longer = raw[:3000] + bytes(range(200)) + raw[3000:]
     rows = [(0, 0, 3000), (3200, 3000, 5000)]

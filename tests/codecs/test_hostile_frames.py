@@ -9,6 +9,7 @@ import pytest
 from frame_surgery import reseal, stored_blocks, with_blocks, with_field
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quantised_samples import make_groups
 from tensor_samples import sample_bytes
 
 from weightvault.codecs.errors import CorruptFrame, FrameError, UnsupportedFrame
@@ -87,6 +88,10 @@ def _frames() -> list[bytes]:
     kinds = ("weights", "few", "pruned", "runs")
     dtypes = ("BF16", "F32", "I16")
     frames = [encode_tensor(sample_bytes(k, d, 9_001, 3), d) for k in kinds for d in dtypes]
+    for dtype in ("BF16", "F16", "F32"):
+        raw = sample_bytes("weights", dtype, 9_001, 4)
+        frames.append(encode_tensor(raw, dtype, level="fast"))
+    frames.append(encode_tensor(make_groups("Q4_K"), "Q4_K", level="fast"))
     frames += [path.read_bytes() for path in STANDALONE if "by-" in path.name]
     return [frame for frame in frames if parse_header(frame).block_bytes]
 

@@ -4,7 +4,7 @@ from frame_reference import (
     ITEM_BYTES,
     Reader,
     decode_block,
-    decode_plane,
+    decode_contexts,
     decode_stream,
 )
 
@@ -93,7 +93,7 @@ class Head:
         self.top, length, phase = reader.number(1), reader.number(4), reader.number(4)
         self.far, self.stored = reader.number(4), reader.number(4)
         self.fine, self.low_bits = flags & 3, flags >> 4 & 3
-        self.xored = flags & 4
+        self.xored, self.is_prefix = flags & 4, bool(flags & 128)
         rows = -(-(phase + m) // length)
         scales = decode_stream(reader, rows, [])
         columns = decode_stream(reader, length, []) if flags & 8 else None
@@ -128,7 +128,8 @@ def decode_differences(reader: Reader, base: list[int], dtype: int) -> list[int]
     head = Head(reader, len(base))
     if k == 1:
         contexts = head.contexts(base, dtype)
-        symbols = decode_plane(Reader(reader.take(reader.number(4))), head.tables, contexts)
+        payload = Reader(reader.take(reader.number(4)))
+        symbols = decode_contexts(payload, head.tables, contexts, is_prefix=head.is_prefix)
         if head.xored:
             return [a ^ s for a, s in zip(base, symbols, strict=True)]
         return [(a + s) % 256 for a, s in zip(base, symbols, strict=True)]
@@ -146,7 +147,8 @@ def decode_words(reader: Reader, head: Head, base: list[int], dtype: int) -> lis
     far_words = [reader.number(2) for _ in far]
     lower = iter(reader.take(head.stored))
     payload = Reader(reader.take(reader.number(4)))
-    symbols = decode_plane(payload, head.tables, head.contexts(base, dtype))
+    contexts = head.contexts(base, dtype)
+    symbols = decode_contexts(payload, head.tables, contexts, is_prefix=head.is_prefix)
     reach = (253 - 2 * head.limit) // 4
     out = []
     for a, symbol in zip(base, symbols, strict=True):
@@ -172,11 +174,13 @@ def join_digits(
 ) -> list[int]:
     k, m = ITEM_BYTES[dtype], len(base)
     upper, moved, words = halves
-    if reader.number(1):
+    kind = reader.number(1)
+    if kind:
         own = head.contexts(moved, dtype)
         pairs = zip(own, moved, words, strict=True)
         chosen = [c >> head.low_bits if a == w else head.top + 1 for c, a, w in pairs]
-        digits = [decode_plane(Reader(reader.take(reader.number(4))), head.top + 2, chosen)]
+        payload = Reader(reader.take(reader.number(4)))
+        digits = [decode_contexts(payload, head.top + 2, chosen, is_prefix=kind == 2)]
     else:
         digits = [list(reader.take(m))]
     for _ in range(k - 3):

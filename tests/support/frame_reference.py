@@ -167,13 +167,32 @@ def decode_stream(reader: Reader, m: int, before: list[int]) -> list[int]:
     if kind == 2:
         log2 = payload.number(1)
         return decode_plane(payload, -(-m // (1 << log2)), [i >> log2 for i in range(m)])
+    if kind in (6, 8):
+        return decode_prefix(payload, kind, m)
     count = payload.number(1)
-    if kind == 4:
+    if kind in (4, 7):
         cuts = payload.take(count - 1)
-        return decode_plane(payload, count, [sum(c <= v for c in cuts) for v in before])
+        chosen = [sum(c <= v for c in cuts) for v in before]
+        return decode_contexts(payload, count, chosen, is_prefix=kind == 7)
     assert kind == 5
     classes = decode_stream(payload, -(-m // 512), [])
     return decode_plane(payload, count, [classes[i // 512] for i in range(m)])
+
+
+def decode_prefix(payload: Reader, kind: int, m: int) -> list[int]:
+    from prefix_reference import decode_rows, decode_segments
+
+    log2 = payload.number(1)
+    if kind == 6:
+        return decode_segments(payload, m, log2)
+    return decode_rows(payload, -(-m // (1 << log2)), [i >> log2 for i in range(m)])
+
+
+def decode_contexts(reader: Reader, count: int, chosen: list[int], *, is_prefix: bool) -> list[int]:
+    """Decodes symbols of which each has the table that is chosen for it."""
+    from prefix_reference import decode_rows
+
+    return (decode_rows if is_prefix else decode_plane)(reader, count, chosen)
 
 
 def decode_plane(reader: Reader, count: int, chosen: list[int]) -> list[int]:

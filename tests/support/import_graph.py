@@ -30,6 +30,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "flat",
         "planes",
         "simd",
+        "prefix",
         "rans",
         "quantised",
         "blocks",

@@ -16,6 +16,9 @@ from weightvault.codecs.quantised.groups import find_layout, list_places
 GOLDEN = Path(__file__).parents[1] / "codecs" / "golden_fields"
 NAMES = ("Q2_K", "Q3_K", "Q4_K", "Q5_0", "Q6_K", "Q8_0", "IQ2_XXS", "IQ4_XS")
 
+PREFIXED = ("Q4_K", "Q6_K")
+"""Those that have a golden frame of level fast, too."""
+
 
 def make_groups(name: str, count: int = 40, seed: int = 0) -> bytes:
     """`count` groups of a dtype whose fields are bell-shaped, each around another value."""
@@ -31,14 +34,13 @@ def make_groups(name: str, count: int = 40, seed: int = 0) -> bytes:
 
 def main() -> None:
     """Writes the frames that are not there yet."""
-    for name in NAMES:
-        path = GOLDEN / f"v1-{name.lower()}.frame"
+    wanted = [(name, "default", "") for name in NAMES]
+    wanted += [(name, "fast", "-prefix") for name in PREFIXED]
+    for name, level, suffix in wanted:
+        path = GOLDEN / f"v1-{name.lower()}{suffix}.frame"
         if not path.exists():
-            path.write_bytes(
-                encode_tensor(
-                    make_groups(name, max(80, 9000 // QUANTISED[name].group_bytes)) + b"tail", name
-                )
-            )
+            groups = make_groups(name, max(80, 9000 // QUANTISED[name].group_bytes))
+            path.write_bytes(encode_tensor(groups + b"tail", name, level=level))
 
 
 if __name__ == "__main__":

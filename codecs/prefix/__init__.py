@@ -1,0 +1,13 @@
+"""Prefix codes (Huffman): decoded by look-ups and shifts alone, so fast on every processor.
+
+`codes` chooses lengths, packs and parses them; `look_ups` makes what encoders and decoders look up;
+`loops` emits their inner loops, of plain 64-bit instructions; `kernels` codes whole planes, and
+`prefix` binds them for the rest.
+
+Imports `simd`, tables of costs from `rans`, and of the room only `buffers`, `jit`, `planes` and
+`errors`.
+
+- **plane code**: one table for all symbols of a segment; a look-up gives several of them.
+- **row code**: a table for each context; a look-up gives one symbol.
+- **lane**: one of several bit sequences that are read side by side.
+"""
