@@ -4,11 +4,11 @@
         [--services]
 
 A request of at most 1 MiB may cost 2 processor seconds, 128 MiB of memory and 32 MiB of answer,
-whatever it holds and whoever sends it, but for what operators ask to have done with the whole vault,
-and is never answered with an unintended 5xx. What goes beyond is sent again, as the first request of a kind also pays for compiling; what does so twice
-fails. The dearest requests of each endpoint go into results; what the server holds in memory and
-descriptors is told before and after. `--services` keeps the vault on PostgreSQL and S3, real
-processes whose own work is not counted.
+whatever it holds and whoever sends it, but for what operators ask to have done with the whole
+vault, and is never answered with an unintended 5xx. What goes beyond is sent again, as the first
+request of a kind also pays for compiling; what does so twice fails. The dearest requests of each
+endpoint go into results; what the server holds in memory and descriptors is told before and after.
+`--services` keeps the vault on PostgreSQL and S3, real processes whose own work is not counted.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .target import Target, running_target
 MOST_CPU_SECONDS = 2.0
 MOST_MEMORY = 128 * MIB
 MOST_ANSWER = 32 * MIB
-# What operators ask to have done with the whole vault takes as long as that takes (SECURITY.md).
-OPERATORS_WORK = {"/v1/optimise", "/v1/comparison"}
 INTENDED = {501, 503, 507}
 """Statuses from 500 on that say what they mean: not for this hub, busy, no room."""
+OPERATORS_WORK = {"/v1/optimise", "/v1/comparison"}
+"""What takes as long as the vault is large, and only operators may ask for (SECURITY.md)."""
 
 
 class Record:
