@@ -9,14 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from ..dedup.model.report import Breakdown, Comparison, Report, Row
-from ..dedup.reports.prices import (
-    Bill,
-    StorageClass,
-    bill_for,
-    plain_usage,
-    price_per_gib,
-    usage_of,
-)
+from ..dedup.reports.bills import forecast
+from ..dedup.reports.prices import Bill, StorageClass, Usage, bill_for, plain_usage, usage_of
 from ..store.catalogue.access.limits import Limits
 from .formatting import format_bytes, format_count, format_money, format_percent, format_table
 from .terminal import show
@@ -24,6 +18,7 @@ from .terminal import show
 # Longer tables than this are for files.
 TABLE_ROWS = 20
 _DAYS = 14
+FORECAST_DAYS = (30, 90, 365)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +31,21 @@ class Priced:
     plain: Bill
 
     def cost_of(self, row: Row) -> float:
-        """Money a month for what is put down to a row."""
-        return row.stored / (1 << 30) * price_per_gib(self.prices, self.report.stored)
+        """Money a month for what is put down to a row: its part of the bill, as of the frames."""
+        return self.bill.total * row.billed / self.report.frames if self.report.frames else 0.0
+
+    @property
+    def saved(self) -> float:
+        """Money a month that the same files would cost more as plain files."""
+        return self.plain.total - self.bill.total
+
+    def forecast(self, ahead_days: int) -> tuple[int, float] | None:
+        """Returns what will be stored so many days from now, in bytes, and its cost a month, if the
+        vault goes on growing as it did; None where too few days are on record."""
+        stored = forecast(self.report.growth, ahead_days)
+        if stored is None:
+            return None
+        return stored, bill_for(self.prices, Usage(stored)).total
 
 
 def price_report(report: Report, prices: StorageClass, pulls: float) -> Priced:
@@ -153,9 +161,18 @@ def _describe_bill(priced: Priced) -> str:
     named = ", ".join(f"{name} {format_money(cost)}" for name, cost in parts if cost)
     return (
         f"per month by {prices.title} ({prices.date}, {prices.source}):\n"
-        f"  {format_money(bill.total)}{unit} stored{f': {named}' if named else ''}\n"
-        f"  {format_money(priced.plain.total)}{unit} as plain files"
+        f"  {format_money(bill.total)}{unit} cost{f': {named}' if named else ''}\n"
+        f"  {format_money(priced.plain.total)}{unit} as plain files: "
+        f"{format_money(priced.saved)}{unit} saved" + "".join(_describe_forecast(priced, unit))
     )
+
+
+def _describe_forecast(priced: Priced, unit: str) -> Iterator[str]:
+    for days in FORECAST_DAYS:
+        found = priced.forecast(days)
+        if found is not None:
+            stored, cost = format_bytes(found[0]), format_money(found[1])
+            yield f"\n  in {days} days, growing as now: {stored} stored, {cost}{unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +190,10 @@ COLUMNS = (
     Column("commits", None, lambda _, row: row.commits),
     Column("logical", "logical", lambda _, row: row.logical),
     Column("unique", "unique", lambda _, row: row.unique),
-    Column("stored", "stored", lambda _, row: row.stored),
-    Column("exclusive", "own", lambda _, row: row.exclusive),
+    Column("own", "own", lambda _, row: row.exclusive),
     Column("shared", "shared", lambda _, row: row.shared),
-    Column("attributed", "part of it", lambda _, row: row.attributed),
+    Column("share", "share", lambda _, row: row.attributed),
+    Column("billed", "billed", lambda _, row: row.billed),
     Column("cost", "a month", lambda priced, row: priced.cost_of(row), format_money),
 )
 
@@ -242,6 +259,7 @@ def _vault_numbers(priced: Priced) -> Iterator[tuple[str, float]]:
         yield from ((f"{prefix}_{n}", value) for n, value in parts.items() if value is not None)
     yield from ((f"cost_{n}", v) for n, v in asdict(priced.bill).items() if n != "currency")
     yield from (("cost", priced.bill.total), ("plain_cost", priced.plain.total))
+    yield "saved", priced.saved
 
 
 def _row_numbers(priced: Priced, row: Row) -> Iterator[tuple[str, float]]:

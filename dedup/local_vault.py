@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Literal
 
 from ..store.catalogue.access.rules import RetentionRules
+from ..store.catalogue.damage import get_setting, set_setting
 from ..store.catalogue.visibility import EVERYTHING, Scope
 from .errors import VaultError
+from .model.bills import MonthBill
 from .model.families import Family
 from .model.files.manifest import Manifest
 from .model.history import Forgetting
@@ -21,6 +24,8 @@ from .repository.reader import make_commit
 from .repository.refs import Refs
 from .repository.repository import Repository
 from .vault import CheckResult, Commit, OptimiseStep, RefList, RepoInfo, list_files
+
+_BILLS = "bills"
 
 
 class LocalVault(Repository):
@@ -120,6 +125,14 @@ class LocalVault(Repository):
         if growth.wants_record(self.catalogue):
             growth.record(self.catalogue, report_vault(self, Query(())))
 
+    def make_bill(
+        self, month: str | None = None, by: Literal["namespace", "repo"] = "namespace"
+    ) -> MonthBill:
+        """See Vault.make_bill."""
+        from .reports.bills import make_bill
+
+        return make_bill(self, month, by)
+
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""
         from .reports.removal_prediction import predict_removal
@@ -172,3 +185,12 @@ class LocalVault(Repository):
         from .verification.check import check_vault
 
         return check_vault(self.backend, self.catalogue, progress or Progress())
+
+    def shows_bills(self) -> bool:
+        """Says whether tokens that are limited to namespaces are told what of the stored bytes is
+        put down to these, which depends on what others have."""
+        return get_setting(self.catalogue, _BILLS) == "shown"
+
+    def show_bills(self, shown: bool) -> None:
+        """Sets what shows_bills returns."""
+        set_setting(self.catalogue, _BILLS, "shown" if shown else "hidden")

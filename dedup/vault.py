@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from ..store.catalogue.access.rules import RetentionRules
+from .model.bills import MonthBill
 from .model.families import Family
 from .model.files.manifest import Manifest
 from .model.history import Commit, Forgetting
@@ -296,6 +297,13 @@ class Reports(Protocol):
 
     def report(self, query: Query = BY_REPO) -> Report:
         """Returns where the bytes go. Raises InvalidInput for a query that cannot be."""
+        ...
+
+    def make_bill(
+        self, month: str | None = None, by: Literal["namespace", "repo"] = "namespace"
+    ) -> MonthBill:
+        """Returns what of the bytes stored in a month, `YYYY-MM`, is put down to whom; of this one
+        unless told otherwise. Raises InvalidInput."""
         ...
 
     def predict_removal(self, repos: Sequence[str]) -> Prediction:

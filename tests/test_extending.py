@@ -118,7 +118,7 @@ def test_a_backend_is_a_module_and_a_line(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_a_column_of_reports_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The column: chunks' bytes that their frames save, in tables and in CSV."""
-    saved = report_text.Column("spared", "spared", lambda _, row: row.unique - row.stored)
+    saved = report_text.Column("spared", "spared", lambda _, row: row.unique - row.billed)
     monkeypatch.setattr(report_text, "COLUMNS", (*report_text.COLUMNS, saved))
     source = tmp_path / "model"
     source.mkdir()
@@ -132,8 +132,8 @@ def test_a_column_of_reports_is_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path
     lines = report_text.to_table(priced).splitlines()
     (head,) = [line for line in lines if line.startswith("repo")]
     assert head.split()[-1] == "spared"
-    assert lines[lines.index(head) + 1].endswith(format_bytes(row.unique - row.stored))
-    assert f"repo,org/added,spared,{row.unique - row.stored}" in report_text.to_csv(priced)
+    assert lines[lines.index(head) + 1].endswith(format_bytes(row.unique - row.billed))
+    assert f"repo,org/added,spared,{row.unique - row.billed}" in report_text.to_csv(priced)
 
 
 @pytest.fixture

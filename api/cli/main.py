@@ -25,6 +25,7 @@ from .console import Interrupted, Session, print_failure, print_json, print_text
 from .options import json_option, verb
 from .signals import heed_signals
 from .streams import open_standard_streams
+from .verbs import bill as verbs_bill
 from .verbs import content, history, inspect_file, maintenance, repos, transfer
 from .verbs import families as verbs_families
 from .verbs import report as verbs_report
@@ -160,7 +161,12 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "History": (history.log, history.diff, history.tag, history.branch),
     "Content": (content.cat, content.tensor, inspect_file.inspect),
     "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete, retention.forget),
-    "Sizes": (verbs_report.report, verbs_families.families, verbs_families.optimise),
+    "Sizes": (
+        verbs_report.report,
+        verbs_bill.bill,
+        verbs_families.families,
+        verbs_families.optimise,
+    ),
     "Servers": (
         verbs_serve.serve,
         verbs_mirror.mirror,

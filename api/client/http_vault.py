@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -13,6 +13,7 @@ from blake3 import blake3
 from pydantic import Field
 
 from ...dedup.errors import AccessRefused, Unreachable
+from ...dedup.model.bills import BillLine, MonthBill
 from ...dedup.model.families import Family
 from ...dedup.model.files.manifest import Manifest, pack_manifest, parse_manifest
 from ...dedup.model.names import check_branch, check_path, check_revision
@@ -40,6 +41,7 @@ from ..protocol.wire import (
     MAX_SKETCHES,
     split_frames,
 )
+from .bill_pages import BILL_PAGE, BillPage
 from .http_ranges import read_range
 from .http_refs import HttpRefs, repo_path
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
@@ -65,6 +67,10 @@ class _Named:
     predicted: int
     repo: str
     revision: str
+
+
+# Of a bill; each has a thousand lines.
+_MOST_PAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -231,6 +237,24 @@ class HttpVault(HttpRefs):
             "GET", "/v1/report", params=params, slow=True, most_bytes=MAX_ANSWER_BYTES
         )
         return self._parse(Report, answer)
+
+    def make_bill(
+        self, month: str | None = None, by: Literal["namespace", "repo"] = "namespace"
+    ) -> MonthBill:
+        """See Vault.make_bill."""
+        params: dict[str, Any] = {"by": by, **({"month": month} if month else {})}
+        lines: list[BillLine] = []
+        for _ in range(_MOST_PAGES):
+            answer = self._transport.request(
+                "GET", "/v1/bills", params=params, slow=True, most_bytes=MAX_ANSWER_BYTES
+            )
+            found = self._parse(BillPage, answer)
+            new = found.to_lines(after=lines[-1].name if lines else "")
+            lines += new
+            if len(new) < BILL_PAGE:
+                return found.to_bill(lines)
+            params["after"] = lines[-1].name
+        raise Unreachable(f"the server at {self.url} sends a bill without an end")
 
     def predict_removal(self, repos: Sequence[str]) -> Prediction:
         """See Vault.predict_removal."""

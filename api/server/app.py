@@ -48,7 +48,7 @@ from ..requests.slots import Slots
 from ..requests.uploads import sweep_uploads
 from ..sending.downloads import Downloads
 from ..sending.headers import complete_headers
-from ..v1 import content, health, refs, reports, routes, tokens
+from ..v1 import bills, content, health, refs, reports, routes, tokens
 from ..web.site import add_pages
 from . import metrics
 from .envelope import Envelope
@@ -105,6 +105,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.include_router(metrics.router)
     app.include_router(routes.router)
     app.include_router(reports.router)
+    app.include_router(bills.router)
     app.include_router(tokens.router)
     for router in (*routes.of_repo.routers, *content.of_repo.routers, *refs.of_repo.routers):
         app.include_router(router)

@@ -25,16 +25,16 @@ class RowSchema(Schema):
     commits: int
     logical: ByteCount | None = Field(description="as plain files; null for dtypes and codecs")
     unique: ByteCount = Field(description="distinct chunks, raw")
-    stored: ByteCount = Field(description="exclusive and attributed frames")
-    exclusive: ByteCount = Field(description="frames that it alone reaches")
+    billed: ByteCount = Field(description="own and share: exclusive + attributed")
+    exclusive: ByteCount = Field(description="own: frames that it alone reaches")
     shared: ByteCount = Field(description="frames that others reach too, whole")
-    attributed: ByteCount = Field(description="its part of the shared frames")
+    attributed: ByteCount = Field(description="share: its part of the shared frames")
     partners: list[PartnerSchema] = Field(description="with whom most is shared; first 20 rows")
     quota: LimitsSchema | None = Field(None, description="of a namespace that has limits")
 
 
 class BreakdownSchema(Schema):
-    """The rows of one dimension, most stored bytes first."""
+    """The rows of one dimension, most billed bytes first."""
 
     by: Dimension
     count: int = Field(description="rows there are in all")
@@ -181,3 +181,31 @@ class ComparisonSchema(Schema):
     logical: ByteCount
     of_logical: ByteCount
     methods: list[MethodSchema]
+
+
+class BillLineSchema(Schema):
+    """What of a month is put down to a namespace or repo; null where it may not be told."""
+
+    name: str
+    logical: ByteCount
+    unique: ByteCount
+    own: ByteCount | None = Field(default=None, description="frames that it alone needs")
+    share: ByteCount | None = Field(default=None, description="its part of shared frames")
+    billed: ByteCount | None = Field(default=None, description="own and share")
+    overhead: int | None = Field(default=None, description="its part of what is no frame")
+    charged: int | None = Field(default=None, description="billed and overhead")
+    cost: float | None = Field(default=None, description="a month, for what is charged")
+
+
+class BillSchema(Schema):
+    """A month's bill. charged adds up to stored, and the costs of lines to the cost."""
+
+    month: str = Field(examples=["2026-12"])
+    recorded: bool = Field(description="false: worked out from what is stored today")
+    stored: ByteCount | None = Field(description="of the vault; for who reads every repo")
+    cost: float | None = Field(description="of the vault, a month; likewise")
+    counted: Literal["stored", "raw"] = Field(description="raw: frames and money are not told")
+    currency: str
+    storage_class: str
+    lines: list[BillLineSchema]
+    traffic: TrafficSchema | None = Field(default=None, description="for who reads every repo")

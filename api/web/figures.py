@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 _TOP = 12
 
-DASHBOARD = Query(by=("repo", "format", "dtype", "codec"), top=_TOP)
+DASHBOARD = Query(by=("namespace", "repo", "format", "dtype", "codec"), top=_TOP)
 """What the figures need to be told."""
 
 STEP_NAMES = {
-    "logical": "as plain files",
+    "logical": "logical",
     "files": "whole files",
     "inlined": "short runs",
     "tensors": "tensors",
@@ -90,12 +90,12 @@ def draw_waterfall(report: Report) -> Figure:
     return Figure(
         name="waterfall",
         kind="waterfall",
-        title="From plain files to what is stored",
+        title="From logical to stored bytes",
         summary=f"{format_bytes(report.logical)} of files are stored in "
         f"{format_bytes(report.stored)}, {format_percent(report.stored, report.logical)} of them.",
         labels=tuple(row[0] for row in rows),
         series=(Series("bytes", tuple((step.start, step.stop) for step in steps), "total"),),
-        head=("stage", "bytes", "of plain files"),
+        head=("stage", "bytes", "of logical"),
         table=tuple(rows),
         colours=tuple(step.kind for step in steps),
     )
@@ -104,7 +104,7 @@ def draw_waterfall(report: Report) -> Figure:
 def draw_growth(report: Report) -> Figure:
     """Logical, unique and stored bytes, day by day, of a report of two days or more."""
     days = report.growth
-    kinds = (("as plain files", "logical", "total"), ("stored", "stored", "saved"))
+    kinds = (("logical", "logical", "total"), ("stored", "stored", "saved"))
     kinds = (kinds[0], ("unique", "unique", "added"), ("frames", "frames", "other"), kinds[1])
     series = tuple(
         Series(name, tuple(getattr(day, key) for day in days), colour)
@@ -133,21 +133,21 @@ def draw_growth(report: Report) -> Figure:
     )
 
 
-def draw_repos(found: Breakdown) -> Figure:
-    """The repos that take most: what is their own, and their part of what they share."""
+def draw_owners(found: Breakdown) -> Figure:
+    """The repos or namespaces that take most: their own, and their share of what others need."""
     rows = _rows(found)
     return Figure(
-        name="repos",
+        name=f"{found.by}s",
         kind="stacked",
-        title="Repos that take most",
-        summary=f"The first {len(found.rows[:_TOP])} of {found.count} by stored bytes: frames of "
-        "their own, and their part of frames that they share.",
+        title=f"{found.by.capitalize()}s that take most",
+        summary=f"The first {len(found.rows[:_TOP])} of {found.count} by billed bytes: frames of "
+        "their own, and their share of frames that others need too.",
         labels=tuple(row.name for row in rows),
         series=(
-            Series("its own", tuple(row.exclusive for row in rows), "total"),
-            Series("its part of shared", tuple(row.attributed for row in rows), "added"),
+            Series("own", tuple(row.exclusive for row in rows), "total"),
+            Series("share", tuple(row.attributed for row in rows), "added"),
         ),
-        head=("repo", "plain files", "unique", "own", "part of shared", "stored"),
+        head=(found.by, "logical", "unique", "own", "share", "billed"),
         table=tuple((row.name, _bytes(row.logical), *map(_bytes, _sizes(row))) for row in rows),
     )
 
@@ -159,19 +159,19 @@ def draw_kinds(found: Breakdown, title: str) -> Figure:
         name=f"{found.by}s",
         kind="bars",
         title=title,
-        summary=f"Distinct chunks by {found.by}: their bytes, and what they are stored in.",
+        summary=f"Distinct chunks by {found.by}: their bytes, and those of their frames.",
         labels=tuple(row.name for row in rows),
         series=(
             Series("unique", tuple(row.unique for row in rows), "other"),
-            Series("stored", tuple(row.stored for row in rows), "saved"),
+            Series("frames", tuple(row.billed for row in rows), "saved"),
         ),
-        head=(found.by, "unique", "stored", "of unique"),
+        head=(found.by, "unique", "frames", "of unique"),
         table=tuple(
             (
                 row.name,
                 _bytes(row.unique),
-                _bytes(row.stored),
-                format_percent(row.stored, row.unique),
+                _bytes(row.billed),
+                format_percent(row.billed, row.unique),
             )
             for row in rows
         ),
@@ -185,8 +185,8 @@ def draw_all(report: Report) -> list[Figure]:
         figures.append(draw_growth(report))
     titles = {"codec": "Codecs", "dtype": "Element types", "format": "File formats"}
     for found in report.breakdowns:
-        if found.by == "repo":
-            figures.append(draw_repos(found))
+        if found.by in ("repo", "namespace"):
+            figures.append(draw_owners(found))
         elif found.by in titles:
             figures.append(draw_kinds(found, titles[found.by]))
     return figures
@@ -197,7 +197,7 @@ def _rows(found: Breakdown) -> Sequence[Row]:
 
 
 def _sizes(row: Row) -> tuple[int, ...]:
-    return row.unique, row.exclusive, row.attributed, row.stored
+    return row.unique, row.exclusive, row.attributed, row.billed
 
 
 def _bytes(count: int | None) -> str:

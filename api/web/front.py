@@ -1,29 +1,22 @@
-"""The pages about the whole vault: the list of repos and the storage dashboard."""
+"""The front page: the list of repos."""
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from ...dedup.errors import InvalidInput, VaultError
-from ...dedup.reports.prices import StorageClass, load_prices
+from ...dedup.errors import InvalidInput
 from ...store.catalogue.reports.pages import Order, count_repos, list_page
-from .. import config
-from ..report_text import price_report
-from ..requests.access import needs, reads_everything, sees_own
+from ..requests.access import needs, sees_own
 from ..requests.callers import caller_of
 from ..v1.reports import quotas_seen
 from ..v1.routes import VaultParam
-from .figures import draw_all
 from .paging import PageRoute
-from .recent import recent_report
 from .rendering import render
 
 PAGE = 30
 _MAX_SEARCH = 200
-_log = logging.getLogger("weightvault.api")
 # A repo's name and a commit id.
 _MAX_CURSOR = 300
 
@@ -69,23 +62,3 @@ def list_repos(
         newer=lines[0].cursor if lines and (after or (before and more)) else None,
         older=lines[-1].cursor if lines and (more or before) else None,
     )
-
-
-@router.get("/-/storage", dependencies=needs(reads_everything))
-def show_storage(request: Request) -> Response:
-    """The dashboard: what everything takes, by what, and how that grew."""
-    report = recent_report(request)
-    priced = price_report(report, _storage_class(), 0)
-    figures = draw_all(report)
-    quotas = quotas_seen(request.app.state.vault, caller_of(request))
-    values = {"report": report, "priced": priced, "figures": figures, "quotas": quotas}
-    return render(request, "storage.html", **values)
-
-
-def _storage_class() -> StorageClass:
-    try:
-        return load_prices(config.prices_path()).find()
-    except InvalidInput as error:
-        # It names a file of the server, and whoever looks at the page can do nothing about it.
-        _log.error("%s", error.message)
-        raise VaultError("the server's table of prices cannot be read") from error

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from ... import __version__
 from ...dedup.errors import VaultError
+from ...dedup.model.words import WORDS
 from ...store.repo_names import RepoName
 from ..errors import http_status
 from ..formatting import format_bytes, format_count, format_money, format_percent
@@ -97,6 +98,7 @@ def templates() -> Environment:
         "sign_in_url": sign_in_url,
         "static_url": static_url,
         "version": __version__,
+        "word": WORDS.__getitem__,
     }
     return made
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from ..requests.access import declare_public
-from . import front, reference, repo, sign_in
+from . import front, reference, repo, sign_in, storage
 
 STATIC = Path(__file__).parent / "static"
 
@@ -31,6 +31,7 @@ def add_pages(app: FastAPI) -> None:
     declare_public(app.routes[-1])
     app.include_router(sign_in.router)
     app.include_router(front.router)
+    app.include_router(storage.router)
     app.include_router(reference.router)
     for router in repo.of_repo.routers:
         app.include_router(router)

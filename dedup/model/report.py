@@ -72,14 +72,14 @@ class Row:
     quota: Limits | None = None
 
     @property
-    def stored(self) -> int:
+    def billed(self) -> int:
         """Frame bytes put down to it; over a whole breakdown they add up to the frames."""
         return self.exclusive + self.attributed
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """The rows of one dimension, most stored bytes first. `count` rows there are in all; those
+    """The rows of one dimension, most billed bytes first. `count` rows there are in all; those
     left out are summed up in `others` (None: none is), whose unique and shared bytes may count
     what its rows share more than once."""
 
@@ -371,6 +371,6 @@ def to_json(value: Any) -> dict[str, Any]:
 
 
 def _breakdown(found: Breakdown) -> dict[str, Any]:
-    rows = [asdict(row) | {"stored": row.stored} for row in found.rows]
-    others = found.others and asdict(found.others) | {"stored": found.others.stored}
+    rows = [asdict(row) | {"billed": row.billed} for row in found.rows]
+    others = found.others and asdict(found.others) | {"billed": found.others.billed}
     return asdict(found) | {"rows": rows, "others": others}

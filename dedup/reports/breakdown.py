@@ -75,7 +75,7 @@ class Account:
                 rows[i] = replace(rows[i], label=", ".join(group[0].branches))
             else:
                 rows[i] = replace(rows[i], commits=len(group))
-        found = _cut(by, [*rows, uploads] if uploads.stored else rows, query.top)
+        found = _cut(by, [*rows, uploads] if uploads.billed else rows, query.top)
         if by == "revision":
             return found
         return self._with_partners(found, reach, [*names, UPLOADS])
@@ -117,7 +117,7 @@ class Account:
         logical = [self.logical_by_format.get(KINDS[name].number, 0) for name in names]
         shares = self._split(reach, len(names) + 1)
         rows = _rows([*names, UPLOADS], [*logical, 0], shares)
-        return [row for row in rows if row.logical or row.stored]
+        return [row for row in rows if row.logical or row.billed]
 
     def _by_fact(self, by: Dimension) -> list[Row]:
         chunks = self.ledger.chunks
@@ -165,7 +165,7 @@ def _rows(names: Sequence[str], logical: Sequence[int], shares: Shares) -> Itera
 
 
 def _cut(by: Dimension, rows: list[Row], top: int | None) -> Breakdown:
-    ranked = sorted(rows, key=lambda row: (-row.stored, row.name))
+    ranked = sorted(rows, key=lambda row: (-row.billed, row.name))
     shown, rest = (ranked, []) if top is None else (ranked[:top], ranked[top:])
     others = sum_rows(rest, f"({len(rest)} others)") if rest else None
     return Breakdown(by, len(rows), tuple(shown), others)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields
 from datetime import date
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import InvalidInput
-from ..model.report import Report
+from ..model.report import Report, Traffic
 
 GIB = 1 << 30
 # Frames of a pull are read in runs; packs hold them in the order they were pushed in.
@@ -127,7 +127,21 @@ def bill_for(prices: StorageClass, usage: Usage) -> Bill:
     )
 
 
-def usage_of(report: Report, prices: StorageClass, pulls: float = 0.0) -> Usage:
+class Measured(Protocol):
+    """What usage is worked out from: a report, or a bill."""
+
+    @property
+    def stored(self) -> int:
+        """Bytes that are kept."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What came in of late."""
+        ...
+
+
+def usage_of(report: Measured, prices: StorageClass, pulls: float = 0.0) -> Usage:
     """Returns what a vault uses in a month in which its newest commits are pulled so often each.
 
     Clients that decode themselves are sent what is read: frames.
@@ -161,12 +175,6 @@ def plain_usage(report: Report, pulls: float = 0.0) -> Usage:
     )
 
 
-def price_per_gib(prices: StorageClass, stored: float) -> float:
-    """Returns what a GiB costs a month on average where `stored` bytes are kept."""
-    gib = stored / GIB
-    return _tiered(prices.storage, gib) / gib if gib else prices.storage[0].price
-
-
 def _shipped() -> bytes:
     return resources.files(__package__ or "").joinpath("prices.toml").read_bytes()
 
@@ -180,7 +188,7 @@ def _tiered(tiers: tuple[Tier, ...], gib: float) -> float:
     return cost
 
 
-def _padding(report: Report, least: int) -> int:
+def _padding(report: Measured, least: int) -> int:
     """What small objects cost in bytes beyond their own."""
     small = report.traffic.small if report.traffic else ()
     return sum(count * least - size for limit, count, size in small if limit <= least)

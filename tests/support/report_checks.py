@@ -18,7 +18,7 @@ def check_report(vault: LocalVault, report: Report) -> None:
     saved = sum(asdict(report.stages).values())
     assert report.logical - saved + report.uploads == report.frames
     for breakdown in report.breakdowns:
-        assert sum(row.stored for row in breakdown.rows) == report.frames, breakdown.by
+        assert sum(row.billed for row in breakdown.rows) == report.frames, breakdown.by
         logical = [row.logical for row in breakdown.rows if row.logical is not None]
         assert sum(logical) in (report.logical, 0), breakdown.by
     assert sum(row.unique for row in report.breakdown("dtype").rows) == report.unique

@@ -181,6 +181,7 @@ _V1_ROUTES = (
     Route("GET", "/v1/comparison", "write all"),
     Route("GET", "/v1/quotas", "own"),
     Route("GET", "/v1/retention", "own"),
+    Route("GET", "/v1/bills", "own"),
     Route("GET", "/v1/tokens", "token"),
     Route("DELETE", "/v1/tokens/{token}", "token"),
 )
@@ -193,6 +194,8 @@ _PAGES = (
     Route("GET", "/metrics", "read all"),
     Route("GET", "/", "own"),
     Route("GET", "/-/storage", "read all"),
+    Route("GET", "/-/storage/report.csv", "read all"),
+    Route("GET", "/-/storage/bill.csv", "read all"),
     Route("GET", "/-/sign-in", "own"),
     Route("POST", "/-/sign-in", "nothing"),
     Route("POST", "/-/sign-out", "nothing"),

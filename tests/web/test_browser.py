@@ -131,7 +131,7 @@ def test_charts_are_drawn_and_can_be_saved(visit: Visit, site: Site):
         assert canvas.evaluate(colours) > 3
         assert canvas.get_attribute("aria-label")
     with page.expect_download() as download:
-        page.get_by_role("button", name="Save as PNG: From plain files").click()
+        page.get_by_role("button", name="Save as PNG: From logical").click()
     assert download.value.suggested_filename == "figure-waterfall.png"
     assert download.value.path().read_bytes().startswith(b"\x89PNG")
     page.get_by_text("Numbers").first.click()
@@ -143,7 +143,7 @@ def test_pages_work_without_scripts(browser, site: Site):
     page = context.new_page()
     page.goto(site.url + "/-/storage")
     page.get_by_text("Numbers").first.click()
-    assert "as plain files" in page.get_by_role("table").first.inner_text()
+    assert "logical" in page.get_by_role("table").first.inner_text()
     context.close()
 
 

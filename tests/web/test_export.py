@@ -106,7 +106,15 @@ def test_bars_of_the_waterfall_lead_from_plain_files_to_what_is_stored(report: R
 
 def test_figures_say_in_words_what_they_show(report: Report):
     figures = {figure.name: figure for figure in draw_all(report)}
-    assert set(figures) == {"waterfall", "growth", "repos", "formats", "dtypes", "codecs"}
+    assert set(figures) == {
+        "waterfall",
+        "growth",
+        "namespaces",
+        "repos",
+        "formats",
+        "dtypes",
+        "codecs",
+    }
     for figure in figures.values():
         assert figure.summary.endswith(".")
         assert all(len(row) == len(figure.head) for row in figure.table)

@@ -205,7 +205,8 @@ def costs_json(priced: Any) -> dict[str, Any]:
     """Returns bills and the prices they are by."""
     prices = asdict(priced.prices) | {"date": priced.prices.date.isoformat()}
     bills = {"stored": priced.bill, "plain": priced.plain}
-    return {name: asdict(b) | {"total": b.total} for name, b in bills.items()} | {"prices": prices}
+    named = {name: asdict(b) | {"total": b.total} for name, b in bills.items()}
+    return named | {"saved": priced.saved, "prices": prices}
 
 
 @verb("check")

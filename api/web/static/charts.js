@@ -2,6 +2,8 @@
 (function () {
   "use strict";
   const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  // The height of a line of text, in bars.
+  const LINE_BARS = 0.52;
   const drawn = new Map();
 
   function formatBytes(count) {
@@ -88,13 +90,67 @@
     return plus + formatBytes(change);
   }
 
-  function options(data) {
+  // Long names on several lines, broken where names are made of parts, so that none is cut.
+  function wrapName(name, width) {
+    const most = Math.max(14, Math.floor(width / 16));
+    const lines = [""];
+    for (const part of name.match(/[^/._\s-]+[/._\s-]*|[/._\s-]+/g) || [name]) {
+      const pieces = part.match(new RegExp(".{1," + most + "}", "g"));
+      for (const piece of pieces) {
+        if (lines[lines.length - 1] && (lines[lines.length - 1] + piece).length > most) lines.push("");
+        lines[lines.length - 1] += piece;
+      }
+    }
+    return lines;
+  }
+
+  // What stands at the end of a bar: its own value, of stacked ones the sum.
+  function barText(data, index, at) {
+    const value = data.series[at].values[index];
+    if (value === null || value === undefined) return "";
+    if (Array.isArray(value)) return describe(data, { datasetIndex: at, dataIndex: index });
+    if (data.kind !== "stacked") return formatBytes(value);
+    if (at < data.series.length - 1) return "";
+    return formatBytes(data.series.reduce((sum, series) => sum + (series.values[index] || 0), 0));
+  }
+
+  function labelBars(data) {
+    return {
+      id: "values",
+      afterDatasetsDraw(chart) {
+        const context = chart.ctx;
+        context.save();
+        context.font = "11px " + Chart.defaults.font.family;
+        context.fillStyle = colour("text");
+        context.textBaseline = "middle";
+        chart.data.datasets.forEach((_, at) => {
+          chart.getDatasetMeta(at).data.forEach((bar, index) => {
+            const text = barText(data, index, at);
+            const end = Math.max(bar.x, bar.base);
+            context.fillText(text, end + 4, bar.y);
+          });
+        });
+        context.restore();
+      },
+    };
+  }
+
+  function options(data, width) {
     const most = largest(data);
     const stacked = data.kind === "stacked";
+    const sideways = data.kind !== "lines";
     const bytes = {
       beginAtZero: true,
       stacked: stacked,
-      ticks: { color: colour("text"), callback: formatBytes, stepSize: stepBytes(most), maxRotation: 0 },
+      // Room for the values at the ends of bars.
+      suggestedMax: sideways ? most * (width < 480 ? 1.4 : 1.18) : undefined,
+      ticks: {
+        color: colour("text"),
+        callback: formatBytes,
+        stepSize: stepBytes(most) * (width < 480 ? 2 : 1),
+        maxRotation: 0,
+        autoSkipPadding: 14,
+      },
       grid: { color: colour("grid") },
       border: { display: false },
     };
@@ -102,22 +158,26 @@
       type: "linear",
       min: data.labels.length ? dayNumber(data.labels[0]) : undefined,
       max: data.labels.length ? dayNumber(data.labels[data.labels.length - 1]) : undefined,
-      ticks: { color: colour("text"), callback: dayName, precision: 0, maxRotation: 0, maxTicksLimit: 8 },
+      ticks: { color: colour("text"), callback: dayName, precision: 0, maxRotation: 0, maxTicksLimit: width < 480 ? 4 : 8 },
       grid: { display: false },
       border: { color: colour("grid") },
     };
     const names = {
       stacked: stacked,
-      ticks: { color: colour("text"), autoSkip: false },
+      ticks: {
+        color: colour("text"),
+        autoSkip: false,
+        callback: (_, index) => wrapName(data.labels[index], width),
+      },
       grid: { display: false },
       border: { color: colour("grid") },
     };
-    const sideways = data.kind !== "lines";
     return {
       indexAxis: sideways ? "y" : "x",
       animation: false,
       responsive: true,
       maintainAspectRatio: false,
+      layout: { padding: { top: sideways ? 6 * (wrapName(data.labels[0] || "", width).length - 1) : 0 } },
       scales: sideways ? { x: bytes, y: names } : { x: days, y: bytes },
       plugins: {
         legend: {
@@ -139,7 +199,11 @@
     const data = JSON.parse(figure.querySelector("script[type='application/json']").textContent);
     const canvas = figure.querySelector("canvas");
     if (data.kind !== "lines") {
-      const bars = data.labels.length * (data.kind === "bars" ? 1.6 : 1);
+      const width = canvas.parentElement.clientWidth;
+      const each = data.labels.map((name) => wrapName(name, width).length);
+      // Neighbours share the room between them.
+      const lines = Math.max(1, ...each.map((n, i) => (n + (each[i + 1] || each[i - 1] || 1)) / 2));
+      const bars = data.labels.length * Math.max(data.kind === "bars" ? 1.6 : 1, lines * LINE_BARS);
       figure.style.setProperty("--bars", bars.toFixed(1));
     }
     if (drawn.has(figure)) drawn.get(figure).destroy();
@@ -149,7 +213,8 @@
     const chart = new Chart(canvas, {
       type: type,
       data: { labels: data.labels, datasets: datasets(data) },
-      options: options(data),
+      options: options(data, canvas.parentElement.clientWidth),
+      plugins: data.kind === "lines" ? [] : [labelBars(data)],
     });
     drawn.set(figure, chart);
     offerImage(figure, data.title);

@@ -87,7 +87,7 @@ def test_a_table_of_ones_own(run, vault: str, tmp_path: Path, monkeypatch) -> No
     assert named["costs"]["prices"]["source"] == "an invoice"
     assert named["costs"]["stored"]["total"] == pytest.approx(named["stored"] / 2**30 * 1000)
     monkeypatch.setenv("WEIGHTVAULT_PRICES", str(table))
-    assert "EUR stored" in run("--vault", vault, "report").stdout
+    assert "EUR cost" in run("--vault", vault, "report").stdout
     table.write_text("default =")
     assert run("--vault", vault, "report").exit_code == 4
 
@@ -97,7 +97,7 @@ def test_breakdowns_and_their_largest_rows(run, vault: str) -> None:
     found = document(run(*ask, "--json"))
     repo, codec = found["breakdowns"]
     assert (repo["by"], repo["count"], codec["by"]) == ("repo", 3, "codec")
-    assert repo["rows"][0]["stored"] + repo["others"]["stored"] == found["frames"]
+    assert repo["rows"][0]["billed"] + repo["others"]["billed"] == found["frames"]
     text = run(*ask).stdout
     assert "(2 others)" in text
     rows = list(csv.DictReader(io.StringIO(run(*ask, "--format", "csv").stdout)))

@@ -98,7 +98,7 @@ def test_report(run, vault: str, model: Path) -> None:
     assert numbers["vault", "", "logical"] == 2 * size
     assert numbers["vault", "", "saved_files"] == size
     assert numbers["vault", "", "stored"] == found["stored"]
-    assert numbers["repo", "org/one", "exclusive"] == 0
+    assert numbers["repo", "org/one", "own"] == 0
     assert numbers["repo", "org/two", "shared"] == found["frames"]
 
     text = run("--vault", vault, "report").stdout

@@ -69,7 +69,10 @@ def test_the_endpoints() -> None:
         ("GET", "/v1/families"),
         ("GET", "/v1/optimise"),
         ("POST", "/v1/optimise"),
+        ("GET", "/v1/bills"),
         ("GET", "/v1/quotas"),
+        ("GET", "/v1/retention"),
+        ("POST", "/v1/repos/{namespace}/{name}/forget"),
         ("GET", "/v1/tokens"),
         ("DELETE", "/v1/tokens/{token}"),
     }
@@ -245,7 +248,7 @@ def test_report_and_check(web: httpx.Client, pushed: results.Commit, model: Path
     assert report["logical"] == sum(map(len, read_folder(model).values()))
     by_repo, by_dtype = report["breakdowns"]
     assert [row["name"] for row in by_repo["rows"]] == ["org/model"]
-    assert by_repo["rows"][0]["stored"] == report["frames"]
+    assert by_repo["rows"][0]["billed"] == report["frames"]
     assert (by_dtype["rows"][0]["name"], by_dtype["count"]) == ("BF16", 2)
     assert by_dtype["others"]["name"] == "(1 others)"
     assert web.get("/v1/check").json()["problems"] == []

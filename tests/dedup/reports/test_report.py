@@ -59,7 +59,7 @@ def test_the_largest_rows_and_the_others_make_all(local: LocalVault, tmp_path: P
     assert shown.rows == every.by_repo[:2]
     assert shown.count == 4
     assert shown.others is not None
-    assert shown.others.stored + sum(row.stored for row in shown.rows) == two.frames
+    assert shown.others.billed + sum(row.billed for row in shown.rows) == two.frames
 
 
 def test_deletion_makes_garbage_of_what_was_exclusive(
@@ -197,7 +197,7 @@ def test_json_has_the_sums(local: LocalVault, model: Path):
     report = local.report(ALL)
     document = to_json(report)
     assert document["metadata"] == report.metadata
-    assert document["breakdowns"][0]["rows"][0]["stored"] == report.frames
+    assert document["breakdowns"][0]["rows"][0]["billed"] == report.frames
     assert document["waterfall"][0]["bytes"] == report.logical
 
 

@@ -41,7 +41,6 @@ def test_a_bill_has_tiers_requests_and_transfer(tmp_path: Path):
     assert bill.egress == pytest.approx(6.0)
     assert bill.total == pytest.approx(60 + 12 + 2 + 6)
     assert bill_for(here, Usage(5 * GIB)).total == 0
-    assert prices.price_per_gib(here, 50 * GIB) == pytest.approx(60 / 50)
 
 
 def test_the_table_that_is_shipped_has_dates_and_sources():

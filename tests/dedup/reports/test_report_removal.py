@@ -144,11 +144,11 @@ def test_predictions_and_reports_on_postgresql(postgres_url: str, tmp_path: Path
         push(vault, write_model(tmp_path / f"{i}", weights), f"org/{i}")
         push(vault, write_model(tmp_path / f"t{i}", tune(weights, i)), f"org/t{i}")
     before = vault.report(Query(DIMENSIONS))
-    assert before.frames == sum(row.stored for row in before.by_repo)
+    assert before.frames == sum(row.billed for row in before.by_repo)
     check_prediction(vault, ["org/0", "org/t1"])
     after = vault.report(Query(DIMENSIONS))
     for breakdown in after.breakdowns:
-        assert sum(row.stored for row in breakdown.rows) == after.frames, breakdown.by
+        assert sum(row.billed for row in breakdown.rows) == after.frames, breakdown.by
     assert after.stored == sum(info.size for info in backend.list())
     vault.close()
 

@@ -44,4 +44,22 @@ def base_sharing(session: Session, choice: str | None) -> None:
     session.emit({"base_sharing": found}, f"base-sharing {found}: {_MEANING[found]}")
 
 
+@verb("bills")
+@click.argument("choice", required=False, type=click.Choice(("shown", "hidden")))
+def bills(session: Session, choice: str | None) -> None:
+    """Decide whether tokens that are limited to a namespace see its bill; without CHOICE, tell.
+
+    \b
+    hidden  They see logical and unique bytes alone. This is the default.
+    shown   They see what is billed to their namespaces, and the money. These depend on what others
+            have: a namespace can tell from its share that somebody has the same content.
+    """
+    with session.open_local() as vault:
+        if choice is not None:
+            vault.show_bills(choice == "shown")
+        found = "shown" if vault.shows_bills() else "hidden"
+    session.emit({"bills": found}, f"bills {found}")
+
+
 settings.add_command(base_sharing)
+settings.add_command(bills)
