@@ -55,6 +55,16 @@ def prices_path() -> Path | None:
     return Path(named) if named else None
 
 
+def hub_cache() -> Path:
+    """Returns where huggingface_hub keeps the downloads of this user, by its own variables."""
+    if named := os.environ.get("HF_HUB_CACHE"):
+        return Path(named)
+    home = (
+        os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
+    )
+    return Path(home, "hub").expanduser()
+
+
 def vault_url(url: str | None = None) -> str:
     """Returns the vault's address: `url`, else WEIGHTVAULT_URL, else a folder of this user."""
     if url or (url := os.environ.get("WEIGHTVAULT_URL")):

@@ -32,6 +32,7 @@ from .verbs import report as verbs_report
 from .verbs import serve as verbs_serve
 from .verbs.admin import quotas, retention, tokens
 from .verbs.admin import settings as verbs_settings
+from .verbs.hubs import imports
 from .verbs.hubs import mirror as verbs_mirror
 
 _EPILOG = f"""\b
@@ -160,6 +161,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     "Models": (transfer.push, transfer.pull, repos.ls, repos.info, content.verify),
     "History": (history.log, history.diff, history.tag, history.branch),
     "Content": (content.cat, content.tensor, inspect_file.inspect),
+    "Other places": (imports.import_all, imports.export, verbs_mirror.mirror),
     "Repos": (repos.mv, repos.cp, repos.rm, maintenance.undelete, retention.forget),
     "Sizes": (
         verbs_report.report,
@@ -169,7 +171,6 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     ),
     "Servers": (
         verbs_serve.serve,
-        verbs_mirror.mirror,
         tokens.token,
         quotas.quota,
         retention.retention,

@@ -91,6 +91,12 @@ class Refs:
             raise RevisionNotFound(f"repo {repo} has no tag {name!r}")
         self._change_ref(repo, "tag", name, None)
 
+    def point(self, repo: str, kind: str, name: str, oid: str) -> None:
+        """Lets a ref of the `kind` "branch" or "tag" name a commit, whatever it named before."""
+        refs = self.branches(repo) if kind == "branch" else self.tags(repo)
+        if refs.get(name) != oid:
+            self._change_ref(repo, kind, check_branch(name), oid)
+
     def open_pull_request(self, repo: str, revision: str) -> int:
         """Makes the branch of a new pull request at a revision and returns its number."""
         target = self._vault.resolve(repo, revision).commit.id

@@ -23,7 +23,7 @@ from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.manifest import Manifest, check_paths, manifest_name, pack_manifest
 from ..model.files.segments import CHUNK_BYTES, Literal, cut_bytes
 from ..model.files.tree import FileTree
-from ..model.names import check_branch, check_path, check_repo
+from ..model.names import check_path, check_repo
 from ..model.paths import check_new_path
 from ..reading.scratch import scratch_folder
 from ..repository.reader import make_commit
@@ -185,8 +185,7 @@ class History(Refs):
         becomes the newest. Raises Conflict, ChunksMissing."""
         check_repo(repo)
         if oid in commits_of(self._vault.catalogue, repo):
-            if self.branches(repo).get(branch) != oid:
-                self._change_ref(repo, "branch", branch, oid)
+            self.point(repo, "branch", branch, oid)
             return self._vault.resolve(repo, oid).commit
         changes = [AddFile(path, file) for path, file in files.items()]
         manifest = self._apply(Manifest(()), changes, {}, repo)
@@ -194,12 +193,6 @@ class History(Refs):
         known = sorted({file.hashes for file in files.values()}, key=lambda row: row.digest)
         told = (message.title, message.text, message.author)
         return self._vault.commit_staged(repo, branch, manifest, parent, known, *told, oid=oid)
-
-    def point(self, repo: str, kind: str, name: str, oid: str) -> None:
-        """Lets a ref of the `kind` "branch" or "tag" name a commit, whatever it named before."""
-        refs = self.branches(repo) if kind == "branch" else self.tags(repo)
-        if refs.get(name) != oid:
-            self._change_ref(repo, kind, check_branch(name), oid)
 
     def _head(self, repo: str, branch: str) -> Commit:
         row = self._vault.catalogue.branches(repo).get(branch)

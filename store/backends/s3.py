@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -59,6 +60,15 @@ MAX_CONNECTIONS = 32
 
 _PART_CHECKSUMS = {f"Checksum{name}" for name in ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")}
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignObject:
+    """An object that others keep: its key below the prefix, its bytes, its ETag."""
+
+    key: str
+    size: int
+    etag: str
 
 
 class S3Backend(Backend):
@@ -241,6 +251,24 @@ class S3Backend(Backend):
                 # Not every server heeds StartAfter, and others may keep things in the bucket.
                 if key > after and is_key(key):
                     yield ObjectInfo(key, item["Size"], item["LastModified"].timestamp())
+
+    def list_foreign(self) -> Iterator[ForeignObject]:
+        """Yields what others keep here, whatever its keys are: those of ours, and all else."""
+        options = {"Bucket": self.bucket, "Prefix": self.prefix}
+        pages = iter(self._client.get_paginator("list_objects_v2").paginate(**options))
+        while True:
+            with self._errors(self.prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self.prefix)
+                yield ForeignObject(key, item["Size"], item.get("ETag", "").strip('"'))
+
+    def fetch_foreign(self, key: str, path: str | os.PathLike[str]) -> None:
+        """Writes an object that `list_foreign` named to a file. Raises the store's errors."""
+        with self._errors(self.prefix + key):
+            self._client.download_file(self.bucket, self.prefix + key, os.fspath(path))
 
     def _put_object(self, full_key: str, body: bytes | BinaryIO) -> None:
         with self._errors(full_key):

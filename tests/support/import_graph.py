@@ -237,6 +237,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "state",
         "lfs_grants",
         "users",
+        "cache_export",
         "reads",
         "mirrored",
         "lfs",

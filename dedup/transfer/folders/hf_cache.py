@@ -30,7 +30,7 @@ def find_snapshot(folder: Path) -> Path | None:
     if not (os.path.isdir(snapshots) and os.path.isdir(folder / "blobs")):
         return None
     found = sorted(each.name for each in snapshots.iterdir() if each.is_dir())
-    main = _read_ref(folder / "refs" / "main")
+    main = read_ref(folder / "refs" / "main")
     if main in found:
         return snapshots / main
     if len(found) == 1:
@@ -62,7 +62,8 @@ def list_unused(folder: Path, snapshot: Path, files: Iterable[Path]) -> Iterator
             yield each.name, "how the cache keeps its books"
 
 
-def _read_ref(path: Path) -> str:
+def read_ref(path: Path) -> str:
+    """Returns the commit that a file of refs names, "" where it names none."""
     try:
         with path.open("rb") as file:
             name = file.read(_MAX_REF_BYTES).decode("ascii").strip()

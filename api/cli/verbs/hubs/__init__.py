@@ -1,4 +1,4 @@
-"""The verbs about other hubs: copies of their repos.
+"""The verbs about other hubs: copies of their repos, and what their clients keep.
 
 Imports what other verbs do.
 """
