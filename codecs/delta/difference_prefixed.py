@@ -7,9 +7,9 @@ byte from the side come last.
 import numpy as np
 
 from ..jit.cached import IS_COMPILED, njit
-from ..prefix import kernels as prefix_kernels
-from ..prefix.kernels import CHUNK
+from ..prefix import row_kernels
 from ..prefix.loops import ROW_LANES, lowest_bit
+from ..prefix.row_kernels import CHUNK
 from . import difference_prefixed_steps as prefixed_steps
 from .difference_kernels import (
     LIMIT,
@@ -48,10 +48,10 @@ def restore_kernel(
     uint16, scratch. ``lower``: (n + LOWER_SLACK,) uint8. The others: see ``difference_kernels``.
     """
     places, ends = np.zeros(ROW_LANES, np.int64), np.zeros(ROW_LANES, np.int64)
-    at = prefix_kernels.parse_rows_kernel(source, 0, lengths, entries)
+    at = row_kernels.parse_rows_kernel(source, 0, lengths, entries)
     if at < 0:
         return -1
-    at = prefix_kernels.open_rows_kernel(source, at, places, ends)
+    at = row_kernels.open_rows_kernel(source, at, places, ends)
     if at != source.size:
         return -1
     is_short = abs(spec[ORIGIN]) <= MOST_ORIGIN and IS_COMPILED
@@ -68,7 +68,7 @@ def restore_kernel(
         contexts_kernel(
             some[STEP * steps :], spread[STEP * steps :], spec, contexts[STEP * steps :]
         )
-        prefix_kernels.take_rows_kernel(source, entries, places, contexts, found)
+        row_kernels.take_rows_kernel(source, entries, places, contexts, found)
         words = out[begin:stop]
         if path == 2:
             taken += prefixed_steps.place_avx512(some, found, spec, steps, lower, taken, words)
@@ -78,7 +78,7 @@ def restore_kernel(
             prefixed_steps.place_near(some, found, spec, steps, words, wide)
             taken = _place_wide_kernel(some, found, spec, lower, taken, steps, wide, words)
         taken = _place_rest_kernel(some, found, spec, lower, taken, STEP * steps, words)
-    return taken if prefix_kernels.are_rows_used_kernel(places, ends) else -1
+    return taken if row_kernels.are_rows_used_kernel(places, ends) else -1
 
 
 @njit(nogil=True, cache=True)

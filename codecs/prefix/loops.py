@@ -127,7 +127,25 @@ def _decode_rows(_context, source, entries, places, contexts, out, begin, rounds
 decode_rows: Any = intrinsic(_decode_rows)
 
 
-def _emit_rows(b: ir.IRBuilder, addresses: Sequence[Value], rounds: Value) -> None:
+def _decode_row(_context, source, entries, places, out, begin, rounds):
+    """Like ``decode_rows`` where all symbols have one row: ``entries`` (2048,) uint16."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, values: Any) -> Any:
+        args = IntrinsicCall(context, builder, signature.args, values)
+        addresses = [args.address(index) for index in range(3)]
+        addresses += [_number(0), args.address(3, args.integer(4), 2)]
+        _emit_rows(builder, addresses, args.integer(5), has_contexts=False)
+        return context.get_dummy_value()
+
+    return types.void(source, entries, places, out, begin, rounds), generate
+
+
+decode_row: Any = intrinsic(_decode_row)
+
+
+def _emit_rows(
+    b: ir.IRBuilder, addresses: Sequence[Value], rounds: Value, has_contexts: bool = True
+) -> None:
     source, table, states, contexts, out = addresses
     lanes = range(ROW_LANES)
     first = [load(b, I64, add(b, states, 8 * lane)) for lane in lanes]
@@ -137,8 +155,11 @@ def _emit_rows(b: ir.IRBuilder, addresses: Sequence[Value], rounds: Value) -> No
     for step in range(ROW_ROUND):
         for lane in lanes:
             at = ROW_LANES * step + lane
-            row = b.zext(load(b, I8, add(b, context, at)), I64)
-            index = call(b, "llvm.fshl.i64", I64, [row, bits[lane], _number(ROW_BITS)])
+            if has_contexts:
+                row = b.zext(load(b, I8, add(b, context, at)), I64)
+                index = call(b, "llvm.fshl.i64", I64, [row, bits[lane], _number(ROW_BITS)])
+            else:
+                index = b.lshr(bits[lane], _number(64 - ROW_BITS))
             entry = load(b, I16, b.add(table, b.shl(index, _number(1))))
             store(b, entry, add(b, end, 2 * at))
             taken = b.and_(b.zext(entry, I64), _number(63))

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..buffers import Bytes, freeze, scratch
 from ..errors import CorruptFrame
-from . import codes, kernels
+from . import codes, plane_kernels, row_kernels
+from .lanes import LANE_HEAD_BYTES, WRITE_SLACK
 from .loops import PLANE_LANES, ROW_LANES
 
 SEGMENT_LOG2 = 16
@@ -37,14 +38,14 @@ class Codes:
 def choose_plane_codes(counts: NDArray[np.uint32]) -> Codes:
     """Chooses a code for each segment of a plane from counts (segments, 256) uint32."""
     found, bits = _choose(counts, codes.PLANE_BITS)
-    heads = PLANE_LANES * (kernels.LANE_HEAD_BYTES + 1) * counts.shape[0]
+    heads = PLANE_LANES * (LANE_HEAD_BYTES + 1) * counts.shape[0]
     return Codes(*found, 1 + heads + (bits + 7) // 8)
 
 
 def choose_row_codes(counts: NDArray[np.uint32]) -> Codes:
     """Chooses a code for each row of counts (rows, 256) uint32."""
     found, bits = _choose(counts, codes.ROW_BITS)
-    return Codes(*found, ROW_LANES * (kernels.LANE_HEAD_BYTES + 1) + (bits + 7) // 8)
+    return Codes(*found, ROW_LANES * (LANE_HEAD_BYTES + 1) + (bits + 7) // 8)
 
 
 def _choose(counts: NDArray[np.uint32], limit: int) -> tuple[tuple[Bytes, Bytes], int]:
@@ -60,9 +61,9 @@ def encode_plane(symbols: Bytes, chosen: Codes) -> list[bytes | memoryview]:
     """Codes (n,) uint8 with one code per segment; the parts are valid until the next plane is
     coded.
     """
-    out = scratch("prefixed", chosen.coded_bytes + kernels.WRITE_SLACK, np.uint8)
+    out = scratch("prefixed", chosen.coded_bytes + WRITE_SLACK, np.uint8)
     table = scratch("codes", 256, np.uint32)
-    end = kernels.encode_plane_kernel(
+    end = plane_kernels.encode_plane_kernel(
         symbols, SEGMENT_LOG2, chosen.lengths, chosen.tags, table, out
     )
     return [bytes([SEGMENT_LOG2]), out[:end].data]
@@ -82,12 +83,12 @@ def encode_rows(symbols: Bytes, contexts: Bytes, chosen: Codes) -> list[bytes | 
     """
     rows = chosen.tags.size
     table = scratch("row-codes", rows * 256, np.uint32).reshape(rows, 256)
-    most = rows * codes.MAX_TABLE_BYTES + ROW_LANES * kernels.LANE_HEAD_BYTES
+    most = rows * codes.MAX_TABLE_BYTES + ROW_LANES * LANE_HEAD_BYTES
     packed = scratch("packed-lengths", most, np.uint8)
-    share = -(-symbols.size // ROW_LANES) * codes.ROW_BITS // 8 + 2 * kernels.WRITE_SLACK
+    share = -(-symbols.size // ROW_LANES) * codes.ROW_BITS // 8 + 2 * WRITE_SLACK
     room = scratch("prefix-lanes", ROW_LANES * share, np.uint8).reshape(ROW_LANES, share)
     ends = np.empty(ROW_LANES, np.int64)
-    head = kernels.encode_rows_kernel(
+    head = row_kernels.encode_rows_kernel(
         symbols, contexts, chosen.lengths, chosen.tags, table, packed, room, ends
     )
     lanes = [room[lane, :end].data for lane, end in enumerate(ends.tolist())]
@@ -132,7 +133,7 @@ def _decode_plane(source: Bytes, room: Bytes, words: NDArray[np.uint16], low: By
     segment_log2 = _take_segment(source)
     lengths = scratch("lengths", 256, np.uint8)
     entries = scratch("plane-entries", 2 << codes.PLANE_BITS, np.uint64)
-    at = kernels.decode_plane_kernel(source, segment_log2, lengths, entries, room, words, low)
+    at = plane_kernels.decode_plane_kernel(source, segment_log2, lengths, entries, room, words, low)
     _check_end(source, at)
 
 
@@ -141,13 +142,13 @@ def _decode_segments(source: Bytes, out: Bytes, words: NDArray[np.uint16], low: 
     rows = ((max(out.size, words.size) - 1) >> segment_log2) + 1
     if rows > MOST_SEGMENTS:
         raise CorruptFrame("a prefix-coded stream has too many segments")
-    at = kernels.decode_segments_kernel(
+    at = row_kernels.decode_segments_kernel(
         source,
         segment_log2,
         scratch("lengths", 256, np.uint8),
         row_entries(rows),
-        scratch("chunk", 2 * kernels.CHUNK, np.uint8).reshape(2, -1),
-        scratch("found", kernels.CHUNK, np.uint16),
+        scratch("chunk", row_kernels.CHUNK, np.uint8),
+        scratch("found", row_kernels.CHUNK, np.uint16),
         out,
         words,
         low,
@@ -167,8 +168,10 @@ def decode_rows(source: Bytes, contexts: Bytes, rows: int, out: Bytes) -> None:
     Raises CorruptFrame like ``decode_plane``.
     """
     lengths, entries = scratch("lengths", 256, np.uint8), row_entries(rows)
-    room = scratch("found", kernels.CHUNK, np.uint16)
-    _check_end(source, kernels.decode_rows_kernel(source, contexts, lengths, entries, room, out))
+    room = scratch("found", row_kernels.CHUNK, np.uint16)
+    _check_end(
+        source, row_kernels.decode_rows_kernel(source, contexts, lengths, entries, room, out)
+    )
 
 
 def row_entries(rows: int) -> NDArray[np.uint16]:

@@ -19,6 +19,30 @@ FIELDS = 4
 
 _TILE = 64
 """Groups that are cut together: few enough to stay in the first cache."""
+_LONG_RUN = 8
+"""Symbols of a run from which on it is worth a loop of its own in each group."""
+
+
+@njit(nogil=True, cache=True)
+def _end_runs_kernel(places, ends):
+    """Writes to ``ends`` (k,) int64, where a run of symbols begins, where it ends: neighbours lie
+    in neighbouring bytes, at the same bits. Returns whether runs are long.
+    """
+    first, runs = 0, 0
+    for s in range(1, places.shape[0] + 1):
+        is_next = s < places.shape[0] and places[s, 0] == places[first, 0] + s - first
+        if is_next and places[s, 5] > 0:
+            is_next = places[s, 3] == places[first, 3] + s - first
+        for column in (1, 2, 4, 5, 6):
+            is_next = is_next and places[s, column] == places[first, column]
+        if not is_next:
+            ends[first] = s
+            first = s
+            runs += 1
+    return runs * _LONG_RUN <= places.shape[0]
+
+
+# Vectors of bytes cannot be shifted: what moves bits of a run are products of 16 bits.
 
 
 @njit(nogil=True, cache=True)
@@ -28,6 +52,33 @@ def gather_kernel(groups, places, symbols):
     ``groups``: (n, group_bytes) uint8. ``places``: (k, 7) uint16 of `list_places`. ``symbols``:
     (n, k) uint8, written.
     """
+    ends = np.empty(places.shape[0], np.int64)
+    if not _end_runs_kernel(places, ends):
+        _gather_each_kernel(groups, places, symbols)
+        return
+    for g in range(groups.shape[0]):
+        first = 0
+        while first < places.shape[0]:
+            _, shift, mask, _, high_shift, high_mask, left = places[first]
+            count = ends[first] - first
+            part = symbols[g, first : first + count]
+            source = groups[g, places[first, 0] : places[first, 0] + count]
+            down, kept = np.uint16(256 >> shift), np.uint8(mask)
+            for i in range(count):
+                part[i] = np.uint8((np.uint16(source[i]) * down) >> np.uint16(8)) & kept
+            if high_mask > 0:
+                source = groups[g, places[first, 3] : places[first, 3] + count]
+                down, kept = np.uint16(256 >> high_shift), np.uint8(high_mask)
+                up = np.uint8(1 << left)
+                for i in range(count):
+                    bits = np.uint8((np.uint16(source[i]) * down) >> np.uint16(8)) & kept
+                    part[i] |= np.uint8(np.uint8(bits) * up)
+            first += count
+
+
+@njit(nogil=True, cache=True)
+def _gather_each_kernel(groups, places, symbols):
+    """Does what `gather_kernel` does symbol by symbol."""
     for first in range(0, groups.shape[0], _TILE):
         last = min(first + _TILE, groups.shape[0])
         for s in range(places.shape[0]):
@@ -43,6 +94,33 @@ def gather_kernel(groups, places, symbols):
 @njit(nogil=True, cache=True)
 def scatter_kernel(symbols, places, groups):
     """Puts the symbols back; mirrors `gather_kernel`. ``groups`` starts out as zeros."""
+    ends = np.empty(places.shape[0], np.int64)
+    if not _end_runs_kernel(places, ends):
+        _scatter_each_kernel(symbols, places, groups)
+        return
+    for g in range(groups.shape[0]):
+        first = 0
+        while first < places.shape[0]:
+            _, shift, mask, _, high_shift, high_mask, left = places[first]
+            count = ends[first] - first
+            part = symbols[g, first : first + count]
+            room = groups[g, places[first, 0] : places[first, 0] + count]
+            kept, up = np.uint8(mask), np.uint8(1 << shift)
+            for i in range(count):
+                room[i] |= np.uint8(np.uint8(part[i] & kept) * up)
+            if high_mask > 0:
+                room = groups[g, places[first, 3] : places[first, 3] + count]
+                down, kept = np.uint16(256 >> left), np.uint8(high_mask)
+                up = np.uint8(1 << high_shift)
+                for i in range(count):
+                    bits = np.uint8((np.uint16(part[i]) * down) >> np.uint16(8)) & kept
+                    room[i] |= np.uint8(np.uint8(bits) * up)
+            first += count
+
+
+@njit(nogil=True, cache=True)
+def _scatter_each_kernel(symbols, places, groups):
+    """Does what `scatter_kernel` does symbol by symbol."""
     for first in range(0, groups.shape[0], _TILE):
         last = min(first + _TILE, groups.shape[0])
         for s in range(places.shape[0]):

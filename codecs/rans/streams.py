@@ -56,6 +56,8 @@ PLAIN_FAST = replace(PLAIN, zstd_level=None, prefix=True)
 _PREFIX_LOSS = 1 / 32
 """By how much of its size a prefix code may be larger than rANS, which decodes at a third of its
 speed."""
+_LEAST_GAIN = 1 / 64
+"""What contexts must gain over one prefix code."""
 _LONG_BITS = 4.5
 """Mean length of codes above which a look-up gives hardly more than one symbol, and eight lanes of
 one symbol each are faster than four of several."""
@@ -111,7 +113,8 @@ def plan_stream(plane: Bytes, effort: Effort, previous: Bytes | None = None) -> 
         if coded.coded_bytes - HEAD.size < enough:
             best = coded
         if effort.contexts:
-            best = min([best, *_plan_contexts(plane, effort, previous)], key=_price)
+            plans = _plan_contexts(plane, effort, previous)
+            best = min([best, *(p for p in plans if _is_worth(p, best, effort))], key=_price)
     if effort.zstd_level is not None and _zstd_may_win(plane, best.coded_bytes):
         payload = compress_zstd(plane.data, effort.zstd_level)
         best = min(best, _plan(ZSTD, len(payload), lambda: [payload]), key=_price)
@@ -131,17 +134,17 @@ def _plan_prefix(plane: Bytes) -> Plan | None:
     counts = rans.count_segments(plane, prefix.SEGMENT_LOG2)
     if np.count_nonzero(counts.any(axis=0)) == 1:
         return None
+    mean = prefix.choose_plane_codes(counts.sum(axis=0, dtype=np.uint32)[None]).coded_bytes
+    if mean >= _LONG_BITS / 8 * plane.size and len(counts) <= prefix.MOST_SEGMENTS:
+        rows = prefix.choose_row_codes(counts)
+        size = 1 + rows.coded_bytes
+        return _plan(PREFIX_BY_SEGMENT, size, lambda: prefix.encode_segments(plane, rows))
     codes = prefix.choose_plane_codes(counts)
     tables = choose_if_smaller(counts, codes.coded_bytes)
-    if tables is not None:
-        segment_log2 = prefix.SEGMENT_LOG2
-        encode = lambda: rans.encode_plane(plane, tables, segment_log2)  # noqa: E731
-        return _plan(RANS, tables.coded_bytes, encode)
-    if codes.coded_bytes < _LONG_BITS / 8 * plane.size or len(counts) > prefix.MOST_SEGMENTS:
+    if tables is None:
         return _plan(PREFIX, codes.coded_bytes, lambda: prefix.encode_plane(plane, codes))
-    rows = prefix.choose_row_codes(counts)
-    size = 1 + rows.coded_bytes
-    return _plan(PREFIX_BY_SEGMENT, size, lambda: prefix.encode_segments(plane, rows))
+    segment_log2 = prefix.SEGMENT_LOG2
+    return _plan(RANS, tables.coded_bytes, lambda: rans.encode_plane(plane, tables, segment_log2))
 
 
 Rows = rans.Tables | prefix.Codes
@@ -209,6 +212,14 @@ def _plan(kind: int, payload_bytes: int, encode: Callable[[], Parts]) -> Plan:
 
 def _price(plan: Plan) -> int:
     return plan.coded_bytes
+
+
+def _is_worth(plan: Plan, simple: Plan, effort: Effort) -> bool:
+    """Tells whether contexts gain what their time costs: nothing to speak of beside rANS, as much
+    again beside prefix codes.
+    """
+    gain = _LEAST_GAIN if effort.prefix else 0
+    return plan.coded_bytes * (1 + gain) < simple.coded_bytes
 
 
 def _plan_contexts(plane: Bytes, effort: Effort, previous: Bytes | None) -> list[Plan]:

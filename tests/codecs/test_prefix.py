@@ -180,7 +180,11 @@ def test_fast_frames_use_them_and_others_do_not(dtype, kind):
 
 
 def test_fields_use_them_by_their_guide():
-    frame = encode_tensor(make_groups("Q4_K", 600), "Q4_K", level="fast")
+    """Half of the groups have no minima, so that their guide is 0, and small quants."""
+    groups = np.frombuffer(make_groups("Q4_K", 600), np.uint8).reshape(600, -1).copy()
+    groups[::2, 4:16] = np.repeat([9, 0, 9], 4)
+    groups[::2, 16:] &= 0x33
+    frame = encode_tensor(groups, "Q4_K", level="fast")
     at, kinds = 2, []
     (block,) = stored_blocks(frame)
     while at < len(block):
@@ -188,7 +192,7 @@ def test_fields_use_them_by_their_guide():
         kinds.append(kind)
         at += HEAD.size + size
     assert kinds[-1] == PREFIX_BY_PREVIOUS
-    assert bytes(decode_tensor(frame)) == make_groups("Q4_K", 600)
+    assert bytes(decode_tensor(frame)) == groups.tobytes()
 
 
 @settings(deadline=None, max_examples=40)
