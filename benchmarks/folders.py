@@ -6,6 +6,10 @@
 For each case, seconds of processor time of a first push and of one when nothing has changed, and
 the bytes that are stored, also as `zstd -19` of each file. A tool that is not installed is left
 out. Every command is a process of its own, so the time to start it counts.
+
+"formats" pushes the same tensors in each format, and programs, text and noise, alone, to a vault of
+its own. "first use" (as root) pushes 87 MB as a user without a home, on a read-only root with a
+temporary /tmp, to a vault in that: once where no kernel was ever compiled, and once more.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +32,18 @@ import zstandard
 from blake3 import blake3
 
 from .support.machine import RESULTS, save_rows
-from .support.model_files import npz_bytes
+from .support.model_files import (
+    flax_bytes,
+    gguf_bytes,
+    hdf5_bytes,
+    make_arrays,
+    npz_bytes,
+    onnx_bytes,
+    safetensors_of,
+    tar_bytes,
+    tf_bundle_bytes,
+    torch_bytes,
+)
 from .support.servers import weightvault_command
 
 _OTHERS = ("restic", "borg")
@@ -85,6 +101,30 @@ def make_large_files(root: Path, scale: float) -> None:
     for number in range(8):
         values = rng.normal(0, 0.02, int(32e6 * scale)).astype("<f4")
         np.save(root / f"shard-{number}.npy", values)
+
+
+def make_formats() -> dict[str, dict[str, bytes]]:
+    """Files by their names, for each format; 8 MiB of tensors, or as much of something else."""
+    arrays = make_arrays(side=512)
+    index, data = tf_bundle_bytes(arrays)
+    own = Path(os.path.realpath(sys.executable)).read_bytes()[: 8 << 20]
+    library = sorted(Path(os.__file__).parent.glob("*.py"))
+    return {
+        "safetensors": {"m.safetensors": safetensors_of(arrays)},
+        "torch": {"m.pt": torch_bytes(arrays)},
+        "torch legacy": {"m.pth": torch_bytes(arrays, legacy=True)},
+        "npz": {"m.npz": npz_bytes(arrays)},
+        "tar of npy": {"m.tar": tar_bytes(arrays)},
+        "onnx": {"m.onnx": onnx_bytes(arrays)},
+        "gguf": {"m.gguf": gguf_bytes(arrays)},
+        "hdf5": {"m.h5": hdf5_bytes(arrays, others=False)},
+        "hdf5 latest": {"m.h5": hdf5_bytes(arrays, "latest", others=False)},
+        "flax": {"m.msgpack": flax_bytes(arrays)},
+        "tensorflow": {"m.index": index, "m.data-00000-of-00001": data},
+        "program": {"python": own},
+        "text": {"library.txt": b"".join(path.read_bytes() for path in library)},
+        "noise": {"noise.dat": np.random.default_rng(5).bytes(8 << 20)},
+    }
 
 
 CASES: dict[str, Callable[[Path, float], None]] = {
@@ -158,15 +198,82 @@ def measure(case: str, scale: float) -> Iterator[dict[str, object]]:
             yield row | {"zstd19_bytes": zstd}
 
 
+def measure_formats() -> Iterator[dict[str, object]]:
+    """Yields a row for each format."""
+    with tempfile.TemporaryDirectory() as name:
+        for number, (form, files) in enumerate(make_formats().items()):
+            root = Path(name, str(number))
+            folder = root / "folder"
+            folder.mkdir(parents=True)
+            for path, data in files.items():
+                (folder / path).write_bytes(data)
+            tool = next(iter(list_tools(root, folder)))
+            seconds = run(tool.store, root)
+            objects = count_bytes(tool.kept / "objects")
+            row: dict[str, object] = {"case": f"format: {form}", "scale": 1.0, "tool": tool.name}
+            row |= {"raw_bytes": count_bytes(folder), "first_cpu_seconds": round(seconds, 2)}
+            yield row | {"object_bytes": objects, "zstd19_bytes": compress_files(folder)}
+
+
+# Runs where nothing can be written but /tmp: prints the seconds of processor time of two pushes.
+_INSIDE = """
+import json, resource, subprocess, sys
+import numpy as np
+from pathlib import Path
+times = []
+for seed in (1, 2):
+    folder = Path(f"/tmp/model-{seed}")
+    folder.mkdir()
+    values = np.random.default_rng(seed).normal(0, 0.02, 21_750_000).astype("<f4")
+    np.save(folder / "weights.npy", values)
+    push = ["--vault", "/tmp/vault", "push", str(folder), f"bench/{seed}"]
+    subprocess.run([sys.executable, *sys.argv[1:], *push], check=True, capture_output=True)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times.append(spent.ru_utime + spent.ru_stime - sum(times))
+print(json.dumps(times))
+"""
+# Reads what others may not, as Python itself may lie in a private folder; writes nothing of theirs.
+_CONTAINER = """
+set -e
+mount --make-rprivate / && mount -o remount,bind,ro / && mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir /tmp/site && cp -r "$1" /tmp/site/weightvault
+find /tmp/site -name '*.nb?' -delete
+exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=+dac_read_search \\
+    --ambient-caps=+dac_read_search env -i PATH="$PATH" PYTHONPATH=/tmp/site \\
+    PYTHONDONTWRITEBYTECODE=1 "$2" -c "$3" "$4" "$5"
+"""
+
+
+def measure_first_use() -> Iterator[dict[str, object]]:
+    """Yields a row of a first push in a container, and a row of a second."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as name:
+        package = Path(name, "weightvault")
+        source = Path(__file__).parents[1]
+        for part in ("__init__.py", "api", "codecs", "dedup", "store"):
+            copy = shutil.copytree if (source / part).is_dir() else shutil.copy2
+            package.mkdir(exist_ok=True)
+            copy(source / part, package / part)
+        python, *start = weightvault_command()
+        command = ["unshare", "-m", "sh", "-c", _CONTAINER, "sh", str(package), python, _INSIDE]
+        done = subprocess.run([*command, *start], check=True, capture_output=True, text=True)
+    for state, seconds in zip(("cold", "warm"), json.loads(done.stdout), strict=True):
+        row: dict[str, object] = {"case": f"first use: {state}", "scale": 1.0}
+        yield row | {"tool": "weightvault", "first_cpu_seconds": round(seconds, 2)}
+
+
+_OTHER_CASES = {"formats": measure_formats, "first use": measure_first_use}
+
+
 def main() -> None:
     """Measures the cases that are named, all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE")
+    parser.add_argument("cases", nargs="*", choices=[*CASES, *_OTHER_CASES, []], metavar="CASE")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the sizes above")
     options = parser.parse_args()
     rows = []
-    for case in options.cases or CASES:
-        for row in measure(case, options.scale):
+    for case in options.cases or [*CASES, *_OTHER_CASES]:
+        measured = _OTHER_CASES[case]() if case in _OTHER_CASES else measure(case, options.scale)
+        for row in measured:
             print(*(f"{key} {value}" for key, value in row.items()), sep=", ", flush=True)
             rows.append(row)
     save_rows(RESULTS / "folders.csv", rows)

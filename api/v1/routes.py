@@ -15,9 +15,9 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from ...dedup.local_vault import LocalVault
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.files.manifest import parse_manifest
-from ...dedup.model.files.segments import Bundle, Literal, Opaque, Share, Tensor
 from ...dedup.model.names import MAX_MESSAGE_BYTES, check_repo
 from ...dedup.progress import Progress
+from ...dedup.reports.revision_details import split_bytes
 from ...dedup.transfer.namespaced_vault import NamespacedVault
 from ...dedup.vault import Candidate, Snapshot
 from ..protocol.wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
@@ -340,20 +340,17 @@ def _revision_schema(snapshot: Snapshot, with_tensors: bool) -> RevisionSchema:
 
 def _file_schema(entry: FileEntry, chunk_bytes: int, with_tensors: bool) -> RevisionFileSchema:
     tensors = list(entry.tensors)
+    parts = split_bytes(entry)
     return RevisionFileSchema(
         path=entry.path,
         size=entry.size,
         tensors=len(tensors),
         blake3=entry.digest.hex(),
         segments=SegmentsSchema(
-            literal=_sum_sizes(entry, Literal),
-            opaque=_sum_sizes(entry, Opaque) + _sum_sizes(entry, Share),
-            tensors=_sum_sizes(entry, Tensor) + _sum_sizes(entry, Bundle),
+            literal=parts["literals"],
+            opaque=parts["other"],
+            tensors=parts["tensors"],
             chunks=sum(1 for _ in entry.chunks(chunk_bytes)),
         ),
         tensor_list=[TensorSchema.model_validate(t) for t in tensors] if with_tensors else [],
     )
-
-
-def _sum_sizes(entry: FileEntry, kind: type[Literal | Opaque | Tensor | Bundle | Share]) -> int:
-    return sum(s.size for s in entry.segments if isinstance(s, kind))

@@ -90,11 +90,9 @@ def _parts(entry: FileEntry, sketches: Sketches) -> Iterator[Part]:
                 facts = segment.name, segment.dtype, segment.shape, bits
                 yield Part("tensor", offset, segment.size, digests, *facts)
             elif isinstance(segment, Bundle):
-                at = offset
-                for tensor in segment.tensors:
+                for tensor, at in segment.places():
                     facts = tensor.name, tensor.dtype, tensor.shape
-                    yield Part("tensor", at, tensor.size, digests, *facts)
-                    at += tensor.size
+                    yield Part("tensor", offset + at, tensor.size, digests, *facts)
             else:
                 yield Part("opaque", offset, segment.size, digests)
         offset += segment.size

@@ -93,12 +93,11 @@ def list_companions(manifest: Manifest) -> Iterator[StoredTensor]:
     for entry in manifest.files:
         for segment in entry.segments:
             if isinstance(segment, Bundle):
-                piece, at = Piece(segment.chunks[0], segment.size), 0
-                width = find_dtype(segment.dtype).item_bytes
-                for part in segment.tensors:
-                    place = at // width
-                    yield StoredTensor(part.name, part.dtype, part.shape, (piece,), place)
-                    at += part.size
+                piece = Piece(segment.chunks[0], segment.size)
+                for part, at in segment.places():
+                    place, off = divmod(at, find_dtype(part.dtype).item_bytes)
+                    if not off:
+                        yield StoredTensor(part.name, part.dtype, part.shape, (piece,), place)
             elif isinstance(segment, Tensor) and segment.dtype == segment.coding_dtype:
                 sizes = chunk_sizes(segment, manifest.chunk_bytes)
                 pieces = tuple(map(Piece, segment.chunks, sizes))

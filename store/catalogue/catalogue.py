@@ -42,6 +42,7 @@ from .tables.schema import (
     chunks,
     commit_chunks,
     commits,
+    damage,
     journal,
     loose_files,
     packs,
@@ -125,6 +126,8 @@ class Catalogue(Database):
                 connection.execute(update(packs).where(mine).values(bytes=packs.c.bytes))
             lift_pack(connection, name)
             pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == name))
+            # It has just been stored whole, whatever happened to it before.
+            connection.execute(delete(damage).where(damage.c.pack_id == pack_id))
             new = self.add_new(connection, chunks, [_chunk_values(e, pack_id) for e in entries])
             new_ids = {row.id for row in new}
             place_frames(connection, self.add_once, pack_id, entries, new_ids)

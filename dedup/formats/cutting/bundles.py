@@ -13,7 +13,7 @@ from itertools import groupby
 
 import xxhash
 
-from ...model.files.segments import Bundle, Segment, Tensor, tensor_bytes
+from ...model.files.segments import Bundle, Literal, Segment, Tensor, tensor_bytes
 
 # A chunk of its own costs a tensor of this size 4 %.
 SMALL_BYTES = 16 << 10
@@ -29,18 +29,70 @@ _AIM_BYTES = 128 << 10
 _MOST_BYTES = 1 << 20
 
 
+# Among literals, as in archives, a chunk of its own costs 200 bytes, and a tensor of floats that is
+# coded with what lies between, as bytes, an eighth of it.
+TINY_BYTES = 1 << 10
+_SCATTERED_AIM_BYTES = 256 << 10
+_MOST_SCATTERED_BYTES = 512 << 10
+
+
 def bundle_small(segments: list[Segment], chunk_bytes: int) -> list[Segment]:
     """Returns the segments of a file with long runs of small tensors put together in bundles, each
     of at most `chunk_bytes`."""
     most = min(_MOST_BYTES, chunk_bytes)
     found: list[Segment] = []
-    for small, run in groupby(segments, key=_small_dtype):
+    for small, run in groupby(_bundle_scattered(segments, chunk_bytes), key=_small_dtype):
         listed = list(run)
         if small is None or len(listed) < LEAST_TENSORS:
             found += listed
         else:
             found += (Bundle(tuple(part)) for part in _cut([*_tensors(listed)], most))
     return found
+
+
+def _bundle_scattered(segments: list[Segment], chunk_bytes: int) -> Iterator[Segment]:
+    """Yields the segments with long runs of tiny tensors, of any dtype, that have literals between
+    them put together in bundles with what lies between."""
+    for tiny, run in groupby(segments, key=_is_tiny):
+        listed = list(run)
+        tensors = sum(isinstance(segment, Tensor) for segment in listed)
+        if tiny and LEAST_TENSORS <= tensors <= 2 * (len(listed) - tensors):
+            yield from _cut_scattered(listed, min(_MOST_SCATTERED_BYTES, chunk_bytes))
+        else:
+            yield from listed
+
+
+def _is_tiny(segment: Segment) -> bool:
+    if isinstance(segment, Literal):
+        return True
+    return segment.size < TINY_BYTES and _small_dtype(segment) is not None
+
+
+def _cut_scattered(run: list[Segment], most: int) -> Iterator[Bundle | Literal]:
+    """Cuts a run where what lies before a tensor says so: in archives it has the member's name.
+    What comes before the first tensor stays as it is."""
+    tensors: list[Tensor] = []
+    gaps, size, before = [0], 0, b""
+    for segment in run:
+        starts = isinstance(segment, Tensor) and begins_bundle(
+            before, segment.size + len(before), _SCATTERED_AIM_BYTES
+        )
+        if tensors and (starts or size + segment.size > most):
+            yield Bundle(tuple(tensors), gaps=tuple(gaps))
+            tensors, gaps, size = [], [0], 0
+        if isinstance(segment, Tensor):
+            tensors.append(segment)
+            gaps.append(0)
+            size, before = size + segment.size, b""
+        elif isinstance(segment, Literal):
+            before += segment.data
+            if tensors:
+                gaps[-1] += segment.size
+                size += segment.size
+            else:
+                yield segment
+    if tensors:
+        yield Bundle(tuple(tensors), gaps=tuple(gaps))
 
 
 def _small_dtype(segment: Segment) -> str | None:
@@ -60,7 +112,7 @@ def _cut(tensors: list[Tensor], most: int) -> Iterator[list[Tensor]]:
     part: list[Tensor] = []
     size = 0
     for tensor in tensors:
-        if part and (size + tensor.size > most or begins_bundle(tensor.name, tensor.size)):
+        if part and (size + tensor.size > most or begins_bundle(tensor.name.encode(), tensor.size)):
             yield part
             part, size = [], 0
         part.append(tensor)
@@ -68,6 +120,6 @@ def _cut(tensors: list[Tensor], most: int) -> Iterator[list[Tensor]]:
     yield part
 
 
-def begins_bundle(name: str, size: int, aim_bytes: int = _AIM_BYTES) -> bool:
+def begins_bundle(name: bytes, size: int, aim_bytes: int = _AIM_BYTES) -> bool:
     """True for one tensor or file in so many that bundles have `aim_bytes` on average."""
-    return xxhash.xxh3_64_intdigest(name.encode()) * aim_bytes < size << 64
+    return xxhash.xxh3_64_intdigest(name) * aim_bytes < size << 64

@@ -46,10 +46,8 @@ class FileEntry:
             if isinstance(segment, Tensor):
                 yield TensorPlace(segment, self.path, offset, segment.chunks, 0)
             elif isinstance(segment, Bundle):
-                start = 0
-                for tensor in segment.tensors:
+                for tensor, start in segment.places():
                     yield TensorPlace(tensor, self.path, offset + start, segment.chunks, start)
-                    start += tensor.size
             offset += segment.size
 
     def chunks(self, chunk_bytes: int = CHUNK_BYTES) -> Iterator[ChunkUse]:

@@ -133,6 +133,9 @@ def _pack_segment(segment: Segment, index: dict[bytes, int]) -> dict[str, Any]:
     if isinstance(segment, Opaque):
         return common
     if isinstance(segment, Bundle):
+        if segment.gaps:
+            mixed = [[tensor.name, tensor.shape, tensor.dtype] for tensor in segment.tensors]
+            return {"bundle": mixed, "gaps": segment.gaps, **common}
         tensors = [[tensor.name, tensor.shape] for tensor in segment.tensors]
         return {"bundle": tensors, "dtype": segment.dtype, **common}
     parts = {"parts": segment.parts} if segment.parts else {}

@@ -92,20 +92,24 @@ class OutlineReader:
         return Share(size, start, whole, (self._digests[chunk],))
 
     def _bundle(self, outline: dict[str, Any], size: int, chunks: tuple[bytes, ...]) -> Bundle:
-        dtype = self._dtype(outline["dtype"])
-        tensors = []
-        for name, shape in outline["bundle"]:
-            dimensions = self._shape(shape)
-            taken = tensor_bytes(dtype, dimensions)
-            if taken is None:
-                raise InvalidManifest(f"bundle of tensors of dtype {dtype!r}")
-            tensors.append(Tensor(_text(name), dtype, dimensions, taken))
+        gaps = tuple(natural(n) for n in outline.get("gaps", ()))
+        common = () if gaps else (outline["dtype"],)
+        tensors = tuple(self._small_tensor(*told, *common) for told in outline["bundle"])
         if not tensors:
             raise InvalidManifest("bundle without tensors")
-        bundle = Bundle(tuple(tensors), chunks)
+        if gaps and len(gaps) != len(tensors) + 1:
+            raise InvalidManifest(f"bundle of {len(tensors)} tensors and {len(gaps)} gaps")
+        bundle = Bundle(tensors, chunks, gaps)
         if bundle.size != size:
             raise InvalidManifest(f"tensors of a bundle take {bundle.size} bytes, not {size}")
         return bundle
+
+    def _small_tensor(self, name: Any, shape: Any, dtype: Any) -> Tensor:
+        dimensions, known = self._shape(shape), self._dtype(dtype)
+        taken = tensor_bytes(known, dimensions)
+        if taken is None:
+            raise InvalidManifest(f"bundle of tensors of dtype {known!r}")
+        return Tensor(_text(name), known, dimensions, taken)
 
     def _shape(self, value: Any) -> tuple[int, ...]:
         shape = tuple(natural(n) for n in value)

@@ -9,8 +9,9 @@ bounded by a setting and not by a model (ARCHITECTURE.md, "Chunks"). A share is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from ....codecs.dtypes import BY_NAME, QUANTISED
 
@@ -80,23 +81,32 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """Small tensors of one dtype, known to the codecs, side by side in a file (bundles.py).
+    """Small tensors of dtypes known to the codecs (bundles.py): of one dtype and side by side in a
+    file, or with `gaps`, the bytes before each of them and after the last.
 
-    `chunks` is their one digest, of all their bytes, once they are hashed.
+    `chunks` is their one digest, of all their bytes and those between, once they are hashed.
     """
 
     tensors: tuple[Tensor, ...]
     chunks: tuple[bytes, ...] = ()
+    gaps: tuple[int, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes of the file that this segment covers."""
-        return sum(tensor.size for tensor in self.tensors)
+        return sum(tensor.size for tensor in self.tensors) + sum(self.gaps)
 
     @property
     def dtype(self) -> str:
-        """The dtype of all its tensors."""
-        return self.tensors[0].dtype
+        """The dtype to code it as."""
+        return "U8" if self.gaps else self.tensors[0].dtype
+
+    def places(self) -> Iterator[tuple[Tensor, int]]:
+        """Yields each tensor with its first byte in the chunk."""
+        start = 0
+        for tensor, gap in zip(self.tensors, self.gaps or repeat(0), strict=False):
+            yield tensor, start + gap
+            start += gap + tensor.size
 
 
 @dataclass(frozen=True, slots=True)

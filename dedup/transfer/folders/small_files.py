@@ -28,9 +28,8 @@ SMALL_BYTES = 16 << 10
 # uploads: repos of models have some twenty small files.
 LEAST_FILES = 64
 
-# Whoever reads one file decodes its bundle, a block of text: half a millisecond.
+# Whoever reads one file decodes its bundle: half a millisecond.
 _AIM_BYTES = 256 << 10
-# What a patch has at most (FORMAT.md, "Texts").
 _MOST_BYTES = 512 << 10
 
 
@@ -103,7 +102,7 @@ def _plan_bundles(entries: Sequence[FileEntry], most: int) -> Iterator[_Bundle]:
     part: list[FileEntry] = []
     size = 0
     for entry in reversed(distinct.values()):
-        starts = begins_bundle(entry.path, entry.size, _AIM_BYTES)
+        starts = begins_bundle(entry.path.encode(), entry.size, _AIM_BYTES)
         if part and (size + entry.size > most or starts):
             yield _Bundle(tuple(part))
             part, size = [], 0

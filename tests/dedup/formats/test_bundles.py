@@ -4,11 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zstandard
+from format_samples import npz_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from models import read_folder, safetensors_bytes
 
-from weightvault.dedup.formats.cutting.bundles import LEAST_TENSORS, SMALL_BYTES, bundle_small
+from weightvault.dedup.formats.cutting.bundles import (
+    LEAST_TENSORS,
+    SMALL_BYTES,
+    TINY_BYTES,
+    bundle_small,
+)
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.model.files.segments import (
@@ -177,3 +184,89 @@ def test_ten_thousand_add_less_than_two_percent(tmp_path: Path, s3_url: str):
     # All there is in the bucket, the file's own header of 1 MB included.
     assert stored(vault) <= 1.02 * COUNT * EACH
     vault.close()
+
+
+# Among literals
+
+
+def scattered(count: int, each: int = 300) -> list[Segment]:
+    """Tiny tensors as archives have them, each behind a header."""
+    parts = [[Literal(bytes(60)), Literal(b"head"), tensor(f"t{i}", each)] for i in range(count)]
+    return [segment for part in parts for segment in part]
+
+
+def flatten(segments: list[Segment]) -> list[tuple[str, int] | int]:
+    """Names and sizes of tensors, and how many bytes lie between."""
+    found: list[tuple[str, int] | int] = []
+    for segment in segments:
+        if isinstance(segment, Bundle):
+            gaps = segment.gaps or (0,) * (len(segment.tensors) + 1)
+            found.append(gaps[0])
+            for part, gap in zip(segment.tensors, gaps[1:], strict=True):
+                found += [(part.name, part.size), gap]
+        elif isinstance(segment, Tensor):
+            found.append((segment.name, segment.size))
+        else:
+            found.append(segment.size)
+    merged: list[tuple[str, int] | int] = []
+    for each in found:
+        if isinstance(each, int) and merged and isinstance(merged[-1], int):
+            merged[-1] += each
+        elif each:
+            merged.append(each)
+    return merged
+
+
+@given(SEGMENTS, st.sampled_from([1 << 16, 1 << 22]))
+def test_whatever_lies_between_is_covered(segments: list[Segment], chunk_bytes: int):
+    segments = [*segments, *scattered(20), *segments]
+    found = bundle_small(segments, chunk_bytes)
+    assert flatten(found) == flatten(segments)
+    bundles = [segment for segment in found if isinstance(segment, Bundle)]
+    assert any(bundle.gaps for bundle in bundles)
+    assert all(bundle.size <= chunk_bytes for bundle in bundles)
+    for bundle in (bundle for bundle in bundles if bundle.gaps):
+        assert all(part.size < TINY_BYTES for part in bundle.tensors)
+
+
+@pytest.mark.parametrize(
+    ("run", "together"),
+    [
+        (scattered(LEAST_TENSORS), True),
+        (scattered(LEAST_TENSORS - 1), False),
+        (scattered(LEAST_TENSORS, TINY_BYTES), False),
+        # A model in GGUF: what lies between some is padding.
+        ([tensor(f"t{i}", 300) for i in range(99)] + scattered(10), False),
+    ],
+)
+def test_only_long_runs_of_tiny_ones_among_literals(run: list[Segment], together: bool):
+    found = bundle_small(run, CHUNK_BYTES)
+    assert any(isinstance(s, Bundle) and s.gaps for s in found) == together
+
+
+def test_arrays_of_an_archive_come_back_alone(local: LocalVault, tmp_path: Path):
+    rng = np.random.default_rng(3)
+    kinds = ("<i8", "<f4", "|u1", "<i8")
+    arrays = {
+        f"t{i}": rng.integers(0, 99, int(n)).astype(kinds[i % 4])
+        for i, n in enumerate(rng.integers(20, 60, 1500))
+    }
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "a.npz").write_bytes(npz_bytes(arrays))
+    push(local, folder, "o/r")
+    entry = manifest(local, "o/r").files[0]
+    assert sum(isinstance(s, Bundle) and bool(s.gaps) for s in entry.segments) > 0
+    places = list(entry.places())
+    assert len(places) == len(arrays)
+    for array, place in list(zip(arrays.values(), places, strict=True))[::50]:
+        stop = place.offset + array.nbytes
+        _, _, pieces = local.read_file("o/r", "main", "a.npz", place.offset, stop)
+        assert b"".join(pieces) == array.tobytes()
+        assert place.tensor.shape == array.shape
+    pull(local, "o/r", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == read_folder(folder)
+    zstd = len(zstandard.ZstdCompressor(level=19).compress(read_folder(folder)["a.npz"]))
+    assert stored(local) < 1.1 * zstd
+    listed = [p.offset for p in inspect_file(folder / "a.npz").parts if p.kind == "tensor"]
+    assert listed == [place.offset for place in places]

@@ -8,6 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from weightvault.dedup.formats.cutting.content_chunks import (
+    _FREQUENT,
+    _RARE,
+    AVERAGE_BYTES,
     INLINE_BYTES,
     LEAST_BYTES,
     MOST_BYTES,
@@ -39,13 +42,13 @@ def test_chunks_cover_and_keep_their_bounds(size: int):
 
 
 def test_the_average_is_what_it_is_meant_to_be():
-    sizes = cut(np.random.default_rng(5).bytes(32 << 20))
-    assert 50_000 < np.mean(sizes) < 90_000
+    sizes = cut(np.random.default_rng(5).bytes(64 << 20))
+    assert 0.75 * AVERAGE_BYTES < np.mean(sizes) < 1.4 * AVERAGE_BYTES
 
 
 @pytest.mark.parametrize("at", [0, 12_345, 9_000_000])
 def test_an_insertion_changes_few_chunks(at: int):
-    data = np.random.default_rng(1).bytes(10 << 20)
+    data = np.random.default_rng(1).bytes(20 << 20)
     before, after = pieces(data), pieces(data[:at] + b"inserted" + data[at:])
     assert len(after - before) <= 3
 
@@ -55,8 +58,8 @@ def test_buffers_leave_no_trace():
     data = np.random.default_rng(2).bytes(17 << 20)
     cuts = np.empty(len(data) // LEAST_BYTES + 1, np.int64)
     marks = np.zeros(len(data) // 64 + 1, np.uint64)
-    rare, frequent = np.uint64(1 << 46), np.uint64(1 << 50)
-    whole, bounds = np.frombuffer(data, np.uint8), (LEAST_BYTES, 65536, MOST_BYTES)
+    rare, frequent = np.uint64(_RARE), np.uint64(_FREQUENT)
+    whole, bounds = np.frombuffer(data, np.uint8), (LEAST_BYTES, AVERAGE_BYTES, MOST_BYTES)
     mark_kernel(whole, GEAR, frequent, marks)
     found = cut_kernel(whole, True, GEAR, marks, *bounds, rare, cuts)
     assert np.cumsum(cut(data)).tolist() == cuts[:found].tolist()
@@ -82,9 +85,12 @@ def hash_bytes(data: bytes) -> int:
 
 def hash_by_hand(data: bytes) -> int:
     """Where the first cut lies, by the definition of the gear hash alone."""
+    start = LEAST_BYTES - 63
+    # Bytes that are 64 back have been shifted out.
+    hashed = hash_bytes(data[start:LEAST_BYTES])
     for end in range(LEAST_BYTES + 1, len(data) + 1):
-        hashed = hash_bytes(data[end - 64 : end])
-        bits = 18 if end <= 65536 else 14
+        hashed = ((hashed << 1) + WORDS[data[end - 1]]) % 2**64
+        bits = 22 if end <= AVERAGE_BYTES else 18
         if hashed >> (64 - bits) == 0 or end == MOST_BYTES:
             return end
     return len(data)

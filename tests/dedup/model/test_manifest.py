@@ -40,7 +40,10 @@ def segments(draw: st.DrawFn):
     if kind == "bundle":
         shapes = draw(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), min_size=1))
         parts = [Tensor(draw(st.text(max_size=9)), "BF16", s, 2 * s[0] * s[1]) for s in shapes]
-        return Bundle(tuple(parts), (digest("bundle", sum(part.size for part in parts)),))
+        every = st.lists(st.integers(0, 99), min_size=len(parts) + 1, max_size=len(parts) + 1)
+        gaps = tuple(draw(st.one_of(st.just([]), every)))
+        size = sum(part.size for part in parts) + sum(gaps)
+        return Bundle(tuple(parts), (digest("bundle", size),), gaps)
     size = draw(st.integers(0, 3 * CHUNK))
     cuts = (
         draw(st.sets(st.integers(1, size - 1), max_size=3)) if kind == "tensor" and size > 1 else ()
@@ -182,6 +185,14 @@ BAD = {
     "bundle of nothing": set_segment(3, bundle=[], size=0),
     "bundle of no shapes": set_segment(3, bundle=["ab", "cd"]),
     "bundle of a dtype of no size": set_segment(3, dtype="F3"),
+    "gaps without dtypes": set_segment(3, gaps=[0, 0, 0]),
+    "fewer gaps than there are": set_segment(
+        3, gaps=[0, 0], bundle=[["a", [2], "F32"], ["b", [], "F32"]]
+    ),
+    "gap of another size": set_segment(
+        3, gaps=[0, 0, 1], bundle=[["a", [2], "F32"], ["b", [], "F32"]]
+    ),
+    "negative gap": set_segment(3, gaps=[1, -1, 0], bundle=[["a", [2], "F32"], ["b", [], "F32"]]),
     "bundle of two chunks": set_segment(3, chunks=[2, 2]),
     "share beyond its chunk": set_share(share=[0, 32, 40]),
     "share of a chunk out of the table": set_share(share=[7, 30, 40]),
