@@ -40,12 +40,30 @@ def recognise(_name: str, head: bytes) -> bool:
 
 
 def segment(file: ReadableFile, size: int, take_apart: TakeApart) -> list[Segment]:
-    """Returns the segments of a zip archive of `size` bytes; raises Unreadable where its
-    directory cannot be followed.
+    """Returns the segments of a zip archive of `size` bytes, and of those in front of it: shards of
+    distributed PyTorch checkpoints have one for each tensor. Raises Unreadable where the directory
+    of the last cannot be followed.
 
     `take_apart` returns the segments of a member. Of members that overlap, the first counts.
     """
-    members = list(_find_members(file, size))
+    start, placed = _take_archive(file, size, take_apart, _MAX_COMMENT_BYTES)
+    while start >= _LOCAL.size + _END.size:
+        work_of(file).spend(_MEMBER_READS)
+        try:
+            # Without a comment: there may be thousands.
+            start, more = _take_archive(Window(file, 0, start), start, take_apart, 0)
+        except Unreadable:
+            break
+        placed += more
+    return cover(file, size, placed)
+
+
+def _take_archive(
+    file: ReadableFile, size: int, take_apart: TakeApart, comment_bytes: int
+) -> tuple[int, list[tuple[int, list[Segment]]]]:
+    """Returns where the archive that ends at `size`, with a comment of at most `comment_bytes`,
+    begins, and its members' segments by their first byte."""
+    first, members = _find_members(file, size, comment_bytes)
     storages = torch_zip.find_storages(file, members)
     placed: list[tuple[int, list[Segment]]] = []
     end = 0
@@ -56,12 +74,19 @@ def segment(file: ReadableFile, size: int, take_apart: TakeApart) -> list[Segmen
             parts = tensors or take_apart(member.name, window, member.size)
             placed.append((member.start, parts))
             end = member.start + member.size
-    return cover(file, size, placed)
+    return first, placed
 
 
-def _find_members(file: ReadableFile, size: int) -> Iterator[Member]:
-    start, stop, shift = _find_directory(file, size)
+def _find_members(file: ReadableFile, size: int, comment_bytes: int) -> tuple[int, list[Member]]:
+    """Returns where the archive begins, and its members."""
+    start, stop, shift = _find_directory(file, size, comment_bytes)
     directory = read_at(file, start, stop - start)
+    return shift, list(_list_members(file, size, directory, start, shift))
+
+
+def _list_members(
+    file: ReadableFile, size: int, directory: bytes, start: int, shift: int
+) -> Iterator[Member]:
     at = 0
     while at < len(directory):
         if at + _ENTRY.size > len(directory):
@@ -94,10 +119,10 @@ def _place(file: ReadableFile, size: int, member: Member) -> Member:
     return replace(member, start=start)
 
 
-def _find_directory(file: ReadableFile, size: int) -> tuple[int, int, int]:
+def _find_directory(file: ReadableFile, size: int, comment_bytes: int) -> tuple[int, int, int]:
     """Returns where the central directory starts and stops, and how far everything lies behind
     where the archive says (something was put in front of it)."""
-    tail_start = max(0, size - _END.size - _MAX_COMMENT_BYTES)
+    tail_start = max(0, size - _END.size - comment_bytes)
     tail = read_at(file, tail_start, size - tail_start)
     at = tail.rfind(b"PK\x05\x06")
     if not 0 <= at <= len(tail) - _END.size:

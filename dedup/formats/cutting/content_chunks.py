@@ -10,17 +10,17 @@ from ....store.cancel import check_cancelled
 from ...model.files.segments import MAX_LITERAL_BYTES, Literal, Opaque, Segment
 from .reader import ReadableFile
 
-LEAST_BYTES = 256 << 10
-AVERAGE_BYTES = 1 << 20
-MOST_BYTES = 4 << 20
-"""A chunk costs about 200 bytes in header, index, sketch and manifest: 0.02 % of the average. Each
-is coded alone: programs in chunks of 64 KiB take 14 % more than zstd makes of them as a whole, in
-these 2 %. An edit is a patch of the chunk that it was made in (FORMAT.md, "Texts")."""
+LEAST_BYTES = 1 << 20
+AVERAGE_BYTES = 4 << 20
+MOST_BYTES = 16 << 20
+"""Each chunk is coded alone: programs and texts in chunks of 64 KiB take 14 % more than zstd makes
+of them as a whole, and 5 % more in chunks of 1 MiB. An edit is a patch of the chunk that it was
+made in (FORMAT.md, "Texts")."""
 
 # Limits of the hash whose logarithms are two bits of the average's further, as the paper's
 # normalised chunking has it.
-_RARE = 1 << 42
-_FREQUENT = 1 << 46
+_RARE = 1 << 40
+_FREQUENT = 1 << 44
 _BUFFER_BYTES = 2 * MOST_BYTES
 
 INLINE_BYTES = 1536

@@ -279,3 +279,20 @@ def test_content_tells_the_format_whatever_the_name(name: str, other: str):
     """So that bytes are cut alike in a hub's cache, a copy, and an upload without a name."""
     data = WRITERS[name](make_arrays(side=24))
     assert take_apart(other, data) == take_apart(name, data)
+
+
+def test_archives_one_after_the_other():
+    """As a shard of a distributed checkpoint of PyTorch has them, one for each tensor."""
+    arrays = make_arrays()
+    parts = [npz_bytes({name: values}) for name, values in arrays.items()]
+    found = find_tensors("__0_0.distcp", b"".join(parts))
+    assert [raw for _, raw in found] == [values.tobytes() for values in arrays.values()]
+    # What is in front of them, and between, stays what it is.
+    apart = b"#!/bin/sh\n" + parts[0] + b"\0" * 9 + b"".join(parts[1:3])
+    assert len(find_tensors("x.zip", b"PK\x03\x04" + apart)) == 2
+
+
+def test_thousands_of_empty_archives_cost_little():
+    """Each is its end alone, behind a header of a member that it does not have."""
+    empty = b"PK\x03\x04" + bytes(26) + b"PK\x05\x06" + bytes(18)
+    take_apart("x.zip", empty * 20_000)
