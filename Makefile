@@ -30,7 +30,7 @@ clean:
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install $(PIP_FLAGS) --editable .
+	.venv/bin/pip install $(PIP_FLAGS) --editable '.[server,s3]'
 	touch $@
 
 .venv/dev: .venv/ready

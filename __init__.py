@@ -10,7 +10,7 @@
 What is here is loaded when it is first used. docs/library.md shows all of it.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

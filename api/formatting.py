@@ -33,7 +33,7 @@ def format_percent(part: float, whole: float) -> str:
 
 def format_money(amount: float) -> str:
     """Returns an amount of no particular currency, with what matters of small ones."""
-    if 0 < amount < 0.0001:
+    if 0 < abs(amount) < 0.0001:
         return "under 0.0001"
     return f"{amount:,.2f}" if amount >= 1 else f"{amount:.4f}"
 

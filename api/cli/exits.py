@@ -51,7 +51,12 @@ MEANINGS = {
 
 def exit_status(error: VaultError) -> int:
     """Returns the exit status that an error ends the command with."""
-    return next(_BY_KIND[cls] for cls in type(error).__mro__ if cls in _BY_KIND)
+    return status_of(type(error))
+
+
+def status_of(kind: type[VaultError]) -> int:
+    """Returns the exit status of a kind of error."""
+    return next(_BY_KIND[cls] for cls in kind.__mro__ if cls in _BY_KIND)
 
 
 def default_hint(error: VaultError) -> str:

@@ -71,7 +71,10 @@ def _open_file(parts: SplitResult, umask: int) -> Backend:
 
 def _open_s3(parts: SplitResult, _umask: int) -> Backend:
     # boto3 takes 0.15 s to import, which other stores need not pay.
-    from .s3 import S3Backend
+    try:
+        from .s3 import S3Backend
+    except ModuleNotFoundError as error:
+        raise ValueError("S3 needs boto3: pip install 'weightvault[s3]'") from error
 
     if not parts.netloc or "@" in parts.netloc or ":" in parts.netloc:
         raise ValueError(

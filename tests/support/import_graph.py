@@ -189,6 +189,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "api": (
         "errors",
+        "extras",
         "terminal",
         "key_file",
         "formatting",

@@ -10,6 +10,7 @@ import click
 
 from ... import config
 from ...errors import from_os_error
+from ...extras import extra
 from ...formatting import format_count
 from ...terminal import show
 from .. import exits
@@ -156,14 +157,16 @@ def _to_text(priced: Priced, form: str) -> str:
     from ... import report_text
 
     if form == "html":
-        from ...web.export import render_report
+        with extra("server", "a report in HTML"):
+            from ...web.export import render_report
 
         return render_report(priced)
     return report_text.to_csv(priced) if form == "csv" else report_text.to_table(priced)
 
 
 def _draw(path: Path, found: Report) -> None:
-    from ...web.export import render_waterfall
+    with extra("server", "a chart"):
+        from ...web.export import render_waterfall
 
     picture = render_waterfall(found)
     try:

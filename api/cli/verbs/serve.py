@@ -14,6 +14,7 @@ import click
 
 from ....dedup.errors import InvalidInput
 from ... import config, server_config
+from ...extras import extra
 from ..console import Session
 from ..options import BytesType, upstream_options, verb
 
@@ -106,7 +107,9 @@ def serve(
             f"{session.url} is a server already", "serve a folder or s3://bucket/prefix"
         )
     from ...mirror.chosen import choose_upstream
-    from ...server import serving
+
+    with extra("server", "a server"):
+        from ...server import serving
 
     def announce(url: str) -> None:
         line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"

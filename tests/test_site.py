@@ -1,0 +1,84 @@
+"""The documentation as a site: it builds without a warning, and has all that there is."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from weightvault.api import config, server_config
+from weightvault.api.cli import exits
+from weightvault.api.cli.main import cli
+from weightvault.dedup.errors import error_classes
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built with warnings as failures: links and anchors that lead nowhere are some."""
+    try:
+        import mkdocs  # noqa: F401
+    except ModuleNotFoundError:
+        end = pytest.fail if os.environ.get("CI") else pytest.skip
+        end("mkdocs-material is missing: pip install 'weightvault[docs]'")
+    folder = tmp_path_factory.mktemp("site") / "built"
+    runpy.run_path(str(DOCS / "build_site.py"))["build"](folder)
+    return folder
+
+
+def text_of(site: Path, page: str) -> str:
+    """What a page says, without its markup."""
+    return html.unescape(re.sub(r"<[^>]+>", "", (site / page).read_text()))
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield " ".join((*path, name)), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def test_every_command_and_option_is_in_it(site: Path):
+    page, table = text_of(site, "cli.html"), (DOCS / "commands.md").read_text()
+    for path, command in commands(cli):
+        assert f"weightvault {path} " in page, path
+        assert path.split()[0] in table, path
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                assert parameter.opts[-1] in page, (path, parameter.opts)
+
+
+def test_every_endpoint_is_in_it(site: Path):
+    page = text_of(site, "endpoints.html")
+    paths = runpy.run_path(str(DOCS / "build_site.py"))["openapi"]()["paths"]
+    assert len(paths) > 25
+    for path, methods in paths.items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page, (method, path)
+
+
+def test_every_error_code_and_status_is_in_it(site: Path):
+    page = text_of(site, "errors.html")
+    for kind in error_classes().values():
+        assert re.search(rf"\b{kind.code}\b", page), kind
+    for meaning in exits.MEANINGS.values():
+        assert meaning in page
+
+
+def test_every_setting_is_in_it(site: Path):
+    page = text_of(site, "cli.html")
+    for name in re.findall(
+        r"^    (WEIGHTVAULT_\w+)", f"{config.__doc__}{server_config.__doc__}", re.M
+    ):
+        assert name in page, name
+
+
+def test_the_readme_is_short():
+    assert len((DOCS.parent / "README.md").read_text().splitlines()) <= 150
