@@ -22,18 +22,24 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 _SUFFIXES = (".nbi", ".nbc")
 
 
-def _compiles() -> bool:
+if TYPE_CHECKING:
+    IS_COMPILED: bool
+    """False where Numba only interprets, as fuzzers make it: emitted loops cannot run then."""
+
+
+def __getattr__(name: str) -> Any:
+    """Looks at Numba for IS_COMPILED when a kernel asks, which who only looks at a vault never
+    pays for."""
+    if name != "IS_COMPILED":
+        raise AttributeError(name)
     config: Any = import_module("numba.core.config")
     return not config.DISABLE_JIT
 
-
-IS_COMPILED = _compiles()
-"""False where Numba only interprets, as fuzzers make it: emitted loops cannot run then."""
 
 _named: list[Path] = []
 _settled = False
