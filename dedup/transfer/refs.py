@@ -12,6 +12,7 @@ import posixpath
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from ...store.cancel import check_cancelled
@@ -21,7 +22,8 @@ from ..formats.companions import find_companions, may_name_companions
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.manifest import Manifest, check_paths, manifest_name, pack_manifest
-from ..model.files.segments import CHUNK_BYTES, Literal, cut_bytes
+from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Share, cut_bytes, share_of
+from ..model.files.shares import find_remainders
 from ..model.files.tree import FileTree
 from ..model.names import check_path, check_repo
 from ..model.paths import check_new_path
@@ -266,8 +268,49 @@ class History(Refs):
         check_paths(path for path, _ in found)
         # Last, as these may write a file again.
         listed = [self._cut(entry, lengths[path], cuts, repo) for path, entry in found]
+        listed = list(self._cut_bundles(listed, cuts, repo))
         changed = {change.path for change in changes if isinstance(change, AddFile)}
         return Manifest(tuple(self._cut_companions(listed, changed, cuts, repo)), CHUNK_BYTES)
+
+    def _cut_bundles(
+        self, entries: Sequence[FileEntry], cuts: _Cuts, repo: str
+    ) -> Iterator[FileEntry]:
+        """Yields files, those that share a chunk with files that are gone as shares of one without
+        these: nothing that was deleted lives on beside them."""
+        moved: dict[Share, Share] = {}
+        left = FREE_BYTES
+        for shares in find_remainders(entries).values():
+            left -= shares[0].whole
+            if left < 0:
+                # The next commit, or push, goes on.
+                break
+            moved |= self._move_shares(shares, cuts, repo)
+        for entry in entries:
+            share = share_of(entry.segments)
+            new = moved.get(share) if share else None
+            yield entry if new is None else replace(entry, segments=(new,))
+
+    def _move_shares(self, shares: Sequence[Share], cuts: _Cuts, repo: str) -> dict[Share, Share]:
+        """Stores the shares of a chunk as one of their own; returns what each becomes."""
+        (digest,), whole = shares[0].chunks, shares[0].whole
+        key = (digest + b"%d " * len(shares) % tuple(s.start for s in shares), whole)
+        if key not in cuts:
+            bundle = FileEntry("bundle", whole, digest, (Opaque(whole, (digest,)),))
+            raw = b"".join(self._vault.read_entry(bundle, CHUNK_BYTES, 0, whole))
+            with scratch_folder("bundle-", self._vault.scratch) as folder:
+                path = folder / "bundle"
+                path.write_bytes(b"".join(raw[s.start : s.start + s.size] for s in shares))
+                (staged,) = self._incoming.stage({"bundle": path}, repo)
+            cuts[key] = staged.entry
+        entry = cuts[key]
+        if [type(segment) for segment in entry.segments] != [Opaque]:
+            # Cut as something that it looks like.
+            return {}
+        starts = accumulate((s.size for s in shares), initial=0)
+        chunks = (entry.digest,)
+        return {
+            s: Share(s.size, at, entry.size, chunks) for s, at in zip(shares, starts, strict=False)
+        }
 
     def _cut_companions(
         self, entries: Sequence[FileEntry], changed: set[str], cuts: _Cuts, repo: str

@@ -18,9 +18,10 @@ from vaults import open_anew, open_local
 from weightvault.codecs.frame import parse_header
 from weightvault.dedup.errors import InvalidFile, InvalidManifest
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.model.files.entries import FileEntry
+from weightvault.dedup.model.files.entries import ChunkUse, FileEntry
 from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.model.files.segments import Opaque, Share, share_of
+from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.reading.timed_codecs import DECODING
 from weightvault.dedup.reports.revision_details import list_folder
 from weightvault.dedup.repository.file_hashes import hashes_in
@@ -258,6 +259,18 @@ def test_commits_of_changes_keep_the_others(local: LocalVault, tmp_path: Path):
     History(local, incoming).commit("o/r", "main", changes, Message("edit"))
     (folder / "d1" / "f1.json").unlink()
     (folder / "d2" / "f2.json").write_bytes(b"changed")
+    check_pull(local, folder, tmp_path / "out")
+    # What was deleted lives on nowhere beside what is left.
+    chunks = [ChunkUse(s.chunks[0], 0, s.whole, "U8") for s in shares(local).values()]
+    held = b"".join(map(bytes, ChunkReader(local.fetch_frames).read(chunks)))
+    assert text(3) in held
+    assert text(1) not in held
+    assert text(2) not in held
+    # One more deletion, of the same bundle, asked for twice.
+    again = History(local, incoming)
+    for _ in range(2):
+        again.commit("o/r", "main", [AddFile("d3/f3.json", made)], Message("once more"))
+    (folder / "d3" / "f3.json").write_bytes(b"changed")
     check_pull(local, folder, tmp_path / "out")
     push(local, folder, "o/r")
     assert len(shares(local)) == COUNT - 1
