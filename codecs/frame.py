@@ -1,7 +1,7 @@
 """The envelope of one coded tensor: header, block table, checksums (FORMAT.md, "Frames").
 
 magic 4 | version 1 | codec 1 | dtype 1 | flags 1 | raw bytes 8 | BLAKE3 of raw 32
-[BLAKE3 of base 32]                           flag bit 0
+[BLAKE3 of base 32]                           flag bit 0, its depth less 1 in bits 3 to 5
 [runs 4, then per run: to 8, from 8, bytes 8] flag bit 1
 [inputs 1, BLAKE3 of each 32, recipe bytes 4, recipe] flag bit 2
 flat codecs:     xxh3-64 of the body 8
@@ -32,6 +32,8 @@ RAW_OVERHEAD_BYTES = 64
 """What a frame of codec ``raw`` adds to the tensor, and so the most that any frame may add."""
 MAX_INPUTS = 16
 """Tensors that a derived frame may name."""
+MAX_DEPTH = 8
+"""Deltas in a chain: the last of them takes so many frames and a standalone one."""
 MAX_BLOCK_BYTES = 1 << 24
 """Bounds what one table entry of 8 bytes can make a reader allocate."""
 
@@ -40,6 +42,9 @@ _ENTRY = struct.Struct("<II")
 _HAS_BASE = 1
 _HAS_ROWS = 2
 _HAS_RECIPE = 4
+_DEPTH_SHIFT = 3
+_DEPTH_BITS = (MAX_DEPTH - 1) << _DEPTH_SHIFT
+_FLAGS_OFFSET = 7
 _MOST_RECIPE_BYTES = 1 << 22
 _DIGEST_BYTES = 32
 _CHECKSUM_BYTES = 8
@@ -62,8 +67,9 @@ class FrameHeader:
     """Everything a frame says about itself before its body.
 
     ``raw_bytes``: length of the tensor. ``digest``: BLAKE3-256 of it. ``base_digest``: BLAKE3-256
-    of the base, None where the frame is standalone. ``frame_bytes``: length of the whole frame.
-    ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
+    of the base, None where the frame is standalone. ``depth``: 1 where the base must be standalone,
+    up to MAX_DEPTH where it may be a delta of a lower depth. ``frame_bytes``: length of the whole
+    frame. ``body_offset``: where the body starts. ``block_bytes``: raw bytes per block, 0 for flat
     codecs, whose body has one checksum, ``body_checksum``. ``block_table``: the packed table of a
     blocked codec. ``rows``: which of its bytes stand where in the base, () where base and tensor
     are of equal length and every byte stands in the same place. ``recipe``: how to compute what the
@@ -83,6 +89,7 @@ class FrameHeader:
     rows: Rows = ()
     recipe: bytes = b""
     recipe_inputs: tuple[bytes, ...] = ()
+    depth: int = 1
 
     @property
     def inputs(self) -> tuple[bytes, ...]:
@@ -96,8 +103,9 @@ class FrameHeader:
 
     @property
     def level(self) -> int:
-        """0 for a standalone frame, 1 for a delta, 2 for a derived one: above those of inputs."""
-        return 2 if self.is_derived else len(self.inputs)
+        """0 for a standalone frame, its depth for a delta, MAX_DEPTH + 1 for a derived one: above
+        those of inputs."""
+        return MAX_DEPTH + 1 if self.is_derived else self.depth * len(self.inputs)
 
     @property
     def base_bytes(self) -> int | None:
@@ -193,6 +201,20 @@ def pack_blocked(
     return _seal(bytes(head))
 
 
+def set_depth(frame: bytearray | memoryview, depth: int) -> None:
+    """Writes into a frame how deep it is, if it has a base: what its coder need not know.
+
+    Raises ValueError for a depth that is not 1 to MAX_DEPTH.
+    """
+    if not 1 <= depth <= MAX_DEPTH:
+        raise ValueError(f"a depth of {depth}; 1 to {MAX_DEPTH} are allowed")
+    header = parse_header(frame)
+    if header.base_digest is not None:
+        frame[_FLAGS_OFFSET] = frame[_FLAGS_OFFSET] & ~_DEPTH_BITS | (depth - 1) << _DEPTH_SHIFT
+        head = header.body_offset - _CHECKSUM_BYTES
+        frame[: header.body_offset] = _seal(bytes(frame[:head]))
+
+
 def pack_derived(
     dtype: str,
     raw_bytes: int,
@@ -254,7 +276,7 @@ def parse_header(frame: Buffer, frame_bytes: int | None = None) -> FrameHeader:
         raise UnsupportedFrame(f"frame of unknown codec id {codec_id}")
     if dtype_id not in DTYPES:
         raise UnsupportedFrame(f"frame of unknown dtype id {dtype_id}")
-    if flags & ~(_HAS_BASE | _HAS_ROWS | _HAS_RECIPE):
+    if flags & ~(_HAS_BASE | _HAS_ROWS | _HAS_RECIPE | _DEPTH_BITS):
         raise UnsupportedFrame(f"frame with unknown flags {flags:#04x}")
     codec = BY_ID[codec_id]
     has_base = flags & _HAS_BASE
@@ -281,6 +303,7 @@ def parse_header(frame: Buffer, frame_bytes: int | None = None) -> FrameHeader:
         rows=rows,
         recipe=recipe,
         recipe_inputs=inputs,
+        depth=((flags & _DEPTH_BITS) >> _DEPTH_SHIFT) + 1,
     )
     _check_body_length(header)
     return header
@@ -339,6 +362,8 @@ def _check_body_length(header: FrameHeader) -> None:
         raise CorruptFrame(f"codec {header.codec} does not go with the base flag")
     if codec.needs_recipe != bool(header.recipe_inputs):
         raise CorruptFrame(f"codec {header.codec} does not go with the recipe flag")
+    if header.depth > 1 and header.base_digest is None:
+        raise CorruptFrame("a chain of deltas in a frame without a base")
     if header.rows and header.base_digest is None:
         raise CorruptFrame("a row map in a frame without a base")
     if header.rows and codec.any_base:

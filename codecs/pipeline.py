@@ -47,6 +47,7 @@ def encode_tensor(
     rows: Sequence[tuple[int, int, int]] | None = None,
     columns: int | None = None,
     threads: int | None = None,
+    depth: int = 1,
 ) -> bytes:
     """Encodes one tensor into a frame, never more than 64 bytes longer than the tensor.
 
@@ -62,13 +63,14 @@ def encode_tensor(
     ``level``: "fast", "default" or "max". ``codec``: forces one of ``CODECS`` (the frame is "raw"
     where that one would break the bound, and does without the base where that is of no use to it).
     ``digest``, ``base_digest``: BLAKE3-256 of ``raw`` and ``base``, where the caller already knows
-    them. ``threads``: at most that many, None for every core.
+    them. ``threads``: at most that many, None for every core. ``depth``: of the frame, where it
+    has a base: one more than that of the base, 1 where that is standalone.
 
     The result depends on the arguments alone: not on ``threads``, and not on the processor.
     Raises ValueError for an unknown dtype, level or codec, and for buffers that do not fit each
     other.
     """
-    options = _Options(base, level, codec, digest, base_digest, rows, columns, threads)
+    options = _Options(base, level, codec, digest, base_digest, rows, columns, threads, depth)
     return bytes(_encode(raw, dtype, None, options))
 
 
@@ -95,10 +97,20 @@ class _Options:
     rows: Sequence[tuple[int, int, int]] | None = None
     columns: int | None = None
     threads: int | None = None
+    depth: int = 1
 
 
-def _encode(raw: Any, dtype: str, out: Any, options: _Options) -> bytes | memoryview:
+def _encode(raw: Any, dtype: str, out: Any, options: _Options) -> Frame:
     """Encodes into ``out``, or into new bytes for None."""
+    packed = _encode_at_root(raw, dtype, out, options)
+    if options.base is None or options.depth == 1:
+        return packed
+    frame = packed if isinstance(packed, memoryview) else bytearray(packed)
+    frames.set_depth(frame, options.depth)
+    return frame if isinstance(frame, memoryview) else bytes(frame)
+
+
+def _encode_at_root(raw: Any, dtype: str, out: Any, options: _Options) -> Frame:
     data, kind, width = view_bytes(raw), find_dtype(dtype), resolve_threads(options.threads)
     against = None if options.base is None else view_bytes(options.base)
     level, codec = options.level, options.codec

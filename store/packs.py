@@ -21,9 +21,12 @@ DIGEST_BYTES = 32
 MAX_INPUTS = 16
 """Inputs of a derived frame, which a reader holds in memory together."""
 
-STANDALONE, DELTA, DERIVED = range(3)
+MAX_CHAIN = 8
+"""Deltas in a chain, the most that a reader decodes for one chunk beside a standalone frame."""
+STANDALONE, DELTA, DERIVED = 0, 1, MAX_CHAIN + 1
 """The levels of frames. A frame needs chunks whose frames have a lower level than its own: a delta
-one that is standalone, a derived frame up to MAX_INPUTS that are standalone or deltas."""
+of level DELTA to MAX_CHAIN one that is standalone or a delta of a lower level, a derived frame up
+to MAX_INPUTS that are standalone or deltas."""
 
 _MAGIC = b"WVPACK\n"
 _HEADER = _MAGIC + bytes([VERSION])
@@ -31,6 +34,8 @@ _HEADER = _MAGIC + bytes([VERSION])
 _TRAILER = struct.Struct("<QIIIHH7sB")
 _FACTS_ZSTD = 1
 _HAS_DERIVED = 2
+_HAS_CHAINS = 4
+_KNOWN_FLAGS = _FACTS_ZSTD | _HAS_DERIVED | _HAS_CHAINS
 # frame bytes u64, raw bytes u64, base u32, codec u8, dtype u8
 _FACT_BYTES = 22
 # SQL integers are signed.
@@ -49,7 +54,8 @@ class PackEntry:
     `digest` is that of the raw bytes, which the frame decodes to and of which there are
     `raw_bytes`. `inputs` are the digests of the chunks that decoding it takes, in the frame's
     order: the base of a delta; with `derived`, 1 to MAX_INPUTS of any number. `codec` and `dtype`
-    are numbers below 256 that mean nothing here.
+    are numbers below 256 that mean nothing here. `depth` is the level of a delta, DELTA to
+    MAX_CHAIN; of other frames it is DELTA and means nothing.
     """
 
     digest: bytes
@@ -60,16 +66,17 @@ class PackEntry:
     dtype: int
     inputs: tuple[bytes, ...] = ()
     derived: bool = False
+    depth: int = DELTA
 
     @property
     def level(self) -> int:
-        """STANDALONE, DELTA or DERIVED."""
-        return DERIVED if self.derived else DELTA if self.inputs else STANDALONE
+        """STANDALONE, that of a delta, or DERIVED."""
+        return DERIVED if self.derived else self.depth if self.inputs else STANDALONE
 
     @property
     def base_digest(self) -> bytes | None:
         """The digest of a delta's base, None for any other frame."""
-        return self.inputs[0] if self.level == DELTA else None
+        return self.inputs[0] if self.inputs and not self.derived else None
 
 
 class PackWriter:
@@ -104,10 +111,11 @@ class PackWriter:
         dtype: int,
         inputs: Sequence[bytes] = (),
         derived: bool = False,
+        depth: int = DELTA,
     ) -> PackEntry:
         """Appends a frame and returns where it lies. Raises ValueError for facts out of range."""
         view = byte_view(frame)
-        facts = (raw_bytes, codec, dtype, tuple(inputs), derived)
+        facts = (raw_bytes, codec, dtype, tuple(inputs), derived, depth)
         entry = PackEntry(digest, self.size, len(view), *facts)
         _check_entry(entry)
         self._write(view)
@@ -180,12 +188,18 @@ def encode_index(entries: Sequence[PackEntry]) -> bytes:
     facts = _join_facts(entries, rows)
     packed = zstandard.compress(facts, _ZSTD_LEVEL)
     is_packed = len(packed) < len(facts)
-    flags = _FACTS_ZSTD * is_packed | _HAS_DERIVED * any(entry.derived for entry in entries)
+    flags = _FACTS_ZSTD * is_packed | _flags_of(entries)
     index = b"".join(table) + (packed if is_packed else facts)
     outside = len(table) - len(entries)
     trailer = _TRAILER.pack(0, len(index), len(entries), outside, flags, 0, _MAGIC, VERSION)
     checksum = xxhash.xxh3_64_intdigest(index + trailer[8:])
     return index + checksum.to_bytes(8, "little") + trailer[8:]
+
+
+def _flags_of(entries: Sequence[PackEntry]) -> int:
+    """Which columns the facts of these frames have beyond those that all have."""
+    derived = any(entry.derived for entry in entries)
+    return _HAS_DERIVED * derived | _HAS_CHAINS * any(entry.depth > DELTA for entry in entries)
 
 
 def predict_size(entries: Sequence[PackEntry]) -> int:
@@ -236,7 +250,7 @@ def _parse_index(stored: bytes, frames_end: int) -> list[PackEntry]:
     checksum, _, count, outside, flags, reserved, _, version = _TRAILER.unpack(trailer)
     if checksum != xxhash.xxh3_64_intdigest(index + trailer[8:]):
         raise CorruptObject("pack index fails its checksum")
-    if version > VERSION or flags & ~(_FACTS_ZSTD | _HAS_DERIVED):
+    if version > VERSION or flags & ~_KNOWN_FLAGS:
         raise UnsupportedFormat(f"pack of format {version}, flags {flags:#x}: upgrade weightvault")
     most = count * (MAX_INPUTS if flags & _HAS_DERIVED else 1)
     table_bytes = DIGEST_BYTES * (count + outside)
@@ -244,11 +258,15 @@ def _parse_index(stored: bytes, frames_end: int) -> list[PackEntry]:
         raise CorruptObject(f"pack index of {len(index)} bytes claims {count} + {outside} digests")
     table = [index[at : at + DIGEST_BYTES] for at in range(0, table_bytes, DIGEST_BYTES)]
     facts = _expand_facts(index[table_bytes:], count, flags)
-    return _split_facts(facts, table, count, frames_end)
+    depths = bytes([DELTA]) * count
+    if flags & _HAS_CHAINS:
+        start = _FACT_BYTES * count
+        depths, facts = facts[start:][:count], facts[:start] + facts[start + count :]
+    return _split_facts(facts, depths, table, frames_end)
 
 
 def _expand_facts(stored: bytes, count: int, flags: int) -> bytes:
-    least = most = _FACT_BYTES * count
+    least = most = (_FACT_BYTES + bool(flags & _HAS_CHAINS)) * count
     if flags & _HAS_DERIVED:
         least, most = least + count + 4, least + count * (1 + 4 * MAX_INPUTS)
     if flags & _FACTS_ZSTD:
@@ -273,6 +291,8 @@ def _join_facts(entries: Sequence[PackEntry], rows: dict[bytes, int]) -> bytes:
         bytes(e.codec for e in entries),
         bytes(e.dtype for e in entries),
     ]
+    if any(entry.depth > DELTA for entry in entries):
+        facts.append(bytes(entry.depth for entry in entries))
     if any(entry.derived for entry in entries):
         inputs = [rows[digest] for e in entries if e.derived for digest in e.inputs]
         facts.append(bytes(len(e.inputs) if e.derived else 0 for e in entries))
@@ -280,7 +300,10 @@ def _join_facts(entries: Sequence[PackEntry], rows: dict[bytes, int]) -> bytes:
     return b"".join(facts)
 
 
-def _split_facts(facts: bytes, table: list[bytes], count: int, frames_end: int) -> list[PackEntry]:
+def _split_facts(
+    facts: bytes, depths: bytes, table: list[bytes], frames_end: int
+) -> list[PackEntry]:
+    count = len(depths)
     frame_bytes = _join_planes(facts[: 8 * count], "<u8")
     raw_bytes = _join_planes(facts[8 * count : 16 * count], "<u8")
     bases = _join_planes(facts[16 * count : 20 * count], "<u4")
@@ -290,11 +313,14 @@ def _split_facts(facts: bytes, table: list[bytes], count: int, frames_end: int) 
         raise CorruptObject("pack index does not describe the pack's frames")
     if max(bases) > len(table) or max(raw_bytes) >= _RAW_LIMIT:
         raise CorruptObject("pack index has a fact out of range")
+    for base, depth in zip(bases, depths, strict=True):
+        if not DELTA <= depth <= (MAX_CHAIN if base else DELTA):
+            raise CorruptObject(f"pack index has a frame with a chain of {depth} deltas")
     inputs = [() if base == 0 else (table[base - 1],) for base in bases]
     derived = _split_derived(facts[_FACT_BYTES * count :], table, bases)
     columns = zip(offsets, frame_bytes, raw_bytes, codecs, dtypes, strict=True)
     return [
-        PackEntry(table[row], *column, derived.get(row, inputs[row]), row in derived)
+        PackEntry(table[row], *column, derived.get(row, inputs[row]), row in derived, depths[row])
         for row, column in enumerate(columns)
     ]
 
@@ -340,6 +366,9 @@ def _check_entry(entry: PackEntry) -> None:
     least, most = (1, MAX_INPUTS) if entry.derived else (0, 1)
     if not least <= len(entry.inputs) <= most:
         raise ValueError(f"a frame of level {entry.level} with {len(entry.inputs)} inputs")
+    is_delta = bool(entry.inputs) and not entry.derived
+    if not DELTA <= entry.depth <= (MAX_CHAIN if is_delta else DELTA):
+        raise ValueError(f"a chain of {entry.depth} deltas")
     if not entry.frame_bytes:
         raise ValueError("a frame has at least one byte")
     if not 0 <= entry.raw_bytes < _RAW_LIMIT:

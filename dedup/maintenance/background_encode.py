@@ -45,12 +45,13 @@ from ..errors import Corrupt, Missing, VaultError
 from ..model.cards import CARD, MAX_CARD_HEAD_BYTES
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
+from ..model.inputs import CHAIN_LENGTH
 from ..model.sketch import Sketch, make_query
-from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.chunk_reader import Base, Buffer, ChunkReader
 from ..repository.repository import Repository
 from ..similarity.base_selection import Lineage, choose_bases, find_lineage
+from ..similarity.chain_choice import encode_best
 from ..transfer.new_frames import TemporaryPack, put_in_use
-from ..transfer.push import encode_best
 from ..vault import BaseFinder, Candidate, RevisionReader
 from .derive import derive_chunks, derive_commit
 from .optimise import recentre_chunks, recentre_step
@@ -197,8 +198,9 @@ def _encode(
             usable = [] if row.place.digest in needed else _usable(vault, job, alone)
             bases = _read_bases(reader, usable)
             # What a candidate is a delta on may be this very chunk, or somebody else's.
-            allowed = allowed_bases(vault.catalogue, row.chunk_id, bases) - {row.place.digest}
-            bases = {digest: base for digest, base in bases.items() if digest in allowed}
+            named = {base.digest for base in bases} - {row.place.digest}
+            allowed = allowed_bases(vault.catalogue, row.chunk_id, named)
+            bases = [base for base in bases if base.digest in allowed]
             frame = encode_best(job.use, job.raw, bases, level, _THREADS)
             if parse_header(frame).base_digest is None:
                 alone.add(job.use.digest)
@@ -300,13 +302,14 @@ def _usable(vault: Repository, job: _Job, coded: set[bytes]) -> list[Candidate]:
     return [c for c in job.candidates if c.digest not in waiting | {job.use.digest}]
 
 
-def _read_bases(reader: ChunkReader, chosen: Sequence[Candidate]) -> dict[bytes, Buffer]:
-    """Returns the bytes of bases by digest; where one is a delta, what that is on."""
+def _read_bases(reader: ChunkReader, chosen: Sequence[Candidate]) -> list[Base]:
+    """Returns what was chosen as bases, with what it rests on."""
     try:
-        return dict(reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in chosen))
+        uses = (ChunkUse(c.digest, 0, c.size, "U8") for c in chosen)
+        return [base for found in reader.read_bases(uses, CHAIN_LENGTH) for base in found]
     except (Missing, Corrupt):
         # Collected or damaged since it was named: alone, the chunk can always be coded.
-        return {}
+        return []
 
 
 def _use(row: FamilyRow) -> ChunkUse:

@@ -23,7 +23,7 @@ from ...store.catalogue.sketches.relatives import find_built_on, find_relatives,
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.catalogue.visibility import Scope
-from ...store.packs import DELTA
+from ...store.packs import DERIVED
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
 from ..derivations.guesses.tensors import Companions, FirstSketch, StoredTensor, Target
@@ -173,7 +173,7 @@ class _Step:
 
     def _is_open(self, tensor: StoredTensor) -> bool:
         """Whether any of a tensor's chunks may still be derived."""
-        return any(self._rows[p.digest].place.level <= DELTA for p in tensor.pieces)
+        return any(self._rows[p.digest].place.level < DERIVED for p in tensor.pieces)
 
     def _target(self, tensor: StoredTensor) -> Target:
         sketch = self._rows[tensor.pieces[0].digest].sketch
@@ -270,7 +270,7 @@ class _Step:
             saved = max(LEAST_SAVED_BYTES, int(LEAST_SHARE_SAVED * row.place.frame_bytes))
             most = min(row.place.frame_bytes - saved, most_bytes(target, guessed, raw.size))
             frame = None
-            if row.place.level <= DELTA and most > 0:
+            if row.place.level < DERIVED and most > 0:
                 frame = self._trials.encode(target, raw, piece.digest, guessed, first, most)
             if frame is not None and self._may_use(row, guessed):
                 yield row, frame

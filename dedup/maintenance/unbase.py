@@ -17,7 +17,7 @@ from ...store.catalogue.edges import read_dependents
 from ...store.catalogue.encode_queue import allowed_bases
 from ...store.catalogue.sketches.sketches import FamilyRow, read_family
 from ...store.catalogue.tables.rows import Location
-from ...store.packs import DELTA
+from ...store.packs import DERIVED
 from ..similarity.candidates import row_sketch
 from ..similarity.size_prediction import predict_deltas
 
@@ -33,7 +33,7 @@ def list_deltas(catalogue: Catalogue, digest: bytes) -> list[FamilyRow] | None:
     from it."""
     with catalogue.reading() as connection:
         found = list(read_dependents(connection, [digest]))
-    if len(found) > _MOST_DELTAS or any(edge.level != DELTA for edge in found):
+    if len(found) > _MOST_DELTAS or any(edge.level == DERIVED for edge in found):
         return None
     rows = read_family(catalogue, [edge.chunk_id for edge in found])
     return rows if all(row.sketch is not None for row in rows) else None

@@ -6,6 +6,9 @@ from collections.abc import Callable, Collection, Mapping
 
 from ...store.catalogue.tables.rows import Location
 
+CHAIN_LENGTH = 4
+"""Deltas that writers put in a chain at most; readers take up to `store.packs.MAX_CHAIN`."""
+
 Locate = Callable[[Collection[bytes]], dict[bytes, Location]]
 
 

@@ -1,7 +1,8 @@
 """Reads chunks: fetches their frames in batches, what these need too, and decodes them.
 
 The inputs of a frame have frames of a lower level each (ARCHITECTURE.md, "Edges"): so what is
-fetched for a chunk is three deep at most.
+fetched for a chunk has an end, whatever frames say. Chains of deltas are fetched a link at a time
+for all chunks of a batch, and decoded from their ends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +20,21 @@ from ...codecs.buffers import view_bytes
 from ...codecs.errors import FrameError
 from ...codecs.frame import FrameHeader
 from ...store.cancel import check_cancelled
-from ...store.packs import DELTA
+from ...store.packs import DERIVED
 from ..errors import ChunksMissing, Corrupt
 from ..model.files.entries import ChunkUse
 from ..model.files.segments import CHUNK_BYTES
 from .base_cache import BaseCache, Buffer
 from .buffer_pool import BUFFERS
+from .chains import (
+    Frames,
+    MovedError,
+    Need,
+    bases_needed,
+    check_level,
+    decode_whole,
+    load_chains,
+)
 from .frame_parts import (
     LEAST_BYTES,
     FetchPart,
@@ -33,11 +44,10 @@ from .frame_parts import (
     decode_frame_part,
     pays,
 )
-from .timed_codecs import decode_range, decode_tensor, derive_range, read_header
+from .timed_codecs import decode_range, derive_range, read_header
 from .workers import Background, result_of
 
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
-Frames = dict[bytes, tuple[FrameHeader, bytes]]
 Raw = NDArray[np.uint8]
 
 # A batch is one request for frames. Two are in flight (one fetched while one is decoded), each
@@ -82,8 +92,13 @@ class _Fetched:
 _Bases = tuple[dict[bytes, Buffer], dict[Slice, Buffer | None]]
 
 
-class _MovedError(Corrupt):
-    """A base is a delta by now: its family was re-encoded, or the store is damaged."""
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a delta may be made against: a chunk with its raw bytes, and the level of its frame."""
+
+    digest: bytes
+    raw: Buffer
+    level: int
 
 
 class ChunkReader:
@@ -109,37 +124,57 @@ class ChunkReader:
         self._bases = BaseCache(BASE_CACHE_BYTES) if bases is None else bases
         self._batch_bytes = batch_bytes
 
-    def read_bases(self, uses: Iterable[ChunkUse]) -> Iterator[tuple[bytes, Buffer]]:
-        """Yields for each chunk what a delta may be made against, as digest and raw bytes: the
-        chunk itself if it is standalone, else what its own frame rests on first of all."""
+    def read_bases(self, uses: Iterable[ChunkUse], longest: int) -> Iterator[list[Base]]:
+        """Yields for each chunk what a delta may be made against whose chain has at most `longest`
+        of them: the chunk itself, if its frame is low enough, and all that this rests on, nearest
+        first. Of one chunk at a time all of them are in memory."""
         for batch in _batches((Slice(use, 0, use.size) for use in uses), self._batch_bytes):
-            fetched, (bases, _) = self._with_bases(self._fetch_batch(batch))
-            frames = fetched.frames
+            frames = self._fetch_links_again(batch)
             for part in batch:
-                header, frame = frames[part.use.digest]
-                if header.is_derived:
-                    yield self._read_root(header)
-                elif header.base_digest is None:
-                    yield part.use.digest, _decode_whole(frame, None, header)
-                else:
-                    yield header.base_digest, bases[header.base_digest]
+                yield self._decode_links(part.use.digest, frames, longest)
 
-    def _read_root(self, header: FrameHeader) -> tuple[bytes, Buffer]:
-        while header.inputs:
-            digest = header.inputs[0]
-            header, _ = self._fetch_frames({digest: None})[digest]
-        return header.digest, self.read_input(header.digest, DELTA)
+    def _fetch_links_again(self, batch: list[Slice]) -> Frames:
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(MovedError, ChunksMissing):
+                return self._fetch_links(batch)
+        return self._fetch_links(batch)
+
+    def _fetch_links(self, batch: list[Slice]) -> Frames:
+        """Fetches the frames of chunks and of all that these rest on first of all."""
+        found: Frames = {}
+        new: dict[bytes, int | None] = {part.use.digest: part.use.size for part in batch}
+        while new:
+            frames = self._fetch_frames(new)
+            found |= frames
+            new = {h.inputs[0]: None for h, _ in frames.values() if h.inputs}
+            new = {digest: size for digest, size in new.items() if digest not in found}
+        for header, _ in found.values():
+            if header.inputs:
+                check_level(found[header.inputs[0]][0], header.level)
+        return found
+
+    def _decode_links(self, digest: bytes, frames: Frames, longest: int) -> list[Base]:
+        links = [frames[digest]]
+        while links[-1][0].inputs:
+            links.append(frames[links[-1][0].inputs[0]])
+        bases: list[Base] = []
+        for header, frame in reversed(links):
+            if header.level < longest:
+                raw = self._bases.get(header.digest)
+                if raw is None:
+                    raw = decode_whole(frame, bases[-1].raw if bases else None, header)
+                    self._bases.put(header.digest, raw)
+                bases.append(Base(header.digest, raw, header.level))
+        return bases[::-1]
 
     def read(self, uses: Iterable[ChunkUse]) -> Iterator[Buffer]:
         """Yields the raw bytes of chunks in order, each verified against its digest."""
         return self.read_slices(Slice(use, 0, use.size) for use in uses)
 
     def read_input(self, digest: bytes, below: int) -> Buffer:
-        """Returns the raw bytes of a chunk whose frame has a level below `below`, DELTA or DERIVED,
-        kept at hand for the next call. Raises Corrupt or Missing."""
-        if below == DELTA:
-            return self._load_bases({digest: None})[digest]
-        return self._load_inputs({digest: None})[digest]
+        """Returns the raw bytes of a chunk whose frame has a level below `below`, kept at hand for
+        the next call. Raises Corrupt or Missing."""
+        return self._load({digest: Need(None, below)})[digest]
 
     def read_slices(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
         """Yields parts of chunks in order; whole chunks are verified against their digests, parts
@@ -191,7 +226,7 @@ class ChunkReader:
         for _ in range(_ATTEMPTS - 1):
             try:
                 return batch, self._bases_of(batch)
-            except (_MovedError, ChunksMissing):
+            except (MovedError, ChunksMissing):
                 batch = self._fetch_batch(batch.slices)
         return batch, self._bases_of(batch)
 
@@ -210,11 +245,10 @@ class ChunkReader:
         if base is not None:
             return base
         if size is None:
-            return self._load_bases({digest: size})[digest]
+            return self.read_input(digest, part.header.level)
         found = self._checked_part(digest, size, *base_range(part, size))
-        if found.header.inputs:
-            raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
-        return decode_base_part(found)
+        check_level(found.header, part.header.level)
+        return decode_base_part(found, self._base_part(found, {}))
 
     def _is_short(self, part: Slice) -> bool:
         """Whether of the inputs of a derived frame only parts are read, for so few bytes of it."""
@@ -233,35 +267,21 @@ class ChunkReader:
             room -= size
             if room < 0:
                 del inputs[digest]
-        self._load_inputs(inputs)
-        return self._load_bases(_bases_needed(frames))
+        self._load({digest: Need(size, DERIVED) for digest, size in inputs.items()})
+        return self._load(bases_needed(frames))
 
-    def _load_inputs(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
-        """Returns the raw bytes of inputs of derived frames by digest, each of which is standalone
-        or a delta."""
-        kept = {digest: self._bases.get(digest) for digest in sizes}
-        found = {digest: raw for digest, raw in kept.items() if raw is not None}
-        absent = {digest: size for digest, size in sizes.items() if digest not in found}
-        frames = self._fetch_frames(absent) if absent else {}
-        bases = self._load_bases(_bases_needed(frames))
-        for digest, (header, frame) in frames.items():
-            if header.is_derived:
-                raise _MovedError(f"input {digest.hex()} is itself derived")
-            base = None if header.base_digest is None else bases[header.base_digest]
-            found[digest] = _decode_whole(frame, base, header)
-            self._bases.put(digest, found[digest])
-        return found
+    def _load(self, needs: Mapping[bytes, Need]) -> dict[bytes, Buffer]:
+        return load_chains(needs, self._fetch_frames, self._bases)
 
     def _load_input(self, digest: bytes, size: int) -> Raw:
-        return view_bytes(self._load_inputs({digest: size})[digest])
+        return view_bytes(self._load({digest: Need(size, DERIVED)})[digest])
 
     def _load_input_part(self, digest: bytes, size: int, start: int, stop: int) -> Raw:
         """Returns the bytes [start, stop) of an input."""
         if not pays(size, start, stop) or self._bases.get(digest) is not None:
             return self._load_input(digest, size)[start:stop]
         found = self._checked_part(digest, size, start, stop)
-        if found.header.is_derived:
-            raise _MovedError(f"input {digest.hex()} is itself derived")
+        check_level(found.header, DERIVED)
         return view_bytes(decode_frame_part(found, self._base_part(found, {})))
 
     def _derive(self, frame: bytes, header: FrameHeader, part: Slice) -> Buffer:
@@ -305,23 +325,6 @@ class ChunkReader:
         base = bases[header.base_digest] if header.base_digest is not None else None
         return _decode_slice(frame, header, base, part)
 
-    def _load_bases(self, sizes: Mapping[bytes, int | None]) -> dict[bytes, Buffer]:
-        """Returns the raw bytes of bases by digest, fetching those that are not cached."""
-        found = {digest: self._bases.get(digest) for digest in sizes}
-        absent = {digest: sizes[digest] for digest, raw in found.items() if raw is None}
-        bases = {digest: raw for digest, raw in found.items() if raw is not None}
-        if absent:
-            for digest, (header, frame) in self._fetch_frames(absent).items():
-                bases[digest] = self._base(digest, frame, header)
-        return bases
-
-    def _base(self, digest: bytes, frame: bytes, header: FrameHeader) -> Buffer:
-        if header.inputs:
-            raise _MovedError(f"base {digest.hex()} is itself stored as a delta")
-        raw = _decode_whole(frame, None, header)
-        self._bases.put(digest, raw)
-        return raw
-
 
 def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:
     """Cuts slices into batches of distinct chunks of so many bytes: one that comes again at once is
@@ -339,12 +342,6 @@ def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]
         total += more
     if batch:
         yield batch
-
-
-def _bases_needed(frames: Frames) -> dict[bytes, int | None]:
-    """The bases of the deltas among `frames`, with their sizes; None where a base may have any."""
-    headers = (header for header, _ in frames.values())
-    return {h.base_digest: h.base_bytes for h in headers if h.base_digest is not None}
 
 
 def _inputs_of(header: FrameHeader) -> dict[bytes, int]:
@@ -377,7 +374,7 @@ def _check_header(header: FrameHeader, digest: bytes, size: int | None) -> None:
 
 def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: Slice) -> Buffer:
     if part.start == 0 and part.stop == header.raw_bytes:
-        return _decode_whole(frame, base, header)
+        return decode_whole(frame, base, header)
     try:
         # Bases were verified when they were decoded, so their digest need not be taken again.
         known = header.base_digest
@@ -385,11 +382,3 @@ def _decode_slice(frame: bytes, header: FrameHeader, base: Buffer | None, part: 
         return decode_range(frame, part.start, part.stop, base=base, base_digest=known, out=room)
     except FrameError as error:
         raise Corrupt(f"chunk {part.use.digest.hex()} does not decode: {error}") from error
-
-
-def _decode_whole(frame: bytes, base: Buffer | None, header: FrameHeader) -> Buffer:
-    try:
-        room = BUFFERS.take(header.raw_bytes)
-        return decode_tensor(frame, base=base, base_digest=header.base_digest, out=room)
-    except FrameError as error:
-        raise Corrupt(f"chunk {header.digest.hex()} does not decode: {error}") from error

@@ -51,11 +51,11 @@ def decode_frame_part(part: FramePart, base: Buffer | None) -> Buffer:
         raise Corrupt(f"chunk {digest} does not decode: {error}") from error
 
 
-def decode_base_part(part: FramePart) -> Buffer:
+def decode_base_part(part: FramePart, base: Buffer | None) -> Buffer:
     """Returns memory as long as a base, of which only the part is the base's bytes. The system
     gives no pages for what nobody touches. Raises Corrupt."""
     memory = np.empty(part.header.raw_bytes, np.uint8)
-    memory[part.start : part.stop] = decode_frame_part(part, None)
+    memory[part.start : part.stop] = decode_frame_part(part, base)
     return memory.data
 
 

@@ -134,8 +134,8 @@ def _find_inputs(
             if digest not in places:
                 raise InvalidFrame(f"the base {digest.hex()} of a {kind} is not in this vault")
             if levels[digest] >= entry.level:
-                deep = f"{kind}s are {'two' if entry.derived else 'one'} deep"
-                raise InvalidFrame(f"the base {digest.hex()} of a {kind} needs too much; {deep}")
+                found = f"it has level {levels[digest]}, the {kind} level {entry.level}"
+                raise InvalidFrame(f"the base {digest.hex()} of a {kind} needs too much: {found}")
     return places
 
 
@@ -163,10 +163,10 @@ def _facts(header: FrameHeader) -> tuple[object, ...]:
         CODEC_IDS[header.codec],
         find_dtype(header.dtype).id,
         header.inputs,
-        header.is_derived,
+        header.level,
     )
 
 
 def _entry_facts(entry: PackEntry) -> tuple[object, ...]:
     facts = (entry.digest, entry.raw_bytes, entry.codec, entry.dtype)
-    return (*facts, entry.inputs, entry.derived)
+    return (*facts, entry.inputs, entry.level)

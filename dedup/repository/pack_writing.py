@@ -27,4 +27,5 @@ def add_frame(writer: PackWriter, frame: Buffer) -> None:
         dtype=find_dtype(header.dtype).id,
         inputs=header.inputs,
         derived=header.is_derived,
+        depth=header.depth,
     )

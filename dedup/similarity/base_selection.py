@@ -1,9 +1,9 @@
 """Chooses the bases that a chunk may be coded against.
 
-Content decides: the vault is asked for chunks with a related sketch, whatever they are called and
-wherever they lie. Where it knows none, because a tensor says too little (zeros, a few elements) or
-changed too much (an optimiser's momentum), the declared base, or else the commit that the branch
-points to now, is matched by tensor name, dtype and size. Opaque bytes are matched by their place in
+The tensor of the same name, dtype and size in the commit that the branch points to now is always
+tried, or else that of the declared base: what a checkpoint or a sparse tune was made from is nearer
+than all else. Beside it content decides: the vault is asked for chunks with a related sketch,
+whatever they are called and wherever they lie. Opaque bytes are matched by their place in
 the file that they were edited in (edits.py). Whether a delta pays is measured when it
 is encoded: the smaller of delta and standalone frame wins.
 """
@@ -49,8 +49,9 @@ class Base:
 
 
 Lineage = tuple[Base, ...]
-"""What a push is declared or assumed to be from: tensors are matched with the first, edited files
-with the last that has them, which is the commit before on the branch if there is one."""
+"""What a push is declared or assumed to be from, the declared base first: both tensors and edited
+files are matched with the last that has them, which is the commit before on the branch if there is
+one."""
 
 
 def find_base(
@@ -103,23 +104,23 @@ def choose_bases(
     edited = _match_edited(manifest, lineage)
     chosen: dict[bytes, tuple[Candidate, ...]] = {}
     for digest in missing:
-        candidates = (edited[digest],) if digest in edited else ()
-        if digest in found:
-            match = named.get(digest)
-            candidates += take_best(found[digest], match.digest if match else None)
-        elif digest in named:
-            candidates += (named[digest],)
+        before = named.get(digest, [])
+        best = take_best(found[digest], {c.digest for c in before}) if digest in found else ()
+        edit = [edited[digest]] if digest in edited else []
+        candidates = (*edit, *before[:1], *best, *before[1:])
         if candidates:
             # Twice the same base would be read but once.
             chosen[digest] = tuple({c.digest: c for c in candidates}.values())[:2]
     return chosen
 
 
-def _match_tensors(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate]:
-    if not lineage:
-        return {}
-    matches = match_chunks(manifest, lineage[0])
-    return {digest: lineage[0].name(use) for digest, use in matches.items()}
+def _match_tensors(manifest: Manifest, lineage: Lineage) -> dict[bytes, list[Candidate]]:
+    """Returns the chunks of the same name, the nearest revision's first."""
+    matches: dict[bytes, list[Candidate]] = {}
+    for base in reversed(lineage):
+        for digest, use in match_chunks(manifest, base).items():
+            matches.setdefault(digest, []).append(base.name(use))
+    return matches
 
 
 def _match_edited(manifest: Manifest, lineage: Lineage) -> dict[bytes, Candidate]:
@@ -152,12 +153,14 @@ def _ask_all(vault: BaseFinder, sketches: Sketches) -> dict[bytes, tuple[Candida
     return found
 
 
-def take_best(candidates: tuple[Candidate, ...], named: bytes | None) -> tuple[Candidate, ...]:
-    """Returns the best, and the next where it comes close; the tensor of the same name of the
-    base is preferred among those that are as good."""
+def take_best(
+    candidates: tuple[Candidate, ...], named: Collection[bytes] = ()
+) -> tuple[Candidate, ...]:
+    """Returns the best, and the next where it comes close; `named` ones are preferred among those
+    that are as good."""
     limit = _CLOSE * min(c.predicted for c in candidates)
     close = [c for c in candidates if c.predicted <= limit]
-    close.sort(key=lambda c: (c.digest != named, c.predicted))
+    close.sort(key=lambda c: (c.digest not in named, c.predicted))
     return tuple(close[:2])
 
 

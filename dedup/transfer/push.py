@@ -11,25 +11,25 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from ...codecs.frame import frame_room
 from ...store.packs import PackWriter
 from ..errors import ChunksMissing, Corrupt, InvalidFrame, Missing, VaultError
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
+from ..model.inputs import CHAIN_LENGTH
 from ..model.names import check_branch, check_repo
 from ..model.paths import Remark
 from ..model.sketch_file import Sketches
 from ..progress import Progress
-from ..reading.buffer_pool import BUFFERS
-from ..reading.chunk_reader import Buffer, ChunkReader
+from ..reading.chunk_reader import Base, Buffer, ChunkReader
 from ..reading.scratch import scratch_folder
-from ..reading.timed_codecs import encode_into, read_header
+from ..reading.timed_codecs import read_header
 from ..reading.warmup import prepare_kernels
 from ..reading.workers import Background, result_of
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..similarity.base_selection import Lineage, choose_bases, find_base
+from ..similarity.chain_choice import encode_best
 from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView, RevisionReader
 from .folders.memory import ScanMemory
 from .folders.rules import Rules
@@ -65,8 +65,8 @@ class PushResult:
     warnings: tuple[Remark, ...]
 
 
-# Raw bytes of a job and, by digest, of its bases.
-_Loaded = tuple[Job, Buffer, dict[bytes, Buffer]]
+# A job with its raw bytes and its bases.
+_Loaded = tuple[Job, Buffer, list[Base]]
 
 
 def push(
@@ -226,7 +226,7 @@ def _send(
             _PackSender(vault, folder) as sender,
         ):
             for job, raw, bases in _load(vault, jobs):
-                work = len(raw) + max(map(len, bases.values()), default=0)
+                work = len(raw) + max((len(base.raw) for base in bases), default=0)
                 sender.add(encode_best(job.use, raw, bases, level), work)
                 progress.advance(job.use.size)
             return sender.finish()
@@ -241,14 +241,12 @@ def _load(vault: RevisionReader, jobs: list[Job]) -> Iterator[_Loaded]:
         with path.open("rb") as file:
             for job in group:
                 raw = read_job(job, file)
-                yield job, raw, dict(next(bases) for _ in job.bases)
+                yield job, raw, [b for _ in job.bases for b in next(bases)]
 
 
-def _read_bases(
-    vault: RevisionReader, candidates: list[Candidate]
-) -> Iterator[tuple[bytes, Buffer]]:
-    """Yields each candidate's digest and raw bytes, or those of the base it has become a delta on
-    since it was named; read through the revisions that came with the candidates."""
+def _read_bases(vault: RevisionReader, candidates: list[Candidate]) -> Iterator[list[Base]]:
+    """Yields each candidate as a base, with what it rests on; read through the revisions that came
+    with the candidates."""
     scopes = {c.digest: (c.repo, c.revision) for c in candidates}
 
     def fetch(digests: Sequence[bytes]) -> Iterator[bytes]:
@@ -257,50 +255,13 @@ def _read_bases(
             wanted = [digest for digest in digests if scopes[digest] == scope]
             frames.update(zip(wanted, vault.read_frames(*scope, wanted), strict=True))
         for digest in digests:
-            base = read_header(frames[digest], digest).base_digest
-            if base is not None:
+            for base in read_header(frames[digest], digest).inputs:
                 scopes.setdefault(base, scopes[digest])
             yield frames[digest]
 
     reader = ChunkReader(fetch)
-    return reader.read_bases(ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
-
-
-def encode_best(
-    use: ChunkUse,
-    raw: Buffer,
-    bases: dict[bytes, Buffer],
-    level: str,
-    threads: int | None = None,
-) -> Buffer:
-    """Returns the smallest frame of a chunk with the bytes `raw`: alone, or against one of the
-    bases. `threads`: at most that many, None for every core."""
-    known = {
-        "level": level,
-        "digest": use.digest,
-        "columns": use.columns,
-        "threads": threads,
-    }
-
-    def encode(**against: object) -> Buffer:
-        room = BUFFERS.take(frame_room(len(raw)))
-        return encode_into(room, raw, use.dtype, **known, **against)
-
-    frames = [
-        encode(
-            base=base,
-            base_digest=digest,
-            rows=_common_rows(len(raw), len(base)),
-        )
-        for digest, base in bases.items()
-    ]
-    return min(frames, key=len) if frames else encode()
-
-
-def _common_rows(size: int, base_size: int) -> list[tuple[int, int, int]] | None:
-    """What a tensor has in common with a base that has fewer rows or more: what both begin with,
-    as vocabularies grow at the end. None for a base of the same size."""
-    return None if size == base_size else [(0, 0, min(size, base_size))]
+    uses = (ChunkUse(c.digest, 0, c.size, "U8") for c in candidates)
+    return reader.read_bases(uses, CHAIN_LENGTH)
 
 
 class _PackSender:

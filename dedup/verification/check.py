@@ -101,7 +101,7 @@ def _check_digests(catalogue: Catalogue, where: str, manifest: Manifest) -> Iter
     for digest in stranded:
         yield f"{where}: base {digest.hex()} of its deltas has no frame"
     for digest in deep:
-        yield f"{where}: base {digest.hex()} is a delta or derived itself"
+        yield f"{where}: base {digest.hex()} has a frame of too high a level"
 
 
 def _path_of(manifest: Manifest, digest: bytes) -> str:

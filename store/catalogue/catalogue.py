@@ -13,12 +13,12 @@ from typing import Any
 
 from sqlalchemy import delete, func, or_, select, union, update
 
-from ..packs import PackEntry
+from ..packs import DELTA, PackEntry
 from ..private import PRIVATE_UMASK
 from .access.quotas import charge_commit, forget_usage
 from .commits import insert_commit
 from .dependencies import hold_readers, hold_store, lift_pack, replace_unusable
-from .edges import dependents_over, inputs_under
+from .edges import dependents_of, inputs_of, needed_by
 from .files.hashes import HashRow, add_hashes
 from .owners import chunks_of_repo, queue_by_digest, queue_dependents
 from .refs import check_head, hold_repo, move_branch, tagged_commit
@@ -134,7 +134,7 @@ class Catalogue(Database):
             add_sketches(connection, self.add_once, found)
             digests = {e.digest for e in entries}
             inputs = {digest for e in entries for digest in e.inputs}
-            under = {digest for e in entries if e.derived for digest in e.inputs}
+            under = {digest for e in entries if e.level > DELTA for digest in e.inputs}
             # All that the next two may change, at once.
             hold_chunks(connection, digests | inputs | spare_inputs(connection, under))
             settle(connection, inputs)
@@ -291,9 +291,13 @@ class Catalogue(Database):
         used = select(chunks.c.digest).where(chunks.c.id.in_(mine))
         with self.reading() as connection:
             found = {r.digest for r in by_digest(connection, used, digests)}
-            for query, column in inputs_under(mine):
-                rest = [d for d in digests if d not in found]
-                found.update(r.input for r in by_digest(connection, query, rest, column))
+            # Most are inputs of its chunks: only for others all that they need is followed.
+            direct, column = inputs_of(mine)
+            rest = [d for d in digests if d not in found]
+            found.update(r.input for r in by_digest(connection, direct, rest, column))
+            if rest := [d for d in digests if d not in found]:
+                needed = select(chunks.c.digest).where(chunks.c.digest.in_(needed_by(mine)))
+                found.update(r.digest for r in by_digest(connection, needed, rest))
         return found
 
     def chunks_in(self, pack: str) -> list[Location]:
@@ -306,7 +310,8 @@ class Catalogue(Database):
         """Returns the repos that need a frame of a pack, for a chunk or for what needs one."""
         held = select(chunks.c.digest).join(packs).where(packs.c.name == pack)
         needing = union(
-            select(chunks.c.id).join(packs).where(packs.c.name == pack), *dependents_over(held)
+            select(chunks.c.id).join(packs).where(packs.c.name == pack),
+            select(chunks.c.id).where(chunks.c.id.in_(dependents_of(held))),
         )
         query = (
             select(repos.c.name)

@@ -1,8 +1,10 @@
 """What frames need: every condition and look-up on levels and inputs (ARCHITECTURE.md, "Edges").
 
 An *edge* leads from the frame in use of a chunk to each of its inputs, which are chunks. Each input
-has a frame of a lower level, so a path has at most two edges: from a derived frame over a delta to
-a base. *Dependents* of a chunk are those whose frames need it, at the other ends.
+has a frame of a lower level, so a path has at most DERIVED edges: from a derived frame down a chain
+of deltas. Queries follow them by recursive common table expressions, which end whatever the rows
+say: each adds a chunk once. *Dependents* of a chunk are those whose frames need it, at the other
+ends.
 
 Conditions and selects take a row of `chunks`, or where they say so of `spares`, by default the
 table itself. Functions with a connection run queries, in batches.
@@ -17,7 +19,6 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     FromClause,
-    LargeBinary,
     Select,
     case,
     delete,
@@ -26,18 +27,11 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    type_coerce,
-    union,
 )
 
-from ..packs import DELTA, DERIVED, STANDALONE
+from ..packs import DERIVED, STANDALONE
 from .tables.rows import batches, by_digest
 from .tables.schema import chunk_inputs, chunks
-
-MOST_EDGES = 2
-"""The edges of the longest path."""
-
-_DISTANCES = range(1, MOST_EDGES + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,53 +88,41 @@ def join_inputs() -> tuple[FromClause, Any]:
     return pairs.join(source, source.c.digest == edge.c.input), source
 
 
-def through(query: Select[*tuple[Any, ...]], chunk_id: Any, digest: Any, distance: int) -> Any:
-    """Returns `query`, of rows with a `chunk_id`, for those that need the chunk `digest` over so
-    many edges, 1 to MOST_EDGES."""
-    edge = chunk_inputs.alias()
-    query = query.where(edge.c.chunk_id == chunk_id)
-    for _ in range(distance - 1):
-        source, under = chunks.alias(), chunk_inputs.alias()
-        query = query.where(source.c.digest == edge.c.input, under.c.chunk_id == source.c.id)
-        edge = under
-    return query.where(edge.c.input == digest)
+def reaching(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chunks) -> Any:
+    """Returns `uses`, rows with a `chunk_id`, for those that have a row of `chunks`, or what needs
+    it, directly or not."""
+    edge, dependent = chunk_inputs.alias(), chunks.alias()
+    start = select(rows.c.id.label("id"), rows.c.digest.label("digest")).correlate(rows)
+    above = start.cte("above", recursive=True, nesting=True)
+    step = select(dependent.c.id, dependent.c.digest)
+    step = step.join(edge, edge.c.chunk_id == dependent.c.id)
+    above = above.union(step.join(above, above.c.digest == edge.c.input))
+    return uses.where(chunk_id == above.c.id).correlate(rows)
 
 
 def needed_among(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chunks) -> Any:
     """The condition that one of `uses`, rows with a `chunk_id`, has a row of `chunks`, or has what
     needs it."""
-    condition = uses.where(chunk_id == rows.c.id).correlate(rows).exists()
-    for distance in _DISTANCES:
-        condition |= through(uses, chunk_id, rows.c.digest, distance).correlate(rows).exists()
-    return condition
+    has = uses.where(chunk_id == rows.c.id).correlate(rows).exists()
+    return has | is_input(rows) & reaching(uses, chunk_id, rows).exists()
 
 
-def is_derived_from(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chunks) -> Any:
-    """The condition that the frame of one of `uses`, rows with a `chunk_id`, is derived from a row
-    of `chunks`, directly."""
-    edge, derived = chunk_inputs.alias(), chunks.alias()
-    query = uses.where(derived.c.id == chunk_id, is_derived(derived))
-    query = query.where(edge.c.chunk_id == derived.c.id, edge.c.input == rows.c.digest)
-    return query.correlate(rows).exists()
-
-
-def inputs_under(mine: Select[*tuple[Any, ...]]) -> list[tuple[Any, Any]]:
-    """Returns for each distance a select of the digests of what the chunks `mine`, a select of ids,
-    need over so many edges, and its column."""
-    edge, middle, under = chunk_inputs.alias(), chunks.alias(), chunk_inputs.alias()
-    direct = select(edge.c.input).where(edge.c.chunk_id.in_(mine))
-    indirect = (
-        select(under.c.input)
-        .join(middle, middle.c.id == under.c.chunk_id)
-        .join(edge, edge.c.input == middle.c.digest)
-        .where(edge.c.chunk_id.in_(mine))
-    )
-    return [(direct, edge.c.input), (indirect, under.c.input)]
+def inputs_of(mine: Select[*tuple[Any, ...]]) -> tuple[Any, Any]:
+    """Selects the digests of the inputs of the chunks `mine`, a select of ids; and its column."""
+    edge = chunk_inputs.alias()
+    return select(edge.c.input).where(edge.c.chunk_id.in_(mine)), edge.c.input
 
 
 def needed_by(mine: Select[*tuple[Any, ...]]) -> Any:
     """Selects the digests of all that the chunks `mine`, a select of ids, need."""
-    return union(*(query for query, _ in inputs_under(mine)))
+    edge, source = chunk_inputs.alias(), chunks.alias()
+    direct, column = inputs_of(mine)
+    under = direct.with_only_columns(column.label("input")).cte(
+        "under", recursive=True, nesting=True
+    )
+    step = select(edge.c.input).join(source, source.c.id == edge.c.chunk_id)
+    under = under.union(step.join(under, under.c.input == source.c.digest))
+    return select(under.c.input)
 
 
 def dependent_of(digests: Any, *, deltas: bool = False) -> Any:
@@ -149,21 +131,18 @@ def dependent_of(digests: Any, *, deltas: bool = False) -> Any:
     edge = chunk_inputs.alias()
     ids = select(edge.c.chunk_id).where(edge.c.input.in_(digests))
     condition = chunks.c.id.in_(ids)
-    return condition & (chunks.c.level == DELTA) if deltas else condition
+    return condition & ~is_derived() if deltas else condition
 
 
-def dependents_over(digests: Any) -> list[Any]:
-    """Returns for each distance a select of the ids of chunks that need one of `digests` over so
-    many edges; `digests` is a list or a select."""
-    under, middle, edge = chunk_inputs.alias(), chunks.alias(), chunk_inputs.alias()
-    direct = select(under.c.chunk_id).where(under.c.input.in_(digests))
-    indirect = (
-        select(edge.c.chunk_id)
-        .join(middle, middle.c.digest == edge.c.input)
-        .join(under, under.c.chunk_id == middle.c.id)
-        .where(under.c.input.in_(digests))
-    )
-    return [direct, indirect]
+def dependents_of(digests: Any) -> Any:
+    """Selects the ids of the chunks that need one of `digests`, a list or a select, directly or
+    not."""
+    edge, further, source = chunk_inputs.alias(), chunk_inputs.alias(), chunks.alias()
+    direct = select(edge.c.chunk_id.label("id")).where(edge.c.input.in_(digests))
+    above = direct.cte("above", recursive=True, nesting=True)
+    step = select(further.c.chunk_id).join(source, source.c.digest == further.c.input)
+    above = above.union(step.join(above, above.c.id == source.c.id))
+    return select(above.c.id)
 
 
 def is_input(rows: Any = chunks) -> Any:
@@ -179,51 +158,53 @@ def is_overtaken(rows: Any = chunks) -> Any:
     return has_inputs(rows) & found.correlate(rows).exists()
 
 
-def is_complete(rows: Any = chunks, spoiled: Any = None, *, edges: int = MOST_EDGES) -> Any:
+def is_complete(rows: Any = chunks, spoiled: Any = None) -> Any:
     """The condition that all a row of `chunks` needs has frames of levels that allow it. With
     `spoiled`, a function that makes the condition that a frame cannot be read, that neither it
     nor any of these is."""
-    condition = is_standalone(rows)
-    if edges:
-        edge, source = chunk_inputs.alias(), chunks.alias()
-        fits = exists().where(
-            source.c.digest == edge.c.input,
-            source.c.level < rows.c.level,
-            is_complete(source, spoiled, edges=edges - 1),
-        )
-        lacking = exists().where(edge.c.chunk_id == rows.c.id, ~fits.correlate(edge, rows))
-        condition |= ~lacking.correlate(rows)
+    under = _walk_inputs(rows)
+    wrong = under.c.id.is_(None) | (under.c.level >= under.c.most)
+    if spoiled is not None:
+        wrong |= spoiled(under)
+    lacking = select(under.c.id).where(wrong).exists()
+    condition = is_standalone(rows) | ~lacking
     return condition & ~spoiled(rows) if spoiled is not None else condition
+
+
+def _walk_inputs(rows: Any, *, first: bool = False) -> Any:
+    """Returns a row of `chunks` and all that it needs, as rows of their ids (null for what has no
+    frame), digests, levels and places, with the level that each must be below; with `first` only
+    the first input of each."""
+    columns = ("id", "digest", "level", "pack_id", "offset")
+    edge, source = chunk_inputs.alias(), chunks.alias()
+    limit = literal_column(str(DERIVED + 1)).label("most")
+    start = select(*(rows.c[name].label(name) for name in columns), limit).correlate(rows)
+    under = start.cte("under", recursive=True, nesting=True)
+    step = select(*(source.c[name] for name in columns), under.c.level)
+    pairs = under.join(edge, edge.c.chunk_id == under.c.id)
+    step = step.select_from(pairs.outerjoin(source, source.c.digest == edge.c.input))
+    return under.union(step.where(edge.c.position == 0) if first else step)
 
 
 def root_of() -> tuple[Any, Any, Any]:
     """Returns what to outer join to `chunks` as pairs of table and condition, the digest of the
     standalone chunk that each rests on first of all (its own where it is one), and that of the
     first input of a derived one (null of any other)."""
-    edge, source, under = chunk_inputs.alias(), chunks.alias(), chunk_inputs.alias()
-    joins = [
-        (edge, is_derived() & (edge.c.chunk_id == chunks.c.id) & (edge.c.position == 0)),
-        (source, source.c.digest == edge.c.input),
-        (under, (under.c.chunk_id == source.c.id) & (under.c.position == 0)),
-    ]
-    base = case((chunks.c.level == DELTA, type_coerce(chunks.c.inputs, LargeBinary)))
-    root = func.coalesce(under.c.input, edge.c.input, base, chunks.c.digest)
+    edge = chunk_inputs.alias()
+    joins = [(edge, is_derived() & (edge.c.chunk_id == chunks.c.id) & (edge.c.position == 0))]
+    under = _walk_inputs(chunks, first=True)
+    lowest = select(under.c.digest).where(is_standalone(under)).limit(1).scalar_subquery()
+    root = case((is_standalone(), chunks.c.digest), else_=func.coalesce(lowest, chunks.c.digest))
     return joins, root, edge.c.input
 
 
 def much_needed(least: int) -> Any:
     """Selects the digests of chunks that at least so many others need, directly or not."""
-    edge, under, middle = chunk_inputs.alias(), chunk_inputs.alias(), chunks.alias()
-    derived = chunks.alias()
-    direct = select(edge.c.input, edge.c.chunk_id)
-    indirect = (
-        select(under.c.input, derived.c.id)
-        .join(edge, edge.c.chunk_id == derived.c.id)
-        .join(middle, middle.c.digest == edge.c.input)
-        .join(under, under.c.chunk_id == middle.c.id)
-        .where(is_derived(derived))
-    )
-    pairs = union(direct, indirect).subquery()
+    edge, further, source = chunk_inputs.alias(), chunk_inputs.alias(), chunks.alias()
+    pairs = select(edge.c.input, edge.c.chunk_id).cte("under", recursive=True, nesting=True)
+    step = select(further.c.input, pairs.c.chunk_id)
+    step = step.join(source, source.c.id == further.c.chunk_id)
+    pairs = pairs.union(step.join(pairs, pairs.c.input == source.c.digest))
     return select(pairs.c.input).group_by(pairs.c.input).having(func.count() >= least)
 
 
@@ -257,15 +238,21 @@ def dependents_closure(
     """Returns for each chunk all that cannot be read without it, itself included."""
     above: dict[bytes, set[bytes]] = {}
     new = set(digests)
-    for _ in _DISTANCES:
+    while new:
         above |= {digest: set() for digest in new}
         for edge in read_dependents(connection, new):
             above[edge.input].add(edge.digest)
         new = {digest for key in new for digest in above[key]} - above.keys()
-    return {
-        digest: {digest} | above[digest].union(*(above.get(d, ()) for d in above[digest]))
-        for digest in digests
-    }
+    return {digest: _closure(digest, above) for digest in digests}
+
+
+def _closure(digest: bytes, above: Mapping[bytes, set[bytes]]) -> set[bytes]:
+    found: set[bytes] = set()
+    new = {digest}
+    while new:
+        found |= new
+        new = set().union(*(above[d] for d in new)) - found
+    return found
 
 
 def inputs_closure(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
@@ -273,7 +260,7 @@ def inputs_closure(connection: Connection, digests: Collection[bytes]) -> set[by
     query = select(chunks.c.inputs).where(has_inputs())
     found: set[bytes] = set()
     new = set(digests)
-    for _ in _DISTANCES:
+    while new:
         new = {d for row in by_digest(connection, query, new) for d in row.inputs} - found
         found |= new
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
-from ..packs import DELTA
+from ..packs import DERIVED
 from .dependencies import hold_readers, hold_store
 from .edges import has_inputs, read_dependents
 from .owners import (
@@ -182,7 +182,7 @@ def waiting_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]
 def bases_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
     """Returns those of `digests` that deltas are on: they have to be standalone."""
     with catalogue.reading() as connection:
-        return {d.input for d in read_dependents(connection, digests) if d.level == DELTA}
+        return {d.input for d in read_dependents(connection, digests) if d.level < DERIVED}
 
 
 def _committed() -> Any:

@@ -83,9 +83,15 @@ def settle(connection: Connection, digests: Collection[bytes]) -> int:
 
 
 def spare_inputs(connection: Connection, digests: Collection[bytes]) -> set[bytes]:
-    """Returns what the spare frames of `digests` need: settling may change these, too."""
+    """Returns what the spare frames of `digests` need, those of that again, and so on: settling may
+    change these, too."""
     query = select(spares).join(chunks, chunks.c.id == spares.c.chunk_id)
-    return {d for row in by_digest(connection, query, digests) for d in row.inputs}
+    found: set[bytes] = set()
+    new = set(digests)
+    while new:
+        new = {d for row in by_digest(connection, query, new) for d in row.inputs} - found
+        found |= new
+    return found
 
 
 def _lower(connection: Connection, chunk: Any, below: int) -> bool:

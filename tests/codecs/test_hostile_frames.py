@@ -66,6 +66,11 @@ def test_numbers_from_a_newer_writer_are_called_unsupported(offset, size):
         parse_header(with_field(frame, offset, 0x7E, size))
 
 
+def test_a_frame_without_a_base_has_no_chain():
+    with pytest.raises(CorruptFrame, match="without a base"):
+        parse_header(with_field(encode_tensor(BASE, "BF16"), 7, 1 << 3, 1))
+
+
 def test_stored_lengths_of_blocks_are_checked():
     frame = encode_tensor(BASE, "BF16")
     table_at = parse_header(frame).body_offset - 16

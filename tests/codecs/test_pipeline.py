@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 from tensor_samples import DTYPES, sample_bytes
 
 from weightvault.codecs.errors import WrongBase
-from weightvault.codecs.frame import parse_header
-from weightvault.codecs.pipeline import LEVELS, decode_range, decode_tensor, encode_tensor
+from weightvault.codecs.frame import frame_room, parse_header
+from weightvault.codecs.pipeline import (
+    LEVELS,
+    decode_range,
+    decode_tensor,
+    encode_into,
+    encode_tensor,
+)
 from weightvault.codecs.registry import CODECS
 
 LENGTHS = st.one_of(
@@ -112,3 +118,31 @@ def test_the_wrong_base_is_told():
             decode_tensor(frame, base=wrong)
         with pytest.raises(WrongBase):
             decode_range(frame, 0, 10, base=wrong)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 8])
+def test_a_frame_says_how_deep_it_is_and_is_the_same_otherwise(depth: int):
+    base = sample_bytes("weights", "BF16", 9_001, 3)
+    near = bytearray(base)
+    near[100] ^= 1
+    frame = encode_tensor(near, "BF16", base=base, depth=depth)
+    header = parse_header(frame)
+    assert (header.depth, header.level) == (depth, depth)
+    assert bytes(decode_tensor(frame, base=base)) == bytes(near)
+    room = bytearray(frame_room(len(near)))
+    assert bytes(encode_into(room, near, "BF16", base=base, depth=depth)) == frame
+    plain = encode_tensor(near, "BF16", base=base)
+    assert frame[8 : header.body_offset - 8] == plain[8 : header.body_offset - 8]
+    assert frame[header.body_offset :] == plain[header.body_offset :]
+
+
+@pytest.mark.parametrize("depth", [0, 9])
+def test_depths_out_of_range_are_refused(depth: int):
+    base = sample_bytes("weights", "BF16", 100, 3)
+    with pytest.raises(ValueError, match="depth"):
+        encode_tensor(base, "BF16", base=base, depth=depth)
+
+
+def test_what_does_without_its_base_has_no_depth():
+    raw, base = sample_bytes("random", "BF16", 9_001, 3), sample_bytes("random", "BF16", 9_001, 4)
+    assert parse_header(encode_tensor(raw, "BF16", base=base, depth=3)).level == 0

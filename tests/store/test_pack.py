@@ -111,6 +111,10 @@ def test_a_base_in_the_same_pack_costs_no_second_digest() -> None:
         {"inputs": [bytes(32)] * 2},
         {"derived": True},
         {"derived": True, "inputs": [bytes(32)] * 17},
+        {"inputs": [bytes(32)], "depth": 0},
+        {"inputs": [bytes(32)], "depth": 9},
+        {"depth": 2},
+        {"derived": True, "inputs": [bytes(32)], "depth": 2},
         {"raw_bytes": -1},
         {"raw_bytes": 1 << 63},
         {"codec": 256},
@@ -124,7 +128,7 @@ def test_facts_out_of_range_are_refused(wrong: dict) -> None:
     file = io.BytesIO()
     writer = PackWriter(file)
     right = {"frame": b"x", "digest": bytes(32), "raw_bytes": 1, "codec": 0, "dtype": 0}
-    with pytest.raises(ValueError, match=r"byte|range|inputs"):
+    with pytest.raises(ValueError, match=r"byte|range|inputs|chain"):
         writer.add(**{**right, **wrong})
     assert writer.entries == []
     writer.add(**right)

@@ -13,7 +13,7 @@ from pack_samples import make_pack, read_all, reader
 
 from weightvault.store.backends.memory import MemoryBackend
 from weightvault.store.errors import CorruptObject, NotFound, UnsupportedFormat
-from weightvault.store.packs import PackEntry, PackWriter, read_index
+from weightvault.store.packs import MAX_CHAIN, PackEntry, PackWriter, read_index
 
 
 def test_the_bytes_are_those_of_the_specification() -> None:
@@ -168,7 +168,7 @@ def test_noise_under_a_right_checksum_never_escapes_the_pack(
 
 
 @pytest.mark.parametrize(
-    "newer", [{"version": 2}, {"version": 255}, {"flags": 4}, {"flags": 1 << 15}]
+    "newer", [{"version": 2}, {"version": 255}, {"flags": 8}, {"flags": 1 << 15}]
 )
 def test_a_newer_pack_is_refused_as_such(newer: dict) -> None:
     with pytest.raises(UnsupportedFormat, match="upgrade"):
@@ -234,3 +234,40 @@ def test_derived_frames_come_back_with_their_inputs(inputs: list[list[int]]) -> 
         writer.add(b"F", digest=bytes([number]) * 32, inputs=named, derived=bool(mine), **facts)
     writer.finish()
     assert read_all(file.getvalue()) == writer.entries
+
+
+def chain_facts(depth: int, base: int = 2) -> bytes:
+    """The facts of one delta of 10 bytes, with its depth."""
+    return struct.pack("<QQIBB", 10, 20, base, 0, 0) + bytes([depth])
+
+
+def test_the_depth_of_a_delta_is_that_of_the_specification() -> None:
+    pack = lying_pack(facts=chain_facts(MAX_CHAIN), table=b"d" * 32 + b"b" * 32, bases=1, flags=4)
+    delta = PackEntry(b"d" * 32, 8, 10, 20, 0, 0, (b"b" * 32,), depth=MAX_CHAIN)
+    assert read_all(pack) == [delta]
+    assert delta.level == MAX_CHAIN
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [chain_facts(0), chain_facts(MAX_CHAIN + 1), chain_facts(2, base=0), chain_facts(2)[:-1]],
+    ids=repr,
+)
+def test_lies_about_depths_are_found(facts: bytes) -> None:
+    with pytest.raises(CorruptObject):
+        read_all(lying_pack(facts=facts, table=bytes(64), bases=1, flags=4))
+
+
+@given(st.lists(st.integers(0, MAX_CHAIN + 1), min_size=1, max_size=20))
+def test_deltas_of_any_depth_come_back_beside_others(levels: list[int]) -> None:
+    file = io.BytesIO()
+    writer = PackWriter(file)
+    facts = {"raw_bytes": 20, "codec": 1, "dtype": 1}
+    for number, level in enumerate(levels):
+        more = {"derived": level > MAX_CHAIN, "depth": level if 0 < level <= MAX_CHAIN else 1}
+        inputs = [b"b" * 32] if level else []
+        writer.add(b"F", digest=bytes([number]) * 32, inputs=inputs, **more, **facts)
+    writer.finish()
+    found = read_all(file.getvalue())
+    assert found == writer.entries
+    assert [entry.level for entry in found] == levels

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import func, select, union_all
 
-from ..edges import dependents_over, has_inputs, is_input, root_of
+from ..edges import dependents_of, has_inputs, is_input, root_of
 from ..tables.database import Database
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
@@ -109,8 +109,8 @@ def users_of(catalogue: Database, centres: Collection[bytes], seen: Scope) -> li
         chunks, chunks.c.id == commit_chunks.c.chunk_id
     )
     held = holding.where(chunks.c.digest.in_(centres))
-    over = [chunks.c.id.in_(ids) for ids in dependents_over(centres)] if seen.everything else []
-    uses = union_all(*(holding.where(ids) for ids in over), held).subquery("its_uses")
+    over = [holding.where(chunks.c.id.in_(dependents_of(centres)))] if seen.everything else []
+    uses = union_all(*over, held).subquery("its_uses")
     raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
     sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery("its_sums")
     query = (

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
-from ..edges import MOST_EDGES, inputs_by_dependents
+from ...packs import MAX_CHAIN
+from ..edges import inputs_by_dependents
 from ..tables.schema import chunks
 from .columns import Integers, read_lists
 
@@ -48,14 +49,16 @@ class Needs:
 
 def make_needs(count: int, dependent: Positions, source: Positions) -> Needs:
     """Returns what `count` chunks need, given all edges as positions, (e,) each, in any order."""
-    needs = _sort_pairs(count, dependent, source)
-    for _ in range(MOST_EDGES - 1):
-        place, further = needs.of(source)
+    direct = needs = _sort_pairs(count, dependent, source)
+    new = direct
+    # Levels fall along edges, so paths end; those that were just found are all that can go on.
+    for _ in range(MAX_CHAIN):
+        place, further = direct.of(new.input)
         if not place.size:
             break
-        dependent = np.append(dependent, dependent[place])
-        source = np.append(source, further)
-        needs = _sort_pairs(count, dependent, source)
+        new = _sort_pairs(count, new.dependent[place], further)
+        dependent = np.append(needs.dependent, new.dependent)
+        needs = _sort_pairs(count, dependent, np.append(needs.input, new.input))
     return needs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from ...packs import DERIVED, PackEntry
+from ...packs import DELTA, DERIVED, PackEntry
 from ..edges import edge_columns, replaces
 from ..tables.rows import batches
 from ..tables.schema import chunks, commits, loose_files, packs, repos, spares
@@ -75,4 +75,5 @@ def _entry(row: Any) -> PackEntry:
     # Catalogues from before dtypes were kept do not know all.
     dtype = -1 if row.dtype is None else row.dtype
     facts = (row.digest, row.offset, row.frame_bytes, row.raw_bytes, row.codec)
-    return PackEntry(*facts, dtype, row.inputs, row.level == DERIVED)
+    depth = row.level if DELTA < row.level < DERIVED else DELTA
+    return PackEntry(*facts, dtype, row.inputs, row.level == DERIVED, depth)

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from ..edges import (
-    MOST_EDGES,
     dependent_of,
     edge_columns,
     is_derived,
-    is_derived_from,
     is_standalone,
-    through,
+    needed_among,
+    reaching,
 )
 from ..owners import readable_in, scope_condition
 from ..tables.database import Database
@@ -191,9 +190,8 @@ def _commit_in(scopes: Sequence[Scope]) -> Any:
 def _commit_of_chunk() -> Any:
     """The id of a commit that has the chunk, or else of one that needs it."""
     using = select(commit_chunks.c.commit_id)
-    found = [using.where(commit_chunks.c.chunk_id == chunks.c.id)]
-    for distance in range(1, MOST_EDGES + 1):
-        found.append(through(using, commit_chunks.c.chunk_id, chunks.c.digest, distance))
+    held = using.where(commit_chunks.c.chunk_id == chunks.c.id)
+    found = (held, reaching(using, commit_chunks.c.chunk_id))
     first = (query.limit(1).correlate(chunks).scalar_subquery() for query in found)
     return func.coalesce(*first)
 
@@ -341,10 +339,9 @@ def mark_planned(catalogue: Database, chunk_id: int, fingerprint: int) -> None:
 
 
 def _is_live() -> Any:
-    """Whether a commit has the chunk, or has what no family tells to need it: a derived one."""
+    """Whether a commit has the chunk, or has what needs it."""
     using = commit_chunks.alias("using")
-    used = exists().where(using.c.chunk_id == chunks.c.id).correlate(chunks)
-    return used | is_derived_from(select(using.c.commit_id), using.c.chunk_id)
+    return needed_among(select(using.c.chunk_id), using.c.chunk_id)
 
 
 def _family_query() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Table, UniqueConstraint, select
 
-from ...packs import DELTA, STANDALONE
+from ...packs import DERIVED, STANDALONE
 from .schema import chunks, commits, packs, repos, spares
 
 # Digests per statement: SQLite allows 32,766 variables, and longer statements gain nothing.
@@ -31,7 +31,7 @@ class Location:
     @property
     def base(self) -> bytes | None:
         """The digest of a delta's base, None for any other frame."""
-        return self.inputs[0] if self.level == DELTA else None
+        return self.inputs[0] if STANDALONE < self.level < DERIVED else None
 
 
 @dataclass(frozen=True, slots=True)

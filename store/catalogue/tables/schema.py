@@ -61,8 +61,8 @@ packs = Table(
 )
 
 # Where each digest lives. `inputs` are the digests of what the frame needs, in the frame's order,
-# `level` is STANDALONE, DELTA or DERIVED (store/packs.py). Only store/catalogue/edges.py asks for
-# either (ARCHITECTURE.md, "Edges").
+# `level` is STANDALONE, that of a delta, or DERIVED (store/packs.py). Only store/catalogue/edges.py
+# asks for either (ARCHITECTURE.md, "Edges").
 chunks = Table(
     "chunks",
     metadata,

@@ -26,7 +26,7 @@ from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.catalogue.edges import inputs_closure
-from weightvault.store.packs import PackWriter
+from weightvault.store.packs import DELTA, DERIVED, STANDALONE, PackWriter
 
 COUNT = 40_000
 
@@ -97,7 +97,7 @@ def vault(local: LocalVault, models: dict[str, Path], tmp_path: Path) -> LocalVa
         push(local, folder, f"org/{name}")
     derive(local, tmp_path / "packs")
     places = local.catalogue.locate(DIGESTS)
-    assert [places[digest].level for digest in DIGESTS] == [0, 1, 2]
+    assert [places[digest].level for digest in DIGESTS] == [STANDALONE, DELTA, DERIVED]
     return local
 
 
@@ -156,7 +156,7 @@ def test_a_frame_over_a_derived_one_is_refused(vault: LocalVault, tmp_path: Path
     # The cast has a standalone frame from when it was pushed: not once a collection took it.
     for _ in range(2):
         Collector(vault, grace_seconds=0, dead_share=0.01).run()
-    with pytest.raises(InvalidFrame, match="two deep"):
+    with pytest.raises(InvalidFrame, match="needs too much"):
         add_pack(vault, tmp_path / "late", derived_over(CAST))
 
 

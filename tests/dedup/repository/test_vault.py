@@ -102,14 +102,17 @@ def test_model_card_declares_the_base(local: LocalVault, model: Path, tmp_path: 
     assert local.report().stages.deltas > 0
 
 
-def test_deltas_are_one_deep(local: LocalVault, model: Path, tmp_path: Path):
+def test_a_tune_of_a_tune_is_coded_against_it(local: LocalVault, model: Path, tmp_path: Path):
     push(local, model, "org/base")
     weights = tune(make_weights(1), 2)
     push(local, write_model(tmp_path / "t1", weights), "org/t1", base="org/base")
     push(local, write_model(tmp_path / "t2", tune(weights, 3)), "org/t2", base="org/t1")
     weight = {t.name: t for t in local.resolve("org/t2").manifest.files[1].tensors}["embed.weight"]
     (place,) = local.catalogue.locate(weight.chunks).values()
-    assert place.base in local.resolve("org/base").manifest.digests()
+    assert place.level == 2
+    assert place.base in local.resolve("org/t1").manifest.digests()
+    pull(local, "org/t2", tmp_path / "back")
+    assert read_folder(tmp_path / "back") == read_folder(tmp_path / "t2")
     assert local.check().problems == ()
 
 

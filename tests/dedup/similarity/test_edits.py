@@ -8,16 +8,19 @@ from families_at_work import optimise_all
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import make_weights, read_folder, write_model
+from sqlalchemy import func, select
 
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.model.files.entries import FileEntry
 from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.model.files.segments import Opaque
+from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.similarity.edits import match_edits
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
+from weightvault.store.catalogue.tables.schema import chunks
 
 WORDS = {f"word {i * i % 100_003}": i for i in range(40_000)}
 STEPS = [{"step": i, "loss": 2.0 / i, "learning_rate": 1e-5 / i} for i in range(1, 900)]
@@ -63,13 +66,15 @@ def test_edits_of_every_kind_are_patches(local: LocalVault, tmp_path: Path):
     assert push_texts(local, folder, "org/m", second) < min(0.2 * whole, grown + 2500)
 
 
-def test_a_chain_of_edits_stays_one_deep(local: LocalVault, tmp_path: Path):
+def test_a_chain_of_edits_stays_short(local: LocalVault, tmp_path: Path):
     card = "\n".join(f"Line {i} of a card that is edited often." for i in range(300))
     sizes = []
     for i in range(6):
         card = card.replace(f"Line {i * 40} ", f"Line {i * 40}, once more edited, ")
         sizes.append(push_texts(local, tmp_path / "m", "org/m", {"README.md": card}))
     assert max(sizes[1:]) < 600
+    with local.catalogue.reading() as connection:
+        assert connection.scalar(select(func.max(chunks.c.level))) <= CHAIN_LENGTH
     assert not local.check().problems
 
 

@@ -16,7 +16,7 @@ from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.repository.frame_reader import read_frames
 from weightvault.dedup.transfer.push import push
-from weightvault.store.packs import PackWriter
+from weightvault.store.packs import MAX_CHAIN, PackWriter
 
 RAW = to_bf16(np.random.default_rng(0).normal(0, 1, 4096)).tobytes()
 
@@ -114,18 +114,63 @@ def test_delta_needs_its_base_in_the_vault(local: LocalVault, tmp_path: Path):
     assert local.add_pack(tmp_path / "p", name) == 1
 
 
-def test_delta_on_a_delta_is_refused(local: LocalVault, tmp_path: Path):
-    raws = [(np.frombuffer(RAW, np.uint16) ^ i).tobytes() for i in range(3)]
-    first = encode_tensor(raws[0], "BF16")
-    second = encode_tensor(raws[1], "BF16", base=raws[0], codec="bitx")
-    third = encode_tensor(raws[2], "BF16", base=raws[1], codec="bitx")
-    for frame in (first, second):
-        name = write_pack(tmp_path / "p", frame)
-        local.add_pack(tmp_path / "p", name)
-        (tmp_path / "p").unlink()
-    name = write_pack(tmp_path / "p", third)
-    with pytest.raises(InvalidFrame, match="one deep"):
-        local.add_pack(tmp_path / "p", name)
+def chain_pack(path: Path, number: int, depth: int) -> str:
+    """A pack of the delta of this number on the one before, which says that it is so deep."""
+    path.unlink(missing_ok=True)
+    raw, base = ((np.frombuffer(RAW, np.uint16) ^ i).tobytes() for i in (number, number - 1))
+    return write_pack(path, encode_tensor(raw, "BF16", base=base, codec="bitx", depth=depth))
+
+
+def test_a_delta_that_is_not_deeper_than_its_base_is_refused(local: LocalVault, tmp_path: Path):
+    path = tmp_path / "p"
+    local.add_pack(path, write_pack(path, encode_tensor(RAW, "BF16")))
+    for number in range(1, MAX_CHAIN):
+        local.add_pack(path, chain_pack(path, number, number))
+        name = chain_pack(path, number + 1, number)
+        with pytest.raises(InvalidFrame, match="needs too much"):
+            local.add_pack(path, name)
+    local.add_pack(path, chain_pack(path, MAX_CHAIN, MAX_CHAIN))
+    name = chain_pack(path, MAX_CHAIN + 1, MAX_CHAIN)
+    with pytest.raises(InvalidFrame, match="needs too much"):
+        local.add_pack(path, name)
+    last = (np.frombuffer(RAW, np.uint16) ^ MAX_CHAIN).tobytes()
+    reader = ChunkReader(lambda digests: read_frames(local.backend, local.catalogue, digests))
+    use = ChunkUse(blake3(last).digest(), 0, len(last), "BF16")
+    assert list(reader.read([use])) == [last]
+    assert local.check().problems == ()
+
+
+def test_an_index_that_lies_about_a_chain_is_refused(local: LocalVault, tmp_path: Path):
+    path = tmp_path / "p"
+    local.add_pack(path, write_pack(path, encode_tensor(RAW, "BF16")))
+    near = (np.frombuffer(RAW, np.uint16) ^ 1).tobytes()
+    frame = encode_tensor(near, "BF16", base=RAW, codec="bitx", depth=2)
+    header = parse_header(frame)
+    facts = {"codec": CODEC_IDS[header.codec], "dtype": find_dtype("BF16").id}
+    path.unlink()
+    with PackWriter(path) as writer:
+        writer.add(
+            frame,
+            digest=header.digest,
+            raw_bytes=len(near),
+            inputs=header.inputs,
+            depth=3,
+            **facts,
+        )
+        name = writer.finish()
+    with pytest.raises(InvalidFrame, match="not what the index says"):
+        local.add_pack(path, name)
+
+
+def test_deltas_on_each_other_are_refused(local: LocalVault, tmp_path: Path):
+    """A circle in one pack: neither base is in the vault before."""
+    first, second = RAW, (np.frombuffer(RAW, np.uint16) ^ 1).tobytes()
+    frames = [
+        encode_tensor(first, "BF16", base=second, codec="bitx", depth=2),
+        encode_tensor(second, "BF16", base=first, codec="bitx", depth=1),
+    ]
+    name = write_pack(tmp_path / "p", *frames)
+    refuse(local, tmp_path / "p", name, "not in this vault")
 
 
 def test_rows_of_a_longer_base_are_taken_in_and_read(local: LocalVault, tmp_path: Path):

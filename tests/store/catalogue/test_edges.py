@@ -30,9 +30,10 @@ from weightvault.store.catalogue.tombstones import (
 from weightvault.store.catalogue.visibility import EVERYTHING
 from weightvault.store.errors import NotFound
 from weightvault.store.object_keys import pack_key
-from weightvault.store.packs import DERIVED, PackEntry
+from weightvault.store.packs import DERIVED, MAX_CHAIN, PackEntry
 
 LATEST = 40
+LEVELS = (0, 1, 2, 3, MAX_CHAIN, DERIVED, DERIVED)
 
 
 @dataclass
@@ -70,10 +71,13 @@ class Model:
         below = sorted(d for d, f in self.frames.items() if f.level < level and d != name)
         if level == 0 or not below:
             return PackEntry(name, offset, self.random.randint(5, 99), 100, 3, 12)
-        count = 1 if level == 1 else self.random.randint(1, 4)
-        inputs = tuple(self.random.choices(below, k=count))
-        size = self.random.randint(5, 99)
-        return PackEntry(name, offset, size, 100, 3, 12, inputs, derived=level == DERIVED)
+        facts = (name, offset, self.random.randint(5, 99), 100, 3, 12)
+        if level < DERIVED:
+            highest = max(self.frames[d].level for d in below)
+            base = self.random.choice([d for d in below if self.frames[d].level == highest])
+            return PackEntry(*facts, (base,), depth=level)
+        inputs = tuple(self.random.choices(below, k=self.random.randint(1, 4)))
+        return PackEntry(*facts, inputs, derived=True)
 
 
 def add_pack(catalogue: Catalogue, model: Model, pack: str, entries: list[PackEntry]) -> None:
@@ -86,7 +90,7 @@ def add_pack(catalogue: Catalogue, model: Model, pack: str, entries: list[PackEn
 
 def grow(catalogue: Catalogue, model: Model, number: int) -> None:
     """A pack of new chunks, of which each may need what was there before."""
-    level = model.random.choice([0, 1, 2, 2])
+    level = model.random.choice(LEVELS)
     names = [digest(f"{number} {i}") for i in range(model.random.randint(1, 4))]
     entries = [model.draw_entry(name, 8 + 100 * i, level) for i, name in enumerate(names)]
     add_pack(catalogue, model, name_of(number), entries)
@@ -246,7 +250,7 @@ def test_levels_fit_whatever_moves(catalogue: Catalogue, seed: int):
         if number % 3:
             continue
         one = model.random.choice(sorted(model.frames))
-        again = model.draw_entry(one, 8, model.random.choice([0, 1, 2]))
+        again = model.draw_entry(one, 8, model.random.choice(LEVELS))
         pack = name_of(1000 + number)
         catalogue.add_pack(pack, 1000, [again])
         group = [catalogue.locate([one])[one]]
@@ -265,7 +269,7 @@ def test_levels_fit_whatever_moves(catalogue: Catalogue, seed: int):
         with catalogue.reading() as connection:
             assert stranded_among(connection, list(model.frames)) == set()
             assert inputs_closure(connection, [one]) == model.needs(one)
-    assert levels == {0, 1, 2}
+    assert levels == set(LEVELS)
 
 
 def test_what_arrives_on_a_derived_chunk_brings_lower_frames_back(catalogue: Catalogue):
@@ -282,25 +286,26 @@ def test_what_arrives_on_a_derived_chunk_brings_lower_frames_back(catalogue: Cat
         assert adopt_frames(
             catalogue, name_of(number), [[place]], lambda _, n=number: lambda *_: [f"journal/{n}"]
         )
-    assert {d: p.level for d, p in catalogue.locate([a, b, c]).items()} == {a: 0, b: 1, c: 2}
+    assert {d: p.level for d, p in catalogue.locate([a, b, c]).items()} == {a: 0, b: 1, c: DERIVED}
     assert lowest_levels(catalogue, [a, b, c]) == {a: 0, b: 0, c: 1}
     catalogue.add_pack(name_of(5), 1, [PackEntry(d, 8, 5, *facts, (c, b), derived=True)])
     levels = {d: p.level for d, p in catalogue.locate([a, b, c, d]).items()}
-    assert levels == {a: 0, b: 0, c: 1, d: 2}
-    assert [copy.level for copy in copies_of(catalogue, c)] == [2]
+    assert levels == {a: 0, b: 0, c: 1, d: DERIVED}
+    assert [copy.level for copy in copies_of(catalogue, c)] == [DERIVED]
     with catalogue.reading() as connection:
         assert usable_among(connection, [a, b, c, d]) == {a, b, c, d}
 
 
 def test_a_chunk_rests_on_the_standalone_one_under_its_first_input(catalogue: Catalogue):
-    names = {name: digest(name) for name in ("base", "delta", "over delta", "over base")}
-    base, delta, over_delta, over_base = names.values()
+    names = {n: digest(n) for n in ("base", "delta", "second", "over delta", "over base")}
+    base, delta, second, over_delta, over_base = names.values()
     facts = (100, 3, 12)
     entries = [
         PackEntry(base, 8, 50, *facts),
         PackEntry(delta, 58, 50, *facts, (base,)),
-        PackEntry(over_delta, 108, 50, *facts, (delta, base), derived=True),
-        PackEntry(over_base, 158, 50, *facts, (base, delta), derived=True),
+        PackEntry(second, 108, 50, *facts, (delta,), depth=2),
+        PackEntry(over_delta, 158, 50, *facts, (second, base), derived=True),
+        PackEntry(over_base, 208, 50, *facts, (base, delta), derived=True),
     ]
     rows = [SketchRow(d, 17, 12, 100, bytes(range(32)), b"") for d in names.values()]
     catalogue.add_pack(name_of(1), 1, entries, rows)
@@ -310,6 +315,6 @@ def test_a_chunk_rests_on_the_standalone_one_under_its_first_input(catalogue: Ca
     catalogue.add_commit(row, [FileRow("f", 1, base, base, 1)], uses, "journal/1")
     assert {row.root for row in read_shared(catalogue)} == {base}
     sources = {row.digest: row.source for row in read_shared(catalogue) if row.source}
-    assert sources == {over_delta: delta, over_base: base}
+    assert sources == {over_delta: second, over_base: base}
     centres = sorted(line.centre for line in centres_of(catalogue, "org/m", EVERYTHING))
-    assert centres == sorted([base, base, delta, base])
+    assert centres == sorted([base, base, base, second, base])
