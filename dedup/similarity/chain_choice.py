@@ -37,9 +37,9 @@ _CLOSE = 1.02
 _MOST_TEXTS = 3
 
 
-def weigh(size: int, level: int, longest: int = CHAIN_LENGTH) -> float:
+def weigh(size: int, level: int) -> float:
     """Returns what a frame of so many bytes on a base of this level counts for."""
-    return size * (1 + _WEIGHT * (level / longest) ** _POWER)
+    return size * (1 + _WEIGHT * (level / CHAIN_LENGTH) ** _POWER)
 
 
 def choose_links(raw: Buffer, dtype: str, bases: Sequence[Base]) -> list[Base]:

@@ -53,11 +53,16 @@ def main(target: Path) -> None:
         vault.delete_repo("org/gone")
         vault.record(RefChange("org/tuned", "tag", "v1", first.id, last.created + 1, "the first"))
         vault.record(RefChange("org/tuned", "branch", "dev", first.id, last.created + 2))
+        links = tuned
+        for number in range(4):
+            links = tune(links, 10 + number)
+            push(vault, write_model(root / "link", links), "org/tuned", "run")
         vault.record(Visibility("org/base", True, last.created + 3))
         vault.optimise()
         Collector(vault).run()
         vault.close()
         held = {"org/base@main": "base", "org/tuned@main": "again", "org/tuned@dev": "tuned"}
+        held["org/tuned@run"] = "link"
         files = {
             revision: {p: sha256(data).hexdigest() for p, data in read_folder(root / name).items()}
             for revision, name in held.items()

@@ -15,6 +15,7 @@ from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.repository.frame_reader import read_frames
+from weightvault.dedup.repository.pack_writing import add_frame
 from weightvault.dedup.transfer.push import push
 from weightvault.store.packs import MAX_CHAIN, PackWriter
 
@@ -30,6 +31,7 @@ def write_pack(path: Path, frame: bytes, **changes: object) -> str:
         "codec": CODEC_IDS[header.codec],
         "dtype": find_dtype(header.dtype).id,
         "inputs": header.inputs,
+        "depth": header.depth,
     }
     writer = PackWriter(path)
     writer.add(frame, **{**facts, **changes})  # pyright: ignore[reportArgumentType]
@@ -145,19 +147,8 @@ def test_an_index_that_lies_about_a_chain_is_refused(local: LocalVault, tmp_path
     local.add_pack(path, write_pack(path, encode_tensor(RAW, "BF16")))
     near = (np.frombuffer(RAW, np.uint16) ^ 1).tobytes()
     frame = encode_tensor(near, "BF16", base=RAW, codec="bitx", depth=2)
-    header = parse_header(frame)
-    facts = {"codec": CODEC_IDS[header.codec], "dtype": find_dtype("BF16").id}
     path.unlink()
-    with PackWriter(path) as writer:
-        writer.add(
-            frame,
-            digest=header.digest,
-            raw_bytes=len(near),
-            inputs=header.inputs,
-            depth=3,
-            **facts,
-        )
-        name = writer.finish()
+    name = write_pack(path, frame, depth=3)
     with pytest.raises(InvalidFrame, match="not what the index says"):
         local.add_pack(path, name)
 
@@ -169,7 +160,10 @@ def test_deltas_on_each_other_are_refused(local: LocalVault, tmp_path: Path):
         encode_tensor(first, "BF16", base=second, codec="bitx", depth=2),
         encode_tensor(second, "BF16", base=first, codec="bitx", depth=1),
     ]
-    name = write_pack(tmp_path / "p", *frames)
+    with PackWriter(tmp_path / "p") as writer:
+        for frame in frames:
+            add_frame(writer, frame)
+        name = writer.finish()
     refuse(local, tmp_path / "p", name, "not in this vault")
 
 

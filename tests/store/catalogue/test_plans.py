@@ -161,7 +161,7 @@ HOT = {
     "sizes_of": lambda c: lineage.sizes_of(c, ["org/3-0", "org/3-1"]),
 }
 # Tables of a few rows: one for each pack, repo or fact, or of what is wrong.
-SMALL = ("packs", "repos", "settings", "tombstones", "damage", "verified")
+SMALL = ("packs", "repos", "mirrors", "settings", "tombstones", "damage", "verified")
 # What a query has found so far, or was given.
 INTERIM = ("its_base", "its_uses", "its_sums", "first_use", "chain", "asked", "CONSTANT")
 # What is followed of edges, from a few rows on.
