@@ -52,9 +52,8 @@ def check_pack(
     decoded.
     """
     sketches: Sketches = {}
+    check_name(path, name)
     with path.open("rb") as file:
-        if _hash_file(file) != name:
-            raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
         size = path.stat().st_size
         entries = _read_entries(file, size)
         _check_lengths(entries)
@@ -71,6 +70,13 @@ def check_pack(
             raw = _check_frame(file, entry, [next(inputs) for _ in entry.inputs])
             sketches[entry.digest] = make_sketch(raw, BY_ID[entry.dtype].name)
     return entries, sketches
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raises InvalidFrame unless the BLAKE3 of the file `path` is `name`."""
+    with path.open("rb") as file:
+        if _hash_file(file) != name:
+            raise InvalidFrame(f"pack does not hash to its name {name}", "push again")
 
 
 def read_entries(path: Path) -> list[PackEntry]:

@@ -6,9 +6,10 @@ commit may name such chunks alone; bases are told and taken only of repos that t
 was stored before is thus sent again, and stored once all the same.
 
 Which chunks are standalone depends on all who have them: a delta whose base somebody may not read
-is encoded again without it. So what is told and taken must not go by it. Bases are told of public
-repos only; those in one's own are found by name, as the declared base or the commit before. A delta
-on a chunk that is not standalone is taken like any other: the chunk is given a frame that is.
+is encoded again without it. So what is told and taken must not go by it. Bases are told of
+public repos only; those in one's own are found by name, as the declared base or the commit before.
+A delta on a chunk that is a delta itself is taken like any other: its frame is told how deep it is,
+or the chunk is given a frame that is standalone where the chain were too long.
 
 A frame that is standalone waits to be encoded again in the background (background_encode.py), which
 chooses among all bases that its owners may read, with more time.
@@ -38,8 +39,10 @@ from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
 from ..reading.chunk_reader import ChunkReader
+from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_tensor, read_header
-from ..repository.pack_check import read_entries
+from ..repository.pack_check import check_name, read_entries
+from ..repository.pack_writing import depths_of, write_deeper
 from ..repository.repository import Repository
 from ..similarity.candidates import find_candidates
 from ..vault import Candidate, Commit
@@ -86,14 +89,32 @@ class NamespacedVault:
             if bounded:
                 locate = self._vault.catalogue.locate
                 check_frames(entries, path.stat().st_size, locate(levels), locate)
-            self._let_stand_alone(levels)
-        self._vault.add_pack(path, name, bounded=bounded)
+            self._add_levelled(path, name, entries, bounded=bounded)
+        else:
+            self._vault.add_pack(path, name, bounded=bounded)
         now, catalogue = time.time(), self._vault.catalogue
         alone = [e.digest for e in entries if not e.inputs]
         sent = [entry.digest for entry in entries]
         note_received(catalogue, self._namespace, sent, now, now - KEEP_SECONDS)
         queue_chunks(catalogue, alone)
         return len(entries)
+
+    def _add_levelled(
+        self, path: Path, name: str, entries: Sequence[PackEntry], *, bounded: bool
+    ) -> None:
+        """Stores a pack with the depths that its deltas have."""
+        levels = lowest_levels(self._vault.catalogue, _levels_needed(entries))
+        depths = depths_of(entries, levels)
+        self._let_stand_alone(_levels_needed([e for e in entries if e.digest not in depths]))
+        if not depths:
+            self._vault.add_pack(path, name, bounded=bounded)
+            return
+        check_name(path, name)
+        with scratch_folder("deeper-", self.scratch) as folder:
+            deeper = folder / "pack"
+            self._vault.add_pack(
+                deeper, write_deeper(path, deeper, entries, depths), bounded=bounded
+            )
 
     def _let_stand_alone(self, below: Mapping[bytes, int]) -> None:
         """Stores a standalone frame for those chunks that have none of a level below what is given:

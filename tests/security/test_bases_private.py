@@ -27,6 +27,7 @@ from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.background_encode import BackgroundEncoder, encode_some
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rename_repo import rename_repo
+from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.model.journal_entries import Visibility
 from weightvault.dedup.model.sketch import make_sketch
 from weightvault.dedup.transfer.push import push
@@ -246,6 +247,26 @@ def test_a_push_with_a_token_for_everything_leaves_nothing_behind(
     assert not find_violations(vault)
     assert edges_of(vault, "me/tune") == set()
     assert content_of(vault, "me/tune") == (folder / "model.safetensors").read_bytes()
+
+
+def test_checkpoints_of_a_tenant_are_chains(local: LocalVault, tmp_path: Path):
+    """It is sent raw frames and cannot know how deep its own are: the server says so in them."""
+    secret = create_token(local, "me", "write", "me").secret
+    weights, stored = make_weights(1, {"a": (256, 256)}), []
+    with serving(create_app(local)) as url, closing(HttpVault(url, token=secret)) as mine:
+        for number in range(4):
+            push(mine, write_model(tmp_path / "run", weights), "me/run")
+            settle(local)
+            stored.append(local.report().frames)
+            weights = tune(weights, number)
+    with local.catalogue.reading() as connection:
+        levels = list(connection.scalars(select(chunks.c.level).where(chunks.c.raw_bytes > 1000)))
+        assert not list(connection.scalars(select(spares.c.chunk_id)))
+    assert sorted(levels)[0] == 0
+    assert 1 < max(levels) <= CHAIN_LENGTH
+    assert stored[-1] - stored[0] < 2.5 * stored[0]
+    assert not find_violations(local)
+    assert content_of(local, "me/run") == (tmp_path / "run" / "model.safetensors").read_bytes()
 
 
 def test_a_push_to_the_folder_itself_keeps_to_what_the_owner_reads(
