@@ -262,9 +262,10 @@ def test_lies_about_depths_are_found(facts: bytes) -> None:
 def test_deltas_of_any_depth_come_back_beside_others(levels: list[int]) -> None:
     file = io.BytesIO()
     writer = PackWriter(file)
-    facts = {"raw_bytes": 20, "codec": 1, "dtype": 1}
+    facts: dict = {"raw_bytes": 20, "codec": 1, "dtype": 1}
     for number, level in enumerate(levels):
-        more = {"derived": level > MAX_CHAIN, "depth": level if 0 < level <= MAX_CHAIN else 1}
+        more: dict = {"derived": level > MAX_CHAIN}
+        more["depth"] = level if 0 < level <= MAX_CHAIN else 1
         inputs = [b"b" * 32] if level else []
         writer.add(b"F", digest=bytes([number]) * 32, inputs=inputs, **more, **facts)
     writer.finish()
