@@ -37,6 +37,7 @@ _CODES: dict[type[VaultError], str] = {
     RateExceeded: "RateExceeded",
 }
 COMMIT_HEADER = "X-Repo-Commit"
+LFS_TYPE = "application/vnd.git-lfs+json"
 
 
 class HubError(Exception):
@@ -69,6 +70,10 @@ def error_response(request: Request, error: VaultError | HubError) -> Response:
     headers["X-Error-Message"] = _header_text(message)
     if error.code:
         headers["X-Error-Code"] = error.code
+    if BASIC_ALLOWED in request.scope:
+        # As git-lfs has it.
+        body = {"error": message, "message": message, **error.body}
+        return JSONResponse(body, error.status, headers, media_type=LFS_TYPE)
     return JSONResponse({"error": message, **error.body}, error.status, headers)
 
 

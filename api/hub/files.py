@@ -69,7 +69,7 @@ class HubFile:
         """What git calls the blob: of the pointer, for those of git-lfs."""
         if not self.lfs:
             return self.hashes.git_sha1
-        pointer = self._pointer()
+        pointer = self.pointer()
         hasher = git_hasher(len(pointer))
         hasher.update(pointer)
         return hasher.digest()
@@ -89,13 +89,18 @@ class HubFile:
         return {
             "oid": self.hashes.sha256.hex(),
             "size": self.entry.size,
-            "pointerSize": len(self._pointer()),
+            "pointerSize": len(self.pointer()),
         }
 
-    def _pointer(self) -> bytes:
-        oid, size = self.hashes.sha256.hex(), self.entry.size
-        lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{oid}", f"size {size}")
-        return "".join(f"{line}\n" for line in lines).encode()
+    def pointer(self) -> bytes:
+        """What git has in its place, if it is one of git-lfs."""
+        return make_pointer(self.hashes.sha256.hex(), self.entry.size)
+
+
+def make_pointer(oid: str, size: int) -> bytes:
+    """Returns the pointer to a file of git-lfs; `oid` is its SHA-256 in hexadecimal."""
+    lines = ("version https://git-lfs.github.com/spec/v1", f"oid sha256:{oid}", f"size {size}")
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def hub_files(vault: LocalVault, manifest: Manifest) -> dict[str, HubFile]:

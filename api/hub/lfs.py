@@ -30,11 +30,10 @@ from ..requests.uploads import received_bytes, received_file
 from ..sending.headers import file_headers
 from ..v1.content import ranged
 from .bodies import parse_object
-from .errors import HubError
+from .errors import LFS_TYPE, HubError
 from .lfs_grants import SECONDS, granted, sign_download, sign_upload
 from .state import Hub, base_url, hub_of
 
-_MEDIA_TYPE = "application/vnd.git-lfs+json"
 _MOST_JSON_BYTES = 1 << 20
 _MOST_OBJECTS = 1000
 # Addresses of parts in one answer, and of one file: each takes some 400 bytes. Parts of files that
@@ -45,6 +44,9 @@ _PART_STEP_BYTES = 1 << 20
 # Many times the longest file of a model; what is stated costs nothing.
 _MOST_BYTES = 1 << 44
 _READ_BYTES = 8 << 20
+_MOST_OID = 200
+_NO_OBJECT = f"an oid is a SHA-256, a size a number of bytes up to {_MOST_BYTES}"
+_OPERATIONS = ("upload", "download")
 _OID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -59,6 +61,10 @@ class _Object:
     def sha256(self) -> bytes:
         return bytes.fromhex(self.oid)
 
+    @property
+    def is_valid(self) -> bool:
+        return _OID.fullmatch(self.oid) is not None and 0 <= self.size <= _MOST_BYTES
+
 
 async def batch(request: Request) -> Response:
     """POST /{git}/info/lfs/objects/batch: where to send files to, or to get them from."""
@@ -69,17 +75,23 @@ async def batch(request: Request) -> Response:
 def _batch(request: Request, asked: dict[str, Any]) -> Response:
     hub, repo = hub_of(request), request.path_params["repo"]
     uploads = asked.get("operation") == "upload"
+    if asked.get("operation") not in _OPERATIONS:
+        raise HubError(422, f"an operation is one of {' and '.join(_OPERATIONS)}")
     if uploads:
         require_write(request, repo)
     hub.vault.require_repo(repo)
+    if asked.get("hash_algo", "sha256") != "sha256":
+        raise HubError(409, "files are named by their SHA-256 here, and by no other hash")
     listed = asked.get("objects")
-    if not isinstance(listed, list) or len(listed) > _MOST_OBJECTS:
-        raise HubError(422, f"a batch is a list of up to {_MOST_OBJECTS} objects")
-    wanted = [_object(item) for item in listed]
+    if not isinstance(listed, list):
+        raise HubError(422, "a batch has a list of objects")
+    if len(listed) > _MOST_OBJECTS:
+        raise HubError(413, f"a batch has at most {_MOST_OBJECTS} objects")
+    wanted = [_object(item, strict=False) for item in listed]
     offered = asked.get("transfers") or ["basic"]
     if not isinstance(offered, list):
         raise HubError(422, "transfers are a list of names")
-    long = sum(item.size > hub.settings.multipart_bytes for item in wanted)
+    long = sum(item.is_valid and item.size > hub.settings.multipart_bytes for item in wanted)
     in_parts = uploads and "multipart" in offered and long > 0
     make = _upload_line if uploads else _download_line
     # Of each, where it is sent in parts.
@@ -87,7 +99,7 @@ def _batch(request: Request, asked: dict[str, Any]) -> Response:
     lines = [make(request, hub, repo, item, most_parts) for item in wanted]
     transfer = "multipart" if in_parts else "basic"
     body = {"transfer": transfer, "objects": lines, "hash_algo": "sha256"}
-    return JSONResponse(body, media_type=_MEDIA_TYPE)
+    return JSONResponse(body, media_type=LFS_TYPE)
 
 
 def _upload_line(
@@ -95,6 +107,8 @@ def _upload_line(
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"oid": item.oid, "size": item.size}
     check_cancelled()
+    if not item.is_valid:
+        return line | _line_error(422, _NO_OBJECT)
     found = hub.incoming.get(item.sha256, repo)
     if found is not None:
         if found.size != item.size:
@@ -151,6 +165,8 @@ def _download_line(
 ) -> dict[str, Any]:
     line: dict[str, Any] = {"oid": item.oid, "size": item.size}
     check_cancelled()
+    if not item.is_valid:
+        return line | _line_error(422, _NO_OBJECT)
     found = hub.incoming.get(item.sha256, repo)
     if found is None:
         return line | _line_error(404, f"{repo} has no file {item.oid}")
@@ -261,7 +277,7 @@ def _reader(hub: Hub, file: StagedFile) -> Any:
 
 def locks(_request: Request) -> Response:
     """Every request about locks: there are none, which git-lfs takes without complaint."""
-    return JSONResponse({"message": "locks are not supported"}, 404, media_type=_MEDIA_TYPE)
+    return JSONResponse({"message": "locks are not supported"}, 404, media_type=LFS_TYPE)
 
 
 def _part_key(upload: str, number: int) -> str:
@@ -272,14 +288,19 @@ def _lfs_url(request: Request) -> str:
     return f"{base_url(request)}/{request.path_params['repo']}.git/info/lfs"
 
 
-def _object(item: Any) -> _Object:
+def _object(item: Any, *, strict: bool = True) -> _Object:
+    """Returns the object that an item of a request is; with `strict`, a valid one. Raises
+    HubError."""
     try:
-        oid, size = str(item["oid"]), item["size"]
+        oid, size = item["oid"], item["size"]
     except (KeyError, TypeError) as error:
         raise HubError(422, "an object has an oid and a size") from error
-    if not _OID.fullmatch(oid) or type(size) is not int or not 0 <= size <= _MOST_BYTES:
-        raise HubError(422, f"an oid is a SHA-256, a size a number of bytes up to {_MOST_BYTES}")
-    return _Object(oid, size)
+    if not isinstance(oid, str) or type(size) is not int:
+        raise HubError(422, _NO_OBJECT)
+    found = _Object(oid[:_MOST_OID], size)
+    if strict and not found.is_valid:
+        raise HubError(422, _NO_OBJECT)
+    return found
 
 
 def _line_error(code: int, message: str) -> dict[str, Any]:

@@ -36,8 +36,8 @@ from ..sending.headers import file_headers
 from ..sending.ranges import parse_range
 from ..v1.content import ranged
 from .errors import COMMIT_HEADER
-from .files import list_tree
-from .reads import asked_paths, asks_for, choose_paths, cut_page, read_number
+from .files import list_tree, make_pointer
+from .reads import asked_paths, asks_for, choose_paths, cut_page, read_number, send_pointer
 from .routing import Endpoint
 from .state import base_url, branch_of, hub_of
 
@@ -171,6 +171,15 @@ def get_commits(request: Request, mirror: Mirror, credential: Credential) -> Res
 
 def get_file(request: Request, mirror: Mirror, credential: Credential) -> Response:
     """GET and HEAD /{page}/resolve/{rev}/{path}: from the vault, or while it arrives."""
+    return _send_file(request, mirror, credential, raw=False)
+
+
+def get_raw(request: Request, mirror: Mirror, credential: Credential) -> Response:
+    """GET and HEAD /{page}/raw/{rev}/{path}: the pointer to a file of git-lfs, else the file."""
+    return _send_file(request, mirror, credential, raw=True)
+
+
+def _send_file(request: Request, mirror: Mirror, credential: Credential, *, raw: bool) -> Response:
     commit, files = _open(request, mirror, credential)
     repo, path = request.path_params["repo"], request.path_params["path"]
     file = files.get(path)
@@ -178,6 +187,8 @@ def get_file(request: Request, mirror: Mirror, credential: Credential) -> Respon
         where = f"{RepoName.of(repo).id} at {request.path_params['rev']}"
         raise EntryNotFound(f"Entry not found: {where} has no file {path!r}")
     headers = _file_headers(request, file, commit)
+    if raw and file.sha256 is not None:
+        return send_pointer(request, file.oid, make_pointer(file.sha256, file.size), commit)
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(file.size)})
     stored = mirror.storing.find(repo, commit, file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -44,6 +46,15 @@ _REPOS_PAGE = 100
 _MOST_PATHS_BYTES = 1 << 22
 _MOST_PATHS = 10_000
 _PUSH_TITLE = "Push with weightvault"
+# What says which repos are listed, and what only says how much is told of each.
+_LISTED_BY = re.compile(
+    "author|search|limit|sort|direction|cursor|gated|full|cardData|config|fetch_config|"
+    r"expand(\[\])?|withCount"
+)
+# Nothing is counted here, so that by these all are alike.
+_SORTED_BY = re.compile(
+    "last_?[mM]odified|created_?[aA]t|downloads|likes|likes7d|trending_?[sS]core"
+)
 
 
 def get_repo(request: Request) -> Response:
@@ -58,6 +69,9 @@ def list_repos(request: Request) -> Response:
     """GET /api/models and the like: by name, with `search`, `author`, `limit` and `sort`."""
     hub = hub_of(request)
     kind, query = request.path_params["kind"], request.query_params
+    _check_query(query)
+    if query.get("gated", "").lower() == "true":
+        return JSONResponse([])
     sees = repos_seen(request)
     found = [r for r in hub.vault.list_repos() if RepoName.of(r.name).kind == kind and sees(r.name)]
     if author := query.get("author"):
@@ -71,6 +85,16 @@ def list_repos(request: Request) -> Response:
     copies = mirrored_from(hub.vault.catalogue)
     lines = [_repo_line(hub.history, repo, copies.get(repo.name)) for repo in page]
     return JSONResponse(lines, headers=headers)
+
+
+def _check_query(query: QueryParams) -> None:
+    """Raises HubError for what a list cannot be asked for: a wrong answer would pass for one."""
+    unknown = sorted(name for name in query if not _LISTED_BY.fullmatch(name))
+    if unknown:
+        named = ", ".join(name[:40] for name in unknown[:5])
+        raise HubError(400, f"repos are not listed by {named} here; ask with search or author")
+    if (sort := query.get("sort")) is not None and not _SORTED_BY.fullmatch(sort):
+        raise HubError(400, f"repos are not sorted by {sort[:40]} here")
 
 
 def get_tree(request: Request) -> Response:
@@ -162,6 +186,16 @@ def get_commits(request: Request) -> Response:
 
 def get_file(request: Request) -> Response:
     """GET and HEAD /{page}/resolve/{rev}/{path}: a file's bytes, decoded, or a range of them."""
+    return _send_file(request, raw=False)
+
+
+def get_raw(request: Request) -> Response:
+    """GET and HEAD /{page}/raw/{rev}/{path}: as `get_file`, but what git has: the pointer to a file
+    of git-lfs."""
+    return _send_file(request, raw=True)
+
+
+def _send_file(request: Request, *, raw: bool) -> Response:
     hub = hub_of(request)
     snapshot = open_revision(request)
     path = request.path_params["path"]
@@ -170,6 +204,8 @@ def get_file(request: Request) -> Response:
         where = f"{RepoName.of(snapshot.commit.repo).id} at {request.path_params['rev']}"
         raise EntryNotFound(f"Entry not found: {where} has no file {path!r}")
     file = hub_file(hub.vault, snapshot.manifest, entry)
+    if raw and file.lfs:
+        return send_pointer(request, file.blob.hex(), file.pointer(), snapshot.commit.id)
     headers = _file_headers(request, file) | _commit_header(snapshot)
     if request.method == "HEAD":
         return Response(headers=headers | {"Content-Length": str(entry.size)})
@@ -178,6 +214,16 @@ def get_file(request: Request) -> Response:
         return hub.read(entry, snapshot.manifest.chunk_bytes, first, stop)
 
     return ranged(request.headers, entry.size, headers, read)
+
+
+def send_pointer(request: Request, blob: str, pointer: bytes, commit: str) -> Response:
+    """Answers with the pointer to a file of git-lfs, whose git blob is `blob` in hexadecimal."""
+    name = request.path_params["path"].rpartition("/")[2]
+    pinned = is_commit_id(request.path_params["rev"])
+    headers = file_headers(request.headers, blob, name, pinned=pinned)
+    headers |= {COMMIT_HEADER: commit, "Content-Length": str(len(pointer))}
+    body = b"" if request.method == "HEAD" else pointer
+    return Response(body, headers=headers, media_type="application/octet-stream")
 
 
 # What answers are made of

@@ -38,6 +38,7 @@ def hub_routes() -> list[HubRoute]:
     refs = mirrored.mirrored(mirrored.get_refs, reads.get_refs)
     commits = mirrored.mirrored(mirrored.get_commits, reads.get_commits)
     file = mirrored.mirrored(mirrored.get_file, reads.get_file)
+    raw = mirrored.mirrored(mirrored.get_raw, reads.get_raw)
     table = (
         ("GET", "/api/whoami-v2", users.whoami, has_token),
         ("POST", "/api/validate-yaml", users.validate_card, public_endpoint),
@@ -65,10 +66,18 @@ def hub_routes() -> list[HubRoute]:
         ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing, public_endpoint),
         ("GET", "/api/agent-harnesses", users.nothing, public_endpoint),
         ("GET HEAD", "/{page}/resolve/{rev}/{path*}", file, may_read),
-        ("GET HEAD", "/{page}/raw/{rev}/{path*}", file, may_read),
+        ("GET HEAD", "/{page}/raw/{rev}/{path*}", raw, may_read),
     )
     others = [HubRoute(*row) for row in (*table, *addresses.ROUTES)]
     return [*(HubRoute(*row, basic=True) for row in git_lfs), *others]
+
+
+def bare_route() -> HubRoute:
+    """Returns the route for files of repos whose names have no namespace, of which there are none;
+    to be asked after the pages of repos."""
+    return HubRoute(
+        "GET HEAD", "/{bare}/resolve/{rev}/{path*}", users.no_such_repo, public_endpoint
+    )
 
 
 def unknown_route() -> HubRoute:

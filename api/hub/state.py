@@ -18,6 +18,7 @@ from ..requests.settings import ServerSettings
 from .signing import Signer, open_signer
 
 _HEADS = "refs/heads/"
+_HEAD = "HEAD"
 _EPOCH = "session_epoch"
 
 
@@ -53,7 +54,7 @@ def open_revision(request: Request, revision: str | None = None) -> Snapshot:
     repo = request.path_params["repo"]
     hub = hub_of(request)
     wanted = revision or request.path_params.get("rev")
-    if wanted is None:
+    if wanted is None or (wanted == _HEAD and _HEAD not in hub.history.branches(repo)):
         branches = hub.history.branches(repo)
         wanted = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(iter(branches), "main")
     found = hub.vault.resolve(repo, branch_of(wanted))

@@ -9,12 +9,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ...dedup.model.cards import InvalidCard, parse_front_matter, split_card
+from ...store.repo_names import KINDS, MODELS
 from ..requests.callers import caller_of
 from ..requests.uploads import received_bytes
 from .bodies import parse_object
 from .errors import HubError
 
 _MOST_CARD_BYTES = 4 << 20
+# What follows a name without a namespace, as clients have it of repos of old.
+_BELOW_BARE = ("", "revision", "tree", "refs", "commits", "paths-info", "auth-check", "resolve")
 
 
 def whoami(request: Request) -> Response:
@@ -57,6 +60,15 @@ def nothing(_request: Request) -> Response:
     return JSONResponse({})
 
 
+def no_such_repo(_request: Request) -> Response:
+    """Answers for a repo that cannot be here."""
+    raise HubError(404, "Repository not found: a repo here is namespace/name", "RepoNotFound")
+
+
 def unknown(request: Request) -> Response:
     """Answers for everything else below /api."""
+    kind, _, rest = request.url.path.removeprefix("/api/").partition("/")
+    _, _, below = rest.partition("/")
+    if kind in (MODELS, *KINDS) and rest and below.partition("/")[0] in _BELOW_BARE:
+        no_such_repo(request)
     raise HubError(404, f"there is no endpoint {request.method} {request.url.path}")

@@ -55,7 +55,6 @@ _MOST_OPERATIONS = 100_000
 _MOST_ADDED = 4_000
 _MOST_TITLE, _MOST_TEXT = 500, 65_536
 
-_FIRST_TITLE = "initial commit"
 _KINDS = {"model": MODELS, "dataset": "datasets", "space": "spaces"}
 _COMMIT_ID = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -76,7 +75,7 @@ def _create_repo(request: Request, asked: dict[str, Any]) -> Response:
     answer = {"url": url, "name": known_as, "id": known_as}
     public = asked.get("visibility") == "public" or asked.get("private") is False
     try:
-        hub.history.create_repo(repo, Message(_FIRST_TITLE, author=caller.name), public=public)
+        hub.history.create_repo(repo, Message("initial commit", author=caller.name), public=public)
     except Conflict as error:
         raise HubError(409, "You already created this repo", body=answer) from error
     return JSONResponse(answer)
@@ -141,7 +140,8 @@ async def create_branch(request: Request) -> Response:
     def create() -> Response:
         hub, repo = _writable(request)
         start = branch_of(str(asked.get("startingPoint") or DEFAULT_BRANCH))
-        hub.history.create_branch(repo, branch_of(request.path_params["name"]), start)
+        name, anew = branch_of(request.path_params["name"]), asked.get("overwrite") is True
+        hub.history.create_branch(repo, name, start, overwrite=anew)
         return JSONResponse({})
 
     return await run_in_threadpool(create)
@@ -249,6 +249,8 @@ def _commit(request: Request, body: Path) -> Response:
         raise HubError(400, "parentCommit is no commit id")
     number = None
     if request.query_params.get("create_pr") in ("1", "true", "True"):
+        if _COMMIT_ID.fullmatch(branch):
+            raise HubError(400, "a pull request is for a branch, not for a commit")
         number = hub.history.open_pull_request(repo, str(parent or branch))
         branch = f"refs/pr/{number}"
     title = _message_text(asked.header.get("summary"), _MOST_TITLE)

@@ -33,7 +33,7 @@ from ..errors import (
     http_status,
     retry_seconds,
 )
-from ..hub.router import hub_routes, unknown_route
+from ..hub.router import bare_route, hub_routes, unknown_route
 from ..mirror.guard import lets_read
 from ..mirror.mirror import Mirror
 from ..protocol.wire import VERSION_HEADER
@@ -111,6 +111,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         app.include_router(router)
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
+    app.router.routes.append(bare_route())
     app.add_middleware(Envelope, metrics=app.state.metrics, within=app.state.work)
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)

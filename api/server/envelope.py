@@ -7,6 +7,7 @@ once its client is gone, or the server stops. Then logs, the audit and metrics t
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from http import HTTPStatus
 
@@ -26,6 +27,9 @@ from .metrics import Metrics
 from .turns import Turn, Turns
 
 _AGAIN_SECONDS = 2
+# Clients quote it in errors.
+_TRACE_HEADER = "X-Amzn-Trace-Id"
+_TRACE = re.compile(r"[A-Za-z0-9=;:._-]{1,200}")
 
 
 class Envelope:
@@ -94,6 +98,9 @@ class _Outbox:
             self._exchange.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[VERSION_HEADER], headers[REQUEST_ID_HEADER] = __version__, self._request_id
+            trace = self._asked.get(_TRACE_HEADER, "")
+            if _TRACE.fullmatch(trace):
+                headers[_TRACE_HEADER] = trace
             complete_headers(headers, self._asked)
             if self._turn.waits:
                 self._turn.leave()

@@ -59,11 +59,12 @@ class Refs:
         """Makes a repo public or private."""
         self._vault.record(Visibility(repo, public, time.time()))
 
-    def create_branch(self, repo: str, name: str, start: str) -> None:
-        """Makes a branch at the revision `start`. Raises Conflict if it is there."""
+    def create_branch(self, repo: str, name: str, start: str, *, overwrite: bool = False) -> None:
+        """Makes a branch at the revision `start`. Raises Conflict if it is there, unless it is to
+        be written over."""
         check_branch(name)
         target = self._vault.resolve(repo, start).commit.id
-        if name in self.branches(repo):
+        if name in self.branches(repo) and not overwrite:
             raise Conflict(f"{repo} has a branch {name} already")
         self._change_ref(repo, "branch", name, target)
 

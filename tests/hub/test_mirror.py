@@ -127,6 +127,8 @@ def test_a_repo_is_fetched_at_first_use_and_stays(
         assert head.headers["content-length"] == str(len(WEIGHTS))
         part = front.get(f"/{NAME}/resolve/main/weights.bin", headers={"Range": "bytes=5-9"})
         assert (part.status_code, part.content) == (206, WEIGHTS[5:10])
+        pointer = front.get(f"/{NAME}/raw/main/weights.bin").text
+        assert f"size {len(WEIGHTS)}\n" in pointer
         asked = {"paths": ["nested", "weights.bin", "none"]}
         lines = front.web.post(f"/api/models/{NAME}/paths-info/main", json=asked).json()
         assert [line["path"] for line in lines] == ["nested", "weights.bin"]

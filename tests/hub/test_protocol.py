@@ -192,6 +192,10 @@ def test_paths_info_takes_forms_and_json(web: TestClient):
         ("/me/model/resolve/none/x", 404, "RevisionNotFound"),
         ("/me/model/resolve/main/none", 404, "EntryNotFound"),
         ("/me/model/resolve/main/..%2F..%2Fetc%2Fpasswd", 404, "EntryNotFound"),
+        ("/api/models/gpt2", 404, "RepoNotFound"),
+        ("/api/models/gpt2/revision/main", 404, "RepoNotFound"),
+        ("/api/datasets/squad/tree/main/x", 404, "RepoNotFound"),
+        ("/gpt2/resolve/main/config.json", 404, "RepoNotFound"),
         ("/api/nothing/here", 404, None),
         (f"{REPO}/commit/main", 404, None),
     ],
@@ -337,11 +341,101 @@ def test_upload_addresses_expire(web: TestClient, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     "objects",
-    [None, [{}], [{"oid": "x", "size": 1}], [{"oid": "a" * 64, "size": -1}], ["x"], [{}] * 2000],
+    [None, [{}], [{"oid": 1, "size": 1}], [{"oid": "a" * 64, "size": True}], ["x"]],
 )
 def test_hostile_batches_are_refused(web: TestClient, objects: Any):
     body = {"operation": "upload", "objects": objects}
     assert web.post("/me/model.git/info/lfs/objects/batch", json=body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"operation": None}, 422),
+        ({"operation": "remove"}, 422),
+        ({"hash_algo": "sha512"}, 409),
+        ({"objects": [{"oid": "a" * 64, "size": 1}] * 1001}, 413),
+    ],
+)
+def test_batches_are_refused_as_git_lfs_has_it(
+    web: TestClient, change: dict[str, Any], status: int
+):
+    body = {"operation": "upload", "objects": [], **change}
+    answer = web.post("/me/model.git/info/lfs/objects/batch", json=body)
+    assert answer.status_code == status
+    assert answer.json()["message"]
+    assert answer.headers["content-type"].startswith("application/vnd.git-lfs+json")
+
+
+@pytest.mark.parametrize("operation", ["upload", "download"])
+def test_one_wrong_object_of_a_batch_spoils_no_other(web: TestClient, operation: str):
+    send(web, WEIGHTS)
+    good = {"oid": hashlib.sha256(WEIGHTS).hexdigest(), "size": len(WEIGHTS)}
+    wrong = [{"oid": "x", "size": 1}, {"oid": "a" * 64, "size": -1}, {"oid": "A" * 64, "size": 1}]
+    body = {"operation": operation, "objects": [*wrong, good]}
+    answer = web.post("/me/model.git/info/lfs/objects/batch", json=body).json()["objects"]
+    assert [line.get("error", {}).get("code") for line in answer] == [422, 422, 422, None]
+
+
+def test_raw_is_what_git_has(web: TestClient):
+    send(web, WEIGHTS)
+    commit(web, file("README.md", b"# A"), lfs_file("w.safetensors", WEIGHTS))
+    assert web.get("/me/model/raw/main/README.md").content == b"# A"
+    pointer = web.get("/me/model/raw/main/w.safetensors")
+    oid = hashlib.sha256(WEIGHTS).hexdigest()
+    assert pointer.text == (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len(WEIGHTS)}\n"
+    )
+    (line,) = (e for e in web.get(f"{REPO}/tree/main").json() if e["path"] == "w.safetensors")
+    assert pointer.headers["etag"] == f'"{line["oid"]}"'
+    assert line["lfs"]["pointerSize"] == len(pointer.content)
+    head = web.head("/me/model/raw/main/w.safetensors")
+    assert (head.content, head.headers["content-length"]) == (b"", str(len(pointer.content)))
+    assert web.get("/me/model/resolve/main/w.safetensors").content == WEIGHTS
+
+
+def test_head_is_the_default_branch_unless_a_branch_is_called_so(web: TestClient):
+    oid = commit(web, file("a", b"a")).json()["commitOid"]
+    assert web.get(f"{REPO}/revision/HEAD").json()["sha"] == oid
+    assert web.get("/me/model/resolve/HEAD/a").content == b"a"
+    assert web.get(f"/me/model/resolve/{oid[:7]}/a").content == b"a"
+    web.post(f"{REPO}/branch/HEAD", json={})
+    commit(web, file("a", b"b"))
+    assert web.get("/me/model/resolve/HEAD/a").content == b"a"
+
+
+def test_a_branch_is_written_over_where_that_is_asked_for(web: TestClient):
+    first = commit(web, file("a", b"a")).json()["commitOid"]
+    second = commit(web, file("a", b"b")).json()["commitOid"]
+    made = [web.post(f"{REPO}/branch/dev", json={"startingPoint": first}).status_code]
+    made.append(web.post(f"{REPO}/branch/dev", json={"startingPoint": second}).status_code)
+    again = {"startingPoint": second, "overwrite": True}
+    made.append(web.post(f"{REPO}/branch/dev", json=again).status_code)
+    assert made == [200, 409, 200]
+    assert web.get(f"{REPO}/revision/dev").json()["sha"] == second
+
+
+def test_a_pull_request_is_for_a_branch(web: TestClient):
+    oid = commit(web, file("a", b"a")).json()["commitOid"]
+    body = lines(file("a", b"b"))
+    assert web.post(f"{REPO}/commit/{oid}?create_pr=1", content=body).status_code == 400
+    assert web.post(f"{REPO}/commit/main?create_pr=1", content=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query", ["filter=x", "pipeline_tag=x", "num_parameters=min:1", "sort=name", "other=x"]
+)
+def test_repos_are_not_listed_by_what_is_not_known(web: TestClient, query: str):
+    assert web.get(f"/api/models?{query}").status_code == 400
+    found = web.get("/api/models?search=mod&author=me&sort=downloads&full=True&expand=tags")
+    assert [each["id"] for each in found.json()] == ["me/model"]
+    assert web.get("/api/models?gated=true").json() == []
+
+
+def test_the_trace_of_a_client_comes_back(web: TestClient):
+    sent = {"X-Amzn-Trace-Id": "Root=1-67891233-abcdef"}
+    assert web.get(REPO, headers=sent).headers["x-amzn-trace-id"] == sent["X-Amzn-Trace-Id"]
+    assert "x-amzn-trace-id" not in web.get(REPO, headers={"X-Amzn-Trace-Id": "a b<c>"}).headers
 
 
 def test_a_flipped_byte_is_never_served(hub: Hub, tmp_path: Path):

@@ -148,6 +148,8 @@ _HUB_ROUTES = (
     Route("HEAD", "/api/telemetry/{rest*}", "nothing"),
     Route("POST", "/api/telemetry/{rest*}", "nothing", {}),
     Route("GET", "/api/agent-harnesses", "nothing"),
+    Route("GET", "/{bare}/resolve/{rev}/{path*}", "nothing", None, {"bare": "gpt2"}),
+    Route("HEAD", "/{bare}/resolve/{rev}/{path*}", "nothing", None, {"bare": "gpt2"}),
     *(
         Route(method, f"/{{page}}/{page}/{{rev}}/{{path*}}", "read")
         for method in ("GET", "HEAD")
