@@ -9,6 +9,7 @@ list of errors from their classes.
 
 from __future__ import annotations
 
+import inspect
 import re
 import shutil
 import sys
@@ -160,7 +161,7 @@ def _command_lines(command: click.Command, path: list[str], depth: int) -> Itera
 def _plain(text: str) -> str:
     """Help as Markdown: what is laid out by hand stays so."""
     parts = []
-    for part in re.split(r"\n\s*\n", text.strip()):
+    for part in re.split(r"\n\s*\n", inspect.cleandoc(text)):
         if part.lstrip().startswith("\b"):
             lines = part.replace("\b", "").strip("\n").splitlines()
             parts.append("\n".join(f"    {line}" for line in lines))
