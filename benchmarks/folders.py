@@ -29,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import zstandard
 from blake3 import blake3
-from numpy._core import _multiarray_umath
 
 from .support.machine import RESULTS, save_rows
 from .support.model_files import (
@@ -39,6 +38,7 @@ from .support.model_files import (
     make_arrays,
     npz_bytes,
     onnx_bytes,
+    paddle_bytes,
     safetensors_of,
     tar_bytes,
     tf_bundle_bytes,
@@ -107,6 +107,7 @@ def make_formats() -> dict[str, dict[str, bytes]]:
     """Files by their names, for each format; 8 MiB of tensors, or as much of something else."""
     arrays = make_arrays(side=512)
     index, data = tf_bundle_bytes(arrays)
+    program = max(Path(np.__file__).parent.rglob("*.so"), key=lambda path: path.stat().st_size)
     library = sorted(Path(os.__file__).parent.glob("*.py"))
     return {
         "safetensors": {"m.safetensors": safetensors_of(arrays)},
@@ -118,9 +119,10 @@ def make_formats() -> dict[str, dict[str, bytes]]:
         "gguf": {"m.gguf": gguf_bytes(arrays)},
         "hdf5": {"m.h5": hdf5_bytes(arrays, others=False)},
         "hdf5 latest": {"m.h5": hdf5_bytes(arrays, "latest", others=False)},
+        "paddle": {"m.pdiparams": paddle_bytes(arrays)},
         "flax": {"m.msgpack": flax_bytes(arrays)},
         "tensorflow": {"m.index": index, "m.data-00000-of-00001": data},
-        "program": {"library.so": Path(_multiarray_umath.__file__).read_bytes()},
+        "program": {"library.so": program.read_bytes()},
         "text": {"library.txt": b"".join(path.read_bytes() for path in library)},
         "noise": {"noise.dat": np.random.default_rng(5).bytes(8 << 20)},
     }

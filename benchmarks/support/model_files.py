@@ -142,6 +142,17 @@ def flax_bytes(arrays: Arrays) -> bytes:
     return bytes(msgpack.packb(tree) or b"")
 
 
+def paddle_bytes(arrays: Arrays) -> bytes:
+    """The parameters of a model of PaddlePaddle, put together here."""
+    parts: list[bytes] = []
+    for values in arrays.values():
+        dimensions = b"".join(b"\x10" + _varint(n) for n in values.shape)
+        description = b"\x08\x05" + dimensions
+        head = bytes(16) + len(description).to_bytes(4, "little")
+        parts += [head, description, values.astype("<f4").tobytes()]
+    return b"".join(parts)
+
+
 def tf_bundle_bytes(arrays: Arrays) -> tuple[bytes, bytes]:
     """Index and data of a checkpoint as TensorFlow writes them, but for the checksums: put together
     here, as that library takes a gigabyte."""
@@ -208,5 +219,6 @@ WRITERS: dict[str, Callable[[Arrays], bytes]] = {
     "model.h5": hdf5_bytes,
     "flax_model.msgpack": flax_bytes,
     "model.tar": tar_bytes,
+    "model.pdiparams": paddle_bytes,
 }
 """Every format that holds several tensors, by a file name that it goes by."""

@@ -12,20 +12,20 @@ from types import ModuleType
 
 from ..errors import InvalidFile
 from ..model.files.segments import Segment
-from . import gguf, msgpack, npy, onnx, safetensors, tars, zips
+from . import gguf, msgpack, npy, onnx, paddle, safetensors, tars, zips
 from .cutting.content_chunks import cut_opaque, split_opaque
 from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window
 from .hdf5 import hdf5
 from .torch import torch_legacy
 
-CUT_VERSION = 3
+CUT_VERSION = 4
 """Raised when some files are cut otherwise than before, so that unchanged ones are read again."""
 
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3
 
 # The first that recognises a file takes it. Those without a magic number come last.
-_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, onnx, msgpack)
+_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, paddle, onnx, msgpack)
 # Their `segment` also takes what takes a member apart.
 _ARCHIVES = (zips, tars)
 # By what people call them, where modules are called otherwise.

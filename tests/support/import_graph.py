@@ -177,6 +177,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "msgpack",
         "npy",
         "onnx",
+        "paddle",
         "safetensors",
         "tars",
         "tf_bundle",
