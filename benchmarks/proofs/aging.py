@@ -18,7 +18,10 @@ from ...store.catalogue.edges import add_inputs
 from ...store.catalogue.tables import migrate
 from ...store.catalogue.tables.schema import chunks, metadata, packs, spares
 from ...store.object_keys import pack_key
-from ...store.packs import DELTA, DERIVED, PackEntry, read_index
+from ...store.packs import DELTA, DERIVED, STANDALONE, PackEntry, read_index
+
+# The level of derived frames before there were chains.
+_OLD_DERIVED = 2
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
 VERSIONS = [script.revision for script in ScriptDirectory(_FOLDER).walk_revisions()][1:]
@@ -49,10 +52,14 @@ def age_catalogue(url: str, version: str) -> None:
 
 
 def _cut_row(row: Mapping[str, Any], table: Table) -> dict[str, Any]:
-    """Returns what an older table can hold of a row. It knows deltas alone."""
+    """Returns what an older table can hold of a row; levels alone of deltas and derived frames."""
     old = {}
+    if "inputs" in table.c and "level" in row:
+        old["inputs"] = b"".join(row["inputs"]) or None
+        old["level"] = _OLD_DERIVED if row["level"] == DERIVED else min(row["level"], DELTA)
     if "base" in table.c and "level" in row:
-        old["base"] = row["inputs"][0] if row["level"] == DELTA else None
+        is_delta = STANDALONE < row["level"] < DERIVED
+        old["base"] = row["inputs"][0] if is_delta else None
     return {name: row[name] for name in row if name in table.c} | old
 
 
@@ -71,13 +78,13 @@ def relearn(vault: LocalVault) -> None:
 def _relearn_inputs(vault: LocalVault, pack: str, entries: Sequence[PackEntry]) -> None:
     with vault.catalogue.writing() as connection:
         pack_id = connection.scalar(select(packs.c.id).where(packs.c.name == pack))
-        for entry in (entry for entry in entries if entry.derived):
+        for entry in (entry for entry in entries if entry.level > DELTA):
             for frames in (chunks, spares):
                 here = (frames.c.pack_id == pack_id) & (frames.c.offset == entry.offset)
-                known = {"inputs": entry.inputs, "level": DERIVED}
-                forgotten = here & (frames.c.level != DERIVED)
+                known = {"inputs": entry.inputs, "level": entry.level}
+                forgotten = here & (frames.c.level != entry.level)
                 done = connection.execute(update(frames).where(forgotten).values(known))
-                if frames is chunks and done.rowcount:
+                if frames is chunks and done.rowcount and entry.derived:
                     chunk = select(chunks.c.id).where(here)
                     add_inputs(connection, {connection.execute(chunk).scalar_one(): entry.inputs})
 

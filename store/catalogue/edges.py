@@ -103,8 +103,12 @@ def reaching(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chunks) 
 def needed_among(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chunks) -> Any:
     """The condition that one of `uses`, rows with a `chunk_id`, has a row of `chunks`, or has what
     needs it."""
+    edge = chunk_inputs.alias()
     has = uses.where(chunk_id == rows.c.id).correlate(rows).exists()
-    return has | is_input(rows) & reaching(uses, chunk_id, rows).exists()
+    # Of a base with thousands of deltas the first will do.
+    near = uses.where(edge.c.chunk_id == chunk_id, edge.c.input == rows.c.digest)
+    far = is_input(rows) & reaching(uses, chunk_id, rows).exists()
+    return has | near.correlate(rows).exists() | far
 
 
 def inputs_of(mine: Select[*tuple[Any, ...]]) -> tuple[Any, Any]:
