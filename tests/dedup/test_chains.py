@@ -210,3 +210,26 @@ def test_a_range_is_read_through_all_links(long_run: tuple[LocalVault, list[Path
     for start in (0, len(content) - 1000, *rng.integers(0, len(content) - 1000, 3).tolist()):
         found = vault.read_range("org/c3", "main", "model.safetensors", start, start + 1000)
         assert b"".join(bytes(piece) for piece in found) == content[start : start + 1000]
+
+
+def write_sparse(folder: Path) -> Path:
+    """The first of the run with one word of twelve changed."""
+    weights = make_weights(1, SHAPES)
+    changed = np.random.default_rng(5).random(SHAPES["w"]) < 1 / 12
+    return write_model(folder, {"w": np.where(changed, tune(weights, 9)["w"], weights["w"])})
+
+
+def test_a_sparse_tune_stays_on_its_base_among_relatives(
+    local: LocalVault, folders: list[Path], tmp_path: Path
+):
+    sparse = write_sparse(tmp_path / "sparse")
+    push(local, folders[0], "org/c0")
+    alone = push(local, sparse, "org/alone", base="org/c0").sent
+    local.delete_repo("org/alone")
+    Collector(local, grace_seconds=0).run()
+    for number in range(1, 5):
+        weights = tune(make_weights(1, SHAPES), 20 + number, 3e-4)
+        push(local, write_model(tmp_path / f"r{number}", weights), f"org/r{number}", base="org/c0")
+    assert push(local, sparse, "org/sparse", base="org/c0").sent <= 1.05 * alone + 200
+    pull(local, "org/sparse", tmp_path / "back")
+    assert read_folder(tmp_path / "back") == read_folder(sparse)
