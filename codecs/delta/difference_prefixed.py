@@ -64,7 +64,8 @@ def restore_kernel(
         found = symbols[: stop - begin]
         spread_part_kernel(rows, columns, length, phase, begin, stop, spread)
         steps = found.size // STEP if is_short else 0
-        prefixed_steps.find_contexts(some, spread, spec, steps, contexts)
+        if steps > 0:
+            prefixed_steps.find_contexts(some, spread, spec, steps, contexts)
         contexts_kernel(
             some[STEP * steps :], spread[STEP * steps :], spec, contexts[STEP * steps :]
         )
@@ -74,7 +75,7 @@ def restore_kernel(
             taken += prefixed_steps.place_avx512(some, found, spec, steps, lower, taken, words)
         elif path == 1:
             taken += prefixed_steps.place_avx2(some, found, spec, steps, lower, taken, words)
-        else:
+        elif steps > 0:
             prefixed_steps.place_near(some, found, spec, steps, words, wide)
             taken = _place_wide_kernel(some, found, spec, lower, taken, steps, wide, words)
         taken = _place_rest_kernel(some, found, spec, lower, taken, STEP * steps, words)

@@ -1,7 +1,11 @@
 """Prefix codes: the best lengths there are, the same symbols back, and no trust in what is read."""
 
 import heapq
+import os
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,3 +235,27 @@ def test_what_is_mostly_one_value_keeps_rans():
     symbols = (rng.random(100_000) < 0.005) * rng.integers(1, 9, 100_000)
     frame = encode_tensor(symbols.astype(np.uint8), "F8_E4M3", level="fast")
     assert len(frame) < 9_000
+
+
+def test_interpreted_kernels_decode_what_compiled_ones_wrote():
+    """As the fuzzer of frames runs them: emitted loops are left aside."""
+    golden = Path(__file__).parent / "golden"
+    program = (
+        "import sys; from pathlib import Path\n"
+        "from weightvault.codecs.pipeline import decode_tensor\n"
+        "from weightvault.codecs.simd import paths\n"
+        "paths.force_path('portable')\n"
+        "plain, f16, base, delta = (Path(name).read_bytes() for name in sys.argv[1:])\n"
+        "decode_tensor(plain), decode_tensor(f16)\n"
+        "decode_tensor(delta, base=decode_tensor(base))\n"
+    )
+    names = "planes-bf16-prefix", "planes-f16-prefix", "planes-bf16", "difference-bf16-prefix"
+    frames = [str(golden / f"v1-{name}.frame") for name in names]
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, *frames],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
