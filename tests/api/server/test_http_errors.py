@@ -43,6 +43,9 @@ STATUS = {
     "rate_exceeded": 429,
     "unknown_host": 403,
     "journal_cut": 503,
+    "upstream_failed": 502,
+    "upstream_refused": 502,
+    "unsafe_address": 502,
 }
 
 
