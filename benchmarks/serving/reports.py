@@ -39,7 +39,7 @@ def measure(url: str, folder: Path, by: tuple[Dimension, ...]) -> dict[str, Any]
     report = vault.report(Query(by))
     seconds = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
     listed = sum(info.size for info in backend.list())
-    sums = {sum(r.stored for r in b.rows) for b in report.breakdowns}
+    sums = {sum(r.billed for r in b.rows) for b in report.breakdowns}
     # What getrusage tells begins with the peak of the parent.
     peak = read_peak(os.getpid()) / 2**20
     return {
