@@ -127,8 +127,10 @@ def test_a_row_map_goes_with_a_base_and_with_its_lengths():
         parse_header(with_field(frame, 7, 2, 1))
     with pytest.raises(FrameError):
         parse_header(with_field(frame, 7, 7, 1))
-    with pytest.raises(UnsupportedFrame):
+    with pytest.raises(FrameError):
         parse_header(with_field(frame, 7, 15, 1))
+    with pytest.raises(UnsupportedFrame):
+        parse_header(with_field(frame, 7, 0x43, 1))
 
 
 def test_a_copy_has_no_body_and_leaves_nothing_out():

@@ -47,7 +47,7 @@ def test_every_format_is_named_with_its_tensors(run, tmp_path: Path, name: str):
     arrays = make_arrays(side=64)
     (tmp_path / name).write_bytes(WRITERS[name](arrays))
     found = json.loads(run("inspect", tmp_path / name, "--json").stdout)
-    formats = {"pt": "zip", "npz": "zip", "bin": "torch", "h5": "hdf5"}
+    formats = {"pt": "zip", "npz": "zip", "bin": "torch", "h5": "hdf5", "pdiparams": "paddle"}
     suffix = name.rpartition(".")[2]
     assert found["format"] == formats.get(suffix, suffix)
     digests = {digest for part in found["parts"] for digest in part["digests"]}
