@@ -51,8 +51,8 @@ def server(zeros_kept: Callable[[], Server]) -> Server:
 
 
 def endless_manifest() -> bytes:
-    """A file of 32 TiB, as the same chunk a million times."""
-    times = 1 << 20
+    """A file of 128 TiB, as the same chunk four million times."""
+    times = 1 << 22
     segment = {"size": times * CHUNK_BYTES, "chunks": [0] * times}
     file = {"path": "a", "size": segment["size"], "blake3": "00" * 32, "segments": [segment]}
     return make_files([file], [blake3(ZEROS).digest()])
@@ -105,9 +105,14 @@ def test_a_signal_ends_the_server_all_the_same(server: Server):
             server.client().post("/v1/repos/org/long/commits", content=body)
 
     senders = [threading.Thread(target=commit, daemon=True) for _ in range(4)]
+    before, patience = server.cpu_seconds(), time.monotonic() + 20
     for sender in senders:
         sender.start()
-    time.sleep(1.5)
+    # In the middle of them, or after all are refused.
+    while time.monotonic() < patience and any(sender.is_alive() for sender in senders):
+        if server.cpu_seconds() - before > 4:
+            break
+        time.sleep(0.1)
     server.process.send_signal(signal.SIGTERM)
     try:
         server.process.wait(END_SECONDS)
