@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import astuple, dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from ...store.catalogue.sketches.relatives import find_built_on, find_relatives,
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location
 from ...store.catalogue.visibility import Scope
+from ...store.errors import NotFound
 from ...store.packs import DERIVED
 from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
@@ -94,16 +96,18 @@ def derive_commit(
 
 def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
     """Does as derive_commit for the tensors that have one of these chunks, in the commits that were
-    the first to have them."""
+    the first to have them; of commits that are collected meanwhile, nothing."""
     commits = first_commits(vault.catalogue, [row.chunk_id for row in rows])
     digests: dict[CommitRow, list[bytes]] = defaultdict(list)
     for row in rows:
         if row.chunk_id in commits and may_be_computed(row):
             digests[commits[row.chunk_id]].append(row.place.digest)
-    done = [
-        derive_commit(vault, commit, vault.load_manifest(commit.manifest), among)
-        for commit, among in digests.items()
-    ]
+    done: list[Derived] = []
+    for commit, among in digests.items():
+        # Its repo may have been deleted since it was listed.
+        with suppress(NotFound):
+            manifest = vault.load_manifest(commit.manifest)
+            done.append(derive_commit(vault, commit, manifest, among))
     return Derived(*(sum(values) for values in zip(*map(astuple, done), strict=True)))
 
 

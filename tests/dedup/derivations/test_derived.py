@@ -10,6 +10,7 @@ from blake3 import blake3
 from catalogue_rows import read_rows
 from models import read_folder, safetensors_bytes
 from operation_samples import weights
+from sqlalchemy import select
 
 from weightvault.codecs.buffers import view_bytes
 from weightvault.codecs.pipeline import encode_tensor
@@ -17,6 +18,7 @@ from weightvault.dedup.derivations import derived_frames
 from weightvault.dedup.derivations.recipe import Operand, Piece, Recipe
 from weightvault.dedup.errors import InvalidFrame
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.maintenance.derive import derive_chunks
 from weightvault.dedup.maintenance.gc import Collector
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from weightvault.dedup.model.report import DIMENSIONS, Query
@@ -26,6 +28,9 @@ from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.catalogue.edges import inputs_closure
+from weightvault.store.catalogue.sketches.sketches import read_family
+from weightvault.store.catalogue.tables.schema import chunks
+from weightvault.store.errors import NotFound
 from weightvault.store.packs import DELTA, DERIVED, STANDALONE, PackWriter
 
 COUNT = 40_000
@@ -111,6 +116,28 @@ def check(vault: LocalVault, model: Path, out: Path) -> None:
     assert found.frames > 0
     report = vault.report(Query(DIMENSIONS))
     assert report.stored == report.frames + report.metadata + report.garbage
+
+
+def test_deriving_passes_over_what_is_collected_meanwhile(
+    local: LocalVault, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+):
+    """A repo may be deleted, and its manifest collected, after its commit was listed."""
+    for name, folder in models.items():
+        push(local, folder, f"org/{name}")
+    gone = local.resolve("org/cast").commit.manifest
+    load, asked = local.load_manifest, []
+
+    def load_others(name: str):
+        if name == gone:
+            asked.append(name)
+            raise NotFound(name)
+        return load(name)
+
+    monkeypatch.setattr(local, "load_manifest", load_others)
+    with local.catalogue.reading() as connection:
+        ids = list(connection.scalars(select(chunks.c.id)))
+    derive_chunks(local, read_family(local.catalogue, ids))
+    assert asked == [gone]
 
 
 def test_a_chunk_three_frames_deep_outlives_what_it_is_made_of(
