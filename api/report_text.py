@@ -160,7 +160,7 @@ def _describe_bill(priced: Priced) -> str:
     parts += (("transfer", bill.transfer), ("egress", bill.egress))
     named = ", ".join(f"{name} {format_money(cost)}" for name, cost in parts if cost)
     return (
-        f"per month by {prices.title} ({prices.date}, {prices.source}):\n"
+        f"per month by {prices.title} ({prices.origin}):\n"
         f"  {format_money(bill.total)}{unit} cost{f': {named}' if named else ''}\n"
         f"  {format_money(priced.plain.total)}{unit} as plain files: "
         f"{format_money(priced.saved)}{unit} saved" + "".join(_describe_forecast(priced, unit))

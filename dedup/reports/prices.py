@@ -28,7 +28,8 @@ class Tier:
 
 @dataclass(frozen=True, slots=True)
 class StorageClass:
-    """One way to pay for storage; see prices.toml for the units of its prices."""
+    """One way to pay for storage; see prices.toml for the units of its prices. `unconfirmed` says
+    which of them no dated source was found for."""
 
     name: str
     title: str
@@ -43,6 +44,13 @@ class StorageClass:
     egress: tuple[Tier, ...] = (Tier(0.0),)
     least_object_bytes: int = 0
     least_days: int = 0
+    unconfirmed: str = ""
+
+    @property
+    def origin(self) -> str:
+        """When the prices were looked at and where they come from, in words."""
+        doubt = f"; not confirmed: {self.unconfirmed}" if self.unconfirmed else ""
+        return f"{self.date}, {self.source}{doubt}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,10 @@ def test_the_table_that_is_shipped_has_dates_and_sources():
         assert found.currency == "USD"
         assert isinstance(found.storage[-1], Tier)
         assert found.storage[-1].up_to_gib is None
+    assert {"s3-standard-frankfurt", "gcs-standard", "azure-hot", "b2"} <= set(table.classes)
+    # What is doubtful is said wherever a price is shown.
+    assert table.find("azure-hot").origin.endswith("beyond 10 TiB")
+    assert "not confirmed" not in table.find("s3-standard-frankfurt").origin
     hundred_tib = bill_for(table.find("s3-standard"), Usage(100 * 1024 * GIB))
     assert hundred_tib.storage == pytest.approx(51200 * 0.023 + 51200 * 0.022)
 
@@ -83,6 +87,13 @@ def test_tables_that_are_none(tmp_path: Path, old: str, new: str):
     assert old in TABLE
     with pytest.raises(InvalidInput):
         load_prices(write(tmp_path, TABLE.replace(old, new)))
+
+
+def test_the_page_on_costs_has_the_dates_of_the_table():
+    page = (Path(__file__).parents[3] / "docs" / "costs.md").read_text()
+    for found in load_prices().classes.values():
+        (row,) = [line for line in page.splitlines() if f"`{found.name}`" in line and "|" in line]
+        assert found.date.isoformat() in row, found.name
 
 
 def test_a_table_that_is_not_there(tmp_path: Path):
