@@ -97,7 +97,8 @@ class XetUploads:
         return open_generation(self._catalogue, owner, prefixes, self._now())
 
     def find_generation(self, name: str) -> Generation:
-        """Returns the generation of that name. Raises Conflict if it is no longer the present."""
+        """Returns the generation of that name, which may have ended: uploads that are under way go
+        on. Raises Conflict where it is not known."""
         found = find_generation(self._catalogue, name)
         if found is None:
             raise Conflict("what was uploaded to this address is not known any more", _AGAIN)
@@ -163,7 +164,7 @@ class XetUploads:
             until = end_of_work(self._weigh(generation, shard))
             self._add_files(generation, repo, shard, until, on_file)
         except XorbLost as error:
-            end_generation(self._catalogue, generation)
+            end_generation(self._catalogue, generation, self._now())
             # What is on record as damaged counts as missing, and is mended by the next try.
             scrub_chunks(self._vault, error.digests)
             raise Conflict(str(error), _AGAIN) from error

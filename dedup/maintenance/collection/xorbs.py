@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from ....store.backend import ObjectInfo
 from ....store.catalogue.catalogue import Catalogue
 from ....store.catalogue.files.xorbs import (
+    forget_ended,
     forget_generations,
     forget_xorbs,
     list_generations,
@@ -15,6 +16,9 @@ from ....store.catalogue.files.xorbs import (
 from ....store.object_keys import XORBS
 from ...transfer.uploads import KEEP_SECONDS
 from ...xet.stored import data_key, index_key
+
+# Much longer than the tokens hold by which an upload goes on to a generation that has ended.
+_ENDED_SECONDS = 24 * 3600.0
 
 Objects = Mapping[str, ObjectInfo]
 
@@ -26,6 +30,7 @@ def forget_unused(catalogue: Catalogue, objects: Objects, now: float, grace_seco
     client that sent it was killed. A client that names one all the same is told to start over.
     """
     forget_xorbs(catalogue, now - KEEP_SECONDS, now - grace_seconds)
+    forget_ended(catalogue, now - min(grace_seconds, _ENDED_SECONDS))
     generations = list_generations(catalogue)
     left = {_generation_of(key) for key in objects if key.startswith(XORBS)}
     ended = {name for name, present in generations.items() if not present}

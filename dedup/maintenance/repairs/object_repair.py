@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ def _give_up_xorb(vault: Repository, key: str) -> None:
     _, generation, _ = key.split("/")
     found = find_generation(vault.catalogue, generation)
     if found is not None:
-        end_generation(vault.catalogue, found)
+        end_generation(vault.catalogue, found, time.time())
     vault.backend.delete(key)
 
 

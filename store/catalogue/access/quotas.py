@@ -99,7 +99,7 @@ def sum_in_flight(catalogue: Database, namespace: str, now: float) -> int:
     xorbs = (
         select(func.sum(xet_xorbs.c.bytes))
         .join(xet_generations, xet_generations.c.id == xet_xorbs.c.generation_id)
-        .where(xet_generations.c.owner == namespace, xet_xorbs.c.kept)
+        .where(xet_generations.c.namespace == namespace, xet_xorbs.c.kept)
     )
     with catalogue.reading() as connection:
         senders = connection.scalars(select(received.c.namespace).distinct()).all()

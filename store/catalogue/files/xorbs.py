@@ -85,9 +85,9 @@ def open_generation(
     if found is not None and not _has_losses(catalogue, found, prefixes, now):
         return found
     if found is not None:
-        end_generation(catalogue, found)
+        end_generation(catalogue, found, now)
     with catalogue.writing() as connection:
-        row = {"name": uuid4().hex, "owner": owner}
+        row = {"name": uuid4().hex, "owner": owner, "namespace": owner}
         catalogue.add_once(connection, xet_generations, [row])
     made = _generation(catalogue, xet_generations.c.owner == owner)
     assert made is not None
@@ -95,18 +95,18 @@ def open_generation(
 
 
 def find_generation(catalogue: Database, name: str) -> Generation | None:
-    """Returns the generation of that name, if it is still some owner's present one."""
-    present = (xet_generations.c.name == name) & xet_generations.c.owner.is_not(None)
-    return _generation(catalogue, present)
+    """Returns the generation of that name, some owner's present one or one that has ended."""
+    return _generation(catalogue, xet_generations.c.name == name)
 
 
-def end_generation(catalogue: Database, generation: Generation) -> None:
-    """Forgets a generation, so that clients send everything again; its objects become garbage."""
+def end_generation(catalogue: Database, generation: Generation, now: float) -> None:
+    """Ends a generation: whoever asks for an address from now on sends everything again. What is
+    under way to it, for any repo of the owner, still finds what was sent, until a collection
+    forgets it (`forget_ended`)."""
     with catalogue.writing() as connection:
-        ended = update(xet_generations).where(xet_generations.c.id == generation.id)
-        connection.execute(ended.values(owner=None))
-        for table in (xet_xorbs, xet_files):
-            connection.execute(delete(table).where(table.c.generation_id == generation.id))
+        present = xet_generations.c.owner.is_not(None)
+        ended = update(xet_generations).where(xet_generations.c.id == generation.id, present)
+        connection.execute(ended.values(owner=None, ended=now))
 
 
 # Xorbs and files
@@ -286,6 +286,15 @@ def forget_xorbs(catalogue: Database, unused_since: float, unnamed_since: float)
             connection.execute(delete(xet_files).where(~useful))
 
 
+def forget_ended(catalogue: Database, ended_since: float) -> None:
+    """Forgets what was sent to generations that ended earlier than `ended_since`; its objects are
+    garbage then."""
+    over = select(xet_generations.c.id).where(xet_generations.c.ended < ended_since)
+    with catalogue.writing() as connection:
+        for table in (xet_xorbs, xet_files):
+            connection.execute(delete(table).where(table.c.generation_id.in_(over)))
+
+
 def list_generations(catalogue: Database) -> dict[str, bool]:
     """Returns the names of all generations, and whether each is still some owner's present one."""
     with catalogue.reading() as connection:
@@ -313,9 +322,11 @@ def list_xorbs(catalogue: Database) -> Iterator[tuple[str, bytes, bool]]:
 
 
 def _generation(catalogue: Database, condition: Any) -> Generation | None:
+    # What ended before it was noted whose it was has nothing left.
+    condition &= xet_generations.c.namespace.is_not(None)
     with catalogue.reading() as connection:
         row = connection.execute(select(xet_generations).where(condition)).first()
-        return None if row is None else Generation(row.id, row.name, row.owner)
+        return None if row is None else Generation(row.id, row.name, row.namespace)
 
 
 def _xorbs() -> Any:

@@ -22,13 +22,16 @@ _Digest = LargeBinary(32)
 
 # What Xet clients uploaded (dedup/xet, ARCHITECTURE.md "Xet"). Clients remember for weeks which
 # xorbs they sent to an address; that of an owner, a namespace of repos, holds the name of its
-# generation, so a new one makes them forget. One without an owner has ended.
+# generation, so a new one makes them forget. One without an owner has `ended`, at that Unix time;
+# what was under way to it is still taken, for the `namespace` whose it is or was.
 xet_generations = Table(
     "xet_generations",
     metadata,
     Column("id", _Id, primary_key=True),
     Column("name", String(32), nullable=False, unique=True),
     Column("owner", String(100), nullable=True, unique=True),
+    Column("namespace", String(100), nullable=True),
+    Column("ended", Float, nullable=True),
 )
 
 # `kept`: its chunks are an object of their own. Otherwise they are read from files it was used in.
