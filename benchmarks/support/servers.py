@@ -24,10 +24,11 @@ class Server:
 
 
 @contextmanager
-def running_server(vault: Path | str) -> Iterator[Server]:
-    """A server on a free loopback port that keeps its vault in a folder or at an s3:// address."""
+def running_server(vault: Path | str, *options: str) -> Iterator[Server]:
+    """A server on a free loopback port that keeps its vault in a folder or at an s3:// address;
+    `options` are more of `serve`."""
     process = subprocess.Popen(
-        [*weightvault_command(), "--json", "--vault", str(vault), "serve", "--port", "0"],
+        [*weightvault_command(), "--json", "--vault", str(vault), "serve", "--port", "0", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
