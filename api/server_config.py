@@ -8,6 +8,7 @@ WEIGHTVAULT_MAX_CONNECTIONS  how many connections it has open at most
 WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT  and how many of one address
 WEIGHTVAULT_TRUSTED_PROXIES  addresses, with commas between, whose X-Forwarded-For is believed
 WEIGHTVAULT_UPSTREAM   the hub to mirror; read by its option
+WEIGHTVAULT_WORKERS    how many processes answer
 """
 
 from __future__ import annotations
@@ -65,6 +66,11 @@ def connection_limits(
         most_per_client or _count("WEIGHTVAULT_MAX_CONNECTIONS_PER_CLIENT", usual.most_per_client),
         tuple(_network(each.strip()) for each in named if each.strip()),
     )
+
+
+def worker_count() -> int:
+    """Returns how many processes are to answer, by the environment. Raises InvalidInput."""
+    return _count("WEIGHTVAULT_WORKERS", 1)
 
 
 def _root_path(text: str) -> str:

@@ -73,11 +73,12 @@ def test_alerts_and_the_dashboard_go_by_metrics_that_there_are(tmp_path: Path):
             assert name in known, expression
 
 
-def test_the_proxy_takes_its_configuration():
+@pytest.mark.parametrize("path", ["", "/models"])
+def test_the_proxy_takes_its_configuration(path: str):
     caddy = need("caddy")
     done = subprocess.run(
         [caddy, "validate", "--config", str(DEPLOY / "Caddyfile"), "--adapter", "caddyfile"],
-        env={**os.environ, "HUB_NAME": "hub.example.org"},
+        env={**os.environ, "HUB_NAME": "hub.example.org", "HUB_PATH": path},
         capture_output=True,
         text=True,
     )
@@ -99,17 +100,19 @@ def test_the_image_is_a_careful_one():
 
 
 def test_services_are_confined_and_are_told_what_exists():
-    server = COMPOSE["services"]["weightvault"]
-    assert server["read_only"]
-    assert server["cap_drop"] == ["ALL"]
-    check_command(server["command"])
+    for name in ("weightvault", "work"):
+        service = COMPOSE["services"][name]
+        assert service["read_only"]
+        assert service["cap_drop"] == ["ALL"]
+        check_command(service["command"])
     for service in COMPOSE["services"].values():
         assert not service["image"].endswith(":latest")
         for mount in service.get("volumes", ()):
             source = mount.partition(":")[0]
             assert source in COMPOSE["volumes"] or (DEPLOY / source).exists(), mount
     variables = set(re.findall(r"\$\{(\w+)", (DEPLOY / "compose.yaml").read_text()))
-    given = {line.partition("=")[0] for line in (DEPLOY / "example.env").read_text().split()}
+    lines = (DEPLOY / "example.env").read_text().splitlines()
+    given = {line.partition("=")[0] for line in lines if not line.startswith("#")}
     assert variables == given
 
 

@@ -48,6 +48,7 @@ Environment:
                          as the options of serve that are called so
   WEIGHTVAULT_ALLOWED_HOSTS, WEIGHTVAULT_ROOT_PATH
                          as --allowed-host (with commas) and --root-path of serve
+  WEIGHTVAULT_WORKERS    how many processes of serve answer, unless --workers is given
   WEIGHTVAULT_UPSTREAM   the hub that serve and mirror copy, unless --upstream is given
   WEIGHTVAULT_UMASK      permissions that new files of a vault lack, 077 unless given
   WEIGHTVAULT_PRICES     table of prices for reports, unless --prices is given
@@ -171,6 +172,7 @@ _SECTIONS: dict[str, tuple[click.Command, ...]] = {
     ),
     "Servers": (
         verbs_serve.serve,
+        verbs_serve.work,
         tokens.token,
         quotas.quota,
         retention.retention,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ...store.private import PRIVATE_UMASK
 
 INGEST = ("background", "inline")
 """When uploads of foreign clients are coded: in the background, or before they are answered."""
 
+# Each takes up to 0.2 GiB while it decodes what was uploaded, on all cores; others wait their turn.
+CHECKS_AT_ONCE = 4
 # The catalogue's database and its log go on growing when uploads are refused.
 RESERVE_BYTES = 256 << 20
 
@@ -58,17 +60,20 @@ class UpstreamSettings:
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """`anonymous_reads`: one of access.ANONYMOUS_READS. `ingest`: one of INGEST. Files of git-lfs
-    longer than `multipart_bytes` are uploaded in parts of `part_bytes`. Downloads hold
-    `download_bytes` of memory together. `umask`: the permissions that new files of the vault lack.
-    Nothing is taken in that would leave less than `reserve_bytes` of free disk. `allowed_hosts`:
+    longer than `multipart_bytes` are uploaded in parts of `part_bytes`. `checks_at_once`
+    uploads are checked at a time. Downloads hold `download_bytes` of memory together. `umask`: the
+    permissions that new files of the vault lack. Nothing is taken in that would leave less than
+    `reserve_bytes` of free disk. `allowed_hosts`:
     names of the server, besides those that hosts.Hosts knows. `root_path`: what its addresses begin
     with for clients, as "/models", where a reverse proxy has it below a path. `upstream`: the hub
-    to mirror."""
+    to mirror. `background`: whether what nobody asked for is done here, too. `workers`: how many
+    processes share the port, and so these bounds."""
 
     anonymous_reads: str = "none"
     ingest: str = "background"
     multipart_bytes: int = 2 << 30
     part_bytes: int = 128 << 20
+    checks_at_once: int = CHECKS_AT_ONCE
     download_bytes: int = 1 << 30
     umask: int = PRIVATE_UMASK
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
@@ -76,3 +81,20 @@ class ServerSettings:
     allowed_hosts: tuple[str, ...] = ()
     root_path: str = ""
     upstream: UpstreamSettings | None = None
+    background: bool = True
+    workers: int = 1
+
+    def shared_by(self, workers: int) -> ServerSettings:
+        """Returns the settings of each of several processes that answer together: what they hold
+        of memory is no more than one would, and work in the background is not theirs."""
+        each = replace(
+            self.connections, buffered_bytes=max(1, self.connections.buffered_bytes // workers)
+        )
+        return replace(
+            self,
+            background=False,
+            workers=workers,
+            checks_at_once=max(1, self.checks_at_once // workers),
+            download_bytes=max(1, self.download_bytes // workers),
+            connections=each,
+        )

@@ -18,11 +18,10 @@ from ...store.repo_names import namespace_of
 from ..errors import Overloaded
 from .callers import caller_of, quotas_of
 from .connections import client_key
+from .settings import CHECKS_AT_ONCE
 
 _T = TypeVar("_T")
 
-# Each takes up to 0.2 GiB while it decodes what was uploaded, on all cores; others wait their turn.
-AT_ONCE = 4
 # Clients send up to some tens of files at once; what waits costs a connection and its upload.
 WAITING = 256
 WAITING_EACH = 64
@@ -50,7 +49,7 @@ class Slots:
 
     def __init__(
         self,
-        at_once: int = AT_ONCE,
+        at_once: int = CHECKS_AT_ONCE,
         *,
         waiting: int = WAITING,
         waiting_each: int = WAITING_EACH,

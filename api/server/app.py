@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
@@ -21,7 +21,7 @@ from ... import __version__
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance.background_encode import BackgroundEncoder
-from ...store.cancel import CancelToken, cancelled_by
+from ...store.cancel import CancelToken
 from ...store.errors import FULL_ERRNOS, from_os_error
 from ..errors import (
     HTTP_CODES,
@@ -51,10 +51,10 @@ from ..sending.headers import complete_headers
 from ..v1 import bills, content, health, refs, reports, routes, tokens
 from ..web.site import add_pages
 from . import metrics
+from .background import working
 from .envelope import Envelope
 from .metrics import Metrics
 from .noting_heads import noting_heads
-from .upkeep import keeping_up
 
 _log = logging.getLogger("weightvault.api")
 
@@ -92,7 +92,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.vault = vault
     app.state.settings = settings
     app.state.gate = Gate(settings.anonymous_reads, Hosts(settings.allowed_hosts))
-    app.state.checking = Slots()
+    app.state.checking = Slots(settings.checks_at_once)
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
     app.state.encoder = BackgroundEncoder(vault, within=app.state.upkeep)
     app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
@@ -100,7 +100,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.downloads = Downloads(settings.download_bytes)
     app.state.mirror = _make_mirror(app)
     app.state.lets_read = lets_read
-    app.state.metrics = Metrics(app)
+    app.state.metrics = Metrics(app, shared=settings.workers > 1)
     app.include_router(health.router)
     app.include_router(metrics.router)
     app.include_router(routes.router)
@@ -140,17 +140,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await run_in_threadpool(sweep_uploads, app.state.vault.scratch)
     upkeep: CancelToken = app.state.upkeep
     # Around what is cancelled: the heads are noted after all that a server does.
-    async with noting_heads(app):
-        with cancelled_by(upkeep):
-            encoder: BackgroundEncoder = app.state.encoder
-            encoder.start()
-            async with keeping_up(app):
-                yield
-                app.state.work.cancel()
-                upkeep.cancel()
-        await run_in_threadpool(encoder.stop)
+    async with noting_heads(lambda: app.state.vault), app.state.metrics.kept():
+        async with _background(app):
+            yield
+            app.state.work.cancel()
+            upkeep.cancel()
         if app.state.mirror is not None:
             await run_in_threadpool(app.state.mirror.close)
+
+
+def _background(app: FastAPI) -> AbstractAsyncContextManager[None]:
+    """Returns what does the work in the background, if this process is to."""
+    if not app.state.settings.background:
+        return nullcontext()
+    return working(lambda: app.state.vault, app.state.encoder, app.state.upkeep)
 
 
 def _install_error_handlers(app: FastAPI) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -18,7 +20,8 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 from starlette.types import Scope
 
@@ -40,6 +43,8 @@ _log = logging.getLogger("weightvault.api")
 # From a health check to an upload that is decoded first.
 _SECONDS = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0)
 _OTHER = "other"
+# What other processes tell of this one is so old.
+_NOTE_SECONDS = 1.0
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 
 router = APIRouter(tags=["vault"], responses=FAILURES, dependencies=needs(monitors))
@@ -49,19 +54,31 @@ router = APIRouter(tags=["vault"], responses=FAILURES, dependencies=needs(monito
 async def metrics(request: Request) -> Response:
     """Gives counters and gauges in Prometheus' text format."""
     state = request.app.state
+    state.metrics.note()
     body = await to_thread.run_sync(generate_latest, state.metrics.registry, limiter=state.probes)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
 
 
 class Metrics:
     """The metrics of one application; labels are methods, routes as the API describes them, and
-    status codes, so that there are only so many."""
+    status codes, so that there are only so many.
 
-    def __init__(self, app: FastAPI) -> None:
+    Where processes share the port (`shared`), each answers with the sums of all: prometheus_client
+    keeps the numbers in files then, in the folder that PROMETHEUS_MULTIPROC_DIR names.
+    """
+
+    def __init__(self, app: FastAPI, *, shared: bool = False) -> None:
         self.registry = CollectorRegistry()
+        self._shared = shared
+        # What is exposed of shared numbers is their sum, and not what this process has of them.
+        self._own = None if self._shared else self.registry
+        if self._shared:
+            MultiProcessCollector(self.registry)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self.registry.register(_State(app))
+        self.registry.register(_Kept(app))
+        self.coding = CodingMetrics(self._own)
+        self._state = _State(app, self._own)
         on_route = ("method", "route")
         self.requests = self._counter("requests", "Requests answered", (*on_route, "status"))
         self.received = self._counter("received_bytes", "Bytes of request bodies", on_route)
@@ -72,14 +89,12 @@ class Metrics:
         self.seconds = Histogram(
             *("weightvault_request_seconds", "Time from request to last byte", on_route),
             buckets=_SECONDS,
-            registry=self.registry,
+            registry=self._own,
         )
-        self.under_way = Gauge(
-            "weightvault_requests_under_way", "Requests not answered yet", registry=self.registry
-        )
+        self.under_way = _gauge("requests_under_way", "Requests not answered yet", (), self._own)
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-        return Counter(f"weightvault_{name}", text, labels, registry=self.registry)
+        return Counter(f"weightvault_{name}", text, labels, registry=self._own)
 
     def count_exchange(self, exchange: Exchange) -> None:
         """Counts a request that was answered, and its bytes."""
@@ -91,9 +106,97 @@ class Metrics:
         self.sent.labels(*labels).inc(exchange.sent)
         self.seconds.labels(*labels).observe(exchange.seconds)
 
+    def note(self) -> None:
+        """Puts down how much is held and was coded, up to this moment."""
+        self.coding.note()
+        self._state.note()
 
-class _State(Collector):
-    """What is looked up when it is asked for: coding, queues, and the vault's last totals."""
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """Within, other processes know how things stand here, if there are others."""
+        if not self._shared:
+            yield
+            return
+        async with noting(self.note):
+            yield
+
+
+@asynccontextmanager
+async def noting(note: Callable[[], None]) -> AsyncIterator[None]:
+    """Within, `note` is called every second or so, and once more at the end."""
+    task = asyncio.create_task(_note_repeatedly(note))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        note()
+
+
+async def _note_repeatedly(note: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(_NOTE_SECONDS)
+        note()
+
+
+class CodingMetrics:
+    """How much this process has coded; `registry` is None where others add theirs."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self._counters = {
+            name: Counter(f"weightvault_codec_{name}", text, ("direction",), registry=registry)
+            for name, text in (
+                ("seconds", "Seconds spent coding, of all threads"),
+                ("frames", "Frames coded"),
+                ("raw_bytes", "Raw bytes coded"),
+            )
+        }
+        self._counted: dict[tuple[str, str], float] = {}
+        self.note()
+
+    def note(self) -> None:
+        """Puts down what was coded up to now."""
+        for direction, clock in (("encode", ENCODING), ("decode", DECODING)):
+            for name, counter in self._counters.items():
+                value, key = getattr(clock, name), (name, direction)
+                counter.labels(direction).inc(value - self._counted.get(key, 0))
+                self._counted[key] = value
+
+
+class _State:
+    """What this process holds."""
+
+    def __init__(self, app: FastAPI, registry: CollectorRegistry | None) -> None:
+        self._app = app
+        self._held = _gauge("download_bytes", "Held for downloads", (), registry)
+        self._busy = _gauge("checking_busy", "Packs being checked", (), registry)
+        self._waiting = _gauge("checking_waiting", "Packs that wait to be checked", (), registry)
+        self._connections = _gauge("connections", "Open connections", (), registry)
+        self._closed = Counter(
+            *("weightvault_connections_closed", "Connections that were closed", ("reason",)),
+            registry=registry,
+        )
+        self._counted: dict[str, int] = {}
+
+    def note(self) -> None:
+        """Puts down how things stand."""
+        state = self._app.state
+        checking: Slots = state.checking
+        self._held.set(state.downloads.held_bytes)
+        self._busy.set(checking.busy)
+        self._waiting.set(checking.waiting)
+        connections = getattr(state, "connections", None)
+        if connections is None:
+            return
+        self._connections.set(len(connections))
+        for reason, count in connections.closed.items():
+            self._closed.labels(reason).inc(count - self._counted.get(reason, 0))
+            self._counted[reason] = count
+
+
+class _Kept(Collector):
+    """What the catalogue knows, the same for all processes: queues, and the vault's last totals."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -103,58 +206,32 @@ class _State(Collector):
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        """Yields what is known; where the catalogue does not answer, the rest."""
-        yield from _coding()
-        yield from self._connections()
-        held = self._app.state.downloads.held_bytes
-        yield GaugeMetricFamily("weightvault_download_bytes", "Held for downloads", value=held)
+        """Yields what is known, nothing where the catalogue does not answer."""
+        vault: LocalVault = self._app.state.vault
         try:
-            yield from [*self._queues(self._app.state.vault), *_totals(self._app.state.vault)]
+            yield from [_queues(vault), *_totals(vault)]
         except VaultError as error:
             _log.warning("metrics lack what the catalogue knows: %s", error.message)
 
-    def _connections(self) -> Iterator[Metric]:
-        connections = getattr(self._app.state, "connections", None)
-        if connections is None:
-            return
-        yield GaugeMetricFamily(
-            "weightvault_connections", "Open connections", value=len(connections)
-        )
-        closed = CounterMetricFamily(
-            "weightvault_connections_closed", "Connections that were closed", labels=["reason"]
-        )
-        for reason, count in connections.closed.items():
-            closed.add_metric([reason], count)
-        yield closed
 
-    def _queues(self, vault: LocalVault) -> Iterator[Metric]:
-        length = GaugeMetricFamily(
-            "weightvault_queue_length", "What waits for its turn", labels=["queue"]
-        )
-        checking: Slots = self._app.state.checking
-        length.add_metric(["checking"], checking.waiting)
-        for name, count in count_waiting(vault.catalogue).items():
-            length.add_metric([name], count)
-        yield length
-        busy = checking.busy
-        yield GaugeMetricFamily("weightvault_checking_busy", "Packs being checked", value=busy)
+def _gauge(
+    name: str, text: str, labels: tuple[str, ...], registry: CollectorRegistry | None
+) -> Gauge:
+    full = f"weightvault_{name}"
+    return Gauge(full, text, labels, registry=registry, multiprocess_mode="livesum")
+
+
+def _queues(vault: LocalVault) -> Metric:
+    length = GaugeMetricFamily(
+        "weightvault_queue_length", "What waits for its turn", labels=["queue"]
+    )
+    for name, count in count_waiting(vault.catalogue).items():
+        length.add_metric([name], count)
+    return length
 
 
 def _method(scope: Scope) -> str:
     return scope["method"] if scope["method"] in _METHODS else _OTHER
-
-
-def _coding() -> Iterator[Metric]:
-    clocks = {"encode": ENCODING, "decode": DECODING}
-    for name, text in (
-        ("seconds", "Seconds spent coding, of all threads"),
-        ("frames", "Frames coded"),
-        ("raw_bytes", "Raw bytes coded"),
-    ):
-        family = CounterMetricFamily(f"weightvault_codec_{name}", text, labels=["direction"])
-        for direction, clock in clocks.items():
-            family.add_metric([direction], getattr(clock, name))
-        yield family
 
 
 def _totals(vault: LocalVault) -> Iterator[Metric]:

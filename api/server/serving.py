@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import logging.config
 import resource
 import signal
 import socket
@@ -83,12 +84,31 @@ def run(
     config = make_config(app, log_config=configure(log_format, audit_log))
     stopping = Stopping(app.state.work, app.state.upkeep)
     server = AnnouncingServer(config, lambda: announce(url), stopping)
-    _warn_if_open(vault, listener)
-    for warning in warnings:
-        _log.warning("%s", warning)
+    # Of several processes, the one that starts them did this.
+    if app.state.settings.workers == 1:
+        _warn(vault, listener, warnings)
     with _stopping_well(server):
         _prepare_kernels(lambda: server.should_exit)
         server.run(sockets=[listener])
+
+
+def check_start(
+    vault: LocalVault,
+    listener: socket.socket,
+    log_format: str,
+    warnings: Sequence[str],
+    audit_log: Path | None,
+) -> None:
+    """Does what `run` does first, for other processes that will serve `vault`; raises as it."""
+    logging.config.dictConfig(configure(log_format, audit_log))
+    _check_tokens(vault)
+    _warn(vault, listener, warnings)
+
+
+def _warn(vault: LocalVault, listener: socket.socket, warnings: Sequence[str]) -> None:
+    _warn_if_open(vault, listener)
+    for warning in warnings:
+        _log.warning("%s", warning)
 
 
 def _prepare_kernels(is_stopping: Callable[[], bool]) -> None:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from ...dedup.errors import VaultError
@@ -19,15 +18,18 @@ from ...store.cancel import Cancelled
 
 _log = logging.getLogger("weightvault.api")
 
+FindVault = Callable[[], LocalVault]
+"""Returns the vault that is served at the moment."""
+
 # Whoever starts a server wants it to answer first.
 FIRST_SECONDS = 60.0
 EACH_SECONDS = 900.0
 
 
 @asynccontextmanager
-async def keeping_up(app: FastAPI) -> AsyncIterator[None]:
-    """Within, the application's vault is kept as its operators asked."""
-    task = asyncio.create_task(_work_for_ever(app))
+async def keeping_up(find_vault: FindVault) -> AsyncIterator[None]:
+    """Within, a vault is kept as its operators asked."""
+    task = asyncio.create_task(_work_for_ever(find_vault))
     try:
         yield
     finally:
@@ -36,11 +38,11 @@ async def keeping_up(app: FastAPI) -> AsyncIterator[None]:
             await task
 
 
-async def _work_for_ever(app: FastAPI) -> None:
+async def _work_for_ever(find_vault: FindVault) -> None:
     await asyncio.sleep(FIRST_SECONDS)
     while True:
         for work, failed in _WORK:
-            await run_in_threadpool(_try, work, failed, app.state.vault)
+            await run_in_threadpool(_try, work, failed, find_vault())
         await asyncio.sleep(EACH_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""The verbs of a server: serve, and warmup, which it does first."""
+"""The verbs of a server: serve, work, and warmup, which it does first."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from socket import socket
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +19,9 @@ from ... import config, server_config
 from ...extras import extra
 from ..console import Session
 from ..options import BytesType, upstream_options, verb
+
+if TYPE_CHECKING:
+    from ...server.workers import Site
 
 
 @verb("serve")
@@ -80,6 +85,17 @@ from ..options import BytesType, upstream_options, verb
     help="A file for the audit log, one JSON object a line; reopened when it was renamed. "
     " [default: among the other logs]",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="Processes that answer; with several, another one works in the background.  [default: 1]",
+)
+@click.option(
+    "--background/--no-background",
+    default=True,
+    help="Encode uploads, keep totals and forget by rules beside the requests, or leave that to "
+    "`weightvault work`.  [default: --background]",
+)
 @upstream_options
 def serve(
     session: Session,
@@ -94,6 +110,8 @@ def serve(
     trusted_proxy: tuple[str, ...],
     root_path: str | None,
     audit_log: Path | None,
+    workers: int | None,
+    background: bool,
     **upstream: Any,
 ) -> None:
     """Serve the vault, a folder or S3, over HTTP until told to stop: for weightvault, for the
@@ -110,6 +128,7 @@ def serve(
 
     with extra("server", "a server"):
         from ...server import serving
+        from ...server.workers import Site
 
     def announce(url: str) -> None:
         line = json.dumps({"url": url, "pid": os.getpid()}) if session.json else f"serving {url}"
@@ -121,20 +140,64 @@ def serve(
     hosts = (host, *allowed_host)
     settings = server_config.server_settings(anonymous_reads, limits, hosts, root_path)
     mirrored = choose_upstream(**upstream)
-    settings = replace(settings, upstream=mirrored)
-    if reserve is not None:
-        settings = replace(settings, reserve_bytes=int(reserve))
+    reserved = settings.reserve_bytes if reserve is None else int(reserve)
+    settings = replace(settings, upstream=mirrored, background=background, reserve_bytes=reserved)
     if audit_log is not None:
         config.prepare_log(audit_log)
     listener = serving.listen(host, port)
-    vault = config.open_local_vault(session.url, session.catalogue)
+    site = Site(session.url, session.catalogue, settings, _log_form(log_format), audit_log)
+    _answer(site, listener, announce, workers or server_config.worker_count())
+
+
+def _answer(site: Site, listener: socket, announce: Callable[[str], None], count: int) -> None:
+    """Serves with `count` processes, of which the only one is this."""
+    from ...server import serving, workers
+
+    form, log = site.log_format, site.audit_log
+    vault = config.open_local_vault(site.url, site.catalogue)
     try:
-        form = log_format or ("plain" if sys.stderr.isatty() else "json")
         exposed = config.find_exposure(vault)
         warnings = [": ".join(exposed)] if exposed else []
-        serving.run(vault, listener, announce, settings, form, warnings, audit_log)
+        if count == 1:
+            serving.run(vault, listener, announce, site.settings, form, warnings, log)
+            return
+        serving.check_start(vault, listener, form, warnings, log)
     finally:
         vault.close()
+    workers.run(site, listener, announce, count)
+
+
+@verb("work")
+@click.option(
+    "--log-format",
+    type=click.Choice(("plain", "json")),
+    help="JSON lines, or plain text: by default plain on a terminal only.",
+)
+def work(session: Session, log_format: str | None) -> None:
+    """Do what servers do in the background, in a process of its own, until told to stop: encode
+    uploads, put totals on record, forget commits by the rules of namespaces.
+
+    For vaults whose servers run with --no-background. Any number of processes may be at it, on
+    any machine that reaches the vault. Prints one line once it is at work.
+    """
+    if config.is_server(session.url):
+        raise InvalidInput(f"{session.url} is a server", "name the folder or bucket that it serves")
+    with extra("server", "a server"):
+        from ...server import work as working
+
+    def announce() -> None:
+        line = json.dumps({"vault": session.url, "pid": os.getpid()})
+        click.echo(line if session.json else f"working for {session.url}")
+
+    vault = config.open_local_vault(session.url, session.catalogue)
+    try:
+        working.run(vault, announce, _log_form(log_format))
+    finally:
+        vault.close()
+
+
+def _log_form(given: str | None) -> str:
+    return given or ("plain" if sys.stderr.isatty() else "json")
 
 
 @verb("warmup")

@@ -85,7 +85,7 @@ def test_metrics_count_what_happened(process: Process, run, tmp_path: Path) -> N
     assert found["weightvault_codec_frames_total", "decode"] >= report["chunks"]
     assert found["weightvault_codec_seconds_total", "decode"] > 0
     assert found["weightvault_codec_raw_bytes_total", "decode"] >= size
-    assert found["weightvault_queue_length", "checking"] == 0
+    assert found["weightvault_checking_waiting", ""] == 0
     assert found["weightvault_queue_length", "garbage"] == 0
     assert found["weightvault_requests_under_way", ""] == 1
     assert found["weightvault_stored_bytes", ""] == report["stored"]
