@@ -1,6 +1,6 @@
 """The API of Hugging Face hubs, as their clients speak it.
 
-`reads` and `writes` are repos, files and commits, `lfs` is git-lfs, `xet` the Xet protocol;
+`reading` and `writing` are repos, files and commits, `lfs` is git-lfs, `xet` the Xet protocol;
 `routing` matches paths as they were sent, `router` says which address leads where.
 
 Imports `v1` for what both send, `requests` and `dedup`.

@@ -40,6 +40,11 @@ COMMIT_HEADER = "X-Repo-Commit"
 LFS_TYPE = "application/vnd.git-lfs+json"
 
 
+def commit_header(commit: str) -> dict[str, str]:
+    """Returns the header that names the commit which an answer is of."""
+    return {COMMIT_HEADER: commit}
+
+
 class HubError(Exception):
     """A failure that is no VaultError: status, text, code of the hub's if it has one, and what the
     body of the answer has besides the text."""

@@ -37,7 +37,9 @@ from ..sending.ranges import parse_range
 from ..v1.content import ranged
 from .errors import COMMIT_HEADER
 from .files import list_tree, make_pointer
-from .reads import asked_paths, asks_for, choose_paths, cut_page, read_number, send_pointer
+from .reading.contents import send_pointer
+from .reading.paging import asks_for, cut_page, read_number
+from .reading.trees import asked_paths, choose_paths
 from .routing import Endpoint
 from .state import base_url, branch_of, hub_of
 

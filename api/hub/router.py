@@ -10,9 +10,13 @@ from ..requests.access import (
     pushes,
     sees_own,
 )
-from . import lfs, mirrored, reads, users, writes
+from . import lfs, mirrored, users
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
+from .reading import contents, history, trees
+from .reading import repos as known_repos
 from .routing import HubRoute
+from .writing import commits as new_commits
+from .writing import preupload, refs, repos
 from .xet import addresses
 
 _REPO = "/api/{kind}/{repo}"
@@ -32,36 +36,36 @@ def hub_routes() -> list[HubRoute]:
         ("GET POST", f"{_LFS}/locks/{{rest*}}", lfs.locks, may_read_repo),
     )
     may_read = mirrored.may_read_mirrored
-    repo = mirrored.mirrored(mirrored.get_repo, reads.get_repo)
-    tree = mirrored.mirrored(mirrored.get_tree, reads.get_tree)
-    paths = mirrored.mirrored(mirrored.get_paths, reads.get_paths)
-    refs = mirrored.mirrored(mirrored.get_refs, reads.get_refs)
-    commits = mirrored.mirrored(mirrored.get_commits, reads.get_commits)
-    file = mirrored.mirrored(mirrored.get_file, reads.get_file)
-    raw = mirrored.mirrored(mirrored.get_raw, reads.get_raw)
+    repo = mirrored.mirrored(mirrored.get_repo, known_repos.get_repo)
+    tree = mirrored.mirrored(mirrored.get_tree, trees.get_tree)
+    paths = mirrored.mirrored(mirrored.get_paths, trees.get_paths)
+    named = mirrored.mirrored(mirrored.get_refs, history.get_refs)
+    commits = mirrored.mirrored(mirrored.get_commits, history.get_commits)
+    file = mirrored.mirrored(mirrored.get_file, contents.get_file)
+    raw = mirrored.mirrored(mirrored.get_raw, contents.get_raw)
     table = (
         ("GET", "/api/whoami-v2", users.whoami, has_token),
         ("POST", "/api/validate-yaml", users.validate_card, public_endpoint),
-        ("POST", "/api/repos/create", writes.create_repo, pushes),
-        ("DELETE", "/api/repos/delete", writes.delete_repo, pushes),
-        ("POST", "/api/repos/move", writes.move_repo, pushes),
-        ("GET", "/api/{kind}", reads.list_repos, sees_own),
+        ("POST", "/api/repos/create", repos.create_repo, pushes),
+        ("DELETE", "/api/repos/delete", repos.delete_repo, pushes),
+        ("POST", "/api/repos/move", repos.move_repo, pushes),
+        ("GET", "/api/{kind}", known_repos.list_repos, sees_own),
         ("GET HEAD", _REPO, repo, may_read),
-        ("GET", f"{_REPO}/auth-check", reads.check_access, may_read),
-        ("PUT", f"{_REPO}/settings", writes.change_settings, may_write_repo),
+        ("GET", f"{_REPO}/auth-check", known_repos.check_access, may_read),
+        ("PUT", f"{_REPO}/settings", repos.change_settings, may_write_repo),
         ("GET", f"{_REPO}/revision/{{rev}}", repo, may_read),
         ("GET", f"{_REPO}/tree/{{rev}}", tree, may_read),
         ("GET", f"{_REPO}/tree/{{rev}}/{{path*}}", tree, may_read),
         ("POST", f"{_REPO}/paths-info/{{rev}}", paths, may_read),
-        ("GET", f"{_REPO}/refs", refs, may_read),
+        ("GET", f"{_REPO}/refs", named, may_read),
         ("GET", f"{_REPO}/commits/{{rev}}", commits, may_read),
-        ("POST", f"{_REPO}/preupload/{{rev}}", writes.preupload, may_write_repo),
-        ("POST", f"{_REPO}/commit/{{rev}}", writes.commit, may_write_repo),
-        ("POST", f"{_REPO}/branch/{{name*}}", writes.create_branch, may_write_repo),
-        ("DELETE", f"{_REPO}/branch/{{name*}}", writes.delete_branch, may_write_repo),
-        ("POST", f"{_REPO}/tag/{{rev}}", writes.create_tag, may_write_repo),
-        ("DELETE", f"{_REPO}/tag/{{rev}}", writes.delete_tag, may_write_repo),
-        ("POST", f"{_REPO}/super-squash/{{rev}}", writes.squash, may_write_repo),
+        ("POST", f"{_REPO}/preupload/{{rev}}", preupload.preupload, may_write_repo),
+        ("POST", f"{_REPO}/commit/{{rev}}", new_commits.commit, may_write_repo),
+        ("POST", f"{_REPO}/branch/{{name*}}", refs.create_branch, may_write_repo),
+        ("DELETE", f"{_REPO}/branch/{{name*}}", refs.delete_branch, may_write_repo),
+        ("POST", f"{_REPO}/tag/{{rev}}", refs.create_tag, may_write_repo),
+        ("DELETE", f"{_REPO}/tag/{{rev}}", refs.delete_tag, may_write_repo),
+        ("POST", f"{_REPO}/super-squash/{{rev}}", refs.squash, may_write_repo),
         ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", file, may_read),
         ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing, public_endpoint),
         ("GET", "/api/agent-harnesses", users.nothing, public_endpoint),

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from models import safetensors_bytes
 from vaults import open_local
 
-from weightvault.api.hub import reads
+from weightvault.api.hub.reading import trees
 from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push
@@ -37,7 +37,7 @@ def test_files_of_many_tensors_count_as_many(tmp_path: Path, monkeypatch: pytest
 
     with TestClient(create_app(vault), base_url="http://hub") as web:
         path = "/api/models/org/model/tree/main"
-        monkeypatch.setattr(reads, "_MOST_LOOKED_AT", 3 * _TENSORS // 10)
+        monkeypatch.setattr(trees, "_MOST_LOOKED_AT", 3 * _TENSORS // 10)
         true_load = LocalVault.load_manifest
         monkeypatch.setattr(LocalVault, "load_manifest", load)
         web.get(path).raise_for_status()

@@ -1,0 +1,147 @@
+"""Repos: what they are, which there are, and who may read them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import quote
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ....dedup.local_vault import LocalVault
+from ....dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
+from ....dedup.transfer.refs import History
+from ....dedup.vault import RepoSummary, Snapshot
+from ....store.catalogue.files.mirrors import mirrored_from
+from ....store.repo_names import MODELS, RepoName
+from ...requests.access import repos_seen
+from ..errors import HubError
+from ..files import HubFile, hub_files
+from ..state import Hub, hub_of, open_revision
+from .history import date_of
+from .paging import asks_for, cut_page, read_number
+
+_PAGE = 1000
+_REPOS_PAGE = 100
+# What says which repos are listed, and what only says how much is told of each.
+_LISTED_BY = re.compile(
+    "author|search|limit|sort|direction|cursor|gated|full|cardData|config|fetch_config|"
+    r"expand(\[\])?|withCount"
+)
+# Nothing is counted here, so that by these all are alike.
+_SORTED_BY = re.compile(
+    "last_?[mM]odified|created_?[aA]t|downloads|likes|likes7d|trending_?[sS]core"
+)
+
+
+def get_repo(request: Request) -> Response:
+    """GET /api/models/{repo}[/revision/{rev}]."""
+    hub = hub_of(request)
+    snapshot = open_revision(request)
+    blobs = asks_for(request, "blobs") or asks_for(request, "files_metadata")
+    return JSONResponse(_repo_info(hub, snapshot, blobs))
+
+
+def list_repos(request: Request) -> Response:
+    """GET /api/models and the like: by name, with `search`, `author`, `limit` and `sort`."""
+    hub = hub_of(request)
+    kind, query = request.path_params["kind"], request.query_params
+    _check_query(query)
+    if query.get("gated", "").lower() == "true":
+        return JSONResponse([])
+    sees = repos_seen(request)
+    found = [r for r in hub.vault.list_repos() if RepoName.of(r.name).kind == kind and sees(r.name)]
+    if author := query.get("author"):
+        found = [r for r in found if RepoName.of(r.name).namespace == author]
+    for word in (query.get("search") or "").lower().split():
+        found = [r for r in found if word in RepoName.of(r.name).id.lower()]
+    if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
+        found.sort(key=lambda r: r.updated, reverse=query.get("direction", "-1") == "-1")
+    limit = read_number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
+    page, headers = cut_page(request, found, limit)
+    copies = mirrored_from(hub.vault.catalogue)
+    lines = [_repo_line(hub.history, repo, copies.get(repo.name)) for repo in page]
+    return JSONResponse(lines, headers=headers)
+
+
+def _check_query(query: QueryParams) -> None:
+    """Raises HubError for what a list cannot be asked for: a wrong answer would pass for one."""
+    unknown = sorted(name for name in query if not _LISTED_BY.fullmatch(name))
+    if unknown:
+        named = ", ".join(name[:40] for name in unknown[:5])
+        raise HubError(400, f"repos are not listed by {named} here; ask with search or author")
+    if (sort := query.get("sort")) is not None and not _SORTED_BY.fullmatch(sort):
+        raise HubError(400, f"repos are not sorted by {sort[:40]} here")
+
+
+def check_access(_request: Request) -> Response:
+    """GET /api/models/{repo}/auth-check: whoever comes here may read it."""
+    return JSONResponse({})
+
+
+def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
+    commit = snapshot.commit
+    card = _read_card(hub.vault, snapshot)
+    files = hub_files(hub.vault, snapshot.manifest) if blobs else {}
+    siblings = [
+        {"rfilename": entry.path, **(_blob(files[entry.path]) if blobs else {})}
+        for entry in snapshot.manifest.files
+    ]
+    known = {n: card[n] for n in ("library_name", "pipeline_tag") if isinstance(card.get(n), str)}
+    log = hub.history.log(commit.repo, commit.id)
+    return {
+        **_repo_facts(hub.history, commit.repo, log[-1].created if log else commit.created),
+        "sha": commit.id,
+        "lastModified": date_of(commit.created),
+        "tags": _texts(card.get("tags")),
+        "cardData": card,
+        "siblings": siblings,
+        "usedStorage": snapshot.manifest.size,
+        **known,
+    }
+
+
+def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
+    named = RepoName.of(repo)
+    return {
+        "_id": quote(repo, safe=""),
+        "id": named.id,
+        **({"modelId": named.id} if named.kind == MODELS else {}),
+        "author": named.namespace,
+        "private": not history.is_public(repo),
+        "gated": False,
+        "disabled": False,
+        "downloads": 0,
+        "likes": 0,
+        "createdAt": date_of(created),
+    }
+
+
+def _repo_line(history: History, repo: RepoSummary, upstream: str | None) -> dict[str, Any]:
+    facts = _repo_facts(history, repo.name, repo.updated)
+    facts |= {} if upstream is None else {"mirroredFrom": upstream}
+    return facts | {"lastModified": date_of(repo.updated), "tags": []}
+
+
+def _blob(file: HubFile) -> dict[str, Any]:
+    known = {"size": file.entry.size, "blobId": file.blob.hex()}
+    if not file.lfs:
+        return known
+    lfs = file.lfs_info()
+    return known | {"lfs": {"sha256": lfs["oid"], **lfs}}
+
+
+def _read_card(vault: LocalVault, snapshot: Snapshot) -> dict[str, Any]:
+    """Returns the front matter of a repo's README.md: free text of unknown origin."""
+    entry = snapshot.manifest.file(CARD)
+    if entry is None:
+        return {}
+    stop = min(entry.size, MAX_CARD_HEAD_BYTES)
+    pieces = vault.read_entry(entry, snapshot.manifest.chunk_bytes, 0, stop)
+    return read_front_matter(b"".join(map(bytes, pieces)))
+
+
+def _texts(value: Any) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, list) else []
