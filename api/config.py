@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from ..dedup.errors import InvalidInput, Missing
+from ..store.object_keys import manifest_key
 from ..store.private import PRIVATE_UMASK, find_exposed, make_folder
 from .errors import from_os_error
 
@@ -108,18 +109,58 @@ def find_exposure(vault: LocalVault) -> tuple[str, str] | None:
     """Returns what of a vault others on this machine can read, and the fix, as message and hint;
     None where all of it is private."""
     from ..store.backends.local import LocalBackend
+
+    root = vault.backend.root if isinstance(vault.backend, LocalBackend) else None
+    return _describe_exposure(vault.scratch, vault.catalogue.file, root)
+
+
+def _describe_exposure(
+    scratch: Path, file: Path | None, objects: Path | None
+) -> tuple[str, str] | None:
     from .key_file import key_path
 
-    file, umask = vault.catalogue.file, file_umask()
-    paths = [vault.scratch, *([file, key_path(file)] if file else [])]
-    if isinstance(vault.backend, LocalBackend):
-        paths.append(vault.backend.root)
+    umask = file_umask()
+    paths = [scratch, *([file, key_path(file)] if file else []), *([objects] if objects else [])]
     found = find_exposed(paths, umask)
     if not found:
         return None
     who = ("g" if umask & 0o070 else "") + "o"
     named = " ".join(shlex.quote(str(path)) for path in found)
     return f"others on this machine can read {named}", f"chmod -R {who}-rwx {named}"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultFolder:
+    """A vault in a folder that has its own catalogue there, not opened."""
+
+    folder: Path
+
+    @property
+    def _database(self) -> Path:
+        return self.folder / _CATALOGUE_FILE
+
+    def state(self) -> str | None:
+        """Returns the state of the vault: equal ones hold the same. None where it cannot be told
+        without opening it."""
+        from ..store.folder_state import describe_folder
+
+        return describe_folder(self.folder / "objects", self._database)
+
+    def find_exposure(self) -> tuple[str, str] | None:
+        """See the function of that name."""
+        return _describe_exposure(self.folder / "tmp", self._database, self.folder / "objects")
+
+    def has(self, manifest: str) -> bool:
+        """Tells whether a manifest of that name lies there."""
+        return (self.folder / "objects" / manifest_key(manifest)).is_file()
+
+
+def find_folder(url: str, catalogue: str | None = None) -> VaultFolder | None:
+    """Returns the vault at `url` where it is such a folder. See open_vault."""
+    kind = None if is_server(url) else _kind_of(url)
+    if kind is None or kind.is_remote or catalogue or os.environ.get("WEIGHTVAULT_CATALOGUE"):
+        return None
+    return VaultFolder(_folder_of(url))
 
 
 def prepare_log(path: Path) -> None:

@@ -157,7 +157,10 @@ def run(command: list[str], root: Path) -> float:
         "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
         "XDG_CACHE_HOME": str(root / "cache"),
     }
-    subprocess.run(command, env=os.environ | own, check=True, capture_output=True)
+    environment = os.environ | own
+    # An installed program is compiled once.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    subprocess.run(command, env=environment, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

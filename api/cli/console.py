@@ -47,7 +47,7 @@ class Session:
         """Gives the vault, closed on the way out; makes a new one only with `create`."""
         vault = config.open_vault(self.url, self.catalogue, create=create)
         if not config.is_server(self.url):
-            _warn_of_exposure(cast("LocalVault", vault))
+            warn_of_exposure(config.find_exposure(cast("LocalVault", vault)))
         try:
             yield vault
             if not config.is_server(self.url):
@@ -75,7 +75,7 @@ class Session:
         vault = config.open_local_vault(
             self.local_url(), self.catalogue, create=False, rebuild_marker=rebuild_marker
         )
-        _warn_of_exposure(vault)
+        warn_of_exposure(config.find_exposure(vault))
         try:
             yield vault
             vault.note_heads()
@@ -107,8 +107,8 @@ def _with_near_name(error: RepoNotFound, vault: Vault) -> RepoNotFound:
     return RepoNotFound(error.message, hint)
 
 
-def _warn_of_exposure(vault: LocalVault) -> None:
-    exposed = config.find_exposure(vault)
+def warn_of_exposure(exposed: tuple[str, str] | None) -> None:
+    """Prints what of a vault others can read, if anything, and the fix."""
     if exposed is not None:
         message, hint = exposed
         print_remark("warning:", "yellow", message)

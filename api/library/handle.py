@@ -14,9 +14,9 @@ from .. import config
 from .names import split_repo
 
 if TYPE_CHECKING:
+    from ...dedup.model.history import PushResult
     from ...dedup.model.report import Report
     from ...dedup.transfer.pull import PullResult
-    from ...dedup.transfer.push import PushResult
     from ...dedup.vault import Commit
     from ...dedup.vault import Vault as AnyVault
     from .tensor_file import TensorFile

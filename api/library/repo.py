@@ -13,8 +13,8 @@ from ...dedup.vault import FileInfo, list_files
 from .names import split_repo
 
 if TYPE_CHECKING:
+    from ...dedup.model.history import PushResult
     from ...dedup.transfer.pull import PullResult
-    from ...dedup.transfer.push import PushResult
     from ...dedup.vault import Commit, RepoInfo, Snapshot
     from .diff import Diff
     from .handle import Handle

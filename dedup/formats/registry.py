@@ -18,9 +18,6 @@ from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window
 from .hdf5 import hdf5
 from .torch import torch_legacy
 
-CUT_VERSION = 5
-"""Raised when some files are cut otherwise than before, so that unchanged ones are read again."""
-
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3
 

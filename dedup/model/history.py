@@ -1,9 +1,12 @@
-"""Commits as they are told of, and what becomes of them by rules of retention."""
+"""Commits as they are told of, what a push made of them, and what becomes of them by rules of
+retention."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
+
+from .paths import Remark
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,24 @@ class Commit:
     title: str | None = None
     message: str | None = None
     author: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PushResult:
+    """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
+    `saved` by re-encoding stored relatives; what was `left_out` of the folder, and `warnings` of
+    what was stored."""
+
+    commit: Commit
+    files: int
+    logical: int
+    new_chunks: int
+    known_chunks: int
+    sent: int
+    saved: int
+    seconds: float
+    left_out: tuple[Remark, ...]
+    warnings: tuple[Remark, ...]
 
 
 MOST_TOLD = 1000

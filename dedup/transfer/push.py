@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -17,9 +16,9 @@ from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
+from ..model.history import PushResult
 from ..model.inputs import CHAIN_LENGTH
 from ..model.names import check_branch, check_repo
-from ..model.paths import Remark
 from ..model.sketch_file import Sketches
 from ..progress import Progress
 from ..reading.chunk_reader import Base, Buffer, ChunkReader
@@ -34,7 +33,7 @@ from ..vault import Candidate, Commit, OwnUpkeep, PackSink, PushTarget, PushView
 from .folders.memory import ScanMemory
 from .folders.rules import Rules
 from .folders.scan_folder import scan_folder
-from .folders.survey import survey_checked
+from .folders.survey import Survey, survey_checked
 from .sources import Job, Source, list_jobs, read_job
 
 # Digests per question; the answer to one is at most 640 KB of JSON.
@@ -45,24 +44,6 @@ _RECENTRE_SHARE = 1.0
 _WARMUP_BYTES = 4 << 20
 # Bases that vanish thrice while they are read are no coincidence.
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class PushResult:
-    """What a push did: bytes `logical` in the files, `sent` in packs; chunks new and known; bytes
-    `saved` by re-encoding stored relatives; what was `left_out` of the folder, and `warnings` of
-    what was stored."""
-
-    commit: Commit
-    files: int
-    logical: int
-    new_chunks: int
-    known_chunks: int
-    sent: int
-    saved: int
-    seconds: float
-    left_out: tuple[Remark, ...]
-    warnings: tuple[Remark, ...]
 
 
 # A job with its raw bytes and its bases.
@@ -81,10 +62,11 @@ def push(
     progress: Progress | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     rules: Rules | None = None,
+    found: Survey | None = None,
     memory: ScanMemory | None = None,
 ) -> PushResult:
-    """Stores the file or folder `path`, what `rules` do not leave out of it, as the newest commit
-    of `branch` of `repo`. Files that have not changed since `memory` saw them are not read.
+    """Stores the file or folder `path`, what `rules` do not leave out of it (or a survey `found`),
+    as the newest commit of `branch` of `repo`. Files that `memory` knows are not read.
 
     Sends only chunks the vault lacks, coded against `base` (a repo) where that is smaller.
     Nothing is visible before all of it is stored; a push that failed can be run again and
@@ -95,7 +77,7 @@ def push(
     progress = progress or Progress()
     check_repo(repo)
     check_branch(branch)
-    files = (found := survey_checked(path, rules)).files
+    files = (found := found or survey_checked(path, rules)).files
     vault.check_commit(repo)
     view = vault.for_owner(repo)
     base_name, lineage = find_base(view, files, repo, branch, base)

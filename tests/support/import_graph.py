@@ -53,6 +53,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "backends",
         "packs",
         "catalogue",
+        "folder_state",
     ),
     "store.catalogue": (
         "tables",

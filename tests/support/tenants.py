@@ -14,7 +14,8 @@ from xet_samples import pack_file, pack_shard, pack_xorb
 from weightvault.api.client.http_vault import HttpVault
 from weightvault.api.client.transport import Transport
 from weightvault.api.requests.tokens import create_token
-from weightvault.dedup.transfer.push import PushResult, push
+from weightvault.dedup.model.history import PushResult
+from weightvault.dedup.transfer.push import push
 from weightvault.dedup.xet.hashes import format_hash, hash_chunk
 
 

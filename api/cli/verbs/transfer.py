@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,10 @@ from .folder_plan import describe_remarks, folder_options, open_memory, show_pla
 
 if TYPE_CHECKING:
     from ....dedup.model.files.manifest import Manifest
+    from ....dedup.model.history import PushResult
+    from ....dedup.transfer.folders.memory import ScanMemory
+    from ....dedup.transfer.folders.rules import Rules
     from ....dedup.transfer.pull import PullResult
-    from ....dedup.transfer.push import PushResult
     from ....dedup.vault import Commit, Vault
 
 
@@ -61,15 +63,14 @@ def push(
     links that lead nowhere, and files that hold keys or passwords end the push before anything is
     stored.
     """
-    from ....dedup.model.names import check_branch, split_message
+    from ....dedup.model.names import check_branch, check_repo, split_message
     from ....dedup.transfer.folders.rules import Rules
-    from ....dedup.transfer.push import push as run_push
-    from ...progress import make_progress
 
     # Before the vault is opened: a mistyped name must not make a new one.
     if not path.exists() and Path(repo).exists():
         raise click.UsageError(f"there is no file {path}: the folder comes first, then the repo")
     repo, branch = split_repo(repo, revision)
+    check_repo(repo)
     check_branch(branch)
     split_message(message)
     if tag is not None:
@@ -78,26 +79,60 @@ def push(
     if dry_run:
         show_plan(session, path, rules)
         return
-    with session.open(create=True) as vault:
-        if tag is not None:
-            _check_tag(vault, repo, tag)
-        watch = CommitWatch(vault)
-        with interruptible(lambda: _explain_push(watch, repo)):
-            result = run_push(
-                cast("Vault", watch),
-                path,
-                repo,
-                branch,
-                base=base,
-                level=level,
-                message=message,
-                progress=make_progress(),
-                rules=rules,
-                memory=open_memory(rescan),
-            )
-        if tag is not None:
-            vault.create_tag(repo, tag, result.commit.id)
+    asked = _Asked(path, repo, branch, base, level, message, tag)
+    result = _run_push(session, asked, rules, open_memory(rescan))
     session.emit(asdict(result), _describe_push(result))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What to push, where to, and how."""
+
+    path: Path
+    repo: str
+    branch: str
+    base: str | None
+    level: str
+    message: str | None
+    tag: str | None
+
+
+def _run_push(session: Session, asked: _Asked, rules: Rules, memory: ScanMemory) -> PushResult:
+    from ....dedup.transfer.folders.survey import survey_checked
+    from .repeated import RepeatedPush, ask
+
+    path, repo, branch, base = asked.path, asked.repo, asked.branch, asked.base
+    found = survey_checked(path, rules)
+
+    def run() -> PushResult:
+        from ....dedup.transfer.push import push as push_folder
+        from ...progress import make_progress
+
+        with session.open(create=True) as vault:
+            if asked.tag is not None:
+                _check_tag(vault, repo, asked.tag)
+            watch = CommitWatch(vault)
+            with interruptible(lambda: _explain_push(watch, repo)):
+                result = push_folder(
+                    cast("Vault", watch),
+                    path,
+                    repo,
+                    branch,
+                    base=base,
+                    level=asked.level,
+                    message=asked.message,
+                    progress=make_progress(),
+                    found=found,
+                    memory=memory,
+                )
+            if asked.tag is not None:
+                vault.create_tag(repo, asked.tag, result.commit.id)
+        return result
+
+    if asked.tag is not None:
+        return run()
+    same = ask(str(path.absolute()), repo, branch, base)
+    return RepeatedPush(session, memory, found, same).answer(run)
 
 
 @verb("pull")

@@ -8,27 +8,17 @@ again without another time. Only what the files are made of is kept, never that 
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from secrets import token_hex
-
-from blake3 import blake3
 
 from ...errors import VaultError
-from ...formats.registry import CUT_VERSION
+from ...formats.cutting.version import CUT_VERSION
 from ...model.files.entries import FileEntry
 from ...model.files.manifest import Manifest, pack_manifest, parse_manifest
 from ...model.paths import Remark
-
-Stamp = tuple[int, int, int, int]
-"""Inode, size, and when content and inode last changed, in nanoseconds."""
-
-_SETTLED_NS = 2_000_000_000
-_FORGET_SECONDS = 90 * 24 * 3600
+from .notes import keep_note, note_name
+from .survey import Stamp, Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +57,10 @@ class ScanMemory:
             # Never needed; made anew by what reads the files.
             return Recalled()
 
-    def keep(
-        self, path: Path, stamps: Mapping[str, Stamp], manifest: Manifest, warnings: list[Remark]
-    ) -> None:
-        """Remembers what the files of `path` are made of; stamps are from before they were read.
-        Where that cannot be written, it is not."""
-        latest = time.time_ns() - _SETTLED_NS
-        settled = {name: s for name, s in stamps.items() if max(s[2], s[3]) < latest}
+    def keep(self, path: Path, found: Survey, manifest: Manifest, warnings: list[Remark]) -> None:
+        """Remembers what the files of `path` are made of; they were read after the survey. Where
+        that cannot be written, it is not."""
+        settled = {name: s for name, s in found.stamps.items() if found.has_settled(name)}
         files = tuple(entry for entry in manifest.files if entry.path in settled)
         head = {
             "version": CUT_VERSION,
@@ -83,26 +70,7 @@ class ScanMemory:
         }
         data = json.dumps(head, separators=(",", ":")).encode()
         data += b"\n" + pack_manifest(Manifest(files, manifest.chunk_bytes))
-        with suppress(OSError):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._forget_old()
-            temporary = self.folder / f".{token_hex(8)}"
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(handle, "wb") as file:
-                file.write(data)
-            temporary.replace(self._file(path))
+        keep_note(self._file(path), data)
 
     def _file(self, path: Path) -> Path:
-        return self.folder / blake3(os.fsencode(path.absolute())).hexdigest()[:32]
-
-    def _forget_old(self) -> None:
-        oldest = time.time() - _FORGET_SECONDS
-        for entry in os.scandir(self.folder):
-            if entry.stat().st_mtime < oldest:
-                os.unlink(entry)
-
-
-def stamp_of(path: Path) -> Stamp:
-    """Returns what a file is recognised by."""
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return self.folder / note_name(str(path.absolute()))

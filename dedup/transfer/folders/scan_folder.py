@@ -13,7 +13,7 @@ from ...model.files.entries import FileEntry
 from ...model.files.manifest import Manifest
 from ...model.sketch_file import Sketches
 from ...progress import Progress
-from .memory import Recalled, ScanMemory, stamp_of
+from .memory import Recalled, ScanMemory
 from .small_files import bundle_files
 from .survey import Survey
 
@@ -40,8 +40,7 @@ def scan_folder(
 ) -> ScannedFolder:
     """Takes apart the files that were found at `path` and are not in `memory`, or of which the
     vault lacks something; adds to the warnings of `found`. Raises InvalidFile."""
-    stamps = {name: stamp_of(file) for name, file in found.files.items()} if memory else {}
-    recalled = memory.recall(path, stamps, chunk_bytes) if memory else Recalled()
+    recalled = memory.recall(path, found.stamps, chunk_bytes) if memory else Recalled()
     known, warnings = dict(recalled.entries), list(recalled.warnings)
     sketches: Sketches = {}
     # Read once, and where nothing has changed never.
@@ -72,7 +71,7 @@ def scan_folder(
         missing = ask_missing(manifest)
     found.warnings += dict.fromkeys(warnings)
     if memory:
-        memory.keep(path, stamps, manifest, warnings)
+        memory.keep(path, found, manifest, warnings)
     return ScannedFolder(manifest, sketches, missing)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,13 @@ from .rules import IGNORE_FILE, Matcher, Rules, Verdict, judge_content
 # Links to folders can name each other so that there are more paths than atoms.
 _MOST_ENTRIES = 2_000_000
 _MAX_IGNORE_BYTES = 1 << 20
+# As restic and git do. File systems note times of up to two seconds.
+_SETTLED_NS = 2_000_000_000
 # What a vault in a folder is made of (api/config.py).
 _OBJECTS, _CATALOGUE = "objects", "catalogue.sqlite"
+
+# Whether the system says what the user may read that a process acts for.
+_EFFECTIVE = os.access in os.supports_effective_ids
 
 _ODD_KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -28,18 +34,31 @@ _ODD_KINDS = (
 )
 
 
+Stamp = tuple[int, int, int, int]
+"""What a file is recognised by: inode, size, and when content and inode last changed, in
+nanoseconds."""
+
+
 @dataclass(slots=True)
 class Survey:
-    """What a push finds: `files` to store, by their path in the repo, sorted; what is `left_out` by
-    a rule; what is `broken`, since it cannot be read; `misnamed`, since no vault takes the name;
-    `secrets`; and `warnings`, of what is stored all the same."""
+    """What a push finds: `files` to store, by their path in the repo, sorted, and the `stamps` that
+    they had; what is `left_out` by a rule; what is `broken`, since it cannot be read; `misnamed`,
+    since no vault takes the name; `secrets`; and `warnings`, of what is stored all the same. It
+    `began` at that time, in nanoseconds."""
 
     files: dict[str, Path] = field(default_factory=dict)
+    stamps: dict[str, Stamp] = field(default_factory=dict)
     left_out: list[Remark] = field(default_factory=list)
     broken: list[Remark] = field(default_factory=list)
     misnamed: list[Remark] = field(default_factory=list)
     secrets: list[Remark] = field(default_factory=list)
     warnings: list[Remark] = field(default_factory=list)
+    began: int = field(default_factory=time.time_ns)
+
+    def has_settled(self, name: str) -> bool:
+        """Tells whether any later change of a file gives it another stamp."""
+        _, _, *times = self.stamps[name]
+        return max(times) < self.began - _SETTLED_NS
 
     def count_others(self) -> int:
         """Returns how many there are that are not left out."""
@@ -98,7 +117,7 @@ class _Walk:
 
     def add_named(self, path: Path) -> None:
         """Adds a file that the user named."""
-        self._add_file(path.name, path)
+        self._add_file(path.name, path, path.stat())
 
     def enter(self, folder: Path) -> None:
         """Adds all that lies below the topmost folder."""
@@ -137,7 +156,7 @@ class _Walk:
             self._heed(folder / IGNORE_FILE, name)
         for entry in entries:
             below = f"{name}/{entry.name}" if name else entry.name
-            self._look_at(Path(entry.path), below, above, excluded=excluded)
+            self._look_at(entry, below, above, excluded=excluded)
 
     def _heed(self, path: Path, folder: str) -> None:
         try:
@@ -148,9 +167,12 @@ class _Walk:
             return
         self._matcher.add_ignore_file(folder, text.decode(errors="surrogateescape").splitlines())
 
-    def _look_at(self, path: Path, name: str, above: Sequence[object], *, excluded: bool) -> None:
+    def _look_at(
+        self, entry: os.DirEntry[str], name: str, above: Sequence[object], *, excluded: bool
+    ) -> None:
+        path = Path(entry.path)
         try:
-            status = path.stat()
+            status = entry.stat()
         except OSError as error:
             self._add_unreachable(path, name, error, excluded=excluded)
             return
@@ -160,7 +182,7 @@ class _Walk:
         elif stat.S_ISDIR(status.st_mode):
             self._look_at_folder(path, name, (*above, identity), excluded=excluded)
         elif stat.S_ISREG(status.st_mode):
-            self._look_at_file(path, name, excluded=excluded)
+            self._look_at_file(path, name, status, excluded=excluded)
         else:
             kinds = (kind for test, kind in _ODD_KINDS if test(status.st_mode))
             self._leave_out(name, f"{next(kinds, 'no file')}, which has no bytes to keep")
@@ -195,7 +217,9 @@ class _Walk:
             del found.left_out[left_out:]
             self._leave_out(name, rule)
 
-    def _look_at_file(self, path: Path, name: str, *, excluded: bool) -> None:
+    def _look_at_file(
+        self, path: Path, name: str, status: os.stat_result, *, excluded: bool
+    ) -> None:
         verdict, rule = self._matcher.judge(name, folder=False)
         if excluded and rule != "--include":
             self._leave_out(name, "in a folder that is left out")
@@ -207,20 +231,26 @@ class _Walk:
                 self._add_broken(name, f"cannot be read: {error.strerror}")
                 return
         if verdict is Verdict.STORE:
-            self._add_file(name, path)
+            self._add_file(name, path, status)
         elif verdict is Verdict.REFUSE:
             self._found.secrets.append(Remark(name, rule))
         else:
             self._leave_out(name, rule)
 
-    def _add_file(self, name: str, path: Path) -> None:
+    def _add_file(self, name: str, path: Path, status: os.stat_result) -> None:
         fault = path_fault(name)
         if fault is not None:
             self._found.misnamed.append(Remark(name, f"its name is not allowed: {fault}"))
-        elif not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
+        elif not os.access(path, os.R_OK, effective_ids=_EFFECTIVE):
             self._add_broken(name, "cannot be read: Permission denied")
         else:
             self._found.files[name] = path
+            self._found.stamps[name] = (
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
 
     def _add_unreachable(self, path: Path, name: str, error: OSError, *, excluded: bool) -> None:
         verdict, rule = self._matcher.judge(name, folder=False)

@@ -14,11 +14,12 @@ from models import read_folder
 from vaults import open_local
 
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.transfer.folders import memory as module
+from weightvault.dedup.model.history import PushResult
 from weightvault.dedup.transfer.folders import scan_folder
+from weightvault.dedup.transfer.folders import survey as module
 from weightvault.dedup.transfer.folders.memory import ScanMemory
 from weightvault.dedup.transfer.pull import pull
-from weightvault.dedup.transfer.push import PushResult, push
+from weightvault.dedup.transfer.push import push
 
 
 class World:

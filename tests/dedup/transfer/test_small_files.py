@@ -163,7 +163,7 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that have just changed count as unchanged since."""
-    monkeypatch.setattr("weightvault.dedup.transfer.folders.memory._SETTLED_NS", -(10**12))
+    monkeypatch.setattr("weightvault.dedup.transfer.folders.survey._SETTLED_NS", -(10**12))
 
 
 @pytest.mark.usefixtures("settled")
