@@ -23,7 +23,7 @@ from .progress import Progress
 from .repository.reader import make_commit
 from .repository.refs import Refs
 from .repository.repository import Repository
-from .vault import CheckResult, Commit, OptimiseStep, RefList, RepoInfo, list_files
+from .vault import CheckResult, Commit, Optimised, OptimiseStep, RefList, RepoInfo, list_files
 
 _BILLS = "bills"
 
@@ -153,17 +153,18 @@ class LocalVault(Repository):
 
         return find_families(self.catalogue)
 
+    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
+        """See Vault.optimise_all."""
+        from .maintenance.optimise import optimise_all
+
+        return optimise_all(self, dry_run=dry_run, progress=progress or Progress())
+
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
-        """See Vault.optimise."""
+        """Does one step of optimise_all, which is visible as a whole or not at all; begins with
+        `cursor` 0 and goes on with the cursor of the step before."""
         from .maintenance.optimise import optimise_step
 
         return optimise_step(self, cursor, dry_run=dry_run)
-
-    def count_centres(self) -> int:
-        """See Vault.count_centres."""
-        from .maintenance.optimise import count_leading
-
-        return count_leading(self.catalogue)
 
     def recentre(self, repo: str, revision: str, cursor: int = 0) -> OptimiseStep:
         """See Vault.recentre."""

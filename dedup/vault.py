@@ -124,21 +124,31 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class OptimiseStep:
-    """What one step of `optimise` did, or with a dry run would do.
+class Optimised:
+    """What `optimise` did, or with a dry run would do.
 
     `families` were looked at, `changed` of them re-encoded; `chunks` have new frames. `before` and
-    `after` are the frame bytes of the changed families, predicted ones in a dry run. `cursor` is
-    what the next step takes, None when there is nothing left. It has `looked` at so many
-    chunks, of those that count_centres counts.
+    `after` are the frame bytes of the changed families, predicted ones in a dry run.
     """
 
-    families: int
-    changed: int
-    chunks: int
-    before: int
-    after: int
-    cursor: int | None
+    families: int = 0
+    changed: int = 0
+    chunks: int = 0
+    before: int = 0
+    after: int = 0
+
+    @property
+    def saved(self) -> int:
+        """Frame bytes that it saved."""
+        return self.before - self.after
+
+
+@dataclass(frozen=True, slots=True)
+class OptimiseStep(Optimised):
+    """What one step did. `cursor` is what the next one takes, None when there is nothing left. It
+    has `looked` at so many chunks, of those that count_centres counts."""
+
+    cursor: int | None = None
     looked: int = 0
 
 
@@ -328,19 +338,15 @@ class Reports(Protocol):
 
 
 class Optimiser(Protocol):
-    """Re-encodes families of models against better bases, step by step."""
+    """Re-encodes families of models against better bases."""
 
-    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
-        """Re-encodes the next few families where better bases save bytes (ARCHITECTURE.md,
-        "Planning"); begins with `cursor` 0 and goes on with the cursor of the step before.
+    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
+        """Re-encodes families where better bases save bytes (ARCHITECTURE.md, "Planning").
 
-        Beside live traffic, and at any moment to be stopped: a step's changes are visible
-        together or not at all. With `dry_run` it only predicts.
+        Beside live traffic, and at any moment to be stopped: what was done by then stays. With
+        `dry_run` it only predicts. A server does it in the background, and stops with the caller.
+        Raises Conflict while another run is under way there.
         """
-        ...
-
-    def count_centres(self) -> int:
-        """Returns how many chunks families may be around: what optimise has to look at."""
         ...
 
 

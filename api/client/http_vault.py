@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from ...dedup.vault import (
     Candidate,
     CheckResult,
     Commit,
-    OptimiseStep,
+    Optimised,
     PushTarget,
     RepoInfo,
     RepoSummary,
@@ -42,6 +43,7 @@ from ..protocol.wire import (
     split_frames,
 )
 from .bill_pages import BILL_PAGE, BillPage
+from .http_jobs import run_job
 from .http_ranges import read_range
 from .http_refs import HttpRefs, repo_path
 from .transport import MAX_ANSWER_BYTES, Answer, Transport
@@ -92,13 +94,6 @@ class _Added:
     """How many chunks of a pack were new."""
 
     added: int
-
-
-@dataclass(frozen=True)
-class _Chunks:
-    """How many chunks there are to look at."""
-
-    chunks: int
 
 
 class HttpVault(HttpRefs):
@@ -268,8 +263,8 @@ class HttpVault(HttpRefs):
         self, share: float = 1.0, seed: int = 0, progress: Progress | None = None
     ) -> Comparison:
         """See Vault.compare."""
-        params = {"share": share, "seed": seed}
-        return self._follow(Comparison, "/v1/comparison", params, progress)
+        asked = {"kind": "comparison", "share": share, "seed": seed}
+        return self._work(Comparison, asked, progress)
 
     def list_families(self) -> list[Family]:
         """See Vault.list_families."""
@@ -278,16 +273,9 @@ class HttpVault(HttpRefs):
         )
         return self._parse(list[Family], answer)
 
-    def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
-        """See Vault.optimise."""
-        params = {"cursor": cursor, "dry_run": dry_run}
-        answer = self._transport.request("POST", "/v1/optimise", params=params, slow=True)
-        return self._parse(OptimiseStep, answer)
-
-    def count_centres(self) -> int:
-        """See Vault.count_centres."""
-        answer = self._transport.request("GET", "/v1/optimise", slow=True)
-        return self._parse(_Chunks, answer).chunks
+    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
+        """See Vault.optimise_all."""
+        return self._work(Optimised, {"kind": "optimise", "dry_run": dry_run}, progress)
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""
@@ -311,6 +299,11 @@ class HttpVault(HttpRefs):
     def revoke_token(self, token: str) -> None:
         """Revokes the token of that id. Raises Missing for one that may not be listed."""
         self._transport.request("DELETE", f"/v1/tokens/{quote(token, safe='')}", repeatable=False)
+
+    def _work(self, kind: type[_T], asked: dict[str, Any], progress: Progress | None) -> _T:
+        """Has the server do a job, and shows how far it is; ends it when interrupted."""
+        result = run_job(self._transport, self._parse, asked, progress or Progress())
+        return self._parse(kind, Answer(httpx.Headers(), json.dumps(result).encode()))
 
     def _follow(
         self, kind: type[_T], path: str, params: dict[str, Any], progress: Progress | None

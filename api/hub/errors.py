@@ -69,7 +69,7 @@ class HubError(Exception):
 def error_response(request: Request, error: VaultError | HubError) -> Response:
     """Returns the answer that stands for an error."""
     if isinstance(error, VaultError):
-        error = _hub_error(request, public_error(error, request.app.state))
+        error = _hub_error(request, public_error(error, request.app.state.vault))
     headers, message = dict(error.headers), cut_message(error.message)
     # Headers take no more than Latin-1, and no line breaks; the body has all of it.
     headers["X-Error-Message"] = _header_text(message)

@@ -24,7 +24,7 @@ MEDIA_TYPE = "application/x-ndjson"
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
     """How far a task is; `unit` as Progress.begin has it."""
 
     task: str
@@ -33,7 +33,7 @@ class _State:
     unit: str | None
 
 
-_STATES = TypeAdapter(dict[str, _State])
+_STATES = TypeAdapter(dict[str, State])
 
 
 def follow(pieces: Iterator[bytes], progress: Progress, most_bytes: int) -> bytes:
@@ -42,7 +42,7 @@ def follow(pieces: Iterator[bytes], progress: Progress, most_bytes: int) -> byte
     Raises the error that is there instead, Unreachable for a body that ends before either, and
     InvalidInput for a line longer than `most_bytes`.
     """
-    shown = _Shown(progress)
+    shown = Shown(progress)
     try:
         for line in _split_lines(pieces, most_bytes):
             try:
@@ -57,14 +57,15 @@ def follow(pieces: Iterator[bytes], progress: Progress, most_bytes: int) -> byte
     raise Unreachable("the server broke off before the result", "run the command again")
 
 
-class _Shown:
-    """Turns states into what a Progress is told."""
+class Shown:
+    """Turns states of work that is done elsewhere into what a Progress is told."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._last: _State | None = None
+        self._last: State | None = None
 
-    def show(self, state: _State) -> None:
+    def show(self, state: State) -> None:
+        """Tells what is new in a state."""
         before = self._last
         if before is None or before.task != state.task:
             self.end()
@@ -74,6 +75,7 @@ class _Shown:
         self._last = state
 
     def end(self) -> None:
+        """Ends the task that was shown last."""
         if self._last is not None:
             self._progress.end()
             self._last = None

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
 
 from ...dedup import errors as kinds
 from ...dedup.errors import VaultError
+from ...dedup.local_vault import LocalVault
 from ...store import errors as store
 
 # A path from the root, or an address, that begins a word.
@@ -31,9 +31,9 @@ _SYSTEM = (OSError, store.StoreError, kinds.StorageFull)
 _log = logging.getLogger("weightvault.api")
 
 
-def public_error(error: VaultError, state: Any) -> VaultError:
-    """Returns an error of the same kind as a client of the application may read it; `state` is the
-    application's. What it leaves out goes to the log."""
+def public_error(error: VaultError, vault: LocalVault) -> VaultError:
+    """Returns an error of the same kind as a client of a server of `vault` may read it. What it
+    leaves out goes to the log."""
     causes = list(_causes(error))
     text = f"{error.message} {error.hint or ''}"
     system = any(
@@ -44,7 +44,7 @@ def public_error(error: VaultError, state: Any) -> VaultError:
         _log.error("%s: %s", error.code, error.message)
         message, hint = next((m, h) for kind, m, h in _TEXTS if isinstance(error, kind))
         return _like(error, message, hint)
-    roots = "|".join(map(re.escape, _roots(state)))
+    roots = "|".join(map(re.escape, _roots(vault)))
     if not re.search(roots, text):
         return error
     message, hint = (part and re.sub(roots, "…", part) for part in (error.message, error.hint))
@@ -59,9 +59,8 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
-def _roots(state: Any) -> list[str]:
-    """Returns the folders of the vault, the longest first."""
-    vault = state.vault
+def _roots(vault: LocalVault) -> list[str]:
+    """Returns the folders of a vault, the longest first."""
     roots = {str(vault.scratch), str(getattr(vault.backend, "root", vault.scratch))}
     return sorted(roots, key=len, reverse=True)
 

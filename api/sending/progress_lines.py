@@ -77,7 +77,7 @@ class TellingResponse(StreamingResponse):
             lines.put({"result": found.model_dump(mode="json")})
         except VaultError as error:
             _log.error("%s: %s", error.code, error.message)
-            error = public_error(error, self._state)
+            error = public_error(error, self._state.vault)
             lines.put(error_body(error.code, error.message, error.hint))
         lines.close()
 

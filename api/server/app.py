@@ -48,11 +48,12 @@ from ..requests.slots import Slots
 from ..requests.uploads import sweep_uploads
 from ..sending.downloads import Downloads
 from ..sending.headers import complete_headers
-from ..v1 import bills, content, health, refs, reports, routes, tokens
+from ..v1 import bills, content, health, jobs, refs, reports, routes, tokens
 from ..web.site import add_pages
 from . import metrics
 from .background import working
 from .envelope import Envelope
+from .jobs import JobRunner
 from .metrics import Metrics
 from .noting_heads import noting_heads
 
@@ -95,6 +96,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.state.checking = Slots(settings.checks_at_once)
     app.state.work, app.state.upkeep = CancelToken(), CancelToken()
     app.state.encoder = BackgroundEncoder(vault, within=app.state.upkeep)
+    app.state.jobs = JobRunner(lambda: app.state.vault, within=app.state.upkeep)
     app.state.probes = CapacityLimiter(_PROBES_AT_ONCE)
     app.state.health = health.HealthProbe()
     app.state.downloads = Downloads(settings.download_bytes)
@@ -106,6 +108,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
     app.include_router(routes.router)
     app.include_router(reports.router)
     app.include_router(bills.router)
+    app.include_router(jobs.router)
     app.include_router(tokens.router)
     for router in (*routes.of_repo.routers, *content.of_repo.routers, *refs.of_repo.routers):
         app.include_router(router)
@@ -153,7 +156,8 @@ def _background(app: FastAPI) -> AbstractAsyncContextManager[None]:
     """Returns what does the work in the background, if this process is to."""
     if not app.state.settings.background:
         return nullcontext()
-    return working(lambda: app.state.vault, app.state.encoder, app.state.upkeep)
+    state = app.state
+    return working(lambda: state.vault, state.encoder, state.jobs, state.upkeep)
 
 
 def _install_error_handlers(app: FastAPI) -> None:
@@ -187,7 +191,7 @@ def _on_vault_error(request: Request, error: Exception) -> Response:
         headers = {"Retry-After": str(retry_seconds(error))}
     if isinstance(error, Unauthorized):
         headers = {"WWW-Authenticate": _CHALLENGE}
-    error = public_error(error, request.app.state)
+    error = public_error(error, request.app.state.vault)
     return _error(status, error.code, error.message, error.hint, headers)
 
 

@@ -13,6 +13,7 @@ from ...dedup.local_vault import LocalVault
 from ...dedup.maintenance.background_encode import BackgroundEncoder
 from ...store.cancel import CancelToken
 from .background import working
+from .jobs import JobRunner
 from .logs import configure
 from .metrics import CodingMetrics, noting
 from .noting_heads import noting_heads
@@ -47,7 +48,8 @@ async def _work(vault: LocalVault, announce: Callable[[], None], beside_workers:
         asyncio.get_running_loop().add_signal_handler(number, end)
     counted = noting(CodingMetrics(None).note) if beside_workers else nullcontext()
     encoder = BackgroundEncoder(vault, within=upkeep)
-    async with noting_heads(lambda: vault), counted, working(lambda: vault, encoder, upkeep):
+    jobs = JobRunner(lambda: vault, within=upkeep)
+    async with noting_heads(lambda: vault), counted, working(lambda: vault, encoder, jobs, upkeep):
         announce()
         await told.wait()
         _log.info("stopping")

@@ -46,7 +46,7 @@ class HealthProbe:
             found = await asyncio.wait_for(asyncio.shield(self._asking), _ANSWER_SECONDS)
         except TimeoutError:
             return f"the store and the catalogue did not answer within {_ANSWER_SECONDS:.0f} s"
-        return None if found is None else public_error(found, state).message
+        return None if found is None else public_error(found, state.vault).message
 
     async def _ask(self, vault: LocalVault) -> VaultError | None:
         try:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi import Query as Param
@@ -14,13 +13,10 @@ from ...dedup.maintenance import quotas
 from ...dedup.maintenance.quotas import Quota
 from ...dedup.maintenance.retention import find_rules
 from ...dedup.model.report import Dimension, Query, to_json
-from ...dedup.progress import Progress
-from ..requests.access import needs, reads_everything, sees_own, writes_everything
+from ..requests.access import needs, reads_everything, sees_own
 from ..requests.callers import Caller, caller_of
-from ..requests.slots import run_checked
-from ..sending.progress_lines import TOLD, ProgressParam, TellingResponse
 from .documented import FAILURES
-from .report_schemas import ComparisonSchema, PredictionSchema, ReportSchema
+from .report_schemas import PredictionSchema, ReportSchema
 from .routes import VaultParam
 from .schemas import QuotaSchema, RetentionSchema, RulesSchema
 
@@ -79,29 +75,3 @@ def predict_removal(
 ) -> PredictionSchema:
     """Says what deleting repos, and collections after all graces, would free: to the byte."""
     return PredictionSchema.model_validate(to_json(vault.predict_removal(repo)))
-
-
-@router.get(
-    "/comparison",
-    summary="Compare with other ways of storing",
-    response_model=ComparisonSchema,
-    responses=TOLD,
-    # It reads and codes whole files: not for anonymous readers of an open server, nor for readers.
-    dependencies=needs(writes_everything),
-)
-async def compare(
-    request: Request,
-    vault: VaultParam,
-    share: Annotated[float, Param(gt=0, le=1, description="of the files to read")] = 1.0,
-    seed: Annotated[int, Param(description="draws them")] = 0,
-    progress: ProgressParam = False,
-) -> Any:
-    """Measures what plain files, whole-file deduplication, zstd, content-defined chunks and
-    standalone coding take. Reads and encodes the files: as slow as that is."""
-
-    def work(told: Progress | None = None) -> ComparisonSchema:
-        return ComparisonSchema.model_validate(vault.compare(share, seed, told))
-
-    if progress:
-        return TellingResponse(work, partial(run_checked, request))
-    return await run_checked(request, work)

@@ -32,7 +32,6 @@ from ..requests.access import (
     repos_seen,
     require_read,
     sees_own,
-    writes_everything,
 )
 from ..requests.callers import caller_of
 from ..requests.repo_routes import RepoRoutes
@@ -45,12 +44,10 @@ from .schemas import (
     AddedSchema,
     BasesSchema,
     CandidateSchema,
-    CentresSchema,
     CheckSchema,
     CommitSchema,
     FamilySchema,
     MissingSchema,
-    OptimiseStepSchema,
     RepoInfoSchema,
     RepoSummarySchema,
     RevisionFileSchema,
@@ -267,40 +264,6 @@ def resolve(
 def list_families(vault: VaultParam) -> list[FamilySchema]:
     """Lists which repos share bases, largest family first."""
     return [FamilySchema.model_validate(family) for family in vault.list_families()]
-
-
-@router.get(
-    "/optimise",
-    tags=["vault"],
-    summary="Ask how much there is to optimise",
-    dependencies=needs(reads_everything),
-)
-def count_centres(vault: VaultParam) -> CentresSchema:
-    """Counts the chunks that families may be around, which the steps of optimising look at."""
-    return CentresSchema(chunks=vault.count_centres())
-
-
-@router.post(
-    "/optimise",
-    tags=["vault"],
-    summary="Re-encode some families",
-    dependencies=needs(writes_everything),
-)
-async def optimise(
-    request: Request,
-    vault: VaultParam,
-    cursor: CursorParam = 0,
-    dry_run: Annotated[bool, Query(description="only predict")] = False,
-) -> OptimiseStepSchema:
-    """Does one step of finding better bases for what is stored; takes some tens of seconds.
-
-    Ask again with the cursor that it answers with until that is null.
-    """
-
-    def step() -> OptimiseStepSchema:
-        return OptimiseStepSchema.model_validate(vault.optimise(cursor, dry_run=dry_run))
-
-    return await run_checked(request, step)
 
 
 @router.get(

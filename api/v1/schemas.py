@@ -291,24 +291,6 @@ class RevisionSchema(Schema):
     files: list[RevisionFileSchema]
 
 
-class OptimiseStepSchema(Schema):
-    """What one step of optimising did, or with dry_run would do."""
-
-    families: int = Field(description="looked at")
-    changed: int = Field(description="re-encoded")
-    chunks: int = Field(description="with new frames")
-    before: ByteCount = Field(description="of those chunks' frames")
-    after: ByteCount = Field(description="of their new frames; predicted with dry_run")
-    cursor: int | None = Field(description="for the next step; null at the end")
-    looked: int = Field(description="chunks that families may be around, looked at in this step")
-
-
-class CentresSchema(Schema):
-    """How much there is for optimise to look at."""
-
-    chunks: int = Field(description="that families may be around")
-
-
 class FamilyMemberSchema(Schema):
     """A repo of a family, by its newest commit."""
 

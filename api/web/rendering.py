@@ -67,7 +67,7 @@ def _signed_in(request: Request) -> bool:
 def render_error(request: Request, error: VaultError) -> HTMLResponse:
     """Returns the page that says what failed."""
     status = http_status(type(error))
-    error = public_error(error, request.app.state)
+    error = public_error(error, request.app.state.vault)
     return render(request, "error.html", status, code=status, error=error)
 
 

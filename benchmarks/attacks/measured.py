@@ -14,6 +14,7 @@ import psutil
 _IDLE_SECONDS = 0.02
 _MOST_WAITING_SECONDS = 60.0
 _ANSWER_SECONDS = 120.0
+_ACCEPTED = 202
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,11 @@ class Meter:
     def __init__(self, process: int) -> None:
         self._process = psutil.Process(process)
 
-    def measure(self, send: Callable[[], httpx.Response | None], most_answer: int) -> Cost:
-        """Sends a request to an idle server and reads up to `most_answer` bytes of the answer."""
+    def measure(
+        self, send: Callable[[], httpx.Response | None], most_answer: int, *, begins_job: bool
+    ) -> Cost:
+        """Sends a request to an idle server and reads up to `most_answer` bytes of the answer. What
+        the request leaves undone counts, too, unless it is a job that it was to begin."""
         self.wait_idle()
         self._forget_peak()
         cpu, memory = self._cpu_seconds(), self._memory("VmRSS")
@@ -44,7 +48,8 @@ class Meter:
             if response is not None:
                 status = response.status_code
                 answer = _read(response, most_answer)
-        self.wait_idle()
+        if not (begins_job and status == _ACCEPTED):
+            self.wait_idle()
         return Cost(status, self._cpu_seconds() - cpu, self._memory("VmHWM") - memory, answer)
 
     def holds(self) -> tuple[int, int]:
@@ -53,7 +58,7 @@ class Meter:
         return self._memory("VmRSS"), descriptors
 
     def wait_idle(self) -> None:
-        """Waits until the server does nothing, as what a request leaves undone counts, too."""
+        """Waits until the server does nothing."""
         deadline = time.monotonic() + _MOST_WAITING_SECONDS
         before = self._cpu_seconds()
         while time.monotonic() < deadline:

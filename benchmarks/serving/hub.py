@@ -239,7 +239,7 @@ def write_again(path: Path) -> float:
 def wait_until_coded(vault: Path) -> None:
     """Waits until the server has coded all uploads."""
     from ...store.catalogue.catalogue import open_catalogue
-    from ...store.catalogue.encode_queue import count_uncoded
+    from ...store.catalogue.queues.encode_queue import count_uncoded
 
     catalogue = open_catalogue(f"sqlite:///{vault / 'catalogue.sqlite'}")
     while count_uncoded(catalogue):

@@ -1,6 +1,7 @@
 """Encodes uploads in the background, as a push would have, derives copies, and re-centres families.
 
-The queue (store/catalogue/encode_queue.py) holds what IncomingFiles stored raw, oldest first.
+The queue (store/catalogue/queues/encode_queue.py) holds what IncomingFiles stored raw, oldest
+first.
 `encode_some` takes a share of it that nobody else has, encodes each chunk alone and against the
 best bases, and puts the smaller frame in use (store/catalogue/moved_frames.py). Chunks that wait
 are nothing to code against: of a base and a fine-tune uploaded together, the one that came first is
@@ -27,7 +28,7 @@ from pathlib import Path
 from ...codecs.frame import parse_header
 from ...store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
 from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.encode_queue import (
+from ...store.catalogue.queues.encode_queue import (
     Ownership,
     allowed_bases,
     audit_some,
@@ -96,6 +97,12 @@ def encode_some(vault: Repository, level: str = "default") -> int:
     return len(rows)
 
 
+def go_last() -> None:
+    """Lets every other thread go before this one, on Linux; elsewhere it is as good as others."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+
+
 class BackgroundEncoder:
     """A thread that encodes what waits and re-centres families that have doubled, until it is
     stopped; everything else goes before it."""
@@ -133,9 +140,7 @@ class BackgroundEncoder:
             _log.warning("coding did not end in time; what it had in hand is coded later")
 
     def _run(self) -> None:
-        # Of this thread alone, on Linux; elsewhere it is as good as the others.
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+        go_last()
         pause = 0.0
         while not self._token.cancelled and not self._stop.wait(pause):
             try:

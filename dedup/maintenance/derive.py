@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from ...codecs.buffers import view_bytes
 from ...codecs.dtypes import BY_ID
 from ...store.cancel import check_cancelled
-from ...store.catalogue.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.owners import reach_of, sharing_of
+from ...store.catalogue.queues.encode_queue import allowed_bases, first_commits, read_ownership
 from ...store.catalogue.sketches.relatives import find_built_on, find_relatives, find_sharing
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ...store.catalogue.tables.rows import CommitRow, Location

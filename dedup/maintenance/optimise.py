@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
@@ -26,14 +26,15 @@ from ...store.catalogue.sketches.sketches import (
     list_newcomers,
     read_family,
 )
+from ..progress import Progress
 from ..repository.repository import Repository
 from ..similarity.family import RAW_CODEC, PlannedFamily, find_centres, plan_around
-from ..vault import OptimiseStep
+from ..vault import Optimised, OptimiseStep
 from .derive import derive_chunks
 from .reencode import Reencoding, saves
 
-# A step ends after this much raw data was encoded, or this many chunks or seconds: it answers
-# one HTTP request, and stopping waits for no more than one family.
+# A step ends after this much raw data was encoded, or this many chunks or seconds: so that its
+# changes are soon in use, and little is lost when it is stopped.
 STEP_BYTES = 256 * 1024 * 1024
 STEP_CHUNKS = 500
 STEP_SECONDS = 20.0
@@ -70,13 +71,25 @@ class _Tally:
         return OptimiseStep(**asdict(self), cursor=cursor)
 
 
-def count_leading(catalogue: Catalogue) -> int:
-    """Returns how many chunks the steps of optimise have to look at."""
-    return count_centres(catalogue, uncoded=RAW_CODEC)
+def optimise_all(vault: Repository, *, dry_run: bool, progress: Progress) -> Optimised:
+    """Does all steps; see Vault.optimise_all."""
+    cursor: int | None = 0
+    done = Optimised()
+    left = count_centres(vault.catalogue, uncoded=RAW_CODEC)
+    with progress.running("optimising", left, "chunks"):
+        while cursor is not None:
+            step = optimise_step(vault, cursor, dry_run=dry_run)
+            sums = {f.name: getattr(done, f.name) + getattr(step, f.name) for f in fields(done)}
+            done, cursor = Optimised(**sums), step.cursor
+            # Around what is re-encoded, families have other centres than were counted.
+            seen = left if cursor is None else min(step.looked, left)
+            left -= seen
+            progress.advance(seen)
+    return done
 
 
 def optimise_step(vault: Repository, cursor: int, *, dry_run: bool) -> OptimiseStep:
-    """Does one step from `cursor` on; see Vault.optimise."""
+    """Does one step from `cursor` on; see LocalVault.optimise."""
     chunks = list_centres(vault.catalogue, cursor, STEP_CHUNKS, uncoded=RAW_CODEC)
     step = _step(vault, chunks, cursor, _led_families, _pays, dry_run=dry_run)
     if dry_run:

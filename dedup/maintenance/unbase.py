@@ -14,7 +14,7 @@ from ...codecs.dtypes import BY_ID
 from ...codecs.pipeline import encode_tensor
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.edges import read_dependents
-from ...store.catalogue.encode_queue import allowed_bases
+from ...store.catalogue.queues.encode_queue import allowed_bases
 from ...store.catalogue.sketches.sketches import FamilyRow, read_family
 from ...store.catalogue.tables.rows import Location
 from ...store.packs import DERIVED

@@ -11,11 +11,7 @@ def predict_optimise(vault: Vault) -> Prediction:
 
     An estimate: sizes come from sketches, as the plans do. Reads no weights.
     """
-    before = after = 0
-    cursor: int | None = 0
-    while cursor is not None:
-        step = vault.optimise(cursor, dry_run=True)
-        before, after, cursor = before + step.before, after + step.after, step.cursor
+    plan = vault.optimise_all(dry_run=True)
     report = vault.report(Query(()))
     stored = report.stored - report.metadata_parts.journal
     return Prediction(
@@ -23,7 +19,7 @@ def predict_optimise(vault: Vault) -> Prediction:
         subjects=(),
         exact=False,
         before=stored,
-        after=stored - report.garbage - (before - after),
+        after=stored - report.garbage - plan.saved,
         waiting=report.garbage,
-        written=after,
+        written=plan.after,
     )

@@ -28,9 +28,9 @@ from ...store.catalogue.access.received import (
     received_among,
     strike_received,
 )
-from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import reach_of_any, sharing_of
+from ...store.catalogue.queues.encode_queue import queue_chunks
 from ...store.catalogue.visibility import Scope
 from ...store.packs import PackEntry
 from ..errors import ChunksMissing, InvalidFrame

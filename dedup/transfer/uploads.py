@@ -31,9 +31,9 @@ from pathlib import Path
 
 from ...store.cancel import carry
 from ...store.catalogue.access.received import unknown_to
-from ...store.catalogue.encode_queue import queue_chunks
 from ...store.catalogue.files.hashes import HashRow, find_holders, hashes_of
 from ...store.catalogue.files.loose_files import LooseRow, NewLoose, add_loose, find_loose
+from ...store.catalogue.queues.encode_queue import queue_chunks
 from ...store.errors import NotFound
 from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of

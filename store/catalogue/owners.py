@@ -14,8 +14,8 @@ against all (`Sharing.FREE`). An operator may let weights of one namespace be co
 another all the same (`Sharing.WEIGHTS`), and have the rule held before there is a token (`OWN`).
 
 Owners and readers come and go by commits, uploads, deletions and changes of visibility. Each of
-these queues the deltas that it made break the rule (store/catalogue/encode_queue.py), to be encoded
-again (dedup/maintenance/background_encode.py).
+these queues the deltas that it made break the rule (store/catalogue/queues/encode_queue.py), to be
+encoded again (dedup/maintenance/background_encode.py).
 """
 
 from __future__ import annotations

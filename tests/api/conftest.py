@@ -76,10 +76,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 @pytest.fixture
-def live(server: Served, local: LocalVault) -> str:
+def live(server: Served, local: LocalVault) -> Iterator[str]:
     """The URL of a server of `local`."""
+    first = server.app.state.vault
     server.switch(local)
-    return server.url
+    yield server.url
+    server.switch(first)
 
 
 @pytest.fixture

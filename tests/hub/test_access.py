@@ -146,8 +146,8 @@ def test_what_tokens_change(vault: LocalVault, role: str, namespace: str | None)
             assert answer.status_code == (200 if allowed else 403), answer.text
         native = web.post("/v1/missing", json={"digests": []}, headers=token)
         assert native.status_code == (200 if writes else 403)
-        optimised = web.post("/v1/optimise?dry_run=true", headers=token)
-        assert optimised.status_code == (200 if writes and namespace is None else 403)
+        optimised = web.post("/v1/jobs", json={"kind": "optimise"}, headers=token)
+        assert optimised.status_code == (202 if writes and namespace is None else 403)
         for repo in (MINE, "me/none", OTHERS, "you/none", PUBLIC):
             allowed = writes and (namespace is None or repo.startswith("me/"))
             for commit in ("commits/check", "commits"):

@@ -17,7 +17,7 @@ from models import make_weights, tune, write_model
 from vaults import open_local
 
 from weightvault.dedup.transfer.push import push
-from weightvault.store.catalogue.encode_queue import count_uncoded
+from weightvault.store.catalogue.queues.encode_queue import count_uncoded
 
 SHAPES = {f"layer.{i}.weight": (512, 256) for i in range(4)} | {"norm": (256,)}
 WAIT_SECONDS = 60.0

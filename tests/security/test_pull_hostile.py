@@ -324,7 +324,7 @@ def test_the_token_goes_to_no_other_server(liar: Liar, vault: LocalVault, monkey
 MISSHAPEN = {
     "missing": ("POST", "/v1/missing", lambda v: v.find_missing({bytes(32)})),
     "pack": ("PUT", "/packs/" + "0" * 64, lambda v: v.add_pack(Path(__file__), "0" * 64)),
-    "count": ("GET", "/v1/optimise", lambda v: v.count_centres()),
+    "job": ("POST", "/v1/jobs", lambda v: v.optimise_all()),
     "check": ("GET", "/v1/check", lambda v: v.check()),
     "repos": ("GET", "/v1/repos", lambda v: v.list_repos()),
 }

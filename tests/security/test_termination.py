@@ -221,12 +221,12 @@ def whole_manifest(site: Site) -> Manifest:
 
 def optimise(site: Site) -> None:
     site.slow_down()
-    site.send("POST", "/v1/optimise")
+    site.ask("POST", "/v1/jobs", json={"kind": "optimise"})
 
 
 def compare(site: Site) -> None:
     site.slow_down()
-    site.send("GET", "/v1/comparison?progress=true")
+    site.ask("POST", "/v1/jobs", json={"kind": "comparison"})
 
 
 def check(site: Site) -> None:

@@ -237,11 +237,11 @@ WHOLE = ("/v1/repos", "/api/models", "/api/models?search=a", "/api/models?author
 WHOLE = (*WHOLE, "/?order=name", "/?q=model", "/-/storage", "/v1/report", "/v1/families")
 WHOLE = (
     *WHOLE,
-    "/v1/optimise",
+    "/v1/jobs",
+    f"/v1/jobs/{0:032x}",
     "/v1/check",
     "/v1/what-if/rm?repo=alpha/model",
     "/metrics",
-    "/v1/comparison",
 )
 WHOLE = (*WHOLE, "/api/whoami-v2", "/health", "/openapi.json", "/v1/quotas", "/v1/retention")
 WHOLE = (*WHOLE, "/", "/gpt2/resolve/main/config.json", "/v1/bills")

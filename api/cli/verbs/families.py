@@ -17,11 +17,7 @@ from ..options import verb
 
 if TYPE_CHECKING:
     from ....dedup.model.families import Family, FamilyMember
-    from ....dedup.progress import Progress
-    from ....dedup.vault import OptimiseStep, Vault
-
-# What all steps of optimise come to.
-_SUMMED = ("families", "changed", "chunks", "before", "after")
+    from ....dedup.vault import Optimised
 
 
 @verb("families")
@@ -52,49 +48,28 @@ def optimise(session: Session, dry_run: bool) -> None:
     """
     from ...progress import make_progress
 
-    total: dict[str, int] = {}
-
-    def explain() -> tuple[str, str]:
-        return (
-            f"interrupted; {format_bytes(_saved(total))} were saved so far",
-            "run `weightvault optimise` again to go on",
-        )
-
-    with session.open() as vault, interruptible(explain):
-        for step in _steps(vault, dry_run, make_progress()):
-            for name in _SUMMED:
-                total[name] = total.get(name, 0) + getattr(step, name)
-    session.emit({"dry_run": dry_run, "saved": _saved(total), **total}, _describe(total, dry_run))
+    with session.open() as vault, interruptible(_explain_interruption):
+        done = vault.optimise_all(dry_run=dry_run, progress=make_progress())
+    found = {"dry_run": dry_run, "saved": done.saved, **asdict(done)}
+    session.emit(found, _describe(done, dry_run))
 
 
-def _steps(vault: Vault, dry_run: bool, progress: Progress) -> Iterator[OptimiseStep]:
-    cursor: int | None = 0
-    left = vault.count_centres()
-    with progress.running("optimising", left, "chunks"):
-        while cursor is not None:
-            step = vault.optimise(cursor, dry_run=dry_run)
-            cursor = step.cursor
-            # Around what is re-encoded, families have other centres than were counted.
-            seen = left if cursor is None else min(step.looked, left)
-            left -= seen
-            progress.advance(seen)
-            yield step
+def _explain_interruption() -> tuple[str, str]:
+    return (
+        "interrupted; what was re-encoded so far is in use",
+        "run `weightvault optimise` again to go on",
+    )
 
 
-def _saved(total: dict[str, int]) -> int:
-    return total.get("before", 0) - total.get("after", 0)
-
-
-def _describe(total: dict[str, int], dry_run: bool) -> str:
-    seen = f"{total['families']} families of chunks with something to plan"
-    if not total["changed"]:
+def _describe(done: Optimised, dry_run: bool) -> str:
+    seen = f"{done.families} families of chunks with something to plan"
+    if not done.changed:
         return f"{seen}: nothing to save"
     verb_form = "would save about" if dry_run else "saved"
     return (
-        f"{seen}, {total['changed']} with a better plan\n"
-        f"{verb_form} {format_bytes(_saved(total))} of {format_bytes(total['before'])} "
-        f"({format_percent(_saved(total), total['before'])}) in "
-        f"{format_count(total['chunks'], 'chunk')}"
+        f"{seen}, {done.changed} with a better plan\n"
+        f"{verb_form} {format_bytes(done.saved)} of {format_bytes(done.before)} "
+        f"({format_percent(done.saved, done.before)}) in {format_count(done.chunks, 'chunk')}"
     )
 
 

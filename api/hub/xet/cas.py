@@ -164,7 +164,7 @@ def _outcome(task: asyncio.Future[None], request: Request) -> bytes:
         task.result()
     except VaultError as refused:
         _log.warning("a shard was refused (%s): %s", refused.code, refused.message)
-        error = public_error(refused, request.app.state)
+        error = public_error(refused, request.app.state.vault)
         message = f"{error.message}; {error.hint}" if error.hint else error.message
         retryable = isinstance(error, Unreachable)
         return _line(type="error", message=message, retryable=retryable)

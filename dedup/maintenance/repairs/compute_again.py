@@ -14,7 +14,7 @@ from ....codecs.buffers import view_bytes
 from ....codecs.derived import block_size
 from ....codecs.errors import FrameError
 from ....store.backend import Backend
-from ....store.catalogue.encode_queue import first_commits
+from ....store.catalogue.queues.encode_queue import first_commits
 from ....store.catalogue.sketches.sketches import find_ids
 from ....store.catalogue.tables.rows import Location
 from ....store.errors import StoreError

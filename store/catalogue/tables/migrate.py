@@ -13,7 +13,7 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 from ...errors import StoreError, UnsupportedFormat
-from .mirror_schema import metadata
+from .job_schema import metadata
 from .schema import settings
 
 HEAD = "0023"

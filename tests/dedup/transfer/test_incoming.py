@@ -28,8 +28,8 @@ from weightvault.dedup.transfer.refs import AddFile, DeleteFile, History, Messag
 from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
-from weightvault.store.catalogue.encode_queue import claim_chunks, count_uncoded
 from weightvault.store.catalogue.files.loose_files import find_loose
+from weightvault.store.catalogue.queues.encode_queue import claim_chunks, count_uncoded
 from weightvault.store.errors import Unavailable
 from weightvault.store.object_keys import manifest_key
 

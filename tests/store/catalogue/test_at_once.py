@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 from weightvault.store.catalogue.access.received import note_received, received_among
 from weightvault.store.catalogue.catalogue import Catalogue
 from weightvault.store.catalogue.dependencies import hold_store
-from weightvault.store.catalogue.encode_queue import queue_chunks
 from weightvault.store.catalogue.files.hashes import HashRow, add_hashes, record_hashes
 from weightvault.store.catalogue.moved_frames import settle_chunks
+from weightvault.store.catalogue.queues.encode_queue import queue_chunks
 from weightvault.store.catalogue.refs import change_ref, list_tags
 from weightvault.store.catalogue.tables.rows import CommitRow
 from weightvault.store.catalogue.tables.schema import chunks, commits, repos, tags

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from weightvault.store.catalogue import damage, encode_queue, owners, tombstones
+from weightvault.store.catalogue import damage, owners, tombstones
 from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 from weightvault.store.catalogue.dependencies import usable_among
 from weightvault.store.catalogue.files.known_files import known_files
+from weightvault.store.catalogue.queues import encode_queue
 from weightvault.store.catalogue.reports import lineage, pages
 from weightvault.store.catalogue.sketches import peers, sketches
 from weightvault.store.catalogue.tables.rows import CommitRow, FileRow

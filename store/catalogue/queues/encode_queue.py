@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
-from ..packs import DERIVED
-from .dependencies import hold_readers, hold_store
-from .edges import has_inputs, read_dependents
-from .owners import (
+from ...packs import DERIVED
+from ..dependencies import hold_readers, hold_store
+from ..edges import has_inputs, read_dependents
+from ..owners import (
     Sharing,
     allowed_among,
     audit_bases,
@@ -22,10 +22,10 @@ from .owners import (
     sharing_of,
     violating_among,
 )
-from .sketches.sketches import FamilyRow, read_family
-from .tables.database import Database
-from .tables.rows import CommitRow, batches, by_digest, commit_columns
-from .tables.schema import chunks, commit_chunks, commits, uncoded
+from ..sketches.sketches import FamilyRow, read_family
+from ..tables.database import Database
+from ..tables.rows import CommitRow, batches, by_digest, commit_columns
+from ..tables.schema import chunks, commit_chunks, commits, uncoded
 
 
 def queue_chunks(catalogue: Database, digests: Collection[bytes]) -> None:
