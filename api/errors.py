@@ -118,6 +118,7 @@ _STATUS: dict[type[VaultError], int] = {
     kinds.InvalidInput: 400,
     TooLarge: 413,
     kinds.TooExpensive: 413,
+    kinds.BaseMissing: 409,
     UnsupportedType: 415,
     RangeNotSatisfiable: 416,
     kinds.Missing: 404,

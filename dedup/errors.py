@@ -118,6 +118,12 @@ class InvalidFrame(InvalidInput):
     code = "invalid_frame"
 
 
+class BaseMissing(InvalidFrame):
+    """A frame whose base is not in this vault, or was collected while the frame was made."""
+
+    code = "base_missing"
+
+
 class InvalidUpload(InvalidInput):
     """Bytes of another protocol that are malformed or do not hash to what they are said to."""
 

@@ -30,7 +30,7 @@ from ..derivations.guesses import registry
 from ..derivations.guesses.kinds import Guess
 from ..derivations.guesses.tensors import Companions, FirstSketch, StoredTensor, Target
 from ..derivations.operations.floats.formats import NAMES as FLOATS
-from ..errors import Corrupt, Missing
+from ..errors import BaseMissing, ChunksMissing, Corrupt, Missing
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
 from ..reading.chunk_reader import ChunkReader
@@ -105,7 +105,7 @@ def derive_chunks(vault: Repository, rows: Sequence[FamilyRow]) -> Derived:
     done: list[Derived] = []
     for commit, among in digests.items():
         # Its repo may have been deleted since it was listed.
-        with suppress(NotFound):
+        with suppress(NotFound, ChunksMissing, BaseMissing):
             manifest = vault.load_manifest(commit.manifest)
             done.append(derive_commit(vault, commit, manifest, among))
     return Derived(*(sum(values) for values in zip(*map(astuple, done), strict=True)))

@@ -4,6 +4,7 @@ refers to."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ...codecs.dtypes import BY_ID
 from ...codecs.frame import frame_room
 from ...store.catalogue.sketches.sketches import FamilyRow, mark_planned
 from ...store.catalogue.tables.rows import Location
+from ..errors import BaseMissing, ChunksMissing
 from ..model.files.entries import ChunkUse
 from ..reading.buffer_pool import BUFFERS
 from ..reading.chunk_reader import Buffer, ChunkReader
@@ -22,6 +24,8 @@ from ..repository.frame_reader import read_frames
 from ..repository.repository import Repository
 from ..similarity.family import PlannedFamily
 from ..transfer.new_frames import TemporaryPack, put_in_use
+
+_log = logging.getLogger("weightvault.dedup")
 
 # Less than this is not worth new frames, of which the old ones stay until a collection.
 MIN_GAIN = 0.01
@@ -65,8 +69,15 @@ class Reencoding:
     def add(self, family: PlannedFamily) -> None:
         """Encodes what the family's plan changes; keeps the frames if they save bytes.
 
-        They wait in a file until that is known: together they may exceed the memory there is.
+        They wait in a file until that is known: together they may exceed the memory there is. What
+        is collected meanwhile is passed over.
         """
+        try:
+            self._add(family)
+        except ChunksMissing as error:
+            _log.warning("a family stays as it is: %s", error.message)
+
+    def _add(self, family: PlannedFamily) -> None:
         moved: list[tuple[Location, int]] = []
         with tempfile.TemporaryFile(dir=self._pack.folder) as waiting:
             for i, frame in self._encode(family):
@@ -85,11 +96,17 @@ class Reencoding:
 
     def finish(self, count: Callable[[int, int, int], None]) -> None:
         """Stores the pack and puts its frames in use; tells `count` the chunks of each family that
-        moved, and their frame bytes before and after."""
+        moved, and their frame bytes before and after: none where a base was collected meanwhile,
+        which is left to the next run."""
         if self._pack.is_empty:
             return
         places = [group.places for group in self._groups]
-        moved = put_in_use(self._vault, self._pack.store(), places)
+        try:
+            name = self._pack.store()
+        except BaseMissing as error:
+            _log.info("frames are not put in use: %s", error.message)
+            return
+        moved = put_in_use(self._vault, name, places)
         for group in self._groups:
             if group.places[0].digest in moved:
                 count(len(group.places), group.before, group.after)

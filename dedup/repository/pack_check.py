@@ -16,7 +16,7 @@ from ...store.catalogue.tables.rows import Location
 from ...store.errors import StoreError
 from ...store.hashing import many_threads
 from ...store.packs import PackEntry, check_start, read_index
-from ..errors import InvalidFrame
+from ..errors import BaseMissing, InvalidFrame
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
 from ..model.files.segments import CHUNK_BYTES
@@ -138,7 +138,8 @@ def _find_inputs(
         kind = "derived frame" if entry.derived else "delta"
         for digest in entry.inputs:
             if digest not in places:
-                raise InvalidFrame(f"the base {digest.hex()} of a {kind} is not in this vault")
+                missing = f"the base {digest.hex()} of a {kind} is not in this vault"
+                raise BaseMissing(missing, "push again")
             if levels[digest] >= entry.level:
                 found = f"it has level {levels[digest]}, the {kind} level {entry.level}"
                 raise InvalidFrame(f"the base {digest.hex()} of a {kind} needs too much: {found}")

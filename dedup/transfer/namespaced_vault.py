@@ -33,7 +33,7 @@ from ...store.catalogue.owners import reach_of_any, sharing_of
 from ...store.catalogue.queues.encode_queue import queue_chunks
 from ...store.catalogue.visibility import Scope
 from ...store.packs import PackEntry
-from ..errors import ChunksMissing, InvalidFrame
+from ..errors import BaseMissing, ChunksMissing
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
@@ -84,7 +84,8 @@ class NamespacedVault:
         levels = _levels_needed(entries)
         for digest in self._unknown(levels):
             # As of one that is not there.
-            raise InvalidFrame(f"the base {digest.hex()} of a delta is not in this vault")
+            missing = f"the base {digest.hex()} of a delta is not in this vault"
+            raise BaseMissing(missing, "push again")
         if not self._scope.everything:
             if bounded:
                 locate = self._vault.catalogue.locate

@@ -17,6 +17,7 @@ STATUS = {
     "invalid_name": 400,
     "invalid_manifest": 400,
     "invalid_frame": 400,
+    "base_missing": 409,
     "too_large": 413,
     "too_expensive": 413,
     "range_not_satisfiable": 416,

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from families_at_work import check_family, optimise_all
 from models import make_weights, read_folder, safetensors_bytes, tune, write_model
+from upkeep import gc
 from vaults import FailingWrites, open_anew, open_local
 
 from weightvault.dedup.errors import StorageFull
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import optimise, reencode
+from weightvault.dedup.similarity.family import PlannedFamily
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.store.backends.open import open_backend
@@ -190,3 +192,41 @@ def test_degenerate_tensors_attach_to_nothing(tmp_path: Path):
     digests = {d for i in range(8) for d in vault.resolve(f"org/m{i}").manifest.digests()}
     assert all(place.base is None for place in vault.catalogue.locate(digests).values())
     vault.close()
+
+
+@pytest.mark.parametrize("at", ["read", "store"])
+def test_what_is_collected_within_a_step_is_passed_over(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+):
+    models = write_family(tmp_path)
+    push_family(vault, models)
+    push(vault, write_model(tmp_path / "other", make_weights(9)), "org/other")
+
+    def collect() -> None:
+        # What the collection itself stores is not meant.
+        monkeypatch.undo()
+        for i in range(len(models)):
+            vault.delete_repo(f"org/m{i}")
+        gc(vault)
+
+    if at == "read":
+        encode = reencode.Reencoding._encode
+
+        def encode_late(self: reencode.Reencoding, family: PlannedFamily) -> object:
+            collect()
+            return encode(self, family)
+
+        monkeypatch.setattr(reencode.Reencoding, "_encode", encode_late)
+    else:
+        store = reencode.TemporaryPack.store
+
+        def store_late(self: reencode.TemporaryPack) -> str:
+            collect()
+            return store(self)
+
+        monkeypatch.setattr(reencode.TemporaryPack, "store", store_late)
+    assert vault.optimise().changed == 0
+    assert [info.name for info in vault.list_repos()] == ["org/other"]
+    assert vault.optimise_all().changed == 0
+    check = vault.check()
+    assert not check.problems
