@@ -37,7 +37,7 @@ from ...store.catalogue.catalogue import open_catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = tuple(f"{ROOT / room}/" for room in ("api", "dedup", "store", "codecs"))
-_BACKGROUND = "encoder"
+_BACKGROUND = {"encoder", "jobs"}
 _SETTLE_SECONDS = 3.0
 _DETAILS = "WALK_DETAILS"
 _SHOWN = 60
@@ -56,7 +56,7 @@ class Walk:
 
     def note(self, frame: FrameType, event: str, _: object) -> None:
         """What the interpreter calls at each call of a function."""
-        if not self.on or event != "call" or threading.current_thread().name == _BACKGROUND:
+        if not self.on or event != "call" or threading.current_thread().name in _BACKGROUND:
             return
         file = str(Path(frame.f_code.co_filename).resolve())
         if file.startswith(ROOMS):
