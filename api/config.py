@@ -6,6 +6,8 @@ It and server_config, which has what servers go by, are all that reads the envir
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
     WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
     WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
+    WEIGHTVAULT_CHUNKS     folder to keep chunks in that were read from servers
+    WEIGHTVAULT_CHUNKS_BYTES  the most it may take, 10 GiB unless given; 0: nothing is kept
     WEIGHTVAULT_TOKEN      what to show a server that wants a token
     WEIGHTVAULT_UMASK      permissions that new files of a vault lack: 077 unless given
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
@@ -32,6 +34,7 @@ from .errors import from_os_error
 
 if TYPE_CHECKING:
     from ..dedup.local_vault import LocalVault
+    from ..dedup.reading.held.chunk_cache import ChunkCache
     from ..dedup.vault import Vault
     from ..store.backend import Backend
     from ..store.backends.open import BackendKind
@@ -43,6 +46,8 @@ _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
 # The bases of some ten families of 7B models.
 _CACHE_BYTES = 20 << 30
+# Several models of 3B parameters, or the base of a 7B one.
+_CHUNKS_BYTES = 10 << 30
 
 
 def debug() -> bool:
@@ -64,6 +69,17 @@ def hub_cache() -> Path:
         os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
     )
     return Path(home, "hub").expanduser()
+
+
+def chunk_cache() -> ChunkCache | None:
+    """Returns where chunks are kept that this user read from servers; None where none are."""
+    from ..dedup.reading.held.chunk_cache import ChunkCache
+
+    limit = _read_bytes("WEIGHTVAULT_CHUNKS_BYTES", _CHUNKS_BYTES)
+    if not limit:
+        return None
+    named = os.environ.get("WEIGHTVAULT_CHUNKS")
+    return ChunkCache(Path(named) if named else _user_cache() / "chunks", limit)
 
 
 def vault_url(url: str | None = None) -> str:
@@ -337,12 +353,16 @@ def _with_cache(backend: Backend, url: str) -> Backend:
         return backend
     from ..store.backends.cache import CachedBackend
 
-    wanted = os.environ.get("WEIGHTVAULT_CACHE_BYTES", str(_CACHE_BYTES))
-    try:
-        limit = int(wanted)
-    except ValueError as error:
-        raise InvalidInput(f"WEIGHTVAULT_CACHE_BYTES is no number: {wanted!r}") from error
+    limit = _read_bytes("WEIGHTVAULT_CACHE_BYTES", _CACHE_BYTES)
     return CachedBackend(backend, Path(folder) / _short_name(url), limit)
+
+
+def _read_bytes(name: str, default: int) -> int:
+    wanted = os.environ.get(name, str(default))
+    try:
+        return int(wanted)
+    except ValueError as error:
+        raise InvalidInput(f"{name} is no number: {wanted!r}") from error
 
 
 def _short_name(url: str) -> str:
@@ -363,6 +383,12 @@ def _sqlite_url(path: Path) -> str:
 
     # Which characters need quoting differs between versions of SQLAlchemy.
     return URL.create("sqlite", database=str(path.absolute())).render_as_string()
+
+
+def _user_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("weightvault", appauthor=False)
 
 
 def _user_data() -> Path:

@@ -7,7 +7,7 @@ the kinds of dedup.errors.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
@@ -203,6 +203,27 @@ class RevisionReader(Protocol):
         Only chunks of that revision and bases of its deltas are given; others raise
         ChunksMissing, whether the vault holds them or not.
         """
+        ...
+
+
+Offers = Mapping[bytes, Sequence[bytes]]
+"""By chunk, the digests of others that a client has."""
+
+
+@runtime_checkable
+class FarReader(Protocol):
+    """A vault behind a server: what it sends takes its time."""
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        ...
+
+    def read_offered(
+        self, repo: str, revision: str, digests: Sequence[bytes], offers: Offers
+    ) -> Iterator[bytes]:
+        """Yields the frames of chunks of a revision in that order, each standalone or made from
+        chunks that are offered for it. Raises as RevisionReader.read_frames."""
         ...
 
 

@@ -15,6 +15,9 @@ from s3_faults import FaultProxy
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# What one test read must not be there for the next one.
+os.environ["WEIGHTVAULT_CHUNKS_BYTES"] = "0"
+
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.S3Server]:

@@ -25,6 +25,7 @@ from ...dedup.vault import (
     Candidate,
     CheckResult,
     Commit,
+    Offers,
     Optimised,
     PushTarget,
     RepoInfo,
@@ -195,10 +196,24 @@ class HttpVault(HttpRefs):
 
     def read_frames(self, repo: str, revision: str, digests: Sequence[bytes]) -> Iterator[bytes]:
         """See Vault.read_frames."""
+        return self._read_frames(repo, revision, digests, None)
+
+    def read_offered(
+        self, repo: str, revision: str, digests: Sequence[bytes], offers: Offers
+    ) -> Iterator[bytes]:
+        """See FarReader.read_offered."""
+        return self._read_frames(repo, revision, digests, offers)
+
+    def _read_frames(
+        self, repo: str, revision: str, digests: Sequence[bytes], offers: Offers | None
+    ) -> Iterator[bytes]:
         path = f"{repo_path(repo)}/frames"
         params = {"revision": check_revision(revision)}
         for part in _parts(digests, _FRAMES_PER_REQUEST):
             body = _digests_json(part)
+            if offers is not None:
+                told = {d.hex(): [each.hex() for each in offers[d]] for d in part if d in offers}
+                body["offers"] = told
             with self._transport.stream("POST", path, params=params, json=body) as pieces:
                 yield from split_frames(pieces, len(part))
 

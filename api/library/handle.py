@@ -106,13 +106,16 @@ class Handle:
         revision: str | None = None,
         include: Sequence[str] | None = None,
         exclude: Sequence[str] | None = None,
+        reuse: Sequence[str | os.PathLike[str]] = (),
         progress: bool = False,
     ) -> PullResult:
         """Writes the files of a revision below the folder `dest`, each verified before it gets its
         name. Files that are there already, byte for byte, are left alone.
 
         `include` and `exclude` are patterns of paths, as huggingface_hub takes them: `*.json`,
-        `onnx/*`.
+        `onnx/*`. `reuse` names folders with files of the same names, such as a cache of
+        huggingface_hub: what is in them, in `dest` or in the cache of chunks, a server does not
+        send.
         """
         from ...dedup.transfer.pull import pull
         from .operations import make_filter
@@ -125,6 +128,8 @@ class Handle:
             wanted,
             wants=make_filter(include, exclude),
             progress=_progress(progress),
+            cache=config.chunk_cache(),
+            reuse=[Path(folder) for folder in reuse],
         )
 
     def save(

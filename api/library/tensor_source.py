@@ -10,20 +10,26 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import chain, groupby, pairwise
 from threading import Lock
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...dedup.errors import Corrupt, InvalidInput, TensorNotFound, Unreachable
-from ...dedup.model.files.entries import FileEntry, TensorPlace
+from ...dedup.errors import Corrupt, InvalidInput, TensorNotFound
+from ...dedup.model.files.entries import ChunkUse, FileEntry, TensorPlace
 from ...dedup.reading.base_cache import BaseCache, Buffer
 from ...dedup.reading.chunk_reader import ChunkReader, Slice
 from ...dedup.reading.file_assembly import Part, weave
 from ...dedup.reading.file_layout import FileLayout
 from ...dedup.reading.frame_parts import pays
-from ...dedup.vault import RangeReader, Snapshot
+from ...dedup.reading.held.held_chunks import HeldChunks
+from ...dedup.reading.held.likeness import Likeness, find_likenesses
+from ...dedup.reading.resuming import read_on
+from ...dedup.vault import FarReader, RangeReader, Snapshot
+from ..config import chunk_cache
 
 Bytes = NDArray[np.uint8]
 
@@ -33,8 +39,6 @@ _SMALL_CACHE_BYTES = 16 << 20
 _BASES_BYTES = 16 << 20
 # One tensor after the other may be an accident, so many steps are none.
 _STEPS = 2
-# Connections that break one after the other without a frame between are no accident.
-_ATTEMPTS = 3
 
 
 class TensorSource:
@@ -127,7 +131,7 @@ class TensorSource:
         places = [self.place(name) for name in names]
         parts = (part for place in places for part in self._parts_of(place))
         slices = (part for part in parts if isinstance(part, Slice))
-        pieces = self._reader().read_slices(slices)
+        pieces = self._read_frames(slices)
         # A chunk that comes again at once is decoded once.
         uses = Counter(digest for place in places for digest in place.chunks)
         for place in places:
@@ -182,7 +186,7 @@ class TensorSource:
                 continue
             slices = [part for part in run if isinstance(part, Slice)]
             if kind == "frames":
-                yield from self._reader().read_slices(slices)
+                yield from self._read_frames(slices)
             elif kind == "small":
                 yield from map(self._read_small, slices)
             else:
@@ -197,26 +201,40 @@ class TensorSource:
     def _read_small(self, part: Slice) -> Buffer:
         raw = self._small.get(part.use.digest)
         if raw is None:
-            (raw,) = self._reader().read([part.use])
+            (raw,) = self._read_frames([Slice(part.use, 0, part.use.size)])
             self._small.put(part.use.digest, raw)
         return memoryview(raw)[part.start : part.stop]
 
-    def _reader(self) -> ChunkReader:
-        return ChunkReader(self._fetch, self._bases)
+    def _read_frames(self, slices: Iterable[Slice]) -> Iterator[Buffer]:
+        """Yields parts of chunks that are decoded here. Those of a server are looked for in the
+        user's cache first, and kept there."""
+        commit, vault = self.snapshot.commit, self._connect()
+        if not isinstance(vault, FarReader):
+            yield from ChunkReader(self._fetch, self._bases).read_slices(slices)
+            return
+        held = HeldChunks(
+            lambda: cast("FarReader", self._connect()),
+            commit.repo,
+            commit.id,
+            self._likenesses,
+            cache=chunk_cache(),
+        )
+        try:
+            yield from ChunkReader(held.fetch, self._bases, keep=held.keep).read_slices(slices)
+        finally:
+            held.close()
+
+    @cached_property
+    def _likenesses(self) -> dict[bytes, tuple[ChunkUse, Likeness]]:
+        return find_likenesses(self.entries, self.snapshot.manifest.chunk_bytes)
 
     def _fetch(self, digests: Sequence[bytes]) -> Iterator[bytes]:
-        """Yields frames, going on where a connection broke if some had come over it."""
-        commit, left, attempts = self.snapshot.commit, list(digests), _ATTEMPTS
-        while left:
-            attempts -= 1
-            try:
-                for frame in self._connect().read_frames(commit.repo, commit.id, tuple(left)):
-                    del left[0]
-                    attempts = _ATTEMPTS
-                    yield frame
-            except Unreachable:
-                if not attempts:
-                    raise
+        commit = self.snapshot.commit
+
+        def read(left: Sequence[bytes]) -> Iterator[bytes]:
+            return self._connect().read_frames(commit.repo, commit.id, left)
+
+        return read_on(read, digests)
 
 
 def _find_places(entries: Iterable[FileEntry]) -> dict[str, TensorPlace]:

@@ -22,6 +22,9 @@ SHAPE_HEADER = "X-Weightvault-Shape"
 MAX_DIGESTS = 10_000
 """Digests in one request: 640 KB of JSON, and one second of catalogue work at most."""
 
+MAX_OFFERS = 4
+"""Chunks that a client offers as bases of one that it asks for."""
+
 MAX_SKETCHES = 500
 """Sketches in one request: up to 1,200 characters each, and half a second of catalogue work."""
 

@@ -15,7 +15,8 @@ from ...dedup.model.files.entries import FileEntry, TensorPlace
 from ...dedup.model.files.expansion import check_repeats
 from ...dedup.model.names import is_commit_id
 from ...dedup.reading.chunk_reader import Buffer
-from ...dedup.transfer.standalone_frames import read_sendable, read_standalone
+from ...dedup.transfer.sent_frames.offered_frames import OfferedFrames
+from ...dedup.transfer.sent_frames.standalone_frames import read_sendable, read_standalone
 from ...dedup.vault import Commit, Snapshot
 from ..protocol.wire import COMMIT_HEADER, COMMIT_ID_HEADER, DTYPE_HEADER, SHAPE_HEADER
 from ..requests.access import may_read_repo, needs
@@ -26,8 +27,8 @@ from ..sending.frames_body import FramesBody
 from ..sending.headers import attachment, file_headers
 from ..sending.ranges import parse_range
 from ..sending.streams import BytesStream
-from .documented import DIGESTS_BODY, FAILURES
-from .json_bodies import DigestsParam
+from .documented import FAILURES, FRAMES_BODY
+from .json_bodies import FramesParam
 from .routes import RepoParam, RevisionParam, VaultParam
 from .schemas import CommitSchema, ErrorSchema
 
@@ -65,25 +66,33 @@ def read_manifest(
     return Response(body, media_type="application/octet-stream", headers=headers)
 
 
-@of_repo.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=DIGESTS_BODY)
+@of_repo.post("/frames", summary="Read frames", responses={200: _BYTES}, openapi_extra=FRAMES_BODY)
 def read_frames(
     request: Request,
     vault: VaultParam,
     repo: RepoParam,
-    digests: DigestsParam,
+    asked: FramesParam,
     revision: RevisionParam = "main",
 ) -> Response:
     """Gives the frames of the chunks asked for, in that order.
 
     Each frame comes after its length as an unsigned 64-bit little-endian integer. Only chunks of
     that revision, and bases of its deltas, are given; with a token that does not read all repos,
-    no bases, and raw frames only. Chunks that are computed from others come standalone. A failure
-    on the way breaks the connection.
+    no bases, and raw frames only. Chunks that are computed from others come standalone.
+
+    With `offers`, frames are standalone, or made from chunks that are offered and that the token
+    may read, where that is smaller; encoded on the way where they are not stored so, 192 MiB of
+    chunks a request. A failure on the way breaks the connection.
     """
+    digests, caller = asked.digests, caller_of(request)
     if len(set(digests)) != len(digests):
         check_repeats(digests, vault.resolve(repo, revision).manifest.digests())
-    read = read_sendable if caller_of(request).reads_all else read_standalone
-    body = FramesBody(partial(read, vault, repo, revision), digests)
+    if asked.offers is not None:
+        fetch = OfferedFrames(vault, repo, revision, asked.offers, caller.scope).fetch
+    else:
+        read = read_sendable if caller.reads_all else read_standalone
+        fetch = partial(read, vault, repo, revision)
+    body = FramesBody(fetch, digests)
     return BytesStream(body.read, 0, None, headers={"Content-Disposition": attachment("frames")})
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .schemas import DigestsSchema, ErrorSchema, SketchesSchema
+from .schemas import DigestsSchema, ErrorSchema, FramesAskedSchema, SketchesSchema
 
 _MEANINGS = {
     400: "The request asks for something that is never possible",
@@ -57,4 +57,5 @@ def _inline(model: type[BaseModel]) -> dict[str, Any]:
 
 BINARY_BODY = describe_body("application/octet-stream", {"type": "string", "format": "binary"})
 DIGESTS_BODY = describe_body("application/json", _inline(DigestsSchema))
+FRAMES_BODY = describe_body("application/json", _inline(FramesAskedSchema))
 SKETCHES_BODY = describe_body("application/json", _inline(SketchesSchema))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from ..protocol.wire import MAX_DIGESTS, MAX_SKETCHES
+from ..protocol.wire import MAX_DIGESTS, MAX_OFFERS, MAX_SKETCHES
 
 Digest = Annotated[
     str,
@@ -64,6 +64,15 @@ class DigestsSchema(Schema):
     """The chunks a request is about."""
 
     digests: Annotated[list[Digest], Field(max_length=MAX_DIGESTS)]
+
+
+class FramesAskedSchema(DigestsSchema):
+    """The chunks whose frames are asked for, and which others the client has."""
+
+    offers: dict[Digest, Annotated[list[Digest], Field(max_length=MAX_OFFERS)]] | None = Field(
+        default=None,
+        description="by chunk, others that the client has; then frames need nothing but these",
+    )
 
 
 class MissingSchema(Schema):

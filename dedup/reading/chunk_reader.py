@@ -48,6 +48,7 @@ from .timed_codecs import decode_range, derive_range, read_header
 from .workers import Background, result_of
 
 FetchFrames = Callable[[Sequence[bytes]], Iterator[bytes]]
+Keep = Callable[[ChunkUse, FrameHeader, bytes, Buffer], None]
 Raw = NDArray[np.uint8]
 
 # A batch is one request for frames. Two are in flight (one fetched while one is decoded), each
@@ -107,7 +108,7 @@ class ChunkReader:
     `received` counts the bytes of all frames fetched. `bases` is a cache to share with others,
     `batch_bytes` what is fetched together, at least a chunk. `fetch_part`: where parts of frames
     can be had; then of a chunk that is read in part, and of its base, only the blocks are that it
-    takes.
+    takes. `keep` is called with each chunk that was decoded as a whole.
     """
 
     def __init__(
@@ -117,8 +118,10 @@ class ChunkReader:
         *,
         batch_bytes: int = BATCH_BYTES,
         fetch_part: FetchPart | None = None,
+        keep: Keep | None = None,
     ) -> None:
         self.received = 0
+        self._keep = keep
         self._fetch_part = fetch_part
         self._fetch = fetch
         self._bases = BaseCache(BASE_CACHE_BYTES) if bases is None else bases
@@ -321,9 +324,13 @@ class ChunkReader:
     def _decode_one(self, batch: _Fetched, bases: Mapping[bytes, Buffer], part: Slice) -> Buffer:
         header, frame = batch.frames[part.use.digest]
         if header.is_derived:
-            return self._derive(frame, header, part)
-        base = bases[header.base_digest] if header.base_digest is not None else None
-        return _decode_slice(frame, header, base, part)
+            raw = self._derive(frame, header, part)
+        else:
+            base = bases[header.base_digest] if header.base_digest is not None else None
+            raw = _decode_slice(frame, header, base, part)
+        if self._keep is not None and part.is_whole:
+            self._keep(part.use, header, frame, raw)
+        return raw
 
 
 def _batches(slices: Iterable[Slice], batch_bytes: int) -> Iterator[list[Slice]]:

@@ -28,8 +28,10 @@ from ..model.paths import refusal
 from ..progress import Progress
 from ..reading.chunk_reader import Buffer, ChunkReader, Slice
 from ..reading.file_assembly import file_parts, weave
-from ..vault import Commit, RevisionReader
-from .destination import Destination, Identity
+from ..reading.held.chunk_cache import ChunkCache
+from ..vault import Commit, RevisionReader, Snapshot
+from .pulling.destination import Destination, Identity
+from .pulling.pull_source import open_source
 
 _READ_BYTES = 8 * 1024 * 1024
 # Of what is refused: enough to see what is going on.
@@ -47,7 +49,8 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class PullResult:
     """What a pull did: `unchanged` files were there already; bytes `logical` in all files,
-    `received` in frames; `refused` files were left out, because that was asked for."""
+    `received` in frames, `reused` of what was here; `refused` files were left out, because that
+    was asked for."""
 
     commit: Commit
     files: int
@@ -56,6 +59,7 @@ class PullResult:
     received: int
     seconds: float
     refused: tuple[Refused, ...] = ()
+    reused: int = 0
 
 
 def pull(
@@ -67,6 +71,8 @@ def pull(
     wants: Callable[[str], bool] | None = None,
     skip_refused: bool = False,
     progress: Progress | None = None,
+    cache: ChunkCache | None = None,
+    reuse: Sequence[Path] = (),
 ) -> PullResult:
     """Writes the files of a revision below the folder `dest`, making it if needed: all of them, or
     those of whose paths `wants` says so.
@@ -76,21 +82,16 @@ def pull(
     the revision does not have are not touched. No link below `dest` is followed. Files of paths
     that no commit may add (dedup/model/paths.py) are never written: InvalidName names them, or with
     `skip_refused` the result does. Raises VaultError kinds.
+
+    Of a vault behind a server, chunks are not asked for that are in `cache`, in files of the same
+    paths below `dest`, or in files of the same names below the folders `reuse`; and others may be
+    sent as what differs from these.
     """
     started = time.monotonic()
     progress = progress or Progress()
     snapshot = vault.resolve(repo, revision)
     manifest = snapshot.manifest
-    chosen = [entry for entry in manifest.files if wants is None or wants(entry.path)]
-    if manifest.files and not chosen:
-        raise EntryNotFound(f"no file of {repo} at {revision} is named, or matches a pattern")
-    refused = _find_refused(chosen)
-    if refused and not skip_refused:
-        raise _refusal_error(refused)
-    left_out = {each.path for each in refused}
-    files = [entry for entry in chosen if entry.path not in left_out]
-    # The commit, not the branch: it may move while this runs.
-    reader = ChunkReader(lambda digests: vault.read_frames(repo, snapshot.commit.id, digests))
+    files, refused = _choose(snapshot, wants, skip_refused=skip_refused)
     with _write_errors(), Destination(dest) as target:
         wanted = [entry for entry in files if not _is_there(target, entry)]
         missing = {entry.path for entry in wanted}
@@ -98,20 +99,39 @@ def pull(
             if entry.path not in missing:
                 target.set_executable(entry.path, entry.executable)
         progress.begin("pulling", sum(entry.size for entry in wanted))
+        source = open_source(vault, snapshot, wanted, target, cache, reuse)
         try:
-            written = _write_files(target, wanted, manifest, reader, progress)
+            written = _write_files(target, wanted, manifest, source.reader, progress)
         finally:
             progress.end()
+            source.close()
         _count(target, files, written)
     return PullResult(
         commit=snapshot.commit,
         files=len(files),
         unchanged=len(files) - len(wanted),
         logical=sum(entry.size for entry in files),
-        received=reader.received,
+        received=source.received,
+        reused=source.reused,
         seconds=time.monotonic() - started,
         refused=refused,
     )
+
+
+def _choose(
+    snapshot: Snapshot, wants: Callable[[str], bool] | None, *, skip_refused: bool
+) -> tuple[list[FileEntry], tuple[Refused, ...]]:
+    """Returns the files to write, and those that are not written though they are wanted."""
+    files = snapshot.manifest.files
+    chosen = [entry for entry in files if wants is None or wants(entry.path)]
+    if files and not chosen:
+        repo, commit = snapshot.commit.repo, snapshot.commit.id
+        raise EntryNotFound(f"no file of {repo} at {commit} is named, or matches a pattern")
+    refused = _find_refused(chosen)
+    if refused and not skip_refused:
+        raise _refusal_error(refused)
+    left_out = {each.path for each in refused}
+    return [entry for entry in chosen if entry.path not in left_out], refused
 
 
 def _find_refused(entries: Iterable[FileEntry]) -> tuple[Refused, ...]:

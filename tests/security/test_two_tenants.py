@@ -33,6 +33,7 @@ from tenants import Tenant, make_tenant
 from vaults import open_local
 
 from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.protocol.wire import MAX_OFFERS
 from weightvault.api.requests.access import routes_of
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.server.app import create_app
@@ -292,11 +293,13 @@ def read_repo(tenant: Tenant, repo: str) -> None:
 
 
 def read_frames(tenant: Tenant, repo: str) -> None:
-    """Frames of all chunks, one by one: what a client that decodes them itself is sent."""
-    for manifest in scan_pool():
-        for digest in manifest.digests():
-            body = {"digests": [digest.hex()]}
-            tenant.web.post(f"/v1/repos/{repo}/frames", json=body)
+    """Frames of all chunks, one by one: what a client that decodes them itself is sent, which tells
+    of chunks that it has, or of none."""
+    pool = [digest.hex() for manifest in scan_pool() for digest in manifest.digests()]
+    for at, digest in enumerate(pool):
+        others = (pool[:at] + pool[at + 1 :])[:MAX_OFFERS]
+        for offers in ({}, {"offers": {}}, {"offers": {digest: others}}):
+            tenant.web.post(f"/v1/repos/{repo}/frames", json={"digests": [digest], **offers})
 
 
 def probe(tenant: Tenant) -> None:

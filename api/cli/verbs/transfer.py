@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ...config import own_paths
+from ...config import chunk_cache, own_paths
 from ...formatting import format_bytes, format_count, format_rate
 from ...library.names import split_repo
 from ...terminal import show
@@ -142,6 +142,13 @@ def _run_push(session: Session, asked: _Asked, rules: Rules, memory: ScanMemory)
 @revision_option("A branch, a tag, or a commit by seven digits or more.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Write what matches alone.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out what matches.")
+@click.option(
+    "--reuse",
+    multiple=True,
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Take what files of the same names in FOLDER have.",
+)
 @click.option("--skip-refused", is_flag=True, help="Leave out files that pull does not write.")
 def pull(
     session: Session,
@@ -151,6 +158,7 @@ def pull(
     revision: str | None,
     include: tuple[str, ...],
     exclude: tuple[str, ...],
+    reuse: tuple[Path, ...],
     skip_refused: bool,
 ) -> None:
     """Write the files of REPO, or REPO@REVISION, below the folder DEST: all, or each FILE.
@@ -160,6 +168,9 @@ def pull(
     Every file is verified before it appears under its name. Files that are there already, byte
     for byte, are left alone; others of the same name are replaced. No link below DEST is followed.
     Files that tools would execute or read settings from, such as .git/config, are refused.
+
+    A server does not send what is here already: in the cache of chunks, in DEST, or in a FOLDER to
+    reuse, such as the cache of huggingface_hub.
     """
     from ....dedup.transfer.pull import pull as run_pull
     from ...library.operations import choose_files
@@ -180,6 +191,8 @@ def pull(
             wants=choose_files(files, include, exclude),
             skip_refused=skip_refused,
             progress=make_progress(),
+            cache=chunk_cache(),
+            reuse=reuse,
         )
     session.emit(asdict(result), _describe_pull(result, dest))
 
@@ -265,10 +278,12 @@ def _describe_push(result: PushResult) -> str:
 def _describe_pull(result: PullResult, dest: Path) -> str:
     rate = format_rate(result.logical, result.seconds)
     commit = result.commit
+    reused = f"\n{format_bytes(result.reused)} taken from this machine" if result.reused else ""
     refused = "".join(f"\nrefused {each.path!a}: {each.reason}" for each in result.refused)
     return (
         f"pulled {show(commit.repo)} {show(commit.branch)} {commit.id} into {show(str(dest))}\n"
         f"{format_count(result.files, 'file')}, {format_bytes(result.logical)}, "
         f"{result.unchanged} unchanged; "
-        f"{format_bytes(result.received)} received in {result.seconds:.1f} s ({rate}){refused}"
+        f"{format_bytes(result.received)} received in {result.seconds:.1f} s ({rate})"
+        f"{reused}{refused}"
     )

@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from ..errors import InvalidInput, VaultError
-from ..model.paths import TEMPORARY_FOLDER
+from ...errors import InvalidInput, VaultError
+from ...model.paths import TEMPORARY_FOLDER
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A pipe that lies there must not be waited for.

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ...codecs.frame import parse_header
-from ..errors import ChunksMissing
-from ..model.files.entries import ChunkUse
-from ..reading.chunk_reader import ChunkReader
-from ..reading.timed_codecs import encode_tensor
-from ..repository.repository import Repository
+from ....codecs.frame import parse_header
+from ...errors import ChunksMissing
+from ...model.files.entries import ChunkUse
+from ...reading.chunk_reader import ChunkReader
+from ...reading.timed_codecs import encode_tensor
+from ...repository.repository import Repository
 
 
 def read_standalone(
