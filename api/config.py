@@ -1,13 +1,9 @@
 """What the environment and the command line configure, and the vault that comes of it.
 
-It and server_config, which has what servers go by, are all that reads the environment:
+It, server_config, which has what servers go by, and cache_config are all that read the environment:
 
     WEIGHTVAULT_URL        the vault, unless --vault names it
     WEIGHTVAULT_CATALOGUE  database URL of the catalogue, unless --catalogue gives it
-    WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
-    WEIGHTVAULT_CACHE_BYTES  the most it may take, 20 GiB unless given
-    WEIGHTVAULT_CHUNKS     folder to keep chunks in that were read from servers
-    WEIGHTVAULT_CHUNKS_BYTES  the most it may take, 10 GiB unless given; 0: nothing is kept
     WEIGHTVAULT_TOKEN      what to show a server that wants a token
     WEIGHTVAULT_UMASK      permissions that new files of a vault lack: 077 unless given
     WEIGHTVAULT_PRICES     table of prices for reports, unless --prices names it
@@ -16,7 +12,6 @@ It and server_config, which has what servers go by, are all that reads the envir
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shlex
@@ -30,11 +25,11 @@ from urllib.parse import unquote, urlsplit
 from ..dedup.errors import InvalidInput, Missing
 from ..store.object_keys import manifest_key
 from ..store.private import PRIVATE_UMASK, find_exposed, make_folder
+from .cache_config import short_name, with_cache
 from .errors import from_os_error
 
 if TYPE_CHECKING:
     from ..dedup.local_vault import LocalVault
-    from ..dedup.reading.held.chunk_cache import ChunkCache
     from ..dedup.vault import Vault
     from ..store.backend import Backend
     from ..store.backends.open import BackendKind
@@ -44,10 +39,6 @@ if TYPE_CHECKING:
 
 _FORMS = "a vault is a folder, s3://bucket/prefix or http://host:port"
 _CATALOGUE_FILE = "catalogue.sqlite"
-# The bases of some ten families of 7B models.
-_CACHE_BYTES = 20 << 30
-# Several models of 3B parameters, or the base of a 7B one.
-_CHUNKS_BYTES = 10 << 30
 
 
 def debug() -> bool:
@@ -69,17 +60,6 @@ def hub_cache() -> Path:
         os.environ.get("HF_HOME") or os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
     )
     return Path(home, "hub").expanduser()
-
-
-def chunk_cache() -> ChunkCache | None:
-    """Returns where chunks are kept that this user read from servers; None where none are."""
-    from ..dedup.reading.held.chunk_cache import ChunkCache
-
-    limit = _read_bytes("WEIGHTVAULT_CHUNKS_BYTES", _CHUNKS_BYTES)
-    if not limit:
-        return None
-    named = os.environ.get("WEIGHTVAULT_CHUNKS")
-    return ChunkCache(Path(named) if named else _user_cache() / "chunks", limit)
 
 
 def vault_url(url: str | None = None) -> str:
@@ -324,7 +304,7 @@ def _check_folder(folder: Path, create: bool) -> None:
 
 
 def _make_remote_folder(url: str) -> Path:
-    folder = _user_data() / "remote" / _short_name(url)
+    folder = _user_data() / "remote" / short_name(url)
     with _os_errors(f"cannot keep local data of {url} in {folder}"):
         make_folder(folder, file_umask())
     return folder
@@ -338,35 +318,14 @@ def _connect(
 
     try:
         umask = file_umask()
-        backend = _with_cache(open_backend(objects, umask=umask), objects)
+        backend = open_backend(objects, umask=umask)
+        kind = _kind_of(objects)
+        if kind is not None and kind.is_remote:
+            backend = with_cache(backend, objects)
         index = open_catalogue(database, migrate=migrate, on_step=on_step, umask=umask)
         return backend, index
     except ValueError as error:
         raise InvalidInput(str(error), _FORMS) from error
-
-
-def _with_cache(backend: Backend, url: str) -> Backend:
-    """Puts the cache in front of a far store that WEIGHTVAULT_CACHE and _CACHE_BYTES configure."""
-    folder = os.environ.get("WEIGHTVAULT_CACHE")
-    kind = _kind_of(url)
-    if not folder or kind is None or not kind.is_remote:
-        return backend
-    from ..store.backends.cache import CachedBackend
-
-    limit = _read_bytes("WEIGHTVAULT_CACHE_BYTES", _CACHE_BYTES)
-    return CachedBackend(backend, Path(folder) / _short_name(url), limit)
-
-
-def _read_bytes(name: str, default: int) -> int:
-    wanted = os.environ.get(name, str(default))
-    try:
-        return int(wanted)
-    except ValueError as error:
-        raise InvalidInput(f"{name} is no number: {wanted!r}") from error
-
-
-def _short_name(url: str) -> str:
-    return hashlib.sha256(url.encode()).hexdigest()[:16]
 
 
 def _folder_of(url: str) -> Path:
@@ -383,12 +342,6 @@ def _sqlite_url(path: Path) -> str:
 
     # Which characters need quoting differs between versions of SQLAlchemy.
     return URL.create("sqlite", database=str(path.absolute())).render_as_string()
-
-
-def _user_cache() -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("weightvault", appauthor=False)
 
 
 def _user_data() -> Path:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from ...dedup.errors import Missing
-from .. import config
+from .. import cache_config, config
 from .names import split_repo
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class Handle:
             wanted,
             wants=make_filter(include, exclude),
             progress=_progress(progress),
-            cache=config.chunk_cache(),
+            cache=cache_config.chunk_cache(),
             reuse=[Path(folder) for folder in reuse],
         )
 

@@ -29,7 +29,7 @@ from ...dedup.reading.held.held_chunks import HeldChunks
 from ...dedup.reading.held.likeness import Likeness, find_likenesses
 from ...dedup.reading.resuming import read_on
 from ...dedup.vault import FarReader, RangeReader, Snapshot
-from ..config import chunk_cache
+from ..cache_config import chunk_cache
 
 Bytes = NDArray[np.uint8]
 

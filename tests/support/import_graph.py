@@ -202,6 +202,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "client",
         "requests",
         "sending",
+        "cache_config",
         "config",
         "server_config",
         "trial",

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from ...config import chunk_cache, own_paths
+from ...cache_config import chunk_cache
+from ...config import own_paths
 from ...formatting import format_bytes, format_count, format_rate
 from ...library.names import split_repo
 from ...terminal import show
