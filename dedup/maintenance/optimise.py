@@ -18,6 +18,7 @@ from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.owners import newcomer_scope
 from ...store.catalogue.sketches.peers import Peers, other_groups_on, peers_of, sort_chunks
+from ...store.catalogue.sketches.sharing import find_lonely
 from ...store.catalogue.sketches.sketches import (
     FamilyRow,
     count_arrived,
@@ -110,7 +111,7 @@ def recentre_step(vault: Repository, repo: str, commit: str, cursor: int) -> Opt
     with vault.catalogue.reading() as connection:
         scope = newcomer_scope(connection, repo)
     chunks = list_newcomers(vault.catalogue, repo, commit, cursor, STEP_CHUNKS, scope)
-    return _step(vault, chunks, cursor, _grown_family, _pays_at_once, dry_run=False)
+    return _grown_step(vault, chunks, cursor)
 
 
 def recentre_chunks(vault: Repository, chunk_ids: Collection[int]) -> None:
@@ -120,7 +121,17 @@ def recentre_chunks(vault: Repository, chunk_ids: Collection[int]) -> None:
     done: int | None = 0
     while done is not None:
         left = [chunk for chunk in ordered if chunk.chunk_id > done]
-        done = _step(vault, left, done, _grown_family, _pays_at_once, dry_run=False).cursor
+        done = _grown_step(vault, left, done).cursor
+
+
+def _grown_step(vault: Repository, chunks: Sequence[FamilyRow], cursor: int) -> OptimiseStep:
+    """Does one step of chunks that are new. A family of one has not grown, and most are."""
+    lonely = find_lonely(vault.catalogue, chunks)
+
+    def find(catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
+        return [] if newcomer.chunk_id in lonely else _grown_family(catalogue, newcomer)
+
+    return _step(vault, chunks, cursor, find, _pays_at_once, dry_run=False)
 
 
 def _step(

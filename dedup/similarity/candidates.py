@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.sketches.sharing import share_bands
 from ...store.catalogue.sketches.sketches import Centre, find_near, read_centres
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
@@ -36,7 +37,12 @@ def find_candidates(
     Only chunks that are standalone, are related by their sketches, and promise a delta that is
     clearly smaller than a frame without a base. Reads no weights.
     """
-    return [_candidates_of(catalogue, sketch, scopes) for sketch in sketches]
+    shared = share_bands(catalogue, [sketch_row(b"", sketch) for sketch in sketches])
+    return [
+        # Most new chunks are like nothing that is stored, and need not be asked for one by one.
+        () if ids is not None and not ids else _candidates_of(catalogue, sketch, scopes)
+        for sketch, ids in zip(sketches, shared, strict=True)
+    ]
 
 
 def sketch_row(digest: bytes, sketch: Sketch) -> SketchRow:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from ..model.sketch import (
     MAX_DIFFERENCE,
     MIN_BYTES,
     SKETCH_BITS,
+    SKETCH_BYTES,
     compare_values,
     count_differences,
     sketched_places,
@@ -58,15 +59,6 @@ MOST_GUESSES = 32
 _MOST_DIFFERENT = 0.34
 # Fewer bits tell nothing.
 _LEAST_DECIDED = 48
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A tensor that may be a source, with the sketch of its first chunk, where that tells
-    anything."""
-
-    tensor: StoredTensor
-    bits: bytes | None
 
 
 def list_tensors(manifest: Manifest) -> Iterator[StoredTensor]:
@@ -250,12 +242,57 @@ def _alike(bits: bytes, others: Sequence[tuple[int, bytes]]) -> Iterator[tuple[i
             yield chunk, int(count)
 
 
+class _Group:
+    """Tensors of one dtype and shape, whose sketches compare as many elements: (elements of the
+    first chunk, their exponent)."""
+
+    def __init__(self, shape: tuple[int, ...], sketched: tuple[int, int]) -> None:
+        self.shape, self.sketched = shape, sketched
+        self.tensors: list[StoredTensor] = []
+        self._bits: list[bytes] = []
+        self._stacked = np.empty((0, SKETCH_BYTES), np.uint8)
+
+    def add(self, tensor: StoredTensor, bits: bytes) -> None:
+        """Adds a tensor, and what is known of its first chunk."""
+        self.tensors.append(tensor)
+        self._bits.append(bits)
+
+    def compare(self, view: View) -> Iterator[Match]:
+        """Yields those tensors that a view is like as it is."""
+        count, exponent = self.sketched
+        if view.sketch is not None and view.sketch.exponent == exponent:
+            differing = self._known() ^ np.frombuffer(view.sketch.bits, np.uint8)
+            shares = np.bitwise_count(differing).sum(1, dtype=np.int64) / SKETCH_BITS
+        else:
+            values = view.read(sketched_places(exponent, count))
+            (shares,) = _shares_different(values.reshape(1, -1), self._known())
+        for i in np.flatnonzero(shares <= _MOST_DIFFERENT):
+            yield Match(self.tensors[i], None, float(shares[i]))
+
+    def compare_arranged(self, view: View) -> Iterator[Match]:
+        """Yields those tensors that a view is like if they lie in another way."""
+        ways, places = _places_of_ways(view.shape, self.shape, self.sketched)
+        if ways and len(self.tensors) <= MOST_ARRANGED:
+            values = view.read(places.reshape(-1)).reshape(places.shape)
+            shares = _shares_different(values, self._known())
+            for way, i in np.argwhere(shares <= _MOST_DIFFERENT):
+                yield Match(self.tensors[i], ways[way], float(shares[way, i]))
+
+    def _known(self) -> NDArray[np.uint8]:
+        """Returns the sketches, (n, SKETCH_BYTES)."""
+        if len(self._stacked) < len(self._bits):
+            flat = np.frombuffer(b"".join(self._bits), np.uint8)
+            self._stacked = flat.reshape(-1, SKETCH_BYTES)
+        return self._stacked
+
+
 class Sources:
     """Tensors that others may be computed from, by how many elements they have (kinds.Pool)."""
 
     def __init__(self) -> None:
         self.kept: dict[object, object] = {}
-        self._found: dict[int, list[Found]] = defaultdict(list)
+        self._groups: dict[int, dict[object, _Group]] = defaultdict(dict)
+        self._without_sketch: dict[int, list[StoredTensor]] = defaultdict(list)
         self._seen: set[bytes] = set()
 
     def add(self, tensors: Collection[StoredTensor], rows: dict[bytes, FamilyRow]) -> None:
@@ -267,9 +304,14 @@ class Sources:
             if tensor.pieces[0].digest in self._seen:
                 continue
             self._seen.add(tensor.pieces[0].digest)
-            is_telling = row.sketch is not None and tensor.dtype in FLOATS
-            bits = row.sketch.bits if row.sketch is not None and is_telling else None
-            self._found[tensor.elements].append(Found(tensor, bits))
+            if row.sketch is None or tensor.dtype not in FLOATS:
+                self._without_sketch[tensor.elements].append(tensor)
+                continue
+            first = tensor.pieces[0].raw_bytes
+            sketched = _sketched_elements(tensor.elements, tensor.dtype, first)
+            key = tensor.dtype, tensor.shape, sketched
+            group = self._groups[tensor.elements].setdefault(key, _Group(tensor.shape, sketched))
+            group.add(tensor, row.sketch.bits)
 
     def guesses(self, target: Target) -> list[Guess]:
         """Returns how `target` may have been computed from the sources, the likeliest first."""
@@ -283,61 +325,56 @@ class Sources:
 
     def all_tensors(self) -> Iterator[StoredTensor]:
         """See Pool.all_tensors."""
-        for members in self._found.values():
-            yield from (found.tensor for found in members)
+        for tensors in self._without_sketch.values():
+            yield from tensors
+        for groups in self._groups.values():
+            for group in groups.values():
+                yield from group.tensors
 
     def matches(self, target: Target, view: View) -> Iterator[Match]:
         """See Pool.matches. Of those that have no sketch of values MAX_DIFFERENCE is the
         distance."""
-        groups: dict[tuple[tuple[int, ...], tuple[int, int]], list[Found]] = defaultdict(list)
-        for found in self._found.get(view.elements, ()):
-            tensor = found.tensor
+
+        def may_be(tensor: StoredTensor) -> bool:
             same = tensor.pieces[0].digest == target.tensor.pieces[0].digest
-            if same or not view.admits(tensor):
-                continue
-            if found.bits is None:
-                yield Match(tensor, None, MAX_DIFFERENCE)
-            else:
-                first = tensor.pieces[0].raw_bytes
-                sketched = _sketched_elements(tensor.elements, tensor.dtype, first)
-                groups[tensor.shape, sketched].append(found)
+            return not same and view.admits(tensor)
+
+        plain = self._without_sketch.get(view.elements, ())
+        yield from (Match(each, None, MAX_DIFFERENCE) for each in plain if may_be(each))
+        groups = list(self._groups.get(view.elements, {}).values())
         is_found = False
-        for (_, sketched), members in groups.items():
-            for match in _compare(view, None, sketched, members):
-                is_found = True
-                yield match
+        for group in groups:
+            for match in group.compare(view):
+                if may_be(match.source):
+                    is_found = True
+                    yield match
         # Nothing lies in two ways, and there are dozens.
-        for (shape, sketched), members in groups.items() if view.arranged and not is_found else ():
-            for way in arrangements(view.shape, shape) if len(members) <= MOST_ARRANGED else ():
-                if way is not None:
-                    yield from _compare(view, way, sketched, members)
+        for group in groups if view.arranged and not is_found else ():
+            yield from (match for match in group.compare_arranged(view) if may_be(match.source))
 
 
-def _shares_different(
-    view: View, way: Arrangement | None, sketched: tuple[int, int], known: list[bytes]
-) -> NDArray[np.float64]:
-    """Returns the share of the bits of each of some sketches that differ from what a view says,
-    (n,) float64. Equal values say nothing: coarse codes of a few large values are mostly so."""
+@lru_cache(256)
+def _places_of_ways(
+    shape: tuple[int, ...], source: tuple[int, ...], sketched: tuple[int, int]
+) -> tuple[list[Arrangement], NDArray[np.intp]]:
+    """Returns how a source may lie in a tensor of `shape`, but for as it is, and where in that the
+    elements lie that its sketch compares, (ways, 512)."""
     count, exponent = sketched
-    if way is None and view.sketch is not None and view.sketch.exponent == exponent:
-        return count_differences(view.sketch.bits, known) / SKETCH_BITS
-    values = view.read(places_in_target(way, sketched_places(exponent, count)))
-    decided = values[0::2] != values[1::2]
-    count = int(np.count_nonzero(decided))
-    if count < _LEAST_DECIDED:
-        return np.ones(len(known))
-    stacked = np.unpackbits(np.frombuffer(b"".join(known), np.uint8), bitorder="little")
-    differing = stacked.reshape(len(known), -1) != (values[0::2] > values[1::2])
-    shares = differing[:, decided].mean(axis=1)
+    ways = [way for way in arrangements(shape, source) if way is not None]
+    places = sketched_places(exponent, count)
+    return ways, np.array([places_in_target(way, places) for way in ways], np.intp)
+
+
+def _shares_different(values: NDArray[np.float32], known: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Returns the share of the bits of each of some sketches, (n, SKETCH_BYTES), that differ from
+    what k views say, whose `values` are (k, 512): (k, n) float64. Equal values say nothing: coarse
+    codes of a few large values are mostly so."""
+    decided = values[:, 0::2] != values[:, 1::2]
+    counts = np.count_nonzero(decided, axis=1)[:, None]
+    bits = np.packbits(values[:, 0::2] > values[:, 1::2], axis=1, bitorder="little")
+    mask = np.packbits(decided, axis=1, bitorder="little")
+    differing = (known ^ bits[:, None]) & mask[:, None]
+    shares = np.bitwise_count(differing).sum(2, dtype=np.int64) / np.maximum(counts, 1)
     # What chance makes of so few bits: four standard deviations from a half.
-    return np.where(shares <= 0.5 - 2 / count**0.5, shares, 1)
-
-
-def _compare(
-    view: View, way: Arrangement | None, sketched: tuple[int, int], members: Sequence[Found]
-) -> Iterator[Match]:
-    """Yields those of some tensors of one shape that a view is like if they are arranged so."""
-    known = [found.bits for found in members if found.bits is not None]
-    for found, share in zip(members, _shares_different(view, way, sketched, known), strict=True):
-        if share <= _MOST_DIFFERENT:
-            yield Match(found.tensor, way, float(share))
+    is_telling = (counts >= _LEAST_DECIDED) & (shares <= 0.5 - 2 / np.maximum(counts, 1) ** 0.5)
+    return np.where(is_telling, shares, 1)

@@ -26,6 +26,7 @@ class StoredValues:
     def __init__(self, load: Callable[[bytes, int], Raw]) -> None:
         self._load = load
         self._kept: OrderedDict[bytes, Raw] = OrderedDict()
+        self._kept_bytes = 0
 
     def values(self, tensor: StoredTensor) -> ReadValues:
         """Returns what reads the values of a tensor's elements, where these are integers the
@@ -70,9 +71,12 @@ class StoredValues:
 
     def _chunk(self, digest: bytes, raw_bytes: int) -> Raw:
         raw = self._kept.pop(digest, None)
-        self._kept[digest] = raw = self._load(digest, raw_bytes) if raw is None else raw
-        while len(self._kept) > 1 and sum(each.size for each in self._kept.values()) > _KEPT_BYTES:
-            self._kept.popitem(last=False)
+        if raw is None:
+            raw = self._load(digest, raw_bytes)
+            self._kept_bytes += raw.size
+        self._kept[digest] = raw
+        while len(self._kept) > 1 and self._kept_bytes > _KEPT_BYTES:
+            self._kept_bytes -= self._kept.popitem(last=False)[1].size
         return raw
 
 

@@ -138,6 +138,11 @@ def dependent_of(digests: Any, *, deltas: bool = False) -> Any:
     return condition & ~is_derived() if deltas else condition
 
 
+def inputs_among(digests: Any) -> Any:
+    """Selects those of `digests`, a list, that some frame in use needs, once for each."""
+    return select(chunk_inputs.c.input).where(chunk_inputs.c.input.in_(digests))
+
+
 def dependents_of(digests: Any) -> Any:
     """Selects the ids of the chunks that need one of `digests`, a list or a select, directly or
     not."""

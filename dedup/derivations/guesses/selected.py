@@ -36,6 +36,7 @@ _MOST_WIDER = 4
 # Targets that are no rows of anything after which no more are looked at, unless as many were.
 _MOST_MISSES = 4
 _TRIES = "rows", "tries"
+_OTHERS = "rows", "others"
 # Elements of the first row that a window of columns is looked for by.
 _WINDOW = 32
 
@@ -58,7 +59,7 @@ class Selected:
         tensor = target.tensor
         if len(tensor.shape) < 2 or tensor.elements < _LEAST_ROWS * tensor.shape[-1]:
             return
-        sources = [source for source in pool.all_tensors() if _may_have_rows(target, source)]
+        sources = [source for source in _others(tensor, pool) if not _is_own(target, source)]
         tries = pool.kept.setdefault(_TRIES, [0, 0])
         assert isinstance(tries, list)
         if not sources or tries[0] >= _MOST_MISSES > tries[1] or _has_whole(target, pool):
@@ -70,16 +71,29 @@ class Selected:
             yield (0.0, -tensor.bits, False), selection
 
 
-def _may_have_rows(target: Target, source: StoredTensor) -> bool:
-    tensor = target.tensor
+def _others(tensor: StoredTensor, pool: Pool) -> list[StoredTensor]:
+    """Returns what a tensor's rows may be rows of: the same for all of its dtype, elements and
+    columns."""
+    columns = tensor.shape[-1]
+    found = pool.kept.setdefault((_OTHERS, tensor.dtype, tensor.elements, columns), [])
+    assert isinstance(found, list)
+    if not found:
+        # In a list of its own, so that none found is told from not looked for.
+        listed = [
+            source
+            for source in pool.all_tensors()
+            if source.dtype == tensor.dtype
+            and len(source.shape) >= 2
+            and source.shape[-1] >= columns
+            and source.elements != tensor.elements
+        ]
+        found.append(listed)
+    return found[0]
+
+
+def _is_own(target: Target, source: StoredTensor) -> bool:
     own = target.companions.named.get(source.name)
-    return (
-        source.dtype == tensor.dtype
-        and len(source.shape) >= 2
-        and source.shape[-1] >= tensor.shape[-1]
-        and source.elements != tensor.elements
-        and (own is None or own.pieces != source.pieces)
-    )
+    return own is not None and own.pieces == source.pieces
 
 
 def _has_whole(target: Target, pool: Pool) -> bool:

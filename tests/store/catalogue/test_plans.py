@@ -10,11 +10,13 @@ from sqlalchemy import event, text
 from weightvault.store.catalogue import damage, owners, tombstones
 from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 from weightvault.store.catalogue.dependencies import usable_among
+from weightvault.store.catalogue.edges import inputs_among
 from weightvault.store.catalogue.files.known_files import known_files
 from weightvault.store.catalogue.queues import encode_queue
 from weightvault.store.catalogue.reports import lineage, pages
-from weightvault.store.catalogue.sketches import peers, sketches
-from weightvault.store.catalogue.tables.rows import CommitRow, FileRow
+from weightvault.store.catalogue.sketches import peers, sharing, sketches
+from weightvault.store.catalogue.tables.rows import CommitRow, FileRow, SketchRow
+from weightvault.store.catalogue.tables.schema import BANDS
 from weightvault.store.catalogue.visibility import EVERYTHING, Scope
 from weightvault.store.packs import PackEntry
 
@@ -146,6 +148,11 @@ HOT = {
     "frames_in": lambda c: damage.frames_in(c, 4),
     "list_newcomers": lambda c: sketches.list_newcomers(c, "org/3-0", oid(), 0, 100),
     "read_family": lambda c: sketches.read_family(c, [1, 2]),
+    "find_lonely": lambda c: sharing.find_lonely(c, sketches.read_family(c, [1, 2])),
+    "inputs_among": asked(lambda connection: connection.execute(inputs_among(one(0)))),
+    "share_bands": lambda c: sharing.share_bands(
+        c, [SketchRow(one()[0], 17, 12, 4096, digest("bits", i), b"") for i in range(300)]
+    ),
     "count_arrived": lambda c: sketches.count_arrived(c, [1, 2], 400),
     "commits_using": lambda c: damage.commits_using(c, one()),
     "a page by name": lambda c: pages.list_page(c, order="name", cursor="org/3", limit=5),
@@ -167,6 +174,8 @@ SMALL = ("packs", "repos", "mirrors", "settings", "tombstones", "damage", "verif
 INTERIM = ("its_base", "its_uses", "its_sums", "first_use", "chain", "asked", "CONSTANT")
 # What is followed of edges, from a few rows on.
 INTERIM += ("above", "under")
+# What was looked up for each band of sketches, with a limit.
+INTERIM += tuple(f"part{i}" for i in range(BANDS))
 
 
 @pytest.mark.parametrize("name", HOT)

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 from weightvault.store.catalogue.moved_frames import settle_chunks
+from weightvault.store.catalogue.sketches import sharing
 from weightvault.store.catalogue.sketches import sketches as search
 from weightvault.store.catalogue.sketches.bands import band_values
 from weightvault.store.catalogue.sketches.relatives import find_relatives, find_sharing
@@ -71,6 +72,57 @@ def test_a_tensor_that_says_nothing_is_never_found(catalogue: Catalogue):
     flat = SketchRow(digest("flat"), 17, 12, 4096, bytes(32), b"")
     add_rows(catalogue, "p", [flat])
     assert search.find_near(catalogue, flat) == []
+
+
+def ids_of(catalogue: Catalogue, rows: list[SketchRow]) -> list[int]:
+    return [i for row in rows for i in search.find_ids(catalogue, [row.digest])]
+
+
+def bands_of(row: SketchRow) -> set[tuple[str, int | None]]:
+    values = band_values(row.kind, row.bits).items()
+    return {(name, value) for name, value in values if value is not None}
+
+
+def test_many_sketches_share_what_each_shares_alone(catalogue: Catalogue):
+    """More of them than are asked for in one statement, some related, some flat, some of no
+    kind."""
+    rows = [make_row(i) for i in range(280)]
+    rows += [flip_bits(rows[i], 3, ("near", i)) for i in range(40)]
+    rows += [replace(make_row("flat"), bits=bytes(32)), make_row("none", kind=None)]
+    add_rows(catalogue, "p", rows)
+    ids = ids_of(catalogue, rows)
+    bands = [bands_of(row) for row in rows]
+    for row, mine, found in zip(rows, bands, sharing.share_bands(catalogue, rows), strict=True):
+        assert found == {i for i, theirs in zip(ids, bands, strict=True) if mine & theirs}
+        assert {i for i, _ in search.find_near(catalogue, row)} <= found
+
+
+def test_where_too_many_share_a_band_that_is_said(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+):
+    rows = [make_row("a"), make_row("b")]
+    others = [flip_bits(rows[0], 0, i) for i in range(60)]
+    add_rows(catalogue, "p", [*rows, *others])
+    few = sharing.share_bands(catalogue, rows)
+    assert [len(ids or ()) for ids in few] == [61, 1]
+    monkeypatch.setattr(sharing, "_SHARING_SOME", sharing._sharing_query(40))
+    monkeypatch.setattr(sharing, "_MOST_ROWS", 40)
+    assert sharing.share_bands(catalogue, rows) == [None, None]
+    assert sharing.share_bands(catalogue, rows[1:]) == [few[1]]
+
+
+def test_a_family_of_one_is_lonely(catalogue: Catalogue):
+    alone, base, near = make_row("alone"), make_row("base"), make_row("near")
+    delta = flip_bits(base, 2, "delta")
+    other = flip_bits(near, 2, "other")
+    flat = replace(make_row("flat"), bits=bytes(32))
+    none = make_row("none", kind=None)
+    add_rows(catalogue, "p1", [alone, base, near, other, flat, none])
+    add_rows(catalogue, "p2", [delta], base=base.digest)
+    rows = [alone, base, near, other, flat, none, delta]
+    ids = ids_of(catalogue, rows)
+    lonely = sharing.find_lonely(catalogue, search.read_family(catalogue, ids))
+    assert lonely == {ids[rows.index(row)] for row in (alone, flat, none)}
 
 
 def test_many_equal_sketches_bound_the_work(catalogue: Catalogue):
