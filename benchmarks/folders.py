@@ -33,15 +33,18 @@ from blake3 import blake3
 from .support.machine import RESULTS, save_rows
 from .support.model_files import (
     flax_bytes,
+    ggml_bytes,
     gguf_bytes,
     hdf5_bytes,
     make_arrays,
     npz_bytes,
     onnx_bytes,
+    openvino_files,
     paddle_bytes,
     safetensors_of,
     tar_bytes,
     tf_bundle_bytes,
+    tfjs_files,
     torch_bytes,
 )
 from .support.servers import weightvault_command
@@ -122,6 +125,9 @@ def make_formats() -> dict[str, dict[str, bytes]]:
         "paddle": {"m.pdiparams": paddle_bytes(arrays)},
         "flax": {"m.msgpack": flax_bytes(arrays)},
         "tensorflow": {"m.index": index, "m.data-00000-of-00001": data},
+        "ggml": {"ggml-base.bin": ggml_bytes(arrays)},
+        "tensorflow.js": tfjs_files(arrays),
+        "openvino": openvino_files(arrays),
         "program": {"library.so": program.read_bytes()},
         "text": {"library.txt": b"".join(path.read_bytes() for path in library)},
         "noise": {"noise.dat": np.random.default_rng(5).bytes(8 << 20)},

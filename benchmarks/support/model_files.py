@@ -6,6 +6,7 @@ They are those of the extra `test`, and PyTorch.
 from __future__ import annotations
 
 import io
+import json
 import struct
 import tarfile
 import tempfile
@@ -209,6 +210,55 @@ def safetensors_of(arrays: Arrays) -> bytes:
     return save(arrays, metadata={"format": "pt"})
 
 
+def ggml_bytes(arrays: Arrays, magic: bytes = b"lmgg", version: int | None = None) -> bytes:
+    """A model of whisper.cpp, or with another magic number and a version one of an older llama."""
+    is_whisper, tokens = magic == b"lmgg", [b"a", b"bc", bytes(7)]
+    numbers = [len(tokens), *range(1, 11 if is_whisper else 7)]
+    head = [magic] if version is None else [magic, struct.pack("<i", version)]
+    head.append(struct.pack(f"<{len(numbers)}i", *numbers))
+    if is_whisper:
+        head += [struct.pack("<2i", 3, 5), np.arange(15, dtype="<f4").tobytes()]
+        head.append(struct.pack("<i", len(tokens)))
+    score = b"" if is_whisper else bytes(4)
+    head += [struct.pack("<i", len(token)) + token + score for token in tokens]
+    data = b"".join(head)
+    for name, values in arrays.items():
+        shape = values.shape[::-1]
+        data += struct.pack(f"<{3 + len(shape)}i", len(shape), len(name), 0, *shape)
+        data += name.encode()
+        if magic == b"tjgg":
+            data += bytes(-len(data) % 32)
+        data += values.astype("<f4").tobytes()
+    return data
+
+
+def tfjs_files(arrays: Arrays, shard_bytes: int = 4 << 20) -> dict[str, bytes]:
+    """A model of TensorFlow.js: its manifest, and its shards."""
+    data = b"".join(values.astype("<f4").tobytes() for values in arrays.values())
+    shards = [data[i : i + shard_bytes] for i in range(0, len(data), shard_bytes)]
+    paths = [f"group1-shard{i + 1}of{len(shards)}.bin" for i in range(len(shards))]
+    weights = [
+        {"name": name, "shape": values.shape, "dtype": "float32"} for name, values in arrays.items()
+    ]
+    manifest = {"format": "graph-model", "weightsManifest": [{"paths": paths, "weights": weights}]}
+    return {"model.json": json.dumps(manifest).encode(), **dict(zip(paths, shards, strict=True))}
+
+
+def openvino_files(arrays: Arrays) -> dict[str, bytes]:
+    """A model of OpenVINO: its description, and its constants."""
+    layers, data = [], b""
+    for number, (name, values) in enumerate(arrays.items()):
+        shape = ", ".join(map(str, values.shape))
+        place = f'shape="{shape}" offset="{len(data)}" size="{values.nbytes}"'
+        layers.append(
+            f'<layer id="{number}" name="{name}" type="Const" version="opset1">'
+            f'<data element_type="f32" {place} /><output /></layer>'
+        )
+        data += values.astype("<f4").tobytes()
+    net = f'<net version="11"><layers>{"".join(layers)}</layers></net>'
+    return {"model.xml": net.encode(), "model.bin": data}
+
+
 WRITERS: dict[str, Callable[[Arrays], bytes]] = {
     "model.safetensors": safetensors_of,
     "model.pt": torch_bytes,
@@ -220,5 +270,6 @@ WRITERS: dict[str, Callable[[Arrays], bytes]] = {
     "flax_model.msgpack": flax_bytes,
     "model.tar": tar_bytes,
     "model.pdiparams": paddle_bytes,
+    "ggml-base.bin": ggml_bytes,
 }
 """Every format that holds several tensors, by a file name that it goes by."""

@@ -1,5 +1,5 @@
 """Tensors that a file places in its neighbours: the external data of ONNX models, the variables of
-TensorFlow's."""
+TensorFlow's, the shards of TensorFlow.js, the constants of OpenVINO."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from collections import defaultdict
 from pathlib import Path
 
 from ..model.files.segments import Segment
-from . import onnx, tf_bundle
+from . import onnx
 from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable
+from .indexes import openvino, tf_bundle, tfjs
 from .source import cover
 
 Places = list[tuple[int, list[Segment]]]
 
 # Formats that say where tensors lie in other files.
-_NAMING = (onnx, tf_bundle)
+_NAMING = (onnx, tf_bundle, tfjs, openvino)
 
 
 def may_name_companions(name: str) -> bool:

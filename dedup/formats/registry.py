@@ -12,7 +12,7 @@ from types import ModuleType
 
 from ..errors import InvalidFile
 from ..model.files.segments import Segment
-from . import gguf, msgpack, npy, onnx, paddle, safetensors, tars, zips
+from . import ggml, gguf, msgpack, npy, onnx, paddle, safetensors, tars, zips
 from .cutting.content_chunks import cut_opaque, split_opaque
 from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window
 from .hdf5 import hdf5
@@ -22,7 +22,7 @@ from .torch import torch_legacy
 _MAX_DEPTH = 3
 
 # The first that recognises a file takes it. Those without a magic number come last.
-_FORMATS = (safetensors, gguf, npy, hdf5, torch_legacy, zips, tars, paddle, onnx, msgpack)
+_FORMATS = (safetensors, gguf, ggml, npy, hdf5, torch_legacy, zips, tars, paddle, onnx, msgpack)
 # Their `segment` also takes what takes a member apart.
 _ARCHIVES = (zips, tars)
 # By what people call them, where modules are called otherwise.

@@ -10,6 +10,7 @@ from weightvault.benchmarks.support import model_files
 from weightvault.benchmarks.support.model_files import (
     Arrays,
     flax_bytes,
+    ggml_bytes,
     gguf_bytes,
     hdf5_bytes,
     make_arrays,
@@ -17,15 +18,18 @@ from weightvault.benchmarks.support.model_files import (
     npy_bytes,
     npz_bytes,
     onnx_bytes,
+    openvino_files,
     safetensors_of,
     tar_bytes,
     tf_bundle_bytes,
+    tfjs_files,
 )
 
 __all__ = [
     "WRITERS",
     "Arrays",
     "flax_bytes",
+    "ggml_bytes",
     "gguf_bytes",
     "hdf5_bytes",
     "make_arrays",
@@ -33,9 +37,11 @@ __all__ = [
     "npy_bytes",
     "npz_bytes",
     "onnx_bytes",
+    "openvino_files",
     "safetensors_of",
     "tar_bytes",
     "tf_bundle_bytes",
+    "tfjs_files",
     "torch_bytes",
 ]
 

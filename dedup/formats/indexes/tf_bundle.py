@@ -12,10 +12,10 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..model.files.segments import ITEM_BYTES, Tensor, count_elements
-from .cutting.reader import Cursor, ReadableFile, Unreadable
-from .protobuf import BYTES, VARINT, read_key, read_varint
-from .source import make_tensor
+from ...model.files.segments import ITEM_BYTES, Tensor, count_elements
+from ..cutting.reader import Cursor, ReadableFile, Unreadable
+from ..protobuf import BYTES, VARINT, read_key, read_varint
+from ..source import make_tensor
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
 _FOOTER_BYTES = 48

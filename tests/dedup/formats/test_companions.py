@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from format_samples import Arrays, make_arrays, make_onnx, safetensors_of, tf_bundle_bytes
+from format_samples import (
+    Arrays,
+    make_arrays,
+    make_onnx,
+    openvino_files,
+    safetensors_of,
+    tf_bundle_bytes,
+    tfjs_files,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import read_folder
@@ -16,8 +24,9 @@ from vaults import open_local
 
 from weightvault.dedup.formats.companions import find_companions
 from weightvault.dedup.formats.cutting.reader import Unreadable
+from weightvault.dedup.formats.indexes import openvino, tfjs
+from weightvault.dedup.formats.indexes.tf_bundle import list_external
 from weightvault.dedup.formats.scan import scan_files
-from weightvault.dedup.formats.tf_bundle import list_external
 from weightvault.dedup.progress import Progress
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
@@ -138,3 +147,96 @@ def test_a_big_endian_index_is_left_alone():
     assert changed != INDEX
     with pytest.raises(Unreadable):
         read_index(changed)
+
+
+# TensorFlow.js, OpenVINO
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> dict[str, Path]:
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return {name: folder / name for name in sorted(files)}
+
+
+def find_all(files: dict[str, Path]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The tensors of all files, by name."""
+    entries = scan_files(files, Progress()).files
+    return {t.name: (t.dtype, t.shape) for entry in entries for t in entry.tensors}
+
+
+@pytest.mark.parametrize("write", [tfjs_files, openvino_files])
+def test_weights_are_found_where_the_model_says(tmp_path: Path, write):
+    arrays = make_arrays(side=40)
+    found = find_all(write_files(tmp_path / "m", write(arrays)))
+    assert found == {name: ("F32", values.shape) for name, values in arrays.items()}
+
+
+@pytest.mark.parametrize("write", [tfjs_files, openvino_files])
+def test_weights_of_other_formats_are_stored_once(tmp_path: Path, write):
+    arrays = make_arrays(side=256)
+    vault = open_local(tmp_path / "vault")
+    write_files(tmp_path / "st", {"model.safetensors": safetensors_of(arrays)})
+    first = push(vault, tmp_path / "st", "org/st").sent
+    write_files(tmp_path / "m", write(arrays))
+    assert push(vault, tmp_path / "m", "org/m").sent < 0.02 * first
+    pull(vault, "org/m", tmp_path / "back")
+    vault.close()
+    assert read_folder(tmp_path / "back") == read_folder(tmp_path / "m")
+
+
+def test_weights_in_several_shards_are_found_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tfjs, "_SHARD_BYTES", 4096)
+    arrays = make_arrays(side=40)
+    files = write_files(tmp_path / "m", tfjs_files(arrays, 4096))
+    entries = scan_files(files, Progress()).files
+    parts: dict[str, int] = {}
+    for entry in entries:
+        for tensor in entry.tensors:
+            parts[tensor.name] = parts.get(tensor.name, 0) + tensor.size
+    assert parts == {name: values.nbytes for name, values in arrays.items()}
+
+
+MODELS = {
+    "model.json": tfjs_files(make_arrays(side=20))["model.json"],
+    "model.xml": openvino_files(make_arrays(side=20))["model.xml"],
+}
+READERS = {"model.json": tfjs.list_external, "model.xml": openvino.list_external}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_broken_models_raise_nothing_else(name: str, data: st.DataObject):
+    model = bytearray(MODELS[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(model) - 1))
+        model[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    with suppress(Unreadable):
+        for location, start, tensor in READERS[name](name, io.BytesIO(model), len(model)):
+            assert location
+            assert start >= 0
+            assert tensor.size >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("model.json", b'{"weightsManifest": [{"paths": ["a"], "weights": [{"name": "x"}]}]}'),
+        ("model.json", b'{"weightsManifest": 7}'),
+        ("model.json", b"[" * 100_000),
+        ("model.json", b"{}"),
+        (
+            "model.xml",
+            b'<net><layer name="x"><data element_type="f32" shape="4" offset="-1" size="16"/>',
+        ),
+        ("model.xml", b'<net><data element_type="f32" shape="4" offset="0" size="17"/>'),
+    ],
+)
+def test_models_that_cannot_be_place_nothing(tmp_path: Path, name: str, text: bytes):
+    files = write_files(tmp_path, {name: text, "a": bytes(64), "model.bin": bytes(64)})
+    assert find_companions(files) == {}
+    with pytest.raises(Unreadable):
+        list(READERS[name](name, io.BytesIO(text), len(text)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from format_samples import (
     WRITERS,
+    ggml_bytes,
     gguf_bytes,
     hdf5_bytes,
     make_arrays,
@@ -334,3 +335,21 @@ def test_parameters_of_paddle_of_other_kinds():
 def test_what_is_no_parameter_of_paddle_is_opaque(description: bytes):
     data = paddle_tensor(b"\x08\x05\x10\x02", bytes(8)) + paddle_tensor(description, bytes(3000))
     assert find_tensors("m.pdiparams", data) == []
+
+
+# ggml from before GGUF
+
+
+@pytest.mark.parametrize(
+    ("magic", "version"),
+    [(b"lmgg", None), (b"fmgg", 1), (b"tjgg", 3)],
+    ids=["ggml", "ggmf", "ggjt"],
+)
+def test_older_models_of_ggml(magic: bytes, version: int | None):
+    arrays = make_arrays(side=40)
+    data = ggml_bytes(arrays, magic, version)
+    found = {tensor.name: (tensor.shape, raw) for tensor, raw in find_tensors("m.bin", data)}
+    assert found == {n: (values.shape, values.tobytes()) for n, values in arrays.items()}
+    assert find_format("m.bin", io.BytesIO(data)) == "ggml"
+    # One that goes on with something else is laid out otherwise than any that is known.
+    assert find_tensors("m.bin", data + bytes(9)) == []
