@@ -13,12 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import click.testing
 import pytest
-from models import make_weights, write_model
+from command import run
 from sqlalchemy import insert
 
-from weightvault.api.cli.main import cli
 from weightvault.api.config import open_local_vault
 from weightvault.api.hub.signing import InvalidSignature, Signer, open_signer
 from weightvault.api.key_file import key_path, load_key
@@ -35,15 +33,6 @@ def usual_umask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1), "# A model\n")
-
-
-def run(*args: str | Path) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
 
 
 def modes(folder: Path) -> dict[str, int]:

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import click.testing
 import pytest
 from blake3 import blake3
+from command import run
 from fastapi.testclient import TestClient
-from models import make_weights, write_model
 from vaults import FailingWrites, open_anew, open_local
 
-from weightvault.api.cli.main import cli
 from weightvault.api.requests.tokens import create_token, revoke_token
 from weightvault.api.server.app import create_app
 from weightvault.api.server.serving import listen
@@ -56,11 +54,6 @@ def local(tmp_path: Path) -> Iterator[LocalVault]:
     opened.close()
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1), "# A model\n")
-
-
 def cut(vault: LocalVault, *which: int) -> list[str]:
     """Takes entries away, by their places in the journal; returns their keys."""
     keys = list_keys(vault.backend)
@@ -68,10 +61,6 @@ def cut(vault: LocalVault, *which: int) -> list[str]:
     for key in gone:
         vault.backend.delete(key)
     return gone
-
-
-def run(*args: str | Path) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
 
 
 def fill(vault: LocalVault, model: Path) -> None:

@@ -5,37 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import click.testing
 import pytest
-from models import make_weights, read_folder, write_model
+from models import CARD, read_folder
 from vaults import Wrapper, open_local
 
-from weightvault.api.cli.main import cli
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
-
-CARD = "# A model\n"
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1), CARD)
-
-
-def run(*args: str | Path) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
 
 
 def hold_model(vault: LocalVault, model: Path) -> None:

@@ -11,14 +11,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-import click.testing
 import pytest
+from command import run
 from fastapi.testclient import TestClient
 from hostile_server import Liar, json_answer, lying, rename_files
-from models import make_weights, read_folder, write_model
-from vaults import open_anew, open_local
+from models import read_folder
+from vaults import open_anew
 
-from weightvault.api.cli.main import cli
 from weightvault.api.client.http_vault import HttpVault
 from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import InvalidInput, InvalidName, VaultError
@@ -29,8 +28,6 @@ from weightvault.dedup.model.names import check_path
 from weightvault.dedup.model.paths import check_new_path
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
-
-CARD = "# A model\n"
 
 OBEYED = [
     ".git/config",
@@ -104,22 +101,6 @@ FINE = [
     "Grüße 模型 🤗❤️.txt",
     "a b/c~1.txt",
 ]
-
-
-@pytest.fixture
-def vault(tmp_path: Path) -> Iterator[LocalVault]:
-    opened = open_local(tmp_path / "vault")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    return write_model(tmp_path / "model", make_weights(1), CARD)
-
-
-def run(*args: str | Path) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
 
 
 def store_copies(vault: LocalVault, model: Path, paths: list[str]) -> Manifest:

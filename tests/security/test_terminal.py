@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import click.testing
 import pytest
+from command import run
 from hostile_server import Liar, json_answer, lying, rename_files
 from hypothesis import given
 from hypothesis import strategies as st
 from models import make_weights, safetensors_bytes, write_model
 from vaults import open_local
 
-from weightvault.api.cli.main import cli
 from weightvault.api.progress import BarProgress, LineProgress
 from weightvault.api.terminal import show, show_json, show_lines
 from weightvault.dedup.local_vault import LocalVault
@@ -77,10 +76,6 @@ def liar(vault: LocalVault, tmp_path: Path) -> Liar:
     body = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
     found.answers["GET", "/v1/check"] = lambda: (200, {}, iter([body]))
     return found
-
-
-def run(*args: str | Path) -> click.testing.Result:
-    return click.testing.CliRunner().invoke(cli, list(map(str, args)))
 
 
 VERBS = {

@@ -55,6 +55,9 @@ def bf16_file(weights: dict[str, np.ndarray]) -> bytes:
     )
 
 
+CARD = "# A model\n"
+
+
 def write_model(folder: Path, weights: dict[str, np.ndarray], card: str | None = None) -> Path:
     """Writes a BF16 model with a config, and a card if given; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
