@@ -217,7 +217,7 @@ def _endpoint_lines(method: str, path: str, endpoint: dict[str, Any]) -> Iterato
 def describe_errors() -> str:
     """Returns the page of error codes, their statuses over HTTP, and exit statuses."""
     from weightvault.api.cli import exits
-    from weightvault.api.errors import http_status
+    from weightvault.api.errors import HTTP_CODES, http_status
     from weightvault.dedup.errors import error_classes
 
     lines = ["# Errors and statuses\n", "## Error codes\n"]
@@ -225,6 +225,8 @@ def describe_errors() -> str:
     for code, kind in sorted((kind.code, kind) for kind in error_classes().values()):
         meaning = _cell((kind.__doc__ or "").split("\n\n")[0])
         lines.append(f"| `{code}` | {http_status(kind)} | {exits.status_of(kind)} | {meaning} |")
+    lines += ["\n## Other codes of answers\n", "| code | HTTP |\n|---|---|"]
+    lines += [f"| `{code}` | {status} |" for code, status in HTTP_CODES.items()]
     lines += ["\n## Exit statuses\n", "| status | means |\n|---|---|"]
     lines += [f"| {status} | {meaning} |" for status, meaning in exits.MEANINGS.items()]
     return "\n".join(lines) + "\n"

@@ -15,6 +15,7 @@ import pytest
 from weightvault.api import config, server_config
 from weightvault.api.cli import exits
 from weightvault.api.cli.main import cli
+from weightvault.api.errors import HTTP_CODES, http_status
 from weightvault.dedup.errors import error_classes
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -67,17 +68,27 @@ def test_every_endpoint_is_in_it(site: Path):
 def test_every_error_code_and_status_is_in_it(site: Path):
     page = text_of(site, "errors.html")
     for kind in error_classes().values():
-        assert re.search(rf"\b{kind.code}\b", page), kind
-    for meaning in exits.MEANINGS.values():
-        assert meaning in page
+        row = rf"\b{kind.code}\s+{http_status(kind)}\s+{exits.status_of(kind)}\s"
+        assert re.search(row, page), kind
+    for status, meaning in exits.MEANINGS.items():
+        assert re.search(rf"\b{status}\s+{re.escape(meaning)}", page), status
+    # What is no exception of ours, but a code of an answer all the same.
+    for code in HTTP_CODES:
+        assert re.search(rf"\b{code}\b", page), code
 
 
 def test_every_setting_is_in_it(site: Path):
     page = text_of(site, "cli.html")
-    for name in re.findall(
-        r"^    (WEIGHTVAULT_\w+)", f"{config.__doc__}{server_config.__doc__}", re.M
-    ):
-        assert name in page, name
+    documented = f"{config.__doc__}{server_config.__doc__}"
+    listed = set(re.findall(r"^ *(WEIGHTVAULT_\w+)", documented, re.M))
+    # What is read at all, wherever: names in quotes.
+    read = set[str]()
+    for path in (DOCS.parent / "api").rglob("*.py"):
+        read |= set(re.findall(r"\"(WEIGHTVAULT_\w+)\"", path.read_text()))
+    assert len(read) > 15
+    assert read == listed
+    for name in listed:
+        assert re.search(rf"\b{name}\b", page), name
 
 
 def test_the_readme_is_short():

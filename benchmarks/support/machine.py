@@ -10,10 +10,12 @@ from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
+from ... import __version__
+
 RESULTS = Path(__file__).parents[1] / "results"
 """Where measurements are kept."""
 
-_PACKAGES = ("weightvault", "numpy", "numba", "zstandard", "blake3")
+_PACKAGES = ("numpy", "numba", "zstandard", "blake3")
 
 
 def save_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
@@ -33,7 +35,10 @@ def describe_machine() -> dict[str, str]:
         "machine": f"{processor_name()}, {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "versions": " ".join(f"{name}={version(name)}" for name in _PACKAGES),
+        # What an editable install was of when it was made says nothing of the code that runs.
+        "versions": " ".join(
+            [f"weightvault={__version__}", *(f"{name}={version(name)}" for name in _PACKAGES)]
+        ),
     }
 
 
