@@ -47,7 +47,7 @@ async def _work(vault: LocalVault, announce: Callable[[], None], beside_workers:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
     counted = noting(CodingMetrics(None).note) if beside_workers else nullcontext()
-    encoder = BackgroundEncoder(vault, within=upkeep)
+    encoder = BackgroundEncoder(vault, within=upkeep, watch=True)
     jobs = JobRunner(lambda: vault, within=upkeep)
     async with noting_heads(lambda: vault), counted, working(lambda: vault, encoder, jobs, upkeep):
         announce()

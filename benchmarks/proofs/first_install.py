@@ -127,7 +127,8 @@ def use(compose: Compose, work: Path, token: str) -> Iterator[str]:
     _hub_client(work, url, token, authority, model)
     yield "a hub's client uploads to and downloads from signed addresses"
     deadline = time.monotonic() + 120
-    while 'queue="uncoded"} 0.0' not in web.get(f"{url}/metrics").text:
+    bearer = {"Authorization": f"Bearer {token}"}
+    while 'queue="uncoded"} 0.0' not in web.get(f"{url}/metrics", headers=bearer).text:
         assert time.monotonic() < deadline, compose.log("work")
         time.sleep(0.5)
     found = compose.execute("weightvault", "weightvault", "check")

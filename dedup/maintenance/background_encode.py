@@ -28,6 +28,7 @@ from pathlib import Path
 from ...codecs.frame import parse_header
 from ...store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.commits import commits_after
 from ...store.catalogue.queues.encode_queue import (
     Ownership,
     allowed_bases,
@@ -105,10 +106,16 @@ def go_last() -> None:
 
 class BackgroundEncoder:
     """A thread that encodes what waits and re-centres families that have doubled, until it is
-    stopped; everything else goes before it."""
+    stopped; everything else goes before it. With `watch` it looks itself for commits that others
+    record, who cannot tell it of them."""
 
     def __init__(
-        self, vault: Repository, level: str = "default", *, within: CancelToken | None = None
+        self,
+        vault: Repository,
+        level: str = "default",
+        *,
+        within: CancelToken | None = None,
+        watch: bool = False,
     ) -> None:
         self._vault = vault
         self._level = level
@@ -117,10 +124,14 @@ class BackgroundEncoder:
         # Repo and id of each commit, and how far it was looked at. Nothing depends on them: those
         # that are lost with the process are left to optimise.
         self._noted: deque[tuple[str, str, int]] = deque(maxlen=_MOST_NOTED)
+        self._watch = watch
+        self._seen: int | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins."""
+        """Begins. Raises VaultError kinds where it watches and cannot."""
+        if self._watch:
+            self._seen, _ = commits_after(self._vault.catalogue, None, 0)
         self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
         self._thread.start()
 
@@ -157,6 +168,10 @@ class BackgroundEncoder:
 
     def _work(self) -> int:
         """Does some of what there is to do; returns how many chunks or commits it looked at."""
+        if self._watch:
+            # One that becomes visible after a younger one is left to optimise.
+            self._seen, new = commits_after(self._vault.catalogue, self._seen, _MOST_NOTED)
+            self._noted.extend((repo, commit, 0) for repo, commit in new)
         return encode_some(self._vault, self._level) or self._recentre_some()
 
     def _recentre_some(self) -> int:

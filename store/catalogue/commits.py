@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, func, insert, select
 
 from ..errors import NotFound
 from .access.quotas import forget_usage
@@ -76,6 +76,20 @@ def complete_commit(
         _add_files(connection, commit_id, left_files)
         _add_uses(connection, commit_id, left_uses)
         queue_new_owner(connection, commit_id)
+
+
+def commits_after(
+    catalogue: Database, last: int | None, limit: int
+) -> tuple[int, list[tuple[str, str]]]:
+    """Returns repo and id of up to `limit` commits that were recorded after `last`, oldest first,
+    and what to ask with the next time. For None there are none: from now on."""
+    with catalogue.reading() as connection:
+        if last is None:
+            return connection.scalar(select(func.max(commits.c.id))) or 0, []
+        found = select(commits.c.id, repos.c.name, commits.c.oid)
+        found = found.join(repos, repos.c.id == commits.c.repo_id).where(commits.c.id > last)
+        rows = connection.execute(found.order_by(commits.c.id).limit(limit)).all()
+    return max((row.id for row in rows), default=last), [(row.name, row.oid) for row in rows]
 
 
 def _left_out(

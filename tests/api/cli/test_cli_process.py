@@ -58,6 +58,19 @@ def test_looking_at_a_folder_loads_its_catalogue_alone(run, model: Path, tmp_pat
     assert loaded == "['sqlalchemy']"
 
 
+# What the extras `server`, `s3` and `postgresql` bring.
+SERVERS = ["fastapi", "starlette", "uvicorn", "jinja2", "markdown_it", "nh3", "prometheus_client"]
+SERVERS += ["anyio.abc", "pythonjsonlogger", "boto3", "botocore", "psycopg"]
+
+
+def test_a_client_of_a_server_loads_nothing_that_servers_need(live: str, model: Path) -> None:
+    out, loaded = run_and_list(["--vault", live, "push", str(model), "org/model"], SERVERS)
+    assert "org/model" in out
+    assert loaded.endswith("[]")
+    _, loaded = run_and_list(["--vault", live, "ls"], [*SERVERS, "sqlalchemy", "alembic", "numba"])
+    assert loaded == "[]"
+
+
 def test_results_and_the_rest_keep_apart(spawn, model: Path, tmp_path: Path) -> None:
     vault = tmp_path / "vault"
     status, out, err = finish(spawn("--vault", vault, "push", model, "org/model", "--json"))

@@ -9,11 +9,13 @@ from live_server import serving, wait_until
 from models import make_weights, safetensors_bytes, tune, write_model
 
 from weightvault.api.client.http_vault import HttpVault
+from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.server.app import create_app
 from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.errors import RevisionNotFound, StorageFull
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import optimise
+from weightvault.dedup.maintenance.background_encode import BackgroundEncoder
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.model.sketch import make_sketch
 from weightvault.dedup.similarity.family_plan import MOST_CENTRES, Member, plan_family
@@ -162,14 +164,22 @@ def test_a_thousand_chunks_as_they_are_leave_most_out_as_centres():
     assert 1 <= plan.bases.count(None) < MOST_CENTRES
 
 
-def test_a_server_plans_after_the_commits_of_its_clients(vault: LocalVault, tmp_path: Path):
+@pytest.mark.parametrize("here", [True, False], ids=["itself", "in-another-process"])
+def test_a_server_plans_after_the_commits_of_its_clients(
+    vault: LocalVault, tmp_path: Path, here: bool
+):
     models = write_tunes(tmp_path, make_weights(1, SHAPES), 3)
-    with serving(create_app(vault)) as url:
+    # As `weightvault work` has it, which nobody tells of commits.
+    elsewhere = BackgroundEncoder(vault, watch=True)
+    with serving(create_app(vault, ServerSettings(background=here))) as url:
         client = HttpVault(url)
         for i, model in enumerate(models):
             assert push(client, model, f"org/m{i}").saved == 0
+            if i == 0 and not here:
+                elsewhere.start()
         centre = tensor_of(vault, "org/m3")
         wait_until(lambda: base_of(vault, "org/m0") == centre)
         client.close()
+    elsewhere.stop()
     assert [base_of(vault, f"org/m{i}") for i in range(4)] == [centre, centre, centre, None]
     check_family(vault, models, tmp_path / "out")
