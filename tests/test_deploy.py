@@ -15,7 +15,7 @@ import yaml
 from fastapi.testclient import TestClient
 from vaults import open_local
 
-from weightvault.api import config, server_config
+from weightvault.api import cache_config, config, server_config
 from weightvault.api.cli.main import cli
 from weightvault.api.server.app import create_app
 
@@ -150,7 +150,7 @@ def test_units_are_sound():
 
 
 def test_every_variable_is_one_that_is_read():
-    documented = f"{config.__doc__}{server_config.__doc__}"
+    documented = f"{config.__doc__}{cache_config.__doc__}{server_config.__doc__}"
     for path in DEPLOY.rglob("*"):
         for name in re.findall(r"WEIGHTVAULT_\w+", path.read_text() if path.is_file() else ""):
             assert name in documented, (path, name)

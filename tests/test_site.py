@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from weightvault.api import config, server_config
+from weightvault.api import cache_config, config, server_config
 from weightvault.api.cli import exits
 from weightvault.api.cli.main import cli
 from weightvault.api.errors import HTTP_CODES, http_status
@@ -79,7 +79,7 @@ def test_every_error_code_and_status_is_in_it(site: Path):
 
 def test_every_setting_is_in_it(site: Path):
     page = text_of(site, "cli.html")
-    documented = f"{config.__doc__}{server_config.__doc__}"
+    documented = f"{config.__doc__}{cache_config.__doc__}{server_config.__doc__}"
     listed = set(re.findall(r"^ *(WEIGHTVAULT_\w+)", documented, re.M))
     # What is read at all, wherever: names in quotes.
     read = set[str]()
