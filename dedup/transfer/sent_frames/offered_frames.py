@@ -27,9 +27,11 @@ from ...repository.repository import Repository
 from ...similarity.size_prediction import predict_alone, predict_deltas
 from ...vault import Offers
 
-# What is encoded for one request: a processor second, at 250 MB/s. What goes beyond is sent raw,
-# and no client of ours asks for so much at once.
+# What is encoded for one request, and decoded to be compared with: a processor second, at 250 MB/s.
+# What goes beyond is sent raw, and no client of ours asks for so much at once.
 ENCODED_BYTES = 192 << 20
+# Chunks that are offered are decoded and sketched alone.
+_BASE_SHARE = 4
 # Opaque bytes take so many times as long; short ones are worth it to be encoded well.
 _OPAQUE_COST, _TEXT_COST = 4, 16
 _TEXT_BYTES = 1 << 20
@@ -47,9 +49,9 @@ _BASES_BYTES = 16 << 20
 class _Allowance:
     left: int
 
-    def take(self, use: ChunkUse) -> bool:
-        """Counts the encoding of a chunk; says whether there is room for it."""
-        cost = use.size
+    def take(self, use: ChunkUse, bases: Sequence[ChunkUse]) -> bool:
+        """Counts the encoding of a chunk on one of `bases`; says whether there is room for it."""
+        cost = use.size + sum(base.size for base in bases) // _BASE_SHARE
         if use.dtype == "U8":
             cost *= _TEXT_COST if use.size <= _TEXT_BYTES else _OPAQUE_COST
         self.left -= cost
@@ -110,11 +112,17 @@ class _Maker:
     def __init__(
         self, vault: Repository, wanted: Sequence[tuple[ChunkUse, Mapping[bytes, Location]]]
     ) -> None:
-        self._wanted = [(use, _choose(use, near)) for use, near in wanted]
-        self._allowance = _Allowance(ENCODED_BYTES)
+        allowance = _Allowance(ENCODED_BYTES)
+        chosen = [(use, _choose(use, near)) for use, near in wanted]
+        # What is sent raw has no bases, which would be read for nothing.
+        fitting = [allowance.take(use, bases) for use, bases in chosen]
+        self._wanted = [
+            (use, bases if fits else None)
+            for (use, bases), fits in zip(chosen, fitting, strict=True)
+        ]
         self._kept = BaseCache(_BASES_BYTES)
         self._chunks = self._read(vault, [use for use, _ in self._wanted])
-        self._bases = self._read(vault, [base for _, bases in self._wanted for base in bases])
+        self._bases = self._read(vault, [base for _, bases in self._wanted for base in bases or ()])
 
     def _read(self, vault: Repository, uses: list[ChunkUse]) -> Iterator[Buffer]:
         return ChunkReader(vault.fetch_frames, self._kept, batch_bytes=_BATCH_BYTES).read(uses)
@@ -123,10 +131,10 @@ class _Maker:
         """Yields a frame of each chunk."""
         for use, bases in self._wanted:
             raw = next(self._chunks)
-            found = self._nearest(use, raw, bases)
-            if not self._allowance.take(use):
+            if bases is None:
                 yield encode_tensor(raw, "U8", codec="raw", digest=use.digest)
                 continue
+            found = self._nearest(use, raw, bases)
             level = "fast" if use.dtype == "U8" and use.size > _TEXT_BYTES else "default"
             facts: dict[str, Any] = {"columns": use.columns, "level": level}
             if found is not None:
