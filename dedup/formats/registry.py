@@ -16,17 +16,20 @@ from . import ggml, gguf, msgpack, npy, onnx, paddle, safetensors, tars, zips
 from .cutting.content_chunks import cut_opaque, split_opaque
 from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window
 from .hdf5 import hdf5
-from .torch import torch_legacy
+from .torch import numpy_pickles, torch_legacy
 
 # An archive inside an archive inside an archive; one that holds itself is not followed for ever.
 _MAX_DEPTH = 3
 
 # The first that recognises a file takes it. Those without a magic number come last.
-_FORMATS = (safetensors, gguf, ggml, npy, hdf5, torch_legacy, zips, tars, paddle, onnx, msgpack)
+_FORMATS = (
+    *(safetensors, gguf, ggml, npy, hdf5, torch_legacy, numpy_pickles, zips, tars),
+    *(paddle, onnx, msgpack),
+)
 # Their `segment` also takes what takes a member apart.
 _ARCHIVES = (zips, tars)
 # By what people call them, where modules are called otherwise.
-_NAMES = {zips: "zip", tars: "tar", torch_legacy: "torch"}
+_NAMES = {zips: "zip", tars: "tar", torch_legacy: "torch", numpy_pickles: "pickle"}
 
 
 def segment_file(name: str, file: ReadableFile, size: int) -> list[Segment]:

@@ -1,4 +1,4 @@
 """The version of all that decides where files are cut."""
 
-CUT_VERSION = 6
+CUT_VERSION = 7
 """Raised when some files are cut otherwise than before, so that unchanged ones are read again."""

@@ -6,7 +6,6 @@ it. Source: the opcodes as the standard library's pickletools documents them.
 
 from __future__ import annotations
 
-import io
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ class Machine:
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def follow(self, file: io.BytesIO, most: int) -> bool:
+    def follow(self, file: Any, most: int) -> bool:
         """Follows up to `most` opcodes; says whether the pickle ended with one of them.
 
         Raises Unreadable for what is no opcode, or none that a model file has; IndexError or
@@ -54,11 +53,15 @@ class Machine:
             code = file.read(1)
             if code == _STOP:
                 return True
-            if code not in _TABLE:
-                raise Unreadable(f"a pickle with {code!r} for an opcode")
-            read, act = _TABLE[code]
-            act(self, read(file) if read else None)
+            self.step(code, file)
         return False
+
+    def step(self, code: bytes, file: Any) -> None:
+        """Does what one opcode says, whose argument comes next in the file."""
+        if code not in _TABLE:
+            raise Unreadable(f"a pickle with {code!r} for an opcode")
+        read, act = _TABLE[code]
+        act(self, read(file) if read else None)
 
     def pop_mark(self) -> list[Any]:
         """Returns what lies above the topmost mark and takes both away."""

@@ -10,7 +10,7 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ...model.files.segments import count_elements
 from ..cutting.reader import Unreadable, Work
@@ -22,6 +22,8 @@ from .opcodes import Global, Machine, Node
 _MAX_OPCODES = 500_000
 _COUNTED_OPCODES = 100
 MAX_PICKLE_BYTES = 32 * 1024 * 1024
+
+Found = TypeVar("Found")
 
 _REBUILDS = frozenset(
     f"torch._utils._rebuild_{name}" for name in ("tensor", "tensor_v2", "qtensor")
@@ -80,7 +82,11 @@ def read_value(file: io.BytesIO, work: Work) -> Any:
     Counts opcodes as `work`. Raises Unreadable for bytes that are no pickle, or one beyond the
     bounds.
     """
-    machine = Machine(_call, _load)
+    return follow(Machine(_call, _load), file, work)
+
+
+def follow(machine: Machine, file: Any, work: Work) -> Any:
+    """As `read_value`, by a machine of one's own."""
     try:
         for _ in range(0, _MAX_OPCODES, _COUNTED_OPCODES):
             work.spend(_COUNTED_OPCODES)
@@ -94,15 +100,24 @@ def read_value(file: io.BytesIO, work: Work) -> Any:
 def list_views(root: Any) -> Iterator[tuple[str, View]]:
     """Yields the tensors below what `read_value` returned, by name: the keys on the way, joined
     by dots. What is referred to often is found once."""
+    return list_found(root, View)
+
+
+def list_found(root: Any, kind: type[Found]) -> Iterator[tuple[str, Found]]:
+    """As `list_views`, of values of another kind."""
     levels: list[Iterator[tuple[str, Any]]] = [iter([("", root)])]
     seen: set[int] = set()
     while levels:
         name, value = next(levels[-1], (None, None))
         if name is None:
             levels.pop()
-        elif isinstance(value, View):
+        elif id(value) in seen:
+            continue
+        elif isinstance(value, kind):
+            if isinstance(value, Node):
+                seen.add(id(value))
             yield name, value
-        elif isinstance(value, Node | tuple) and id(value) not in seen:
+        elif isinstance(value, Node | tuple):
             seen.add(id(value))
             levels.append(_name_items(name, value))
 

@@ -94,6 +94,7 @@ def test_many_sketches_share_what_each_shares_alone(catalogue: Catalogue):
     bands = [bands_of(row) for row in rows]
     for row, mine, found in zip(rows, bands, sharing.share_bands(catalogue, rows), strict=True):
         assert found == {i for i, theirs in zip(ids, bands, strict=True) if mine & theirs}
+        assert found is not None
         assert {i for i, _ in search.find_near(catalogue, row)} <= found
 
 
