@@ -41,6 +41,8 @@ Environment:
   WEIGHTVAULT_CATALOGUE  database of the catalogue, unless --catalogue is given
   WEIGHTVAULT_CACHE      folder to cache packs of an S3 vault in
   WEIGHTVAULT_CACHE_BYTES  the largest size of that cache, 20 GiB by default
+  WEIGHTVAULT_CHUNKS     folder to keep chunks in that were read from servers
+  WEIGHTVAULT_CHUNKS_BYTES  the largest size of that, 10 GiB by default; 0: none are kept
   WEIGHTVAULT_TOKEN      token to send to a server
   WEIGHTVAULT_ANONYMOUS_READS  what a server shows without a token: none, public or all
   WEIGHTVAULT_INGEST     when a server encodes uploads of hub clients: background or inline
