@@ -23,6 +23,8 @@ _PROTO, _PROTOCOLS = 0x80, (3, 4, 5)
 # Opcodes of bytes, and of how many bytes their length has.
 _BYTES = {b"B": 4, b"\x8e": 8, b"\x96": 8}
 _NEW_OBJECT, _BUILD = b"\x81", b"b"
+# An array takes some 40; so many take 0.5 s at worst.
+_MOST_OPCODES = 200_000
 # Shorter runs are no arrays worth a frame, and what else is read of a pickle is short.
 _LEAST_BYTES = 1 << 10
 _MOST_TEXT_BYTES = 1 << 20
@@ -104,7 +106,7 @@ def segment(file: ReadableFile, size: int) -> list[Segment]:
     """Returns the segments of a pickle of `size` bytes; raises Unreadable for what is none that can
     be followed."""
     cursor = Cursor(file, size)
-    root = follow(_ArrayMachine(), _Pickle(cursor), cursor.work)
+    root = follow(_ArrayMachine(), _Pickle(cursor), cursor.work, _MOST_OPCODES)
     placed: list[tuple[int, list[Segment]]] = []
     for name, array in list_found(root, _Array):
         found = _describe(array)

@@ -85,16 +85,16 @@ def read_value(file: io.BytesIO, work: Work) -> Any:
     return follow(Machine(_call, _load), file, work)
 
 
-def follow(machine: Machine, file: Any, work: Work) -> Any:
-    """As `read_value`, by a machine of one's own."""
+def follow(machine: Machine, file: Any, work: Work, most: int = _MAX_OPCODES) -> Any:
+    """As `read_value`, by a machine of one's own and up to so many opcodes."""
     try:
-        for _ in range(0, _MAX_OPCODES, _COUNTED_OPCODES):
+        for _ in range(0, most, _COUNTED_OPCODES):
             work.spend(_COUNTED_OPCODES)
             if machine.follow(file, _COUNTED_OPCODES):
                 return machine.stack[-1]
     except (ValueError, IndexError, KeyError, OverflowError, struct.error) as error:
         raise Unreadable(f"not a pickle that can be followed: {error}") from error
-    raise Unreadable(f"a pickle of more than {_MAX_OPCODES} opcodes")
+    raise Unreadable(f"a pickle of more than {most} opcodes")
 
 
 def list_views(root: Any) -> Iterator[tuple[str, View]]:

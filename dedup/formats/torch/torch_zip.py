@@ -1,7 +1,8 @@
 """Finds the tensors of a PyTorch checkpoint among the members of its zip archive.
 
 Layout: `NAME/data.pkl`, a pickle that refers to storages by key, `NAME/data/KEY` for each, and
-perhaps `NAME/byteorder`. TorchScript adds `NAME/constants.pkl` and `NAME/constants/KEY`.
+perhaps `NAME/byteorder`. TorchScript adds `NAME/constants.pkl` and `NAME/constants/KEY`; exported
+programs have neither, but what `torch_export` reads.
 Source: PyTorch, "Serialization semantics", and what `torch.save` and `torch.jit.save` write.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 import io
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...model.files.segments import Segment
 from ..cutting.reader import ReadableFile, Unreadable, read_at, work_of
 from ..source import Member
 from .pickles import MAX_PICKLE_BYTES, Storage, View, list_views, read_value
 from .storages import segment_storage, storage_dtype
+from .torch_export import CONFIGS, read_config
 
 _PICKLES = {"data.pkl": "data/", "constants.pkl": "constants/"}
 # Reading or inflating this many bytes takes as long as a read of a few.
@@ -30,12 +32,26 @@ def find_storages(file: ReadableFile, members: Sequence[Member]) -> dict[str, li
     found: dict[str, list[Segment]] = {}
     for name, member in by_name.items():
         folder, _, base = name.rpartition("/")
-        if base in _PICKLES:
-            try:
-                found |= _segment_storages(file, by_name, f"{folder}/" if folder else "", member)
-            except Unreadable:
-                continue
+        folder = f"{folder}/" if folder else ""
+        try:
+            if base in _PICKLES:
+                found |= _segment_storages(file, by_name, folder, member)
+            elif base in CONFIGS:
+                found |= _segment_exported(file, by_name, folder, member)
+        except Unreadable:
+            continue
     return found
+
+
+def _segment_exported(
+    file: ReadableFile, by_name: dict[str, Member], folder: str, member: Member
+) -> dict[str, list[Segment]]:
+    # The order of bytes is said for the whole archive, at its top.
+    order = by_name.get(member.name.partition("/")[0] + "/byteorder")
+    if order is not None and _read_member(file, order) == b"big":
+        return {}
+    weights = read_config(_read_member(file, member))
+    return _place_storages(by_name, folder, group_named(weights))
 
 
 def _segment_storages(
@@ -46,8 +62,15 @@ def _segment_storages(
         return {}
     data = folder + _PICKLES[member.name.rpartition("/")[2]]
     pickle = io.BytesIO(_read_member(file, member))
+    return _place_storages(by_name, data, group_views(read_value(pickle, work_of(file))))
+
+
+def _place_storages(
+    by_name: dict[str, Member], data: str, views: dict[Storage, list[tuple[str, View]]]
+) -> dict[str, list[Segment]]:
+    """Returns the segments of the members of a folder that are storages."""
     found: dict[str, list[Segment]] = {}
-    for storage, tensors in group_views(read_value(pickle, work_of(file))).items():
+    for storage, tensors in views.items():
         place = by_name.get(data + storage.key)
         if place is not None and place.plain is None:
             dtype = storage_dtype(storage, tensors)
@@ -73,7 +96,12 @@ def _read_member(file: ReadableFile, member: Member) -> bytes:
 
 def group_views(root: object) -> dict[Storage, list[tuple[str, View]]]:
     """Returns the tensors below a pickle's value by the storage they look at."""
+    return group_named(list_views(root))
+
+
+def group_named(named: Iterable[tuple[str, View]]) -> dict[Storage, list[tuple[str, View]]]:
+    """Returns tensors with their names by the storage they look at."""
     views: dict[Storage, list[tuple[str, View]]] = defaultdict(list)
-    for name, view in list_views(root):
+    for name, view in named:
         views[view.storage].append((name, view))
     return views

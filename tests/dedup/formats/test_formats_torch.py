@@ -98,3 +98,46 @@ def test_float8_and_bfloat16_have_their_names():
     torch.save({kind: torch.ones(500).to(getattr(torch, kind)) for kind in kinds}, out)
     found = {t.name: t.dtype for t, _ in find_tensors("x.pt", out.getvalue())}
     assert found == dict(zip(kinds, ("BF16", "F8_E4M3", "F8_E5M2", "U16"), strict=True))
+
+
+def test_weights_of_exported_programs_are_found():
+    torch = pytest.importorskip("torch")
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = torch.nn.Linear(40, 30)
+            self.second = torch.nn.Linear(30, 20, dtype=torch.bfloat16)
+
+        def forward(self, x: object) -> object:
+            return self.second(self.first(x).to(torch.bfloat16))
+
+    model, out = Model(), io.BytesIO()
+    torch.export.save(torch.export.export(model, (torch.zeros(1, 40),)), out)
+    names = {str(torch.float32): "F32", str(torch.bfloat16): "BF16"}
+    wanted = {
+        name: (names[str(value.dtype)], tuple(value.shape))
+        for name, value in model.state_dict().items()
+    }
+    found = {t.name: (t.dtype, t.shape) for t, _ in find_tensors("m.pt2", out.getvalue())}
+    assert wanted.items() <= found.items()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b"{}",
+        b"[]",
+        b'{"config": {"w": {"path_name": "weight_0", "tensor_meta": 7}}}',
+        b'{"config": {"w": {"path_name": "weight_0", "tensor_meta": {"dtype": 7, "sizes": '
+        b'[{"as_int": -1}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}}}}',
+        b'{"config": {"w": {"path_name": "../weight_0", "tensor_meta": {"dtype": 7, "sizes": '
+        b'[{"as_int": 9}], "strides": [{"as_int": 1}], "storage_offset": {"as_int": 0}}}}}',
+    ],
+)
+def test_descriptions_of_weights_that_cannot_be_are_passed_by(config: bytes):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("m/data/weights/weight_0", bytes(4000))
+        archive.writestr("m/data/weights/model_weights_config.json", config)
+    assert find_tensors("m.pt2", out.getvalue()) == []
