@@ -125,6 +125,15 @@ def own_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def no_oauth_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has clients of 2.x forget what the test before refreshed."""
+    known: Any = importlib.import_module("huggingface_hub.utils._auth")
+    for name, nothing in (("_OAUTH_REFRESH_CACHE", None), ("_OAUTH_REFRESH_WARNED", False)):
+        if hasattr(known, name):
+            monkeypatch.setattr(known, name, nothing)
+
+
+@pytest.fixture(autouse=True)
 def quiet_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the `hf` command of 2.x write as for people, whoever runs it."""
     detect = getattr(huggingface_hub.utils, "_detect_agent", None)
