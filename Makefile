@@ -7,6 +7,9 @@ TORCH = torch==2.13.0+cpu
 
 # The clients of hubs that tests run, each in an environment of its own.
 HUB_CLIENTS = .venv-hf-0/ready .venv-hf-1/ready .venv-hf-2/ready
+ifneq ($(shell command -v npm),)
+HUB_CLIENTS += .venv-hf-js/ready
+endif
 
 .PHONY: demo test lint bench clean
 
@@ -59,6 +62,12 @@ clean:
 .venv-hf-%/ready:
 	$(PYTHON) -m venv .venv-hf-$*
 	.venv-hf-$*/bin/pip install $(PIP_FLAGS) huggingface_hub==$(HUB_VERSION)
+	touch $@
+
+# The JavaScript client, where there is npm.
+.venv-hf-js/ready:
+	mkdir -p .venv-hf-js
+	npm install --no-audit --no-fund --ignore-scripts --prefix .venv-hf-js @huggingface/hub@2.17.5
 	touch $@
 
 # PyTorch first, or transformers brings the one for graphics cards.

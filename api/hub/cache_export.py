@@ -21,7 +21,7 @@ from ...dedup.transfer.pull import pull
 from ...dedup.vault import Vault
 from ...store.repo_names import RepoName
 from ..errors import from_os_error
-from .files import is_lfs
+from .attributes import ATTRIBUTES, LfsRules, is_lfs, parse_rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,10 @@ def export_to_cache(
                     wants=lacking.__contains__,
                     progress=progress,
                 )
+                places = Path(fetched, ATTRIBUTES), target / ATTRIBUTES
+                said = b"".join(each.read_bytes() for each in places if each.is_file())
                 for path in sorted(lacking):
-                    _place(Path(fetched, path), folder / "blobs", target, path)
+                    _place(Path(fetched, path), folder / "blobs", target, path, parse_rules(said))
         if not is_commit_id(revision):
             _write_ref(folder / "refs" / revision, commit)
     present = len(manifest.files) - len(lacking)
@@ -76,10 +78,10 @@ def _is_there(link: Path, size: int) -> bool:
         return False
 
 
-def _place(file: Path, blobs: Path, target: Path, path: str) -> None:
+def _place(file: Path, blobs: Path, target: Path, path: str, rules: LfsRules) -> None:
     """Moves a file among the blobs under the name that a hub gives its content, and links to it."""
     sha256, git_sha1 = hash_file(file)
-    etag = sha256 if is_lfs(path, file.stat().st_size) else git_sha1
+    etag = sha256 if is_lfs(path, file.stat().st_size, rules) else git_sha1
     blob, link = blobs / etag.hex(), target / path
     os.replace(file, blob)
     link.parent.mkdir(parents=True, exist_ok=True)

@@ -36,6 +36,7 @@ _CODES: dict[type[VaultError], str] = {
     kinds.QuotaExceeded: "QuotaExceeded",
     RateExceeded: "RateExceeded",
 }
+_STALE = "The branch was updated since you opened this page. Please refresh and try again."
 COMMIT_HEADER = "X-Repo-Commit"
 LFS_TYPE = "application/vnd.git-lfs+json"
 
@@ -92,6 +93,7 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
     if isinstance(error, UpstreamRefused):
         return _passed_on(error)
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
+    error = _as_known(error)
     status = 412 if isinstance(error, StaleParent) else http_status(type(error))
     text = error.message if error.hint is None else f"{error.message}; {error.hint}"
     headers: dict[str, str] = {}
@@ -115,6 +117,15 @@ def _hub_error(request: Request, error: VaultError) -> HubError:
     if status >= 500:
         _log.error("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
     return HubError(status, text, code, headers=headers)
+
+
+def _as_known(error: VaultError) -> VaultError:
+    """Returns an error with the text that clients of hubs look for, where they do."""
+    if isinstance(error, kinds.RepoNotFound):
+        return kinds.RepoNotFound("Repository not found")
+    if isinstance(error, StaleParent):
+        return StaleParent(f"{_STALE} {error.message}", error.hint)
+    return error
 
 
 def _passed_on(error: UpstreamRefused) -> HubError:

@@ -8,20 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ...dedup.local_vault import LocalVault
-from ...dedup.model.file_kinds import kind_of
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.files.manifest import Manifest
 from ...dedup.repository.file_hashes import git_hasher, hashes_in
 from ...store.catalogue.files.hashes import HashRow
-
-LFS_BYTES = 1 << 20
-"""Files from this length on are uploaded by themselves; smaller ones travel in the commit, unless
-they are weights: so a model's files are all of one kind."""
-
-
-def is_lfs(path: str, size: int) -> bool:
-    """Says whether a file is one of git-lfs, which its path and length alone decide."""
-    return size >= LFS_BYTES or (size > 0 and kind_of(path).is_binary)
+from .attributes import LfsRules, is_lfs, read_rules
 
 
 class TreeFile(Protocol):
@@ -44,20 +35,16 @@ class TreeFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a revision and its hashes."""
+    """A file of a revision, its hashes, and whether it is one of git-lfs."""
 
     entry: FileEntry
     hashes: HashRow
+    lfs: bool
 
     @property
     def path(self) -> str:
         """Where it is."""
         return self.entry.path
-
-    @property
-    def lfs(self) -> bool:
-        """Whether it is one of git-lfs."""
-        return is_lfs(self.entry.path, self.entry.size)
 
     @property
     def etag(self) -> str:
@@ -103,16 +90,23 @@ def make_pointer(oid: str, size: int) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def hub_files(vault: LocalVault, manifest: Manifest) -> dict[str, HubFile]:
-    """Returns the files of a manifest by path."""
+def hub_files(
+    vault: LocalVault, manifest: Manifest, rules: LfsRules | None = None
+) -> dict[str, HubFile]:
+    """Returns the files of a manifest by path; `rules` are those of its revision, where it is but a
+    part of that."""
     hashes = hashes_in(vault, manifest)
-    return {entry.path: HubFile(entry, hashes[entry.digest]) for entry in manifest.files}
+    said = read_rules(vault, manifest) if rules is None else rules
+    return {
+        entry.path: HubFile(entry, hashes[entry.digest], is_lfs(entry.path, entry.size, said))
+        for entry in manifest.files
+    }
 
 
 def hub_file(vault: LocalVault, manifest: Manifest, entry: FileEntry) -> HubFile:
     """Returns one file of a manifest."""
     only = Manifest((entry,), manifest.chunk_bytes)
-    return HubFile(entry, hashes_in(vault, only)[entry.digest])
+    return hub_files(vault, only, read_rules(vault, manifest))[entry.path]
 
 
 def list_tree(files: Iterable[TreeFile], folder: str, recursive: bool) -> Iterator[dict[str, Any]]:

@@ -47,6 +47,8 @@ _READ_BYTES = 8 << 20
 _MOST_OID = 200
 _NO_OBJECT = f"an oid is a SHA-256, a size a number of bytes up to {_MOST_BYTES}"
 _OPERATIONS = ("upload", "download")
+# The second is what the JavaScript client of hubs calls it.
+_HASH_NAMES = ("sha256", "sha_256")
 _OID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -80,7 +82,7 @@ def _batch(request: Request, asked: dict[str, Any]) -> Response:
     if uploads:
         require_write(request, repo)
     hub.vault.require_repo(repo)
-    if asked.get("hash_algo", "sha256") != "sha256":
+    if asked.get("hash_algo", "sha256") not in _HASH_NAMES:
         raise HubError(409, "files are named by their SHA-256 here, and by no other hash")
     listed = asked.get("objects")
     if not isinstance(listed, list):

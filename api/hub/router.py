@@ -12,20 +12,20 @@ from ..requests.access import (
 )
 from . import lfs, mirrored, users
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
-from .reading import contents, history, trees
+from .reading import contents, history, lfs_files, trees
 from .reading import repos as known_repos
 from .routing import HubRoute
 from .writing import commits as new_commits
-from .writing import preupload, refs, repos
+from .writing import copies, preupload, refs, repos
+from .writing import history as rewriting
 from .xet import addresses
 
 _REPO = "/api/{kind}/{repo}"
 _LFS = "/{git}/info/lfs"
 
 
-def hub_routes() -> list[HubRoute]:
-    """Returns the routes, to be asked in this order and before any that take all paths."""
-    git_lfs = (
+def _git_lfs_routes() -> list[HubRoute]:
+    table = (
         ("POST", f"{_LFS}/objects/batch", lfs.batch, may_read_repo),
         ("PUT", f"{_LFS}/objects/{{oid}}", lfs.put_object, holds_upload),
         ("GET HEAD", f"{_LFS}/objects/{{oid}}", lfs.get_object, holds_download_or_reads),
@@ -35,6 +35,11 @@ def hub_routes() -> list[HubRoute]:
         ("GET POST", f"{_LFS}/locks", lfs.locks, may_read_repo),
         ("GET POST", f"{_LFS}/locks/{{rest*}}", lfs.locks, may_read_repo),
     )
+    return [HubRoute(*row, basic=True) for row in table]
+
+
+def hub_routes() -> list[HubRoute]:
+    """Returns the routes, to be asked in this order and before any that take all paths."""
     may_read = mirrored.may_read_mirrored
     repo = mirrored.mirrored(mirrored.get_repo, known_repos.get_repo)
     tree = mirrored.mirrored(mirrored.get_tree, trees.get_tree)
@@ -65,7 +70,17 @@ def hub_routes() -> list[HubRoute]:
         ("DELETE", f"{_REPO}/branch/{{name*}}", refs.delete_branch, may_write_repo),
         ("POST", f"{_REPO}/tag/{{rev}}", refs.create_tag, may_write_repo),
         ("DELETE", f"{_REPO}/tag/{{rev}}", refs.delete_tag, may_write_repo),
-        ("POST", f"{_REPO}/super-squash/{{rev}}", refs.squash, may_write_repo),
+        ("POST", f"{_REPO}/super-squash/{{rev}}", rewriting.squash, may_write_repo),
+        ("GET", f"{_REPO}/lfs-files", lfs_files.list_lfs_files, may_read_repo),
+        ("POST", f"{_REPO}/lfs-files/batch", rewriting.erase_lfs_files, may_write_repo),
+        ("POST", f"{_REPO}/duplicate", copies.duplicate_repo, may_read_repo),
+        ("GET", "/api/settings/repositories", known_repos.list_own, has_token),
+        (
+            "GET",
+            "/api/organizations/{namespace}/settings/repositories",
+            known_repos.list_own,
+            has_token,
+        ),
         ("GET", f"{_REPO}/resolve/{{rev}}/{{path*}}", file, may_read),
         ("GET HEAD POST", "/api/telemetry/{rest*}", users.nothing, public_endpoint),
         ("GET", "/api/agent-harnesses", users.nothing, public_endpoint),
@@ -73,7 +88,11 @@ def hub_routes() -> list[HubRoute]:
         ("GET HEAD", "/{page}/raw/{rev}/{path*}", raw, may_read),
     )
     others = [HubRoute(*row) for row in (*table, *addresses.ROUTES)]
-    return [*(HubRoute(*row, basic=True) for row in git_lfs), *others]
+    routes = [*_git_lfs_routes(), *others]
+    for route in routes:
+        same = [other.methods for other in routes if other.pattern == route.pattern]
+        route.allowed = set().union(*same)
+    return routes
 
 
 def bare_route() -> HubRoute:

@@ -40,6 +40,7 @@ class HubRoute(BaseRoute):
         self, methods: str, pattern: str, endpoint: Endpoint, right: Right, *, basic: bool = False
     ) -> None:
         self.methods = set(methods.split())
+        self.allowed = self.methods
         self.pattern = pattern
         self.weightvault_right = right
         self._basic = basic
@@ -68,7 +69,8 @@ class HubRoute(BaseRoute):
         request = Request(scope, receive, send)
         try:
             if scope["method"] not in self.methods:
-                raise HubError(405, f"{scope['method']} is not for this address")
+                message = f"{scope['method']} is not for this address"
+                raise HubError(405, message, headers={"Allow": ", ".join(sorted(self.allowed))})
             response = await self._call(request)
             # What is streamed raises the error of its first piece before anything is sent.
             await response(scope, receive, send)
@@ -106,11 +108,19 @@ def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
         elif wanted.endswith("*}"):
             params[wanted[1:-2]] = "/".join(parts[at:])
             return params if all(parts[at:]) and parts[at:] else None
+        elif wanted == "{rev}" and _is_pull_request(parts[at : at + 3]):
+            params["rev"] = "/".join(parts[at : at + 3])
+            at += 3
         elif at >= len(parts) or not _takes(wanted, parts[at], params):
             return None
         else:
             at += 1
     return params if at == len(parts) else None
+
+
+def _is_pull_request(parts: list[str]) -> bool:
+    """Whether these parts are the branch of a pull request, whose slashes some clients leave."""
+    return len(parts) == 3 and parts[:2] == ["refs", "pr"] and parts[2].isdecimal()
 
 
 def _takes(wanted: str, part: str, params: dict[str, str]) -> bool:

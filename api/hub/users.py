@@ -13,11 +13,22 @@ from ...store.repo_names import KINDS, MODELS
 from ..requests.callers import caller_of
 from ..requests.uploads import received_bytes
 from .bodies import parse_object
+from .card_check import find_errors, find_warnings
 from .errors import HubError
 
 _MOST_CARD_BYTES = 4 << 20
 # What follows a name without a namespace, as clients have it of repos of old.
-_BELOW_BARE = ("", "revision", "tree", "refs", "commits", "paths-info", "auth-check", "resolve")
+_BELOW_BARE = (
+    "",
+    "revision",
+    "tree",
+    "refs",
+    "commits",
+    "paths-info",
+    "auth-check",
+    "resolve",
+    "like",
+)
 
 
 def whoami(request: Request) -> Response:
@@ -30,29 +41,36 @@ def whoami(request: Request) -> Response:
             "id": caller.name,
             "name": caller.name,
             "fullname": caller.name,
-            "orgs": [],
+            "orgs": [_organization(name) for name in caller.namespaces if name != caller.name],
             "auth": {"type": "access_token", "accessToken": token},
         }
     )
 
 
+def _organization(namespace: str) -> dict[str, Any]:
+    return {"type": "org", "id": namespace, "name": namespace, "fullname": namespace}
+
+
 async def validate_card(request: Request) -> Response:
-    """POST /api/validate-yaml: whether the front matter of a README.md is YAML."""
+    """POST /api/validate-yaml: what is wrong with the front matter of a README.md, and lacks."""
     body = await received_bytes(request, _MOST_CARD_BYTES)
     return await run_in_threadpool(_validate_card, body)
 
 
 def _validate_card(body: bytes) -> Response:
     errors: list[dict[str, Any]] = []
+    warnings: list[dict[str, Any]] = []
     try:
         content = parse_object(body).get("content")
         if not isinstance(content, str):
             raise HubError(400, "the body has no content")
         matter, _ = split_card(content)
-        parse_front_matter(matter or "")
+        card = parse_front_matter(matter or "")
+        errors += [{"message": text} for text in find_errors(card)]
+        warnings += [{"message": text} for text in find_warnings(card)]
     except (InvalidCard, HubError) as error:
         errors.append({"message": error.message})
-    return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
+    return JSONResponse({"errors": errors, "warnings": warnings}, 400 if errors else 200)
 
 
 def nothing(_request: Request) -> Response:

@@ -65,7 +65,7 @@ class Refs:
         check_branch(name)
         target = self._vault.resolve(repo, start).commit.id
         if name in self.branches(repo) and not overwrite:
-            raise Conflict(f"{repo} has a branch {name} already")
+            raise Conflict(f"Reference refs/heads/{name} already exists in {repo}")
         self._change_ref(repo, "branch", name, target)
 
     def delete_branch(self, repo: str, name: str) -> None:
@@ -73,23 +73,23 @@ class Refs:
         branch and the default one."""
         found = self.branches(repo)
         if name not in found:
-            raise RevisionNotFound(f"repo {repo} has no branch {name!r}")
+            raise RevisionNotFound(f"Invalid rev id: {repo} has no branch {name!r}")
         if name == DEFAULT_BRANCH or len(found) == 1:
-            raise Conflict(f"branch {name} of {repo} cannot be deleted")
+            raise Conflict(f"Cannot delete refs/heads/{name}, which {repo} needs")
         self._change_ref(repo, "branch", name, None)
 
     def create_tag(self, repo: str, name: str, revision: str, message: str | None) -> None:
         """Lets a tag name a revision. Raises Conflict if it is there."""
-        check_branch(name)
         target = self._vault.resolve(repo, revision).commit.id
+        check_branch(name)
         if name in self.tags(repo):
-            raise Conflict(f"{repo} has a tag {name} already")
+            raise Conflict(f"Reference refs/tags/{name} already exists in {repo}")
         self._change_ref(repo, "tag", name, target, message)
 
     def delete_tag(self, repo: str, name: str) -> None:
         """Takes a tag away. Raises RevisionNotFound."""
         if name not in self.tags(repo):
-            raise RevisionNotFound(f"repo {repo} has no tag {name!r}")
+            raise RevisionNotFound(f"Invalid rev id: {repo} has no tag {name!r}")
         self._change_ref(repo, "tag", name, None)
 
     def point(self, repo: str, kind: str, name: str, oid: str) -> None:

@@ -50,7 +50,7 @@ class AddFile:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFile:
-    """A file goes."""
+    """A file goes, or all of the folder that is called so."""
 
     path: str
 
@@ -88,7 +88,7 @@ _MAX_COMPANION_BYTES = 2 << 30
 # Companions that are cut together, so that many short ones go into one pack.
 _BATCH_BYTES = 256 << 20
 
-# Files that were stored again for one commit, however often it is tried.
+# Files that were stored again for one commit.
 _Cuts = dict[tuple[bytes, int], FileEntry]
 
 
@@ -131,12 +131,15 @@ class History(Refs):
         super().__init__(vault)
         self._incoming = incoming
 
-    def create_repo(self, repo: str, message: Message, *, public: bool = False) -> Commit:
-        """Makes a repo with a branch and an empty first commit. Raises Conflict if it is there."""
-        check_repo(repo)
-        if self.is_public(repo) is not None:
+    def create_repo(
+        self, repo: str, message: Message, files: Sequence[AddFile] = (), *, public: bool = False
+    ) -> Commit:
+        """Makes a repo with a branch that has `files`. Raises Conflict if it is there."""
+        if self.is_public(check_repo(repo)) is not None:
             raise Conflict(f"there is a repo {repo} already")
-        made = self._commit(repo, DEFAULT_BRANCH, Manifest(()), None, (), message)
+        manifest = self._apply(Manifest(()), files, {}, repo) if files else Manifest(())
+        known = {change.file.hashes for change in files}
+        made = self._commit(repo, DEFAULT_BRANCH, manifest, None, known, message)
         if public:
             self.set_public(repo, public)
         return made

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,59 +10,29 @@ from typing import Any
 import httpx
 import pytest
 from fastapi.testclient import TestClient
+from hub_bodies import REPO, batch, commit, file, lfs_file, lines, send
 from hub_clients import Hub
 from models import bf16_file, make_weights
 from vaults import open_local
 
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.server.app import create_app
+from weightvault.dedup.transfer.refs import History, Message
+from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.object_keys import pack_key
 
-REPO = "/api/models/me/model"
 WEIGHTS = bf16_file(make_weights(1))
 
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[TestClient]:
     vault = open_local(tmp_path / "served")
+    # Empty, where those that clients make have .gitattributes.
+    History(vault, IncomingFiles(vault)).create_repo("me/model", Message("initial commit"))
     settings = ServerSettings(multipart_bytes=20_000, part_bytes=8_000)
     with TestClient(create_app(vault, settings), base_url="http://hub") as client:
-        client.post("/api/repos/create", json={"name": "model", "organization": "me"})
         yield client
     vault.close()
-
-
-def lines(*operations: tuple[str, dict], title: str = "title", **header: Any) -> bytes:
-    listed = [("header", {"summary": title, "description": "", **header}), *operations]
-    return b"".join(json.dumps({"key": k, "value": v}).encode() + b"\n" for k, v in listed)
-
-
-def file(path: str, content: bytes) -> tuple[str, dict]:
-    text = base64.b64encode(content).decode()
-    return "file", {"path": path, "encoding": "base64", "content": text}
-
-
-def lfs_file(path: str, content: bytes) -> tuple[str, dict]:
-    oid = hashlib.sha256(content).hexdigest()
-    return "lfsFile", {"path": path, "algo": "sha256", "oid": oid, "size": len(content)}
-
-
-def commit(web: TestClient, *operations: tuple[str, dict], **header: Any) -> httpx.Response:
-    return web.post(f"{REPO}/commit/main", content=lines(*operations, **header))
-
-
-def batch(web: TestClient, content: bytes, operation: str = "upload", **more: Any) -> dict:
-    wanted = [{"oid": hashlib.sha256(content).hexdigest(), "size": len(content)}]
-    body = {"operation": operation, "objects": wanted, **more}
-    answer = web.post("/me/model.git/info/lfs/objects/batch", json=body)
-    assert answer.status_code == 200, answer.text
-    assert answer.headers["content-type"].startswith("application/vnd.git-lfs+json")
-    return answer.json()["objects"][0]
-
-
-def send(web: TestClient, content: bytes) -> None:
-    href = batch(web, content)["actions"]["upload"]["href"]
-    assert web.put(href, content=content).status_code == 200
 
 
 # Reading
@@ -418,8 +386,13 @@ def test_a_branch_is_written_over_where_that_is_asked_for(web: TestClient):
 def test_a_pull_request_is_for_a_branch(web: TestClient):
     oid = commit(web, file("a", b"a")).json()["commitOid"]
     body = lines(file("a", b"b"))
-    assert web.post(f"{REPO}/commit/{oid}?create_pr=1", content=body).status_code == 400
+    refused = web.post(f"{REPO}/commit/{oid}?create_pr=1", content=body)
+    assert (refused.status_code, refused.headers["x-error-code"]) == (404, "RevisionNotFound")
     assert web.post(f"{REPO}/commit/main?create_pr=1", content=body).status_code == 200
+    # Some clients leave its slashes as they are.
+    for named in ("refs%2Fpr%2F1", "refs/pr/1"):
+        assert [x["path"] for x in web.get(f"{REPO}/tree/{named}").json()] == ["a"]
+        assert web.get(f"/me/model/resolve/{named}/a").content == b"b"
 
 
 @pytest.mark.parametrize(

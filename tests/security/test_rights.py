@@ -156,7 +156,12 @@ def ask(web: TestClient, route: Route, repo: str, *, encode: bool = False) -> ht
 
 def refused(answer: httpx.Response) -> bool:
     if answer.status_code == 404:
-        return "there is no repo" in answer.text.lower() or answer.request.method == "HEAD"
+        said = answer.text.lower()
+        return (
+            "there is no repo" in said
+            or "repository not found" in said
+            or answer.request.method == "HEAD"
+        )
     return answer.status_code in (401, 403)
 
 

@@ -143,6 +143,12 @@ _HUB_ROUTES = (
     Route("POST", f"{_HUB}/tag/{{rev}}", "write", {"tag": "v1"}),
     Route("DELETE", f"{_HUB}/tag/{{rev}}", "write", None, {"rev": "v1"}),
     Route("POST", f"{_HUB}/super-squash/{{rev}}", "write", {}),
+    Route("GET", f"{_HUB}/lfs-files", "read"),
+    Route("POST", f"{_HUB}/lfs-files/batch", "write", {"deletions": {"sha": [_OID]}}),
+    # To read it, and to make the copy that the body names.
+    Route("POST", f"{_HUB}/duplicate", "write", {"repository": "{namespace}/{name}-copy"}),
+    Route("GET", "/api/settings/repositories", "token"),
+    Route("GET", "/api/organizations/{namespace}/settings/repositories", "token"),
     Route("GET", f"{_HUB}/resolve/{{rev}}/{{path*}}", "read"),
     Route("GET", "/api/telemetry/{rest*}", "nothing"),
     Route("HEAD", "/api/telemetry/{rest*}", "nothing"),

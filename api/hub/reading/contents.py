@@ -54,9 +54,10 @@ def send_pointer(request: Request, blob: str, pointer: bytes, commit: str) -> Re
     name = request.path_params["path"].rpartition("/")[2]
     pinned = is_commit_id(request.path_params["rev"])
     headers = file_headers(request.headers, blob, name, pinned=pinned)
-    headers |= {COMMIT_HEADER: commit, "Content-Length": str(len(pointer))}
-    body = b"" if request.method == "HEAD" else pointer
-    return Response(body, headers=headers, media_type="application/octet-stream")
+    headers |= {COMMIT_HEADER: commit, "Content-Type": "application/octet-stream"}
+    if request.method == "HEAD":
+        return Response(headers=headers | {"Content-Length": str(len(pointer))})
+    return ranged(request.headers, len(pointer), headers, lambda a, b: iter((pointer[a:b],)))
 
 
 def _file_headers(request: Request, file: HubFile) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from html import escape
 from typing import Any
 
 from starlette.requests import Request
@@ -40,7 +41,9 @@ def get_commits(request: Request) -> Response:
     limit = read_number(request.query_params.get("limit"), _COMMITS_PAGE, most=_MOST_COMMITS)
     page, headers = cut_page(request, log, limit)
     headers["X-Total-Count"] = str(len(log))
-    return JSONResponse([_commit_line(commit) for commit in page], headers=headers)
+    formatted = "formatted" in request.query_params.getlist("expand[]")
+    lines = [_commit_line(commit) | (_formatted(commit) if formatted else {}) for commit in page]
+    return JSONResponse(lines, headers=headers)
 
 
 def _ref(name: str, ref: str, commit: str) -> dict[str, str]:
@@ -55,6 +58,11 @@ def _commit_line(commit: Commit) -> dict[str, Any]:
         "authors": [{"user": commit.author or "weightvault"}],
         "date": date_of(commit.created),
     }
+
+
+def _formatted(commit: Commit) -> dict[str, Any]:
+    said = {"title": escape(title_of(commit)), "message": escape(commit.message or "")}
+    return {"formatted": said}
 
 
 def title_of(commit: Commit) -> str:

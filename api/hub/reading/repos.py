@@ -15,8 +15,10 @@ from ....dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
 from ....dedup.transfer.refs import History
 from ....dedup.vault import RepoSummary, Snapshot
 from ....store.catalogue.files.mirrors import mirrored_from
+from ....store.catalogue.refs import public_repos
 from ....store.repo_names import MODELS, RepoName
 from ...requests.access import repos_seen
+from ...requests.callers import caller_of
 from ..errors import HubError
 from ..files import HubFile, hub_files
 from ..state import Hub, hub_of, open_revision
@@ -63,6 +65,32 @@ def list_repos(request: Request) -> Response:
     page, headers = cut_page(request, found, limit)
     copies = mirrored_from(hub.vault.catalogue)
     lines = [_repo_line(hub.history, repo, copies.get(repo.name)) for repo in page]
+    return JSONResponse(lines, headers=headers)
+
+
+def list_own(request: Request) -> Response:
+    """GET /api/settings/repositories: the repos that the caller may change, or of a namespace."""
+    hub, caller = hub_of(request), caller_of(request)
+    namespace = request.path_params.get("namespace")
+    found = [
+        repo
+        for repo in hub.vault.list_repos()
+        if caller.may_write(repo.name) and namespace in (None, RepoName.of(repo.name).namespace)
+    ]
+    total = sum(repo.size for repo in found) or 1
+    page, headers = cut_page(request, found, _REPOS_PAGE)
+    public = public_repos(hub.vault.catalogue)
+    lines = [
+        {
+            "id": RepoName.of(repo.name).id,
+            "type": RepoName.of(repo.name).kind.removesuffix("s"),
+            "updatedAt": date_of(repo.updated),
+            "visibility": "public" if repo.name in public else "private",
+            "storage": repo.size,
+            "storagePercent": round(100 * repo.size / total, 2),
+        }
+        for repo in page
+    ]
     return JSONResponse(lines, headers=headers)
 
 

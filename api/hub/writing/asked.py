@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from starlette.requests import Request
@@ -52,3 +53,13 @@ async def json_body(request: Request, *, empty: bool = False) -> dict[str, Any]:
     """Returns the JSON object that a request carries; none of it where it may be `empty` and is."""
     body = await received_bytes(request, _MOST_JSON_BYTES)
     return {} if empty and not body.strip() else parse_object(body)
+
+
+def decode_content(value: dict[str, Any]) -> bytes:
+    """Returns the bytes of a file that travels in JSON. Raises KeyError, TypeError, ValueError."""
+    content = value["content"]
+    if not isinstance(content, str):
+        raise TypeError("its content is no text")
+    if value.get("encoding", "utf-8") == "base64":
+        return base64.b64decode(content, validate=True)
+    return content.encode()

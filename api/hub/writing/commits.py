@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ....dedup.errors import InvalidInput
+from ....dedup.errors import InvalidInput, RevisionNotFound
 from ....dedup.model.names import check_path
 from ....dedup.model.strict_json import parse_json_object
 from ....dedup.transfer.refs import AddFile, Change, DeleteFile, DeleteFolder, Message
@@ -28,7 +27,7 @@ from ...requests.slots import run_checked
 from ...requests.uploads import received_file
 from ..errors import HubError
 from ..state import Hub, branch_of, repo_url
-from .asked import MOST_TEXT, MOST_TITLE, message_text, writable
+from .asked import MOST_TEXT, MOST_TITLE, decode_content, message_text, writable
 
 # Files that travel in commits are shorter than files.LFS_BYTES, of which JSON and Base64 make up to
 # six times as much; one line is read into memory, and takes five times its length there.
@@ -82,7 +81,7 @@ def _commit(request: Request, body: Path) -> Response:
     number = None
     if request.query_params.get("create_pr") in ("1", "true", "True"):
         if _COMMIT_ID.fullmatch(branch):
-            raise HubError(400, "a pull request is for a branch, not for a commit")
+            raise RevisionNotFound("Invalid rev id: a pull request is for a branch, not a commit")
         number = hub.history.open_pull_request(repo, str(parent or branch))
         branch = f"refs/pr/{number}"
     title = message_text(asked.header.get("summary"), MOST_TITLE)
@@ -128,7 +127,7 @@ def _read_line(found: _Commit, line: bytes, target: Path) -> None:
         return
     path = check_path(str(value["path"]).rstrip("/"))
     if key == "file":
-        target.write_bytes(_decode(value))
+        target.write_bytes(decode_content(value))
         found.files[path] = target
     size = value.get("size")
     if size is not None and type(size) is not int:
@@ -149,15 +148,6 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
             raise HubError(413, "a file is too long to travel in a commit: upload it with git-lfs")
         if line.strip():
             yield line
-
-
-def _decode(value: dict[str, Any]) -> bytes:
-    content = value["content"]
-    if not isinstance(content, str):
-        raise TypeError("its content is no text")
-    if value.get("encoding", "utf-8") == "base64":
-        return base64.b64decode(content, validate=True)
-    return content.encode()
 
 
 def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:

@@ -6,16 +6,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ....dedup.transfer.refs import DEFAULT_BRANCH
-from ..errors import HubError
+from ....dedup.maintenance.rewriting import create_empty_branch
+from ....dedup.transfer.refs import DEFAULT_BRANCH, Message
+from ...requests.callers import caller_of
 from ..state import branch_of
 from .asked import MOST_TEXT, json_body, message_text, writable
-
-
-def squash(request: Request) -> Response:
-    """POST /api/models/{repo}/super-squash/{rev}."""
-    writable(request)
-    raise HubError(501, "commits are kept here: make a new repo of the files that shall stay")
 
 
 async def create_branch(request: Request) -> Response:
@@ -26,6 +21,10 @@ async def create_branch(request: Request) -> Response:
         hub, repo = writable(request)
         start = branch_of(str(asked.get("startingPoint") or DEFAULT_BRANCH))
         name, anew = branch_of(request.path_params["name"]), asked.get("overwrite") is True
+        if asked.get("emptyBranch") is True:
+            message = Message("initial commit", author=caller_of(request).name)
+            create_empty_branch(hub.vault, repo, name, message)
+            return JSONResponse({})
         hub.history.create_branch(repo, name, start, overwrite=anew)
         return JSONResponse({})
 

@@ -25,9 +25,10 @@ class FileTree:
             _grow(self._folders, path)
 
     def remove(self, path: str, *, folder: bool) -> bool:
-        """Takes away a file, or all below a folder; says whether there was any."""
-        if not folder:
-            return self._files.pop(path, None) is not None
+        """Takes away a file, or all below a folder of that name where there is no such file; with
+        `folder` a file stays. Says whether there was any."""
+        if not folder and self._files.pop(path, None) is not None:
+            return True
         gone = [found for found in self._below(path) if found in self._files]
         for found in gone:
             del self._files[found]

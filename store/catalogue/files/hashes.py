@@ -61,6 +61,23 @@ def hashes_of(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, Ha
         }
 
 
+def commits_with(catalogue: Database, repo: str, wanted: Collection[bytes]) -> set[str]:
+    """Returns the ids of the commits of a repo that have a file of one of those SHA-256."""
+    query = (
+        select(commits.c.oid)
+        .join(repos, repos.c.id == commits.c.repo_id)
+        .join(files, files.c.commit_id == commits.c.id)
+        .join(hashes, hashes.c.digest == files.c.digest)
+        .where(repos.c.name == repo)
+    )
+    with catalogue.reading() as connection:
+        return {
+            oid
+            for batch in batches(list(wanted))
+            for oid in connection.scalars(query.where(hashes.c.sha256.in_(batch)))
+        }
+
+
 def find_holders(catalogue: Database, sha256: bytes, repo: str | None = None) -> list[Holder]:
     """Returns commits that have a file of that SHA-256, one for each repo; only of `repo` if
     given."""

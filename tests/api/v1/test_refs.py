@@ -54,7 +54,7 @@ def test_branches_and_tags_come_and_go(vault: Vault, commits: list[str]) -> None
     vault.delete_branch(REPO, "dev/x")
     vault.delete_tag(REPO, "v1")
     assert vault.list_refs(REPO) == RefList({"main": second}, {})
-    with pytest.raises(Conflict, match="cannot be deleted"):
+    with pytest.raises(Conflict, match="Cannot delete refs/heads/main"):
         vault.delete_branch(REPO, "main")
 
 

@@ -1,0 +1,43 @@
+"""Which files of git-lfs the branches of a repo have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ....store.cancel import check_cancelled
+from ..files import hub_files
+from ..state import hub_of
+from .history import date_of
+from .paging import cut_page, read_number
+
+_PAGE = 1000
+# Each is a manifest to read; what only more of them have is on no list.
+_MOST_BRANCHES = 100
+
+
+def list_lfs_files(request: Request) -> Response:
+    """GET /api/models/{repo}/lfs-files: each content once, by where it was found first."""
+    hub, repo = hub_of(request), request.path_params["repo"]
+    hub.vault.require_repo(repo)
+    found: dict[str, dict[str, Any]] = {}
+    branches = sorted(hub.history.branches(repo), key=lambda name: (name != "main", name))
+    for branch in branches[:_MOST_BRANCHES]:
+        check_cancelled()
+        snapshot = hub.vault.resolve(repo, branch)
+        pushed = date_of(snapshot.commit.created)
+        for file in hub_files(hub.vault, snapshot.manifest).values():
+            if file.lfs and file.etag not in found:
+                found[file.etag] = {
+                    "fileOid": file.etag,
+                    "oid": file.etag,
+                    "filename": file.path,
+                    "pushedAt": pushed,
+                    "ref": branch if branch.startswith("refs/") else f"refs/heads/{branch}",
+                    "size": file.entry.size,
+                }
+    limit = read_number(request.query_params.get("limit"), _PAGE, most=_PAGE)
+    page, headers = cut_page(request, list(found.values()), limit)
+    return JSONResponse(page, headers=headers)
