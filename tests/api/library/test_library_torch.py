@@ -151,6 +151,59 @@ def test_gradients_flow_through_encoded_weights() -> None:
     assert torch.equal(found[0], found[1])
 
 
+def train(model: Any, encoded: Any, steps: int) -> None:
+    """AdamW on all that learns, a step a pass."""
+    rest = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    if encoded is not None:
+        encoded.train(lambda weight: torch.optim.AdamW([weight], lr=1e-3))
+    for _ in range(steps):
+        rest.zero_grad()
+        model(TOKENS).float().square().mean().backward()
+        rest.step()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("with_base", [False, True])
+def test_training_of_encoded_weights_is_that_of_plain_ones(dtype: Any, with_base: bool) -> None:
+    """The embedding is tied to the head, so that one gradient comes of both."""
+    base = make(1, dtype)
+    plain, model = tune(base, 2), tune(base, 2)
+    encoded = wv.torch.compress(model, base=base if with_base else None)
+    before, raw = encoded.nbytes, encoded.raw_bytes
+    train(plain, None, 3)
+    train(model, encoded, 3)
+    assert encoded.nbytes != before
+    assert encoded.nbytes < raw
+    assert outputs(model) == outputs(plain)
+    encoded.restore()
+    state = plain.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+
+
+def test_memory_of_weights_is_let_go_of_after_their_gradients() -> None:
+    model = make(1)
+    encoded = wv.torch.compress(model)
+    made: list[Any] = []
+
+    def make_optimiser(weight: Any) -> Any:
+        made.append(weight)
+        return torch.optim.SGD([weight], lr=0.1)
+
+    encoded.train(make_optimiser)
+    assert [weight.untyped_storage().nbytes() for weight in made] == [0] * len(made)
+    loss = model(TOKENS).float().square().mean()
+    assert all(weight.untyped_storage().nbytes() for weight in made)
+    loss.backward(retain_graph=True)
+    assert [weight.untyped_storage().nbytes() for weight in made] == [0] * len(made)
+    # What was let go of is not read again.
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+    with torch.no_grad():
+        wanted = outputs(model)
+    encoded.restore()
+    assert outputs(model) == wanted
+
+
 def test_passes_beside_each_other_and_ones_that_fail() -> None:
     model = make(1)
     wanted = outputs(model)
