@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from ...store.catalogue.files.hashes import commits_with, hashes_of
 from ...store.catalogue.tables.rows import batches
-from ..errors import Conflict
+from ..errors import Conflict, TooExpensive
 from ..model.files.manifest import Manifest
 from ..model.journal_entries import Forgotten
 from ..repository.refs_state import read_state
@@ -20,6 +20,8 @@ from ..transfer.refs import DeleteFile, History, Message
 from ..vault import Commit
 
 _ATTEMPTS = 10
+# Each is a commit and a manifest to make.
+_MOST_BRANCHES = 32
 
 
 def create_empty_branch(vault: Repository, repo: str, branch: str, message: Message) -> Commit:
@@ -61,7 +63,7 @@ def erase_files(
     has one; returns how many. Branches that had one are squashed.
 
     Their bytes go with the next collections, as far as nothing else needs them. Raises Conflict
-    where a tag names such a commit.
+    where a tag names such a commit, TooExpensive where very many branches do.
     """
     affected = commits_with(vault.catalogue, repo, wanted)
     refs = read_state(vault.catalogue, repo).refs
@@ -69,9 +71,16 @@ def erase_files(
     held = [name for name in tagged if refs["tag", name][0] in affected]
     if held:
         raise Conflict(f"the tag {held[0]} of {repo} names such a file", "delete the tag first")
-    for (kind, branch), (oid, _) in refs.items():
-        if kind == "branch" and oid in affected:
-            _take_out(vault, history, repo, branch, wanted, author)
+    branches = [
+        name for (kind, name), (oid, _) in refs.items() if kind == "branch" and oid in affected
+    ]
+    if len(branches) > _MOST_BRANCHES:
+        raise TooExpensive(
+            f"{len(branches)} branches of {repo} have such a file, more than {_MOST_BRANCHES}",
+            "delete branches that are no longer needed first",
+        )
+    for branch in branches:
+        _take_out(vault, history, repo, branch, wanted, author)
     state = read_state(vault.catalogue, repo)
     named = {oid for oid, _ in state.refs.values()}
     goes = {oid: row.parent for oid, row in state.commits.items() if oid in affected - named}

@@ -14,8 +14,10 @@ from .history import date_of
 from .paging import cut_page, read_number
 
 _PAGE = 1000
-# Each is a manifest to read; what only more of them have is on no list.
+# Each is a manifest to read, with the parts of all its files; what only more of them have is on no
+# list.
 _MOST_BRANCHES = 100
+_MOST_LOOKED_AT = 10_000
 
 
 def list_lfs_files(request: Request) -> Response:
@@ -23,10 +25,14 @@ def list_lfs_files(request: Request) -> Response:
     hub, repo = hub_of(request), request.path_params["repo"]
     hub.vault.require_repo(repo)
     found: dict[str, dict[str, Any]] = {}
+    looked_at = 0
     branches = sorted(hub.history.branches(repo), key=lambda name: (name != "main", name))
     for branch in branches[:_MOST_BRANCHES]:
         check_cancelled()
+        if looked_at > _MOST_LOOKED_AT:
+            break
         snapshot = hub.vault.resolve(repo, branch)
+        looked_at += sum(1 + len(entry.segments) for entry in snapshot.manifest.files)
         pushed = date_of(snapshot.commit.created)
         for file in hub_files(hub.vault, snapshot.manifest).values():
             if file.lfs and file.etag not in found:
