@@ -12,10 +12,12 @@ from hub_bodies import REPO, commit, file, lfs_file, send
 from upkeep import Clock, gc
 from vaults import open_local
 
+from weightvault.api.hub.reading import lfs_files
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.requests.tokens import create_token
 from weightvault.api.server.app import create_app
 from weightvault.dedup.local_vault import LocalVault
+from weightvault.dedup.maintenance import rewriting
 from weightvault.dedup.transfer.uploads import KEEP_SECONDS
 
 WEIGHTS, MORE = b"weights" * 1000, b"more weights" * 1000
@@ -86,6 +88,20 @@ def test_lfs_files_are_listed_once_and_go_for_good(web: TestClient, vault: Local
     gc(vault, now=clock)
     assert sum(info.size for info in vault.backend.list("packs/")) < stored
     assert web.get("/me/model/resolve/dev/b.bin").content == MORE
+
+
+def test_what_many_branches_have_is_bounded(web: TestClient, monkeypatch: pytest.MonkeyPatch):
+    for content in (WEIGHTS, MORE):
+        send(web, content)
+    commit(web, lfs_file("a.bin", WEIGHTS))
+    web.post(f"{REPO}/branch/dev", json={})
+    commit(web, lfs_file("b.bin", MORE), branch="dev")
+    monkeypatch.setattr(lfs_files, "_MOST_LOOKED_AT", 1)
+    assert [x["filename"] for x in web.get(f"{REPO}/lfs-files").json()] == ["a.bin"]
+    monkeypatch.setattr(rewriting, "_MOST_BRANCHES", 1)
+    asked = {"deletions": {"sha": [hashlib.sha256(WEIGHTS).hexdigest()]}}
+    assert web.post(f"{REPO}/lfs-files/batch", json=asked).status_code == 413
+    assert [x["path"] for x in web.get(f"{REPO}/tree/dev").json()][1:] == ["a.bin", "b.bin"]
 
 
 @pytest.mark.parametrize(
