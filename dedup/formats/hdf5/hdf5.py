@@ -1,7 +1,7 @@
-"""Takes HDF5 files (Keras, PyTables) apart where datasets are contiguous.
+"""Takes HDF5 files (Keras, PyTables) apart where datasets are contiguous, or in chunks as they are.
 
 Groups are walked as old files have them (symbol tables) and as small new ones do (link messages);
-what lies in chunks, filters or dense groups stays opaque. The reader is our own: the library is
+what lies behind filters or in dense groups stays opaque. The reader is our own: the library is
 C of decades, whose answer to a hostile file is now and then a crash. Source: The HDF Group, "HDF5
 File Format Specification Version 3.0", by the sections named below.
 """
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ...model.files.segments import ITEM_BYTES, Segment, count_elements
 from ..cutting.reader import Cursor, ReadableFile, Unreadable
 from ..source import cover, make_tensor
+from .chunked import list_chunks
 from .headers import Message, read_messages
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -25,7 +26,9 @@ _MAX_DEPTH = 32
 _NOWHERE = (1 << 64) - 1
 
 _DATASPACE, _DATATYPE, _LINK, _LAYOUT, _SYMBOL_TABLE = 0x01, 0x03, 0x06, 0x08, 0x11
-_CONTIGUOUS = 1
+# What is cut smaller is better off as it lies.
+_LEAST_CHUNK_BYTES = 1 << 10
+_FILTERS, _CONTIGUOUS = 0x0B, 1
 
 # Where the tree and the names of a group lie (IV.A.2.r).
 _ADDRESSES = struct.Struct("<2Q")
@@ -180,15 +183,25 @@ def _read_name(cursor: Cursor, address: int) -> str:
 def _read_dataset(
     cursor: Cursor, name: str, messages: list[Message]
 ) -> Iterator[tuple[int, list[Segment]]]:
-    """Yields first byte and tensor of a contiguous dataset of plain numbers; nothing of others."""
+    """Yields first byte and tensor of a contiguous dataset of plain numbers, or of each chunk of
+    one; nothing of others."""
     found = {message.kind: message for message in messages}
     if not {_DATASPACE, _DATATYPE, _LAYOUT} <= found.keys():
         return
     dtype = _read_dtype(cursor, found[_DATATYPE])
     shape = _read_shape(cursor, found[_DATASPACE])
     start = _read_start(cursor, found[_LAYOUT])
-    if dtype is not None and shape is not None and start is not None:
+    if dtype is None or shape is None:
+        return
+    if start is not None:
         yield start, [make_tensor(name, dtype, shape, count_elements(shape) * ITEM_BYTES[dtype])]
+    elif _FILTERS not in found:
+        for number, (at, box) in enumerate(list_chunks(cursor, found[_LAYOUT])):
+            size = count_elements(box) * ITEM_BYTES[dtype]
+            if size < _LEAST_CHUNK_BYTES:
+                break
+            named = name if list(box) == shape else f"{name} chunk {number}"
+            yield at, [make_tensor(named, dtype, box, size)]
 
 
 def _read_shape(cursor: Cursor, message: Message) -> list[int] | None:

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import gguf
+import h5py
 import numpy as np
 import pytest
 from format_samples import (
@@ -22,6 +23,8 @@ from format_samples import (
 from segment_checks import find_tensors, take_apart
 
 from weightvault.dedup.formats import gguf as gguf_format
+from weightvault.dedup.formats.cutting.reader import Window
+from weightvault.dedup.formats.hdf5 import hdf5
 from weightvault.dedup.formats.registry import find_format
 
 
@@ -259,13 +262,72 @@ def test_keras_archive_holds_hdf5():
 @pytest.mark.parametrize("library", ["earliest", "latest"])
 def test_hdf5_old_and_new_groups(library: str):
     arrays = {f"g.w{i}": np.full(500, i, np.int32) for i in range(6)}
-    found = {t.name: raw for t, raw in find_tensors("x.h5", hdf5_bytes(arrays, libver=library))}
+    data = hdf5_bytes(arrays, libver=library, others=False)
+    found = {t.name: raw for t, raw in find_tensors("x.h5", data)}
     assert found == {f"g/w{i}": arrays[f"g.w{i}"].tobytes() for i in range(6)}
+
+
+def write_chunked(library: str, chunks: tuple[int, int], **options: object) -> bytes:
+    out = io.BytesIO()
+    with h5py.File(out, "w", libver=library) as file:
+        for name, values in make_arrays(side=48).items():
+            if values.ndim == 2:
+                file.create_dataset(name, data=values, chunks=chunks, **options)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("library", ["earliest", "latest"])
+def test_hdf5_in_one_chunk_is_the_tensor(library: str):
+    data = write_chunked(library, (48, 48), track_order=True)
+    found = {t.name: (t.shape, raw) for t, raw in find_tensors("x.h5", data)}
+    arrays = {name: values for name, values in make_arrays(side=48).items() if values.ndim == 2}
+    assert found == {name: (values.shape, values.tobytes()) for name, values in arrays.items()}
+
+
+def test_hdf5_in_chunks_is_found_chunk_by_chunk():
+    found = find_tensors("x.h5", write_chunked("earliest", (32, 16)))
+    boxes = set()
+    for values in make_arrays(side=48).values():
+        if values.ndim == 2:
+            padded = np.pad(values, ((0, 16), (0, 0)))
+            for row, column in ((r, c) for r in (0, 32) for c in (0, 16, 32)):
+                boxes.add(padded[row : row + 32, column : column + 16].tobytes())
+    assert {raw for _, raw in found} == boxes
+    assert {tensor.shape for tensor, _ in found} == {(32, 16)}
+    assert len({tensor.name for tensor, _ in found}) == len(found) == 48
+
+
+@pytest.mark.parametrize("library", ["earliest", "latest"])
+def test_hdf5_behind_filters_is_opaque(library: str):
+    for options in ({"compression": "gzip"}, {"shuffle": True}, {"fletcher32": True}):
+        assert find_tensors("x.h5", write_chunked(library, (48, 48), **options)) == []
+
+
+def test_hdf5_trees_of_chunks_that_go_in_a_circle_end():
+    data = bytearray(write_chunked("earliest", (4, 4)))
+    at = data.index(b"TREE\x01")
+    while at >= 0:
+        # Each node is one above others: itself.
+        data[at + 5] = 1
+        data[at + 48 : at + 56] = at.to_bytes(8, "little")
+        at = data.find(b"TREE\x01", at + 1)
+    assert find_tensors("x.h5", bytes(data)) == []
+
+
+def test_hdf5_chunks_count_as_reads():
+    """Many datasets may name one tree of many chunks: no reader walks through it for ever."""
+    data = write_chunked("earliest", (16, 16))
+    window = Window(io.BytesIO(data), 0, len(data))
+    before = window.work.left
+    chunks = len(find_tensors("x.h5", data))
+    assert hdf5.segment(window, len(data))
+    assert before - window.work.left > 4 * chunks == 4 * 8 * 9
+    assert find_tensors("x.h5", write_chunked("earliest", (8, 8))) == []
 
 
 def test_hdf5_with_many_datasets_in_a_group():
     arrays = {f"w{i}": np.full(200, i, np.int32) for i in range(300)}
-    assert len(find_tensors("x.h5", hdf5_bytes(arrays))) == 300
+    assert len(find_tensors("x.h5", hdf5_bytes(arrays, others=False))) == 300
 
 
 def test_formats_are_told_by_content_before_name():
