@@ -52,6 +52,13 @@
     return new Date(number * 86400000).toISOString().slice(0, 10);
   }
 
+  // The first and the last day and some between, as many as have room beside each other.
+  function spreadDays(first, last, width) {
+    const parts = Math.max(1, Math.min(last - first, width < 480 ? 2 : 6));
+    const days = Array.from({ length: parts + 1 }, (_, i) => Math.round(first + ((last - first) * i) / parts));
+    return [...new Set(days)].map((day) => ({ value: day }));
+  }
+
   function datasets(data) {
     return data.series.map((series) => {
       const own = colour(series.colour);
@@ -158,7 +165,8 @@
       type: "linear",
       min: data.labels.length ? dayNumber(data.labels[0]) : undefined,
       max: data.labels.length ? dayNumber(data.labels[data.labels.length - 1]) : undefined,
-      ticks: { color: colour("text"), callback: dayName, precision: 0, maxRotation: 0, maxTicksLimit: width < 480 ? 4 : 8 },
+      ticks: { color: colour("text"), callback: dayName, autoSkip: false, maxRotation: 0 },
+      afterBuildTicks: (scale) => (scale.ticks = spreadDays(scale.min, scale.max, width)),
       grid: { display: false },
       border: { color: colour("grid") },
     };
