@@ -103,6 +103,15 @@ def repo_factory(api: HfApi) -> Iterator[RepoFactory]:
 
 
 @pytest.fixture
+def new_repo_id(api: HfApi) -> Iterator[str]:
+    """The name of a repo that is not there yet, and goes when the test ends."""
+    repo_id = f"{_constants().USER}/{_repo_name('new')}"
+    yield repo_id
+    with suppress(HfHubHTTPError):
+        api.delete_repo(repo_id, missing_ok=True)
+
+
+@pytest.fixture
 def fx_cache_dir(request: pytest.FixtureRequest) -> Iterator[None]:
     """Gives a test's class a cache of its own."""
     with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,8 @@ OPEN = "open"
 
 _ABOUT = {
     "buckets": r"bucket",
+    "kernels": r"test_kernels",
+    "Xet reads": r"_with_xet|test_xet_download",
     "discussions": r"discussion|pull_request_status|merge_pull|_comment|pull_request.*details",
     "jobs and sandboxes": r"/api/jobs|test_jobs|test_sandbox",
     "gated repos": r"gated|access_request|access request",
