@@ -16,7 +16,7 @@ from sqlalchemy import Connection, create_engine, insert, text
 
 from ...store.catalogue.catalogue import Catalogue, open_catalogue
 from ...store.catalogue.sketches.bands import band_values
-from ...store.catalogue.sketches.sketches import find_near
+from ...store.catalogue.sketches.near import find_near
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.tables.schema import chunks, packs, sketches
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.sketches.near import find_near
 from ...store.catalogue.sketches.sharing import share_bands
-from ...store.catalogue.sketches.sketches import Centre, find_near, read_centres
+from ...store.catalogue.sketches.sketches import Centre, read_centres
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
 from ..model.sketch import Sketch, count_words, find_related, word_bytes

@@ -9,8 +9,9 @@ import xxhash
 
 from ...codecs.frame import CODEC_IDS
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.sketches.near import find_near
 from ...store.catalogue.sketches.peers import Peers, Sorted, sort_chunks
-from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, find_near, read_family
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
 from ..model.sketch import find_related
 from .candidates import row_sketch
 from .family_plan import Member, Plan, plan_family

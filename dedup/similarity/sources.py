@@ -12,14 +12,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...codecs.dtypes import find_dtype
 from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.sketches.sketches import FamilyRow, find_deltas, find_near, read_centres
-from ...store.catalogue.tables.rows import SketchRow
+from ...store.catalogue.sketches.near import find_deltas, find_near_each
+from ...store.catalogue.sketches.sketches import FamilyRow, read_centres
 from ...store.catalogue.visibility import Scope
 from ..derivations.guesses import pruned, registry
 from ..derivations.guesses.kinds import Guess, Match, Ranked, View
@@ -53,6 +54,8 @@ MOST_REVISIONS = 6
 _NEAREST = 32
 # Of a quantised tensor's sketch, the share of bits that tell least, and how often others are tried.
 _UNSURE, _CHANGES = 0.2, 16
+# Sketches of a tensor that are looked for at once: of guesses, the first of which often do, fewer.
+_ASKED_AT_ONCE, _GUESSED_AT_ONCE = 16, 4
 # Guesses about one tensor that are tried.
 MOST_GUESSES = 32
 # Rounding and ties change more of a sketch than training does: Q2_K some 15 % of its bits.
@@ -190,17 +193,20 @@ def _near(
     for dtype in FLOATS:
         groups[_sketched_elements(view.elements, dtype)].add(find_dtype(dtype).id)
     for sketched, dtypes in groups.items():
-        kind = min(31, sketched[1])
-        for way in _ways_of(view.shape) if arranged else (None,):
-            for bits in _bits_of(view, way, sketched, unsure):
-                row = SketchRow(b"", kind, 0, 0, bits, b"")
-                alone = list(_alike(bits, find_near(catalogue, row, scopes, dtypes)))
+        ways = _ways_of(view.shape) if arranged else (None,)
+        sketches = (bits for way in ways for bits in _bits_of(view, way, sketched, unsure))
+        kind, most = min(31, sketched[1]), _ASKED_AT_ONCE if unsure is None else _GUESSED_AT_ONCE
+        while asked := list(islice(sketches, most)):
+            near = find_near_each(catalogue, kind, asked, scopes, dtypes)
+            alike = [list(_alike(*pair)) for pair in zip(asked, near, strict=True)]
+            centres = {chunk for each in alike for chunk, _ in each}
+            deltas = find_deltas(catalogue, centres, scopes, dtypes) if centres else []
+            for bits, alone in zip(asked, alike, strict=True):
                 yield from alone
                 if alone:
-                    centres = [chunk for chunk, _ in alone]
-                    yield from _alike(bits, find_deltas(catalogue, centres, scopes, dtypes))
-                if any(chunk not in known for chunk, _ in alone):
-                    break
+                    yield from _alike(bits, deltas)
+            if unsure is not None and centres - set(known):
+                break
 
 
 def _bits_of(

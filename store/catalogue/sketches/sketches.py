@@ -1,14 +1,13 @@
-"""Finds chunks by content, in a few index look-ups (store/catalogue/sketches/bands.py)."""
+"""What the catalogue knows of chunks that others are like, and of families (`near` finds them)."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, union_all, update
+from sqlalchemy import Connection, bindparam, func, select, update
 
 from ..edges import (
     dependent_of,
@@ -21,20 +20,9 @@ from ..edges import (
 from ..owners import readable_in, scope_condition
 from ..tables.database import Database
 from ..tables.rows import Location, SketchRow, batches, by_digest
-from ..tables.schema import BANDS, chunks, commit_chunks, commits, packs, repos, sketches
+from ..tables.schema import chunks, commit_chunks, commits, packs, repos, sketches
 from ..visibility import EVERYTHING, Scope
-from .bands import band_values
-
-# Rows looked at for one band. More share it only by chance among 10^8 tensors of a shape, or when
-# many almost equal chunks are standalone: any of them will do.
-_ROWS_PER_BAND = 64
-# Those looked at for whether somebody may read them, the oldest first: so many would have to be
-# there before a chunk to hide it from its owner.
-_ROWS_SEEN_PER_BAND = 4096
-# Owners whose statements are kept: to make one takes a few milliseconds.
-_QUERIES_KEPT = 256
-# Deltas on what was found that are looked at: more members has hardly a family.
-_DELTAS_SEEN = 1024
+from .near import QUERIES_KEPT
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,103 +35,6 @@ class Centre:
     revision: str
 
 
-def find_near(
-    catalogue: Database,
-    row: SketchRow,
-    scopes: Sequence[Scope] = (),
-    dtypes: Collection[int] = (),
-) -> list[tuple[int, bytes]]:
-    """Returns chunks that are standalone, have the dtype of `row`, or one of `dtypes`, and share
-    bands with it, as chunk id and bits; only those that a repo of each of `scopes` has, as if there
-    were no others. Whether they are related is for the caller to see.
-
-    Those that share but one band are left out where others share more: chance makes them, and
-    their rows, unlike the indexes of the bands, lie anywhere on the disk.
-    """
-    if row.kind is None:
-        return []
-    values = {f"v{name}": value for name, value in band_values(row.kind, row.bits).items()}
-    with catalogue.reading() as connection:
-        bands = _count_bands(connection, values, tuple(scopes))
-        several = [chunk_id for chunk_id, count in bands.items() if count > 1]
-        once = [chunk_id for chunk_id, count in bands.items() if count == 1]
-        wanted = dtypes or (row.dtype,)
-        return _read_bits(connection, several, wanted) or _read_bits(connection, once, wanted)
-
-
-def find_deltas(
-    catalogue: Database,
-    chunk_ids: Collection[int],
-    scopes: Sequence[Scope],
-    dtypes: Collection[int],
-) -> list[tuple[int, bytes]]:
-    """Returns some of the deltas on these chunks that have one of `dtypes`, as chunk id and bits,
-    the oldest first; only those that a repo of each of `scopes` has."""
-    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype.in_(dtypes))
-    query = query.join(chunks, chunks.c.id == sketches.c.chunk_id)
-    if scopes:
-        query = query.where(readable_in(tuple(scopes), sketches.c.chunk_id))
-    found: list[tuple[int, bytes]] = []
-    with catalogue.reading() as connection:
-        for batch in batches(list(chunk_ids)):
-            mine = query.where(dependent_of(_digests_of(batch), deltas=True))
-            rows = connection.execute(mine.order_by(sketches.c.chunk_id).limit(_DELTAS_SEEN))
-            found += [(row.chunk_id, row.bits) for row in rows]
-    return found
-
-
-def _count_bands(
-    connection: Connection, values: dict[str, int | None], scopes: tuple[Scope, ...]
-) -> dict[int, int]:
-    """Returns how many bands chunks share, by their ids."""
-    if not scopes:
-        return Counter(connection.execute(_SHARING, values).scalars())
-    found = connection.execute(_scoped_query(scopes), values)
-    return {row.chunk_id: row.bands for row in found}
-
-
-def _sharing_query(rows_per_band: int, *, oldest: bool) -> Any:
-    """One look-up for each band, so that no planner can mistake them for a scan; all they read are
-    the indexes."""
-    parts = []
-    for i in range(BANDS):
-        wanted = sketches.c[f"band{i}"] == bindparam(f"vband{i}")
-        part = select(sketches.c.chunk_id).where(wanted).limit(rows_per_band)
-        if oldest:
-            part = part.order_by(sketches.c.chunk_id)
-        parts.append(select(part.subquery(f"part{i}")))
-    return union_all(*parts)
-
-
-_SHARING = _sharing_query(_ROWS_PER_BAND, oldest=False)
-
-
-@lru_cache(_QUERIES_KEPT)
-def _scoped_query(scopes: tuple[Scope, ...]) -> Any:
-    """As _SHARING, of chunks of the scopes alone, which others do not crowd out, however many come
-    later: who may read a chunk is seen before rows are left out, and once for all its bands."""
-    shared = _sharing_query(_ROWS_SEEN_PER_BAND, oldest=True).subquery("shared")
-    count = func.count().label("bands")
-    counted = select(shared.c.chunk_id, count).group_by(shared.c.chunk_id).subquery("counted")
-    return (
-        select(counted.c.chunk_id, counted.c.bands)
-        .where(readable_in(scopes, counted.c.chunk_id))
-        .order_by(counted.c.bands.desc(), counted.c.chunk_id)
-        .limit(_ROWS_PER_BAND * BANDS)
-    )
-
-
-def _read_bits(
-    connection: Connection, chunk_ids: list[int], dtypes: Collection[int]
-) -> list[tuple[int, bytes]]:
-    query = select(sketches.c.chunk_id, sketches.c.bits).where(sketches.c.dtype.in_(dtypes))
-    return [
-        (row.chunk_id, row.bits)
-        for batch in batches(chunk_ids)
-        for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
-    ]
-
-
 def read_centres(
     catalogue: Database,
     chunk_ids: Collection[int],
@@ -154,17 +45,12 @@ def read_centres(
     """Returns what is known of these chunks; those that no commit needs (a repo of each of
     `scopes`, if any), or that are standalone no longer, are left out; with `deltas` only those of
     them that are derived."""
-    holder = (_commit_in(scopes) if scopes else _commit_of_chunk()).label("holder")
-    query = (
-        select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
-        .join(chunks, chunks.c.id == sketches.c.chunk_id)
-        .where(~is_derived() if deltas else is_standalone())
-    )
+    query = _centre_query(tuple(scopes), deltas)
     with catalogue.reading() as connection:
         rows = [
             row
             for batch in batches(list(chunk_ids))
-            for row in connection.execute(query.where(sketches.c.chunk_id.in_(batch)))
+            for row in connection.execute(query, {"ids": batch})
         ]
         places = name_revisions(connection, {row.holder for row in rows if row.holder is not None})
     return {
@@ -172,6 +58,17 @@ def read_centres(
         for row in rows
         if row.holder in places
     }
+
+
+@lru_cache(QUERIES_KEPT)
+def _centre_query(scopes: tuple[Scope, ...], deltas: bool) -> Any:
+    holder = (_commit_in(scopes) if scopes else _commit_of_chunk()).label("holder")
+    return (
+        select(sketches, chunks.c.digest, chunks.c.frame_bytes, holder)
+        .join(chunks, chunks.c.id == sketches.c.chunk_id)
+        .where(~is_derived() if deltas else is_standalone())
+        .where(sketches.c.chunk_id.in_(bindparam("ids", expanding=True)))
+    )
 
 
 def _commit_in(scopes: Sequence[Scope]) -> Any:
@@ -196,15 +93,21 @@ def _commit_of_chunk() -> Any:
     return func.coalesce(*first)
 
 
+_REVISIONS = (
+    select(commits.c.id, repos.c.name, commits.c.oid)
+    .join(repos)
+    .where(commits.c.id.in_(bindparam("ids", expanding=True)))
+)
+
+
 def name_revisions(
     connection: Connection, commit_ids: Collection[int]
 ) -> dict[int, tuple[str, str]]:
     """Returns the repo and commit id of each commit."""
-    query = select(commits.c.id, repos.c.name, commits.c.oid).join(repos)
     return {
         row.id: (row.name, row.oid)
         for batch in batches(list(commit_ids))
-        for row in connection.execute(query.where(commits.c.id.in_(batch)))
+        for row in connection.execute(_REVISIONS, {"ids": batch})
     }
 
 

@@ -8,7 +8,7 @@ from sketch_samples import add_commit, add_rows, flip_bits, make_entry, make_row
 from weightvault.store.catalogue.catalogue import Catalogue
 from weightvault.store.catalogue.dependencies import usable_among
 from weightvault.store.catalogue.moved_frames import adopt_frames, replay_moves, standalone_among
-from weightvault.store.catalogue.sketches.sketches import find_near
+from weightvault.store.catalogue.sketches.near import find_near
 from weightvault.store.catalogue.tables.database import MakeEntry
 from weightvault.store.catalogue.tables.rows import Location, SketchRow
 from weightvault.store.catalogue.tombstones import remove_dead, set_tombstones

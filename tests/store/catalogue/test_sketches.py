@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from weightvault.store.catalogue.catalogue import Catalogue, open_catalogue
 from weightvault.store.catalogue.moved_frames import settle_chunks
-from weightvault.store.catalogue.sketches import sharing
+from weightvault.store.catalogue.sketches import near, sharing
 from weightvault.store.catalogue.sketches import sketches as search
 from weightvault.store.catalogue.sketches.bands import band_values
 from weightvault.store.catalogue.sketches.relatives import find_relatives, find_sharing
@@ -22,7 +22,7 @@ from weightvault.store.catalogue.visibility import Scope
 
 
 def found_bits(catalogue: Catalogue, row: SketchRow) -> set[bytes]:
-    return {bits for _, bits in search.find_near(catalogue, row)}
+    return {bits for _, bits in near.find_near(catalogue, row)}
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(0, 511))
@@ -42,9 +42,9 @@ def test_relatives_are_found_and_strangers_are_not(catalogue: Catalogue):
     add_rows(catalogue, "p", rows)
     assert all(row.bits in found_bits(catalogue, row) for row in rows)
     # In trained families the median is 1 bit of 256 and 18 the most: 7 %.
-    near = [row.bits in found_bits(catalogue, flip_bits(row, 6, i)) for i, row in enumerate(rows)]
+    seen = [row.bits in found_bits(catalogue, flip_bits(row, 6, i)) for i, row in enumerate(rows)]
     far = [row.bits in found_bits(catalogue, flip_bits(row, 13, i)) for i, row in enumerate(rows)]
-    assert sum(near) == 300
+    assert sum(seen) == 300
     assert sum(far) >= 288
     # By chance one in 2^20 / 16 shares a band.
     assert sum(len(found_bits(catalogue, make_row(("other", i)))) for i in range(300)) <= 20
@@ -56,8 +56,8 @@ def test_relatives_are_found_and_strangers_are_not(catalogue: Catalogue):
 def test_what_could_not_be_a_base_is_not_found(catalogue: Catalogue, change: dict[str, Any]):
     row = make_row("a")
     add_rows(catalogue, "p", [row])
-    assert search.find_near(catalogue, make_row("a"))
-    assert not search.find_near(catalogue, make_row("a", **change))
+    assert near.find_near(catalogue, make_row("a"))
+    assert not near.find_near(catalogue, make_row("a", **change))
 
 
 def test_only_chunks_that_stand_alone_are_found(catalogue: Catalogue):
@@ -71,7 +71,7 @@ def test_only_chunks_that_stand_alone_are_found(catalogue: Catalogue):
 def test_a_tensor_that_says_nothing_is_never_found(catalogue: Catalogue):
     flat = SketchRow(digest("flat"), 17, 12, 4096, bytes(32), b"")
     add_rows(catalogue, "p", [flat])
-    assert search.find_near(catalogue, flat) == []
+    assert near.find_near(catalogue, flat) == []
 
 
 def ids_of(catalogue: Catalogue, rows: list[SketchRow]) -> list[int]:
@@ -95,7 +95,7 @@ def test_many_sketches_share_what_each_shares_alone(catalogue: Catalogue):
     for row, mine, found in zip(rows, bands, sharing.share_bands(catalogue, rows), strict=True):
         assert found == {i for i, theirs in zip(ids, bands, strict=True) if mine & theirs}
         assert found is not None
-        assert {i for i, _ in search.find_near(catalogue, row)} <= found
+        assert {i for i, _ in near.find_near(catalogue, row)} <= found
 
 
 def test_where_too_many_share_a_band_that_is_said(
@@ -113,14 +113,14 @@ def test_where_too_many_share_a_band_that_is_said(
 
 
 def test_a_family_of_one_is_lonely(catalogue: Catalogue):
-    alone, base, near = make_row("alone"), make_row("base"), make_row("near")
+    alone, base, like = make_row("alone"), make_row("base"), make_row("near")
     delta = flip_bits(base, 2, "delta")
-    other = flip_bits(near, 2, "other")
+    other = flip_bits(like, 2, "other")
     flat = replace(make_row("flat"), bits=bytes(32))
     none = make_row("none", kind=None)
-    add_rows(catalogue, "p1", [alone, base, near, other, flat, none])
+    add_rows(catalogue, "p1", [alone, base, like, other, flat, none])
     add_rows(catalogue, "p2", [delta], base=base.digest)
-    rows = [alone, base, near, other, flat, none, delta]
+    rows = [alone, base, like, other, flat, none, delta]
     ids = ids_of(catalogue, rows)
     lonely = sharing.find_lonely(catalogue, search.read_family(catalogue, ids))
     assert lonely == {ids[rows.index(row)] for row in (alone, flat, none)}
@@ -129,7 +129,7 @@ def test_a_family_of_one_is_lonely(catalogue: Catalogue):
 def test_many_equal_sketches_bound_the_work(catalogue: Catalogue):
     row = make_row("a")
     add_rows(catalogue, "p", [row, *(flip_bits(row, 0, i) for i in range(500))])
-    assert 64 <= len(search.find_near(catalogue, row)) <= 64 * 16
+    assert 64 <= len(near.find_near(catalogue, row)) <= 64 * 16
 
 
 def test_centres_come_with_a_revision_to_read_them_through(catalogue: Catalogue):
@@ -139,7 +139,7 @@ def test_centres_come_with_a_revision_to_read_them_through(catalogue: Catalogue)
     add_rows(catalogue, "p2", [delta], base=held.digest)
     first = add_commit(catalogue, "org/a", [used.digest])
     second = add_commit(catalogue, "org/b", [delta.digest])
-    ids = [search.find_near(catalogue, row)[0][0] for row in (used, held, loose)]
+    ids = [near.find_near(catalogue, row)[0][0] for row in (used, held, loose)]
     centres = search.read_centres(catalogue, ids)
     assert {c.sketch.digest: (c.repo, c.revision) for c in centres.values()} == {
         used.digest: ("org/a", first),
@@ -184,13 +184,13 @@ def test_the_search_scans_nothing(catalogue: Catalogue):
             connection.execution_options(isolation_level="AUTOCOMMIT")
             connection.execute(text("VACUUM ANALYZE sketches"))
     values = {f"vband{i}": v for i, v in enumerate(band_values(17, rows[0].bits).values())}
-    lines = plan_lines(catalogue, search._SHARING, values)
+    lines = plan_lines(catalogue, near._SHARING, values)
     alone = [line for line in lines if re.search(r"COVERING INDEX|Index Only Scan", line)]
     used = {name for line in alone for name in re.findall(r"sketches_band\d+", line)}
     assert len(used) == 16
     assert not [line for line in lines if re.search(r"SCAN sketches|Seq Scan on sketches", line)]
     scopes = (Scope(("org",), public=True), Scope(("people",), public=True))
-    lines = plan_lines(catalogue, search._scoped_query(scopes), values)
+    lines = plan_lines(catalogue, near._scoped_query(scopes), values)
     assert not [line for line in lines if re.search(r"SCAN sketches|Seq Scan on sketches", line)]
     if catalogue.engine.dialect.name == "sqlite":
         assert not [line for line in lines if re.search(r"SCAN (using|anon|commit|repos)", line)]
@@ -201,13 +201,13 @@ def test_chunks_of_others_hide_none_of_an_owner(catalogue: Catalogue):
     add_rows(catalogue, "m", [mine])
     add_commit(catalogue, "me/model", [mine.digest])
     scopes = (Scope(("me",), public=True),)
-    alone = search.find_near(catalogue, asked, scopes)
+    alone = near.find_near(catalogue, asked, scopes)
     assert [bits for _, bits in alone] == [mine.bits]
     flood = [flip_bits(asked, 1, number) for number in range(10_000)]
     add_rows(catalogue, "f", flood)
     add_commit(catalogue, "you/flood", [row.digest for row in flood])
-    assert search.find_near(catalogue, asked, scopes) == alone
-    assert len(search.find_near(catalogue, asked, (Scope(("you",)),))) > 64
+    assert near.find_near(catalogue, asked, scopes) == alone
+    assert len(near.find_near(catalogue, asked, (Scope(("you",)),))) > 64
 
 
 def test_commits_of_others_crowd_out_no_relative(catalogue: Catalogue):
@@ -242,9 +242,9 @@ def test_deltas_are_one_deep_whatever_order_packs_come_in(tmp_path_factory, data
     bases = {p.base for p in places.values() if p.base is not None}
     assert all(places[base].base is None for base in bases)
     found = {row.chunk_id for row in search.list_centres(catalogue, 0, 10, uncoded=0)}
-    near = {row.digest for row in rows if search.find_near(catalogue, row)}
-    assert near == {d for d, p in places.items() if p.base is None}
-    assert len(found) == len(near)
+    alone = {row.digest for row in rows if near.find_near(catalogue, row)}
+    assert alone == {d for d, p in places.items() if p.base is None}
+    assert len(found) == len(alone)
     catalogue.close()
 
 
