@@ -83,6 +83,15 @@ def require_read(request: HTTPConnection, repo: str) -> Caller:
     return require_read_as(request, caller, repo)
 
 
+def readable_name(request: HTTPConnection, repo: str) -> str | None:
+    """Returns the name of a repo if the caller may read it, or could if it were there."""
+    try:
+        require_read(request, repo)
+    except RepoNotFound:
+        return None
+    return repo
+
+
 def require_read_as(request: HTTPConnection, caller: Caller, repo: str) -> Caller:
     """As `require_read`, of a caller that a grant stands for."""
     _require_let(request, caller, repo)

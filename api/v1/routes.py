@@ -27,10 +27,10 @@ from ..requests.access import (
     may_write_repo,
     needs,
     pushes,
+    readable_name,
     reads_everything,
     repo_in_path,
     repos_seen,
-    require_read,
     sees_own,
 )
 from ..requests.callers import caller_of
@@ -185,15 +185,15 @@ async def commit(
     """Makes the manifest in the body the newest commit of a branch.
 
     Repo and branch are made as needed. `chunks_missing` means that frames have to be uploaded
-    first. A commit of the manifest that the branch has already changes nothing.
+    first. A commit of the manifest that the branch has already changes nothing. A `base` that the
+    caller may not read is left out.
     """
     body = await received_bytes(request, MAX_MANIFEST_BODY_BYTES)
 
     def parse_and_commit() -> CommitSchema:
-        if base is not None:
-            require_read(request, check_repo(base))
+        named = None if base is None else readable_name(request, check_repo(base))
         manifest = parse_manifest(body)
-        made = vault.commit(repo, branch, manifest, base=base, message=message, bounded=True)
+        made = vault.commit(repo, branch, manifest, base=named, message=message, bounded=True)
         if caller_of(request).reads_all:
             # What others push is encoded in the background, which re-centres, too.
             request.app.state.encoder.recentre_later(made.repo, made.id)

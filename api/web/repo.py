@@ -15,7 +15,7 @@ from ...dedup.local_vault import LocalVault
 from ...dedup.model.cards import CARD
 from ...dedup.model.files.entries import FileEntry
 from ...dedup.model.names import check_repo, is_commit_id
-from ...dedup.reports.lineage import find_lineage
+from ...dedup.reports.lineage import find_lineage, shown_base
 from ...dedup.reports.revision_details import (
     describe_file,
     describe_tensors,
@@ -104,6 +104,7 @@ def show_card(request: Request, view: ViewParam) -> Response:
         view=view,
         page="",
         commit=snapshot.commit,
+        base=shown_base(view.vault.catalogue, snapshot.commit, caller_of(request).scope),
         sums=sum_revision(view.vault.catalogue, snapshot, frames=frames),
         card=_card(view, snapshot),
     )

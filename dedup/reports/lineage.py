@@ -23,10 +23,12 @@ from ...store.catalogue.reports.lineage import (
     declared_base,
     declaring,
     first_repos,
+    has_repo,
     sizes_of,
     users_of,
 )
 from ...store.catalogue.visibility import EVERYTHING, Scope
+from ..model.history import Commit
 
 # As in families: what models share by chance stays below it.
 _MIN_SHARE = 0.2
@@ -57,6 +59,12 @@ def find_lineage(catalogue: Catalogue, repo: str, seen: Scope = EVERYTHING) -> R
     listed = {name for found in children.values() for name in found[:_MAX_CHILDREN]}
     sizes = sizes_of(catalogue, [*path, *listed])
     return _tree(path[0], children, sizes, frames=seen.everything)
+
+
+def shown_base(catalogue: Catalogue, commit: Commit, seen: Scope) -> tuple[str, bool] | None:
+    """Returns the repo that a commit names as its base, and whether it is one of those `seen`: a
+    card may name what the vault has not got."""
+    return (commit.base, has_repo(catalogue, commit.base, seen)) if commit.base else None
 
 
 def _find_path(catalogue: Catalogue, repo: str, seen: Scope) -> list[str]:

@@ -60,7 +60,8 @@ def find_base(
     """Returns the declared base's name, if any, and what to code against.
 
     `declared` is a repo named by the user, and must exist; without it the model card's
-    `base_model` counts where the vault holds such a repo. Raises Repo- or RevisionNotFound.
+    `base_model` counts: of several the first that the vault holds, or else the first. Raises Repo-
+    or RevisionNotFound.
     """
     name, base = _find_declared(vault, files, declared)
     found = (base, _try_resolve(vault, repo, branch))
@@ -83,11 +84,13 @@ def _find_declared(
     if declared is not None:
         check_repo(declared)
         return declared, vault.resolve(declared)
-    for name in card_bases(files):
+    named = card_bases(files)
+    for name in named:
         snapshot = _try_resolve(vault, name, "main")
         if snapshot:
             return name, snapshot
-    return None, None
+    # One that comes later is known by its name: an adapter's base, say.
+    return next(iter(named), None), None
 
 
 def choose_bases(

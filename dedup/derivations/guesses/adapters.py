@@ -174,7 +174,8 @@ def _scale(
     if not 0 < norm < np.inf or not size:
         return None
     scale = float((product * sample.more).sum()) / norm
-    if abs(scale) * np.sqrt(norm / size) < _LEAST_LIKE:
+    # Below 0 the target is what the adapter was merged into. The other way round is exact.
+    if scale * np.sqrt(norm / size) < _LEAST_LIKE:
         return None
     # alpha / r, or alpha / sqrt(r): alpha is most often a whole number.
     for divisor in (rank, np.sqrt(rank)):

@@ -132,7 +132,16 @@ def declared_base(catalogue: Database, repo: str, seen: Scope) -> str | None:
         .where(repos.c.name == repo, commits.c.id == newest_commit())
         .scalar_subquery()
     )
-    query = select(repos.c.name).where(repos.c.name == of_newest, seen.condition())
+    return _seen_repo(catalogue, of_newest, seen)
+
+
+def has_repo(catalogue: Database, repo: str, seen: Scope) -> bool:
+    """Tells whether there is a repo of that name among those seen."""
+    return _seen_repo(catalogue, repo, seen) is not None
+
+
+def _seen_repo(catalogue: Database, name: Any, seen: Scope) -> str | None:
+    query = select(repos.c.name).where(repos.c.name == name, seen.condition())
     with catalogue.reading() as connection:
         return connection.scalar(query)
 

@@ -187,3 +187,26 @@ def test_a_quantised_sibling_is_a_source(local: LocalVault, tmp_path: Path, sibl
     assert levels(local, "org/coarse") == {0, DERIVED}
     assert levels(local, "org/fine") == {0}
     assert pulled(local, "org/coarse", tmp_path / "pulled") == read_folder(folders["org/coarse"])
+
+
+def test_weights_with_an_adapter_come_before_all_that_they_are_made_of(
+    local: LocalVault, tmp_path: Path
+):
+    rng = np.random.default_rng(3)
+    words = to_bf16(rng.normal(0, 0.05, (ROWS, COLUMNS)).astype(np.float32))
+    base = (words.astype(np.uint32) << 16).view(np.float32)
+    sides = {
+        "w.lora_A.weight": rng.normal(0, 0.05, (16, COLUMNS)).astype(np.float32),
+        "w.lora_B.weight": rng.normal(0, 0.02, (ROWS, 16)).astype(np.float32),
+    }
+    change = sides["w.lora_B.weight"] @ sides["w.lora_A.weight"]
+    merged = write(tmp_path / "merged", "BF16", {"w": to_bf16(base + change)})
+    adapter = write(tmp_path / "adapter", "F32", sides)
+    (adapter / "README.md").write_text("---\nbase_model: org/base\n---\n")
+    push(local, merged, "org/merged")
+    push(local, adapter, "org/adapter")
+    push(local, write(tmp_path / "base", "BF16", {"w": words}), "org/base")
+    local.optimise()
+    assert levels(local, "org/merged") == {DERIVED}
+    assert levels(local, "org/base") == {0}
+    assert pulled(local, "org/merged", tmp_path / "pulled") == read_folder(merged)

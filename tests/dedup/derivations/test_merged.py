@@ -131,6 +131,25 @@ def test_one_source_alone_is_no_merge():
 
 @pytest.mark.parametrize(("alpha", "narrow"), [(16, True), (8, False), (1, True)])
 def test_a_merged_adapter_is_found_by_its_matrices(alpha: float, narrow: bool):
+    base, target, sides = make_adapter(alpha, narrow=narrow)
+    memory = Memory([target, base])
+    for name, matrix in sides.items():
+        memory.add(name, "F32", matrix)
+    check(memory, target, guesses(memory, adapters.KIND))
+
+
+def test_what_an_adapter_was_merged_into_is_not_computed_from_the_sum():
+    base, target, sides = make_adapter(16, narrow=True)
+    memory = Memory([base, target])
+    for name, matrix in sides.items():
+        memory.add(name, "F32", matrix)
+    assert guesses(memory, adapters.KIND) == []
+
+
+def make_adapter(
+    alpha: float, *, narrow: bool
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """A matrix, the same with an adapter merged into it, and the adapter."""
     rng = np.random.default_rng(7)
     base = rng.normal(0, 0.05, SHAPE).astype(BF16)
     right = rng.normal(0, 0.05, (8, SHAPE[1])).astype(np.float32)
@@ -138,10 +157,7 @@ def test_a_merged_adapter_is_found_by_its_matrices(alpha: float, narrow: bool):
     change = (left @ right) * np.float32(alpha / 8)
     change = wide(change.astype(BF16)) if narrow else change
     target = (wide(base) + change).astype(BF16)
-    memory = Memory([target, base])
-    for name, matrix in (("x.lora_A.w", right), ("x.lora_B.w", left)):
-        memory.add(name, "F32", matrix)
-    check(memory, target, guesses(memory, adapters.KIND))
+    return base, target, {"x.lora_A.w": right, "x.lora_B.w": left}
 
 
 def test_an_adapter_of_something_else_is_none():

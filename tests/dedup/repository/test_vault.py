@@ -102,6 +102,12 @@ def test_model_card_declares_the_base(local: LocalVault, model: Path, tmp_path: 
     assert local.report().stages.deltas > 0
 
 
+def test_a_card_names_a_base_that_comes_later(local: LocalVault, tmp_path: Path):
+    card = "---\nbase_model:\n- org/later\n- nobody/has-it\n---\n"
+    early = write_model(tmp_path / "early", make_weights(1), card)
+    assert push(local, early, "org/early").commit.base == "org/later"
+
+
 def test_a_tune_of_a_tune_is_coded_against_it(local: LocalVault, model: Path, tmp_path: Path):
     push(local, model, "org/base")
     weights = tune(make_weights(1), 2)
