@@ -33,7 +33,7 @@ MERGE = (7, 1)
 _MOST_SOURCES = 6
 # Elements that weights are solved by, those that formulas are tried on, and the first of these that
 # most formulas fail at already.
-_SOLVED = 1 << 16
+_SOLVED = 1 << 14
 _TRIED = 1 << 13
 _GLANCED = 1 << 9
 # Formulas that give fewer of the elements are none: another fine-tune has half of them in common

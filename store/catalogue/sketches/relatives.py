@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Integer, LargeBinary, bindparam, select
 
 from ..edges import dependent_of
 from ..tables.database import Database
 from ..tables.schema import chunks, commit_chunks, commits, repos
 from ..visibility import Scope
+from .near import QUERIES_KEPT
 from .sketches import name_revisions
 
 # Rows looked at for one chunk.
@@ -29,10 +31,9 @@ def find_sharing(
     only its `most` newest commits are looked at, and so many revisions are returned."""
     votes: Counter[int] = Counter()
     with catalogue.reading() as connection:
+        query = _newest_with(tuple(scopes))
         for digest in digests:
-            query = _commits_with(chunks.c.digest == digest, scopes)
-            newest = query.order_by(commit_chunks.c.commit_id.desc()).limit(most)
-            votes.update(connection.scalars(newest))
+            votes.update(connection.scalars(query, {"digest": digest, "most": most}))
         ranked = [commit for commit, _ in votes.most_common(most)]
         named = name_revisions(connection, ranked)
     return [named[commit] for commit in ranked if commit in named]
@@ -46,12 +47,26 @@ def find_relatives(
     votes: Counter[int] = Counter()
     with catalogue.reading() as connection:
         for digest in bases:
-            for condition in (chunks.c.digest == digest, dependent_of([digest], deltas=True)):
-                query = _commits_with(condition, scopes).limit(_MOST_ROWS)
-                votes.update(connection.scalars(query))
+            for query in _commits_around(tuple(scopes)):
+                votes.update(connection.scalars(query, {"digest": digest}))
         ranked = [commit for commit, _ in votes.most_common(most)]
         named = name_revisions(connection, ranked)
     return [named[commit] for commit in ranked if commit in named]
+
+
+@lru_cache(QUERIES_KEPT)
+def _newest_with(scopes: tuple[Scope, ...]) -> Any:
+    query = _commits_with(chunks.c.digest == bindparam("digest"), scopes)
+    return query.order_by(commit_chunks.c.commit_id.desc()).limit(bindparam("most", type_=Integer))
+
+
+@lru_cache(QUERIES_KEPT)
+def _commits_around(scopes: tuple[Scope, ...]) -> tuple[Any, Any]:
+    """Those with a chunk, and those with deltas on it."""
+    digest = bindparam("digest", type_=LargeBinary)
+    conditions = chunks.c.digest == digest, dependent_of([digest], deltas=True)
+    one, other = (_commits_with(each, scopes).limit(_MOST_ROWS) for each in conditions)
+    return one, other
 
 
 def _commits_with(condition: Any, scopes: Sequence[Scope]) -> Any:

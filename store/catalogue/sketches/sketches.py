@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select, update
@@ -223,13 +223,19 @@ def read_family(catalogue: Database, chunk_ids: Collection[int]) -> list[FamilyR
     with catalogue.reading() as connection:
         rows = {}
         for batch in batches(list(chunk_ids)):
-            mine = chunks.c.id.in_(batch) | dependent_of(_digests_of(batch), deltas=True)
-            for row in connection.execute(_family_query().where(mine)):
+            for row in connection.execute(_members_query(), {"ids": batch}):
                 rows[row.chunk_id] = _family_row(row)
     return list(rows.values())
 
 
-def _digests_of(chunk_ids: list[int]) -> Any:
+@cache
+def _members_query() -> Any:
+    ids = bindparam("ids", expanding=True)
+    deltas = dependent_of(_digests_of(ids), deltas=True)
+    return _family_query().where(chunks.c.id.in_(ids) | deltas)
+
+
+def _digests_of(chunk_ids: Any) -> Any:
     named = chunks.alias("named")
     return select(named.c.digest).where(named.c.id.in_(chunk_ids))
 
