@@ -36,7 +36,11 @@ _CODES: dict[type[VaultError], str] = {
     kinds.QuotaExceeded: "QuotaExceeded",
     RateExceeded: "RateExceeded",
 }
-_STALE = "The branch was updated since you opened this page. Please refresh and try again."
+# As clients of 2.x and of 0.36 look for it.
+_STALE = (
+    "The branch was updated since you opened this page. Please refresh and try again. "
+    "A commit has happened since. Please refresh and try again."
+)
 COMMIT_HEADER = "X-Repo-Commit"
 LFS_TYPE = "application/vnd.git-lfs+json"
 
