@@ -298,7 +298,7 @@ def read_frames(tenant: Tenant, repo: str) -> None:
     pool = [digest.hex() for manifest in scan_pool() for digest in manifest.digests()]
     for at, digest in enumerate(pool):
         others = (pool[:at] + pool[at + 1 :])[:MAX_OFFERS]
-        for offers in ({}, {"offers": {}}, {"offers": {digest: others}}):
+        for offers in ({}, {"offers": {digest: others}}):
             tenant.web.post(f"/v1/repos/{repo}/frames", json={"digests": [digest], **offers})
 
 
