@@ -232,7 +232,7 @@ HUB = (
     "/refs",
 )
 HUB = (*HUB, "/commits/main", "/xet-read-token/main", "/tree/main/notes")
-HUB = (*HUB, "/resolve/main/README.md")
+HUB = (*HUB, "/resolve/main/README.md", "/lfs-files")
 NATIVE = ("", "/revision?tensors=true", "/manifest", "/tensors/layer.weight", "/refs", "/commits")
 WHOLE = ("/v1/repos", "/api/models", "/api/models?search=a", "/api/models?author=alpha")
 WHOLE = (*WHOLE, "/?order=name", "/?q=model", "/-/storage", "/v1/report", "/v1/families")
@@ -245,6 +245,8 @@ WHOLE = (
     "/metrics",
 )
 WHOLE = (*WHOLE, "/api/whoami-v2", "/health", "/openapi.json", "/v1/quotas", "/v1/retention")
+WHOLE = (*WHOLE, "/api/settings/repositories")
+WHOLE = (*WHOLE, "/api/organizations/alpha/settings/repositories")
 WHOLE = (*WHOLE, "/", "/gpt2/resolve/main/config.json", "/v1/bills")
 WHOLE = (*WHOLE, "/-/storage/report.csv", "/-/storage/bill.csv")
 
