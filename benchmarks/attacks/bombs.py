@@ -248,6 +248,24 @@ def _hdf5(rng: random.Random, size: int) -> bytes:
     return head + b"".join(rng.choice(blocks) + body for _ in range(size // 204))
 
 
+def _ggml(rng: random.Random, size: int) -> bytes:
+    """Thousands of tokens or of tensors, for each of the ways in which a file may go on."""
+    head = b"lmgg" + struct.pack("<11I", *[0] * 11) + struct.pack("<II", 0, 0)
+    if rng.random() < 0.5:
+        count = size // 4
+        return head + struct.pack("<I", count) + bytes(4 * count)
+    tensor = struct.pack("<III", 1, 1, 0) + struct.pack("<I", rng.choice([0, 1])) + b"t"
+    return head + struct.pack("<I", 0) + tensor * (size // len(tensor))
+
+
+def _arrays(rng: random.Random, size: int) -> bytes:
+    """A plain pickle of as many arrays of numpy as fit, of which most have no bytes."""
+    call = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x01\x85"
+    call += b"cnumpy\ndtype\nX\x02\0\0\0f4\x85R\x89"
+    array = call + rng.choice([b"C\x04aaaa", b"B" + struct.pack("<I", 1024) + bytes(1024)]) + b"tb"
+    return b"\x80\x04](" + array * (size // len(array)) + b"e."
+
+
 # What the cutter of opaque bytes may find hard
 
 
@@ -275,6 +293,8 @@ FILE_BOMBS: dict[str, tuple[str, Maker]] = {
     "msgpack": ("model.msgpack", _msgpack),
     "npy": ("model.npy", _npy),
     "hdf5": ("model.h5", _hdf5),
+    "ggml": ("ggml-base.bin", _ggml),
+    "arrays": ("arrays.pkl", _arrays),
     "zeros": ("zeros.bin", lambda _, n: bytes(n)),
     "noise": ("noise.bin", lambda r, n: r.randbytes(n)),
     "periodic": ("periodic.dat", _periodic),

@@ -201,7 +201,8 @@ class Grammar:
             "/commits": self._manifest,
             "/packs/": self._pack,
             "/bases": self._sketches,
-            "/frames": self._digests,
+            "/frames": self._frames,
+            "/v1/jobs": self._job,
             "/missing": self._digests,
             "validate-yaml": self._validated_card,
             "/batch": self._batch,
@@ -260,6 +261,22 @@ class Grammar:
         if rng.random() < 0.5:
             found = [rng.randbytes(32).hex() for _ in range(count)]
         return "digests", json.dumps({"digests": found}).encode()
+
+    def _frames(self, rng: random.Random, size: int) -> tuple[str, bytes]:
+        """Frames with offers: of what there is, of what is not there, of one again and again."""
+        if rng.random() < 0.3:
+            return self._digests(rng, size)
+        known = [digest.hex() for digest in self._target.digests]
+        offers = {
+            digest: rng.choices(known, k=rng.choice([1, 4, 4, 5]))
+            for digest in [*known, *(rng.randbytes(32).hex() for _ in range(size // 340))]
+        }
+        return "offers", json.dumps({"digests": known, "offers": offers}).encode()
+
+    def _job(self, rng: random.Random, _size: int) -> tuple[str, bytes]:
+        kind = rng.choice(["optimise", "comparison", "check", [], "x" * 999])
+        body = {"kind": kind, "dry_run": True} if kind == "optimise" else {"kind": kind}
+        return "a job", json.dumps(body).encode()
 
     def _validated_card(self, rng: random.Random, size: int) -> tuple[str, bytes]:
         text = make_card(rng, size // 2).decode(errors="replace")

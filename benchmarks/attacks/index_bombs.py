@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import struct
 from collections.abc import Callable
@@ -104,10 +105,34 @@ def _many_models(_: random.Random, size: int) -> dict[str, bytes]:
     return {f"{i}.onnx": model for i in range(count)} | {"w.bin": bytes(size // 8)}
 
 
+# Other descriptions
+
+
+def _tfjs(rng: random.Random, size: int) -> dict[str, bytes]:
+    """Weights without end, or one that lies in as many shards as there are names for."""
+    if rng.random() < 0.5:
+        weight = {"name": "w", "shape": [1], "dtype": "float32"}
+        group = {"paths": ["w.bin"], "weights": [weight] * (size // 60)}
+    else:
+        whole = {"name": "w", "shape": [1 << 39], "dtype": "float32"}
+        group = {"paths": [f"{i % 9}" for i in range(size // 8)], "weights": [whole]}
+    text = json.dumps({"weightsManifest": [group]}, separators=(",", ":")).encode()
+    return {"model.json": text, "w.bin": bytes(size // 8), "0": bytes(1000)}
+
+
+def _openvino(rng: random.Random, size: int) -> dict[str, bytes]:
+    """Constants that all lie at the same bytes, or tags that end nowhere."""
+    tag = b'<layer name="l" type="Const"><data element_type="f32" shape="1" offset="0" size="4"/>'
+    piece = rng.choice([tag, b"<data " + b"a" * 1990 + b">", b"<layer ", b'<data a="'])
+    return {"m.xml": b"<net>" + piece * (size * 3 // 4 // len(piece)), "m.bin": bytes(size // 8)}
+
+
 SET_BOMBS: dict[str, SetMaker] = {
     "index of TensorFlow": _tensorflow,
     "index with long names": _long_names,
     "many indexes": _many_indexes,
     "external data": _onnx,
     "many models": _many_models,
+    "shards of TensorFlow.js": _tfjs,
+    "constants of OpenVINO": _openvino,
 }

@@ -53,7 +53,9 @@ def list_external(name: str, file: ReadableFile, size: int) -> Iterator[tuple[st
                 dtype, shape = _describe(weight)
                 length = count_elements(shape) * ITEM_BYTES[dtype]
                 whole = make_tensor(str(weight["name"]), dtype, shape, length)
-                yield from _place(paths, start, whole)
+                for piece in _place(paths, start, whole):
+                    work.spend(1)
+                    yield piece
                 start += length
     except (InvalidJson, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unreadable(f"{name} is no manifest of weights: {error}") from error
