@@ -35,11 +35,11 @@ with atheris.instrument_imports(include=["weightvault.dedup"]):  # pyright: igno
         onnx,
         registry,
         safetensors,
-        tf_bundle,
     )
     from weightvault.dedup.formats.cutting.content_chunks import cut_opaque
     from weightvault.dedup.formats.cutting.reader import ReadableFile, Unreadable, Work
     from weightvault.dedup.formats.hdf5 import hdf5
+    from weightvault.dedup.formats.indexes import tf_bundle
     from weightvault.dedup.formats.torch import pickles, torch_legacy
     from weightvault.dedup.model.files.outlines import check_tensor_size
     from weightvault.dedup.model.files.segments import Literal, Segment, Tensor
