@@ -159,7 +159,7 @@ def refused(answer: httpx.Response) -> bool:
         said = answer.text.lower()
         return (
             "there is no repo" in said
-            or "repository not found" in said
+            or '"repository not found"' in said
             or answer.request.method == "HEAD"
         )
     return answer.status_code in (401, 403)
