@@ -229,10 +229,10 @@ def test_a_hub_commit_refuses(path: str, kind: str, vault: LocalVault):
         asked = [{"key": "header", "value": {"summary": "x"}}, {"key": kind, "value": values[kind]}]
         body = b"".join(json.dumps(line).encode() + b"\n" for line in asked)
         answer = web.post("/api/models/me/m/commit/main", content=body)
-        assert answer.status_code == 422
+        assert answer.status_code == 400
         assert "not allowed" in answer.json()["error"]
         wanted = {"files": [{"path": path, "size": len(content), "sample": ""}]}
-        assert web.post("/api/models/me/m/preupload/main", json=wanted).status_code == 400
+        assert web.post("/api/models/me/m/preupload/main", json=wanted).status_code == 422
     assert vault.resolve("me/m").manifest.file(path) is None
 
 
