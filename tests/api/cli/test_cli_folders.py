@@ -66,9 +66,10 @@ def test_the_vault_and_its_catalogue_are_left_out(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     Path("model.bin").write_bytes(b"m")
-    for _ in range(2):
+    # The first push makes them, after it has looked at what there is.
+    for there in (set[str](), {"v", "index.sqlite"}, {"v", "index.sqlite"}):
         catalogue = ("--catalogue", "sqlite:///index.sqlite")
         result = run("--vault", "v", *catalogue, "push", ".", "o/r", "--json")
         document = json.loads(result.stdout)
         assert document["files"] == 1, document
-        assert {"v", "index.sqlite"} <= set(paths(document, "left_out"))
+        assert there <= set(paths(document, "left_out"))
