@@ -2,8 +2,9 @@
 
 `push` and `pull` work for both vaults, this process's and a server's; `uploads`, `raw_packs` and
 `xet_uploads` take files from clients of foreign protocols; `refs` makes commits, branches and tags
-of them; `namespaced_vault` is the vault as the owner of one namespace sees it; `new_frames` stores
-frames that were made here, and puts them in use.
+of them, and `recutting` cuts files again of which a commit says more; `namespaced_vault` is the
+vault as the owner of one namespace sees it; `new_frames` stores frames that were made here, and
+puts them in use.
 
 Imports `repository`, `formats`, `similarity`, `xet`, and `verification` to look at what was lost.
 

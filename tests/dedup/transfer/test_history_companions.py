@@ -14,7 +14,7 @@ from weightvault.dedup.formats import onnx as onnx_format
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files import expansion
 from weightvault.dedup.model.files.entries import FileEntry
-from weightvault.dedup.transfer import refs
+from weightvault.dedup.transfer import recutting
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import AddFile, History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
@@ -92,7 +92,7 @@ def test_a_small_commit_reads_so_much_of_what_was_there_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     index, data = onnx_folder(tmp_path)
-    monkeypatch.setattr(refs, "FREE_BYTES", (tmp_path / data).stat().st_size - 1)
+    monkeypatch.setattr(recutting, "FREE_BYTES", (tmp_path / data).stat().st_size - 1)
     late = commit_in_turns(open_local(tmp_path / "late"), tmp_path, [data, index])
     assert not list(late.tensors)
     # What a commit changes itself counts for nothing.
@@ -143,7 +143,7 @@ def test_one_commit_reads_so_many_indexes(tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / f"a{number}.onnx").write_bytes((tmp_path / index).read_bytes())
     read = []
     monkeypatch.setattr(onnx_format, "list_external", _counted(onnx_format.list_external, read))
-    monkeypatch.setattr(refs, "_MOST_INDEXES", 3)
+    monkeypatch.setattr(recutting, "_MOST_INDEXES", 3)
     vault = open_local(tmp_path / "vault")
     incoming = IncomingFiles(vault)
     history = History(vault, incoming)
