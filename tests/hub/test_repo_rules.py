@@ -99,10 +99,17 @@ def test_rules_that_would_take_long_leave_nothing_out(rules: str):
     assert find_ignored(rules, ["a" * 200, "a/" * 100 + "a"]) == set()
 
 
-def test_more_than_can_be_looked_at_is_refused():
+@pytest.mark.parametrize(("rules", "length"), [(5000, 1), (1500, 1000)])
+def test_more_than_can_be_looked_at_is_refused(rules: int, length: int):
     with pytest.raises(HubError) as caught:
-        find_ignored("*.log\n" * 5000, [f"{n}/{'a' * 1000}" for n in range(300)])
+        find_ignored("*.log\n" * rules, [f"{n}/{'a' * length}" for n in range(300)])
     assert caught.value.status == 413
+
+
+def test_a_long_gitignore_of_a_project_is_obeyed():
+    paths = [f"checkpoints/epoch-{n}/model-{n:05}-of-00256.safetensors" for n in range(256)]
+    rules = "".join(f"build-{n}/\n*.{n}\n" for n in range(150)) + "epoch-7/\n"
+    assert find_ignored(rules, paths) == {paths[7]}
 
 
 @pytest.mark.parametrize(
