@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 
 from ...dedup.errors import VaultError
 from ...dedup.local_vault import LocalVault
-from ...dedup.maintenance.background_encode import STOP_SECONDS, go_last
+from ...dedup.maintenance.background_thread import BackgroundThread
 from ...dedup.progress import Progress
 from ...store.cancel import Cancelled, CancelToken, cancelled_by
 from ...store.catalogue.queues.jobs import (
@@ -39,8 +38,6 @@ from .upkeep import FindVault
 # progress, of which there is one for each file or family.
 LEASE_SECONDS = 300.0
 _TOLD_SECONDS = 0.5
-_IDLE_SECONDS = 2.0
-_FAILED_SECONDS = 60.0
 
 _log = logging.getLogger("weightvault.api")
 
@@ -60,50 +57,16 @@ _WORK: dict[str, Callable[[LocalVault, dict[str, Any], Progress], BaseModel]] = 
 }
 
 
-class JobRunner:
-    """A thread that does one job after the other, until it is stopped, for the vault that is found
-    then."""
+class JobRunner(BackgroundThread):
+    """A thread that does one job after the other for the vault that is found then. A job that is
+    under way when it stops is begun again by the next server."""
 
     def __init__(self, find_vault: FindVault, *, within: CancelToken | None = None) -> None:
+        super().__init__("jobs", "could not do a job", within)
         self._find_vault = find_vault
-        self._token = CancelToken(within)
-        self._news = threading.Event()
-        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begins."""
-        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Has it look for a job now."""
-        self._news.set()
-
-    def stop(self) -> None:
-        """Ends at the next sign of progress; the job under way is begun again by the next server.
-        What does not end within `STOP_SECONDS` is cut off, as by a crash."""
-        self._token.cancel()
-        self._news.set()
-        if self._thread is not None:
-            self._thread.join(STOP_SECONDS)
-
-    def _run(self) -> None:
-        go_last()
-        while not self._token.cancelled:
-            pause = _IDLE_SECONDS
-            try:
-                if self._do_one():
-                    continue
-            except VaultError as error:
-                _log.error("could not do a job (%s): %s", error.code, error.message)
-                pause = _FAILED_SECONDS
-            except Exception:
-                _log.exception("could not do a job")
-                pause = _FAILED_SECONDS
-            self._news.wait(pause)
-            self._news.clear()
-
-    def _do_one(self) -> bool:
+    def _work(self) -> bool:
+        """See BackgroundThread."""
         vault = self._find_vault()
         now = time.time()
         job = claim_job(vault.catalogue, now, now + LEASE_SECONDS)
@@ -111,16 +74,19 @@ class JobRunner:
             return False
         noted = _Noted(vault, job, CancelToken(self._token))
         try:
-            state, outcome = self._work(vault, noted)
+            ended = self._do(vault, noted)
         except Cancelled:
-            if self._token.cancelled:
+            ended = None
+        # Also where the thread is to end: this much is still to be told.
+        with cancelled_by(CancelToken()):
+            if ended is not None:
+                noted.note()
+                end_job(vault.catalogue, noted.job, *ended)
+            elif self._token.cancelled:
                 return_job(vault.catalogue, noted.job)
-            return True
-        noted.note()
-        end_job(vault.catalogue, noted.job, state, outcome)
         return True
 
-    def _work(self, vault: LocalVault, noted: _Noted) -> tuple[State, str]:
+    def _do(self, vault: LocalVault, noted: _Noted) -> tuple[State, str]:
         """Returns how a job ended, and what came of it as JSON: its result, or an error body."""
         job = noted.job
         try:

@@ -10,8 +10,8 @@ minutes.
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import pickle
 import secrets
 import shutil
 import ssl
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx
@@ -53,7 +54,7 @@ def install(base: Path | None) -> Iterator[tuple[str, float]]:
         began = time.monotonic()
         image = build_image(DEPLOY / "Dockerfile", ROOT, system, work)
         yield f"{image.steps} steps of the image's last stage", time.monotonic() - began
-        (work / "image").write_bytes(pickle.dumps(image))
+        (work / "image").write_text(json.dumps(asdict(image), default=str))
         command = [
             sys.executable,
             "-m",
@@ -74,7 +75,8 @@ def install(base: Path | None) -> Iterator[tuple[str, float]]:
 
 def run_inside(work: Path) -> None:
     """Brings the services up in the namespaces of this process, uses them and ends them."""
-    image: Image = pickle.loads((work / "image").read_bytes())
+    told = json.loads((work / "image").read_text())
+    image = Image(**(told | {"root": Path(told["root"])}))
     env = dict.fromkeys(_variables(), "")
     env |= {"HUB_NAME": NAME, "HUB_PATH": PATH, "S3_KEY": secrets.token_hex(8)}
     env |= {"S3_SECRET": secrets.token_hex(16), "POSTGRES_PASSWORD": secrets.token_hex(16)}

@@ -14,19 +14,15 @@ new frame is put in use whatever it takes.
 
 from __future__ import annotations
 
-import logging
-import os
 import tempfile
-import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...codecs.frame import parse_header
-from ...store.cancel import Cancelled, CancelToken, cancelled_by, check_cancelled
+from ...store.cancel import Cancelled, CancelToken, check_cancelled
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.commits import commits_after
 from ...store.catalogue.queues.encode_queue import (
@@ -43,7 +39,7 @@ from ...store.catalogue.queues.encode_queue import (
 )
 from ...store.catalogue.sketches.sketches import FamilyRow
 from ...store.catalogue.tables.rows import CommitRow, Location
-from ..errors import Corrupt, Missing, VaultError
+from ..errors import Corrupt, Missing
 from ..model.cards import CARD, MAX_CARD_HEAD_BYTES
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
@@ -55,6 +51,7 @@ from ..similarity.base_selection import Lineage, choose_bases, find_lineage
 from ..similarity.chain_choice import encode_best
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import BaseFinder, Candidate, RevisionReader
+from .background_thread import BackgroundThread
 from .derive import derive_chunks, derive_commit
 from .optimise import recentre_chunks, recentre_step
 
@@ -68,14 +65,8 @@ AUDIT_CHUNKS = 2000
 # In the thread that asks, so that its priority counts, and other cores are for requests.
 _THREADS = 1
 
-_IDLE_SECONDS = 2.0
-STOP_SECONDS = 3.0
-_FAILED_SECONDS = 60.0
-_LOWEST_PRIORITY = 19
 # Commits that wait to be looked at; those beyond are left to optimise.
 _MOST_NOTED = 10_000
-
-_log = logging.getLogger("weightvault.dedup")
 
 
 def encode_some(vault: Repository, level: str = "default") -> int:
@@ -98,13 +89,7 @@ def encode_some(vault: Repository, level: str = "default") -> int:
     return len(rows)
 
 
-def go_last() -> None:
-    """Lets every other thread go before this one, on Linux; elsewhere it is as good as others."""
-    with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
-
-
-class BackgroundEncoder:
+class BackgroundEncoder(BackgroundThread):
     """A thread that encodes what waits and re-centres families that have doubled, until it is
     stopped; everything else goes before it. With `watch` it looks itself for commits that others
     record, who cannot tell it of them."""
@@ -117,54 +102,24 @@ class BackgroundEncoder:
         within: CancelToken | None = None,
         watch: bool = False,
     ) -> None:
+        super().__init__("encoder", "could not code uploads", within)
         self._vault = vault
         self._level = level
-        self._token = CancelToken(within)
-        self._stop = threading.Event()
         # Repo and id of each commit, and how far it was looked at. Nothing depends on them: those
         # that are lost with the process are left to optimise.
         self._noted: deque[tuple[str, str, int]] = deque(maxlen=_MOST_NOTED)
         self._watch = watch
         self._seen: int | None = None
-        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Begins. Raises VaultError kinds where it watches and cannot."""
         if self._watch:
             self._seen, _ = commits_after(self._vault.catalogue, None, 0)
-        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
-        self._thread.start()
+        super().start()
 
     def recentre_later(self, repo: str, commit: str) -> None:
         """Has the families looked at that the commit of this id may have doubled."""
         self._noted.append((repo, commit, 0))
-
-    def stop(self) -> None:
-        """Ends before the next frame; what is not done waits for the next coder. One that does not
-        end within `STOP_SECONDS` is left alone: whatever it is at may be cut off, as by a crash."""
-        self._token.cancel()
-        self._stop.set()
-        if self._thread is None:
-            return
-        self._thread.join(STOP_SECONDS)
-        if self._thread.is_alive():
-            _log.warning("coding did not end in time; what it had in hand is coded later")
-
-    def _run(self) -> None:
-        go_last()
-        pause = 0.0
-        while not self._token.cancelled and not self._stop.wait(pause):
-            try:
-                with cancelled_by(self._token):
-                    pause = 0.0 if self._work() else _IDLE_SECONDS
-            except Cancelled:
-                return
-            except VaultError as error:
-                _log.error("could not code uploads (%s): %s", error.code, error.message)
-                pause = _FAILED_SECONDS
-            except Exception:
-                _log.exception("could not code uploads")
-                pause = _FAILED_SECONDS
 
     def _work(self) -> int:
         """Does some of what there is to do; returns how many chunks or commits it looked at."""
