@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64encode
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -21,7 +21,16 @@ from ...errors import InvalidManifest, InvalidName
 from ..strict_json import InvalidJson, parse_json
 from .entries import FileEntry
 from .outlines import OutlineReader, natural
-from .segments import CHUNK_BYTES, Bundle, Literal, Opaque, Segment, Share, count_chunks, share_of
+from .segments import (
+    CHUNK_BYTES,
+    Bundle,
+    Literal,
+    Opaque,
+    Segment,
+    Share,
+    chunk_sizes,
+    count_chunks,
+)
 
 MAGIC = b"\x89WVM"
 VERSION = 1
@@ -44,6 +53,10 @@ class Manifest:
 
     files: tuple[FileEntry, ...]
     chunk_bytes: int = CHUNK_BYTES
+    # A commit asks half a dozen times.
+    _digests: Mapping[bytes, int] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     @property
     def size(self) -> int:
@@ -54,15 +67,27 @@ class Manifest:
         """Returns the entry of `path`, or None."""
         return next((f for f in self.files if f.path == path), None)
 
-    def digests(self) -> dict[bytes, int]:
-        """Every distinct chunk with its raw size in bytes, in order of first use."""
+    def digests(self) -> Mapping[bytes, int]:
+        """Every distinct chunk with its raw size in bytes, in order of first use; not to be
+        changed."""
+        if self._digests is None:
+            object.__setattr__(self, "_digests", self._list_digests())
+        assert self._digests is not None
+        return self._digests
+
+    def _list_digests(self) -> dict[bytes, int]:
         found: dict[bytes, int] = {}
         for entry in self.files:
-            share = share_of(entry.segments)
-            if share is None:
-                found.update((use.digest, use.size) for use in entry.chunks(self.chunk_bytes))
-            else:
-                found[share.chunks[0]] = share.whole
+            for segment in entry.segments:
+                if isinstance(segment, Literal):
+                    continue
+                if isinstance(segment, Share):
+                    found[segment.chunks[0]] = segment.whole
+                elif len(segment.chunks) == 1 and 2 * segment.size <= self.chunk_bytes:
+                    found[segment.chunks[0]] = segment.size
+                else:
+                    sizes = chunk_sizes(segment, self.chunk_bytes)
+                    found.update(zip(segment.chunks, sizes, strict=True))
         return found
 
 
