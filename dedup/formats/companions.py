@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Collection, Mapping
 
 from ..model.files.segments import Segment
 from . import onnx
+from .cutting.held import File, file_size
 from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable
 from .indexes import openvino, tf_bundle, tfjs
 from .source import cover
@@ -24,8 +25,9 @@ def may_name_companions(name: str) -> bool:
     return any(module.recognise(name, b"") for module in _NAMING)
 
 
-def find_companions(files: dict[str, Path]) -> dict[str, Places]:
-    """Returns for files, by their path in the repo, where their neighbours say tensors lie.
+def find_companions(files: Mapping[str, File], others: Collection[str] = ()) -> dict[str, Places]:
+    """Returns for files, by their path in the repo, and for `others`, which say nothing, where
+    their neighbours say tensors lie.
 
     A model that cannot be read, or that names files which are not there, places nothing.
     """
@@ -37,14 +39,14 @@ def find_companions(files: dict[str, Path]) -> dict[str, Places]:
                 kind = next((module for module in _NAMING if module.recognise(name, head)), None)
                 if kind is None:
                     continue
-                found = list(kind.list_external(name, file, path.stat().st_size))
+                found = list(kind.list_external(name, file, file_size(path)))
         except (OSError, Unreadable):
             # Whoever takes the file itself apart or hashes it finds out.
             continue
         for location, start, tensor in found:
             # The name is only looked up among the files at hand; it opens nothing.
             data = posixpath.normpath(posixpath.join(posixpath.dirname(name), location))
-            if data in files and data != name:
+            if data != name and (data in files or data in others):
                 places[data].append((start, [tensor]))
     return dict(places)
 

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import BinaryIO
 
 from blake3 import blake3
@@ -24,16 +23,16 @@ from ..progress import Progress
 from .companions import Places, find_companions, segment_companion
 from .cutting.bundles import bundle_small
 from .cutting.fused import cut_fused
+from .cutting.held import SHORT_BYTES, File, HeldFile, file_size
 from .oddities import find_oddity
 from .registry import segment_file
 
-_SHORT_BYTES = 64 << 10
 # Below this, waking other threads takes longer (0.1 ms) than hashing alone.
 _HASH_THREADS_BYTES = 1 << 20
 
 
 def scan_files(
-    files: dict[str, Path],
+    files: Mapping[str, File],
     progress: Progress,
     chunk_bytes: int = CHUNK_BYTES,
     sketches: Sketches | None = None,
@@ -46,7 +45,7 @@ def scan_files(
 
     Raises InvalidFile naming the file that cannot be read, or changes meanwhile.
     """
-    progress.begin("hashing", sum(p.stat().st_size for p in files.values()))
+    progress.begin("hashing", sum(map(file_size, files.values())))
     try:
         if places is None:
             places = find_companions(files)
@@ -60,7 +59,7 @@ def scan_files(
         progress.end()
 
 
-def find_oddities(files: dict[str, Path]) -> Iterator[Remark]:
+def find_oddities(files: Mapping[str, File]) -> Iterator[Remark]:
     """Yields what is odd about files, without reading more than their heads."""
     for name, path in files.items():
         try:
@@ -75,33 +74,38 @@ def find_oddities(files: dict[str, Path]) -> Iterator[Remark]:
 
 def _scan_file(
     name: str,
-    path: Path,
+    path: File,
     progress: Progress,
     chunk_bytes: int,
     sketches: Sketches | None,
     places: Places | None,
     warnings: list[Remark],
 ) -> FileEntry:
+    def scan(file: BinaryIO, size: int) -> FileEntry:
+        odd = find_oddity(name, file, size)
+        if odd is not None:
+            warnings.append(Remark(name, odd))
+        if places:
+            segments = segment_companion(file, size, places)
+        else:
+            segments = segment_file(name, file, size)
+        segments = bundle_small(cut_fused(segments), chunk_bytes)
+        return _hash_file(name, file, segments, progress, chunk_bytes, sketches)
+
     try:
+        if isinstance(path, HeldFile):
+            return scan(path.open("rb"), len(path.data))
         with path.open("rb") as opened:
             before = os.fstat(opened.fileno())
             size = before.st_size
-            # Read at once, a short file costs a third.
-            short = size <= _SHORT_BYTES
-            file = BytesIO(opened.read(_SHORT_BYTES + 1)) if short else opened
-            odd = find_oddity(name, file, size)
-            if odd is not None:
-                warnings.append(Remark(name, odd))
-            if places:
-                segments = segment_companion(file, size, places)
-            else:
-                segments = segment_file(name, file, size)
-            segments = bundle_small(cut_fused(segments), chunk_bytes)
-            entry = _hash_file(name, file, segments, progress, chunk_bytes, sketches)
+            short = size <= SHORT_BYTES
+            entry = scan(BytesIO(opened.read(SHORT_BYTES + 1)) if short else opened, size)
             _check_unchanged(before, os.fstat(opened.fileno()))
-            return replace(entry, executable=bool(before.st_mode & stat.S_IXUSR))
+            executable = bool(before.st_mode & stat.S_IXUSR)
+            return replace(entry, executable=True) if executable else entry
     except VaultError as error:
-        raise type(error)(f"{path}: {error.message}", error.hint) from error
+        where = name if isinstance(path, HeldFile) else path
+        raise type(error)(f"{where}: {error.message}", error.hint) from error
     except OSError as error:
         raise InvalidFile(f"cannot read {path}: {error.strerror}") from error
 

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from ...store.cancel import check_cancelled
 from ..errors import Corrupt, InvalidFile, InvalidUpload
 from ..formats.companions import Places
+from ..formats.cutting.held import File, HeldFile, file_size
 from ..formats.scan import scan_files
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
@@ -43,9 +44,18 @@ def check_size(path: Path, size: int | None) -> None:
         raise InvalidUpload(f"{found} bytes arrived of a file of {size}", "send it again")
 
 
-def hash_file(path: Path) -> tuple[bytes, bytes]:
-    """Returns the SHA-256 of a file and its SHA-1 as a git blob."""
-    sha256, git = hashlib.sha256(), git_hasher(path.stat().st_size)
+def hash_all(files: Iterable[File]) -> list[tuple[bytes, bytes]]:
+    """Returns the SHA-256 of each file and its SHA-1 as a git blob."""
+    return list(map(_hash_file, files))
+
+
+def _hash_file(path: File) -> tuple[bytes, bytes]:
+    check_cancelled()
+    sha256, git = hashlib.sha256(), git_hasher(file_size(path))
+    if isinstance(path, HeldFile):
+        sha256.update(path.data)
+        git.update(path.data)
+        return sha256.digest(), git.digest()
     with path.open("rb") as file:
         for data in _pieces(file):
             check_cancelled()
@@ -59,7 +69,7 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def scan(
-    files: dict[str, Path], sketches: Sketches, places: Mapping[str, Places] | None = None
+    files: Mapping[str, File], sketches: Sketches | None, places: Mapping[str, Places] | None = None
 ) -> Manifest:
     """Takes files apart, as a push does; see scan_files."""
     try:

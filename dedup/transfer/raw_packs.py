@@ -7,10 +7,9 @@ those of a push are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
-from pathlib import Path
 
 from blake3 import blake3
 
@@ -19,6 +18,7 @@ from ...store.cancel import carry
 from ...store.hashing import many_threads
 from ...store.packs import PackWriter
 from ..errors import InvalidFile
+from ..formats.cutting.held import File
 from ..model.files.entries import ChunkUse
 from ..model.files.manifest import Manifest
 from ..model.sketch import make_sketch
@@ -29,7 +29,7 @@ from ..repository.repository import Repository
 
 
 def store_raw(
-    vault: Repository, manifest: Manifest, files: dict[str, Path], missing: set[bytes]
+    vault: Repository, manifest: Manifest, files: Mapping[str, File], missing: set[bytes]
 ) -> None:
     """Stores the `missing` chunks of `files`, which must be as they were when `manifest` was made.
 
@@ -77,13 +77,16 @@ class _RawPack:
 
 
 def _read_chunks(
-    manifest: Manifest, files: dict[str, Path], missing: set[bytes]
+    manifest: Manifest, files: Mapping[str, File], missing: set[bytes]
 ) -> Iterator[tuple[ChunkUse, bytes]]:
     """Yields each missing chunk once, in file order, with its bytes."""
     wanted = set(missing)
     for entry in manifest.files:
+        uses = [use for use in entry.chunks(manifest.chunk_bytes) if use.digest in wanted]
+        if not uses:
+            continue
         with files[entry.path].open("rb") as file:
-            for use in entry.chunks(manifest.chunk_bytes):
+            for use in uses:
                 if use.digest in wanted:
                     wanted.discard(use.digest)
                     file.seek(use.offset)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..errors import TooExpensive
 from ..formats.companions import find_companions, may_name_companions
+from ..formats.cutting.held import SHORT_BYTES, File, Holder
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Share, cut_bytes, share_of
@@ -145,9 +146,9 @@ class Recutting:
         }
         with scratch_folder("companions-", self._vault.scratch) as folder:
             files = self._write_out(indexes, folder, "index")
-            nowhere = {path: folder / "none" for path in opaque if path not in files}
-            placed = find_companions({**nowhere, **files})
-            wanted = [path for path in placed if path in nowhere and room.takes(opaque[path])]
+            others = opaque.keys() - files.keys()
+            placed = find_companions(files, others)
+            wanted = [path for path in placed if path in others and room.takes(opaque[path])]
             try:
                 found = [opaque[path] for path in wanted]
                 check_files(found, CHUNK_BYTES, self._vault.catalogue.locate)
@@ -162,17 +163,22 @@ class Recutting:
                 # What the indexes say is known: to read them again for each file is not to end.
                 for staged in self._incoming.stage(data, self._repo, places=placed):
                     self._cuts[keys[staged.entry.path]] = staged.entry
-                for path in data.values():
-                    path.unlink()
+                for file in data.values():
+                    if isinstance(file, Path):
+                        file.unlink()
             return {path: self._cuts[keys[path]] for path in wanted}
 
-    def _write_out(self, entries: Sequence[FileEntry], folder: Path, kind: str) -> dict[str, Path]:
-        """Writes files into a folder of ours, under names that say their `kind`; returns where each
-        is."""
-        found: dict[str, Path] = {}
+    def _write_out(self, entries: Sequence[FileEntry], folder: Path, kind: str) -> dict[str, File]:
+        """Reads files, long ones into a folder of ours, under names that say their `kind`; returns
+        where each is."""
+        found: dict[str, File] = {}
+        holder = Holder(folder)
         for entry, pieces in self._vault.read_files(entries, CHUNK_BYTES):
-            found[entry.path] = folder / f"{kind}-{len(found)}"
-            with found[entry.path].open("wb") as file:
+            if entry.size <= SHORT_BYTES:
+                found[entry.path] = holder.keep(b"".join(pieces))
+                continue
+            path = found[entry.path] = folder / f"{kind}-{len(found)}"
+            with path.open("wb") as file:
                 file.writelines(pieces)
         return found
 

@@ -39,6 +39,7 @@ from ...store.object_keys import manifest_key
 from ...store.repo_names import namespace_of
 from ..errors import ChunksMissing, InvalidUpload
 from ..formats.companions import Places
+from ..formats.cutting.held import File
 from ..model.files.entries import FileEntry
 from ..model.files.manifest import Manifest, manifest_name, pack_manifest
 from ..model.files.segments import share_of
@@ -53,7 +54,7 @@ from ..repository.journal.replay import load_manifest, loose_row
 from ..repository.journal.writing import follow, new_entries
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
-from .arrived_files import NAME, check_size, hash_file, scan, spool
+from .arrived_files import NAME, check_size, hash_all, scan, spool
 from .push import ask_missing, send_missing
 from .raw_packs import store_raw
 
@@ -180,7 +181,7 @@ class IncomingFiles:
         return file
 
     def _add_paths(
-        self, files: dict[str, Path], repo: str, expected: Mapping[str, bytes]
+        self, files: Mapping[str, File], repo: str, expected: Mapping[str, bytes]
     ) -> list[LooseFile]:
         check_repo(repo)
         for attempt in range(_ATTEMPTS):
@@ -195,7 +196,7 @@ class IncomingFiles:
 
     def stage(
         self,
-        files: dict[str, Path],
+        files: Mapping[str, File],
         repo: str,
         *,
         expected: Mapping[str, bytes] | None = None,
@@ -209,10 +210,11 @@ class IncomingFiles:
         `expected` of it.
         """
         with ThreadPoolExecutor(1, "hash") as hasher:
-            hashing = [hasher.submit(carry(hash_file), path) for path in files.values()]
+            hashing = hasher.submit(carry(hash_all), files.values())
             sketches: Sketches = {}
-            manifest = scan(files, sketches, places)
-            hashes = [one.result() for one in hashing]
+            # Chunks that are stored as they came are sketched when they are.
+            manifest = scan(files, sketches if self._inline else None, places)
+            hashes = hashing.result()
         for (sha256, _), name in zip(hashes, files, strict=True):
             said = (expected or {}).get(name, sha256)
             if said != sha256:
@@ -294,7 +296,7 @@ class IncomingFiles:
     # Inside
 
     def _send(
-        self, manifest: Manifest, files: dict[str, Path], sketches: Sketches, repo: str
+        self, manifest: Manifest, files: Mapping[str, File], sketches: Sketches, repo: str
     ) -> None:
         missing = ask_missing(self._vault, manifest)
         # Stored once more, so that nobody learns by the time it takes that others have it.

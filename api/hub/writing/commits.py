@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ....dedup.errors import InvalidInput, RevisionNotFound
+from ....dedup.formats.cutting.held import File, Holder
 from ....dedup.model.names import check_path
 from ....dedup.model.strict_json import parse_json_object
 from ....dedup.transfer.refs import AddFile, Change, DeleteFile, DeleteFolder, Message
@@ -54,11 +55,11 @@ class _Operation:
 
 @dataclass(slots=True)
 class _Commit:
-    """A commit request as it was sent; files that travelled in it lie in files of ours."""
+    """A commit request as it was sent, with the files that travelled in it."""
 
     header: dict[str, Any] = field(default_factory=dict)
     operations: list[_Operation] = field(default_factory=list)
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
     added: int = 0
 
 
@@ -102,12 +103,12 @@ def _commit(request: Request, body: Path) -> Response:
 
 def _read_commit(body: Path, folder: Path) -> _Commit:
     """Reads the lines of a commit; the last file of a path counts."""
-    found = _Commit()
+    found, holder = _Commit(), Holder(folder)
     with body.open("rb") as lines:
         for number, line in enumerate(_lines(lines)):
             check_cancelled()
             try:
-                _read_line(found, line, folder / str(number))
+                _read_line(found, line, holder)
             except TooLarge:
                 raise
             except (ValueError, KeyError, TypeError, InvalidInput) as error:
@@ -116,8 +117,8 @@ def _read_commit(body: Path, folder: Path) -> _Commit:
     return found
 
 
-def _read_line(found: _Commit, line: bytes, target: Path) -> None:
-    """Adds what a line says to a commit; a file's bytes go to `target`."""
+def _read_line(found: _Commit, line: bytes, holder: Holder) -> None:
+    """Adds what a line says to a commit; a file's bytes go to `holder`."""
     item = parse_json_object(line, most_values=_MOST_LINE_VALUES)
     key, value = str(item["key"]), item["value"]
     if not isinstance(value, dict):
@@ -127,8 +128,7 @@ def _read_line(found: _Commit, line: bytes, target: Path) -> None:
         return
     path = check_path(str(value["path"]).rstrip("/"))
     if key == "file":
-        target.write_bytes(decode_content(value))
-        found.files[path] = target
+        found.files[path] = holder.keep(decode_content(value))
     size = value.get("size")
     if size is not None and type(size) is not int:
         raise TypeError("its size is no number of bytes")

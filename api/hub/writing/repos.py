@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ....dedup.errors import Conflict
+from ....dedup.formats.cutting.held import Holder
 from ....dedup.maintenance.rename_repo import NameTaken, rename_repo
 from ....dedup.model.cards import CARD
 from ....dedup.model.paths import check_new_path
@@ -72,9 +73,8 @@ def _first_files(asked: dict[str, Any]) -> dict[str, bytes]:
 
 def _store_files(hub: Hub, repo: str, files: dict[str, bytes]) -> list[AddFile]:
     with scratch_folder("create-", hub.vault.scratch) as folder:
-        places = {path: folder / str(number) for number, path in enumerate(sorted(files))}
-        for path, place in places.items():
-            place.write_bytes(files[path])
+        holder = Holder(folder)
+        places = {path: holder.keep(files[path]) for path in sorted(files)}
         staged = hub.incoming.stage(places, repo)
     return [AddFile(path, file) for path, file in zip(places, staged, strict=True)]
 

@@ -1,7 +1,8 @@
 """Where segments begin and end, whatever the format.
 
-`reader` has bounded reads of files, `content_chunks` cuts opaque bytes by their content with the
-kernel in `gear`, `bundles` puts small tensors together, `fused` takes fused projections apart.
+`reader` has bounded reads of files, `held` short files in memory, `content_chunks` cuts opaque
+bytes by their content with the kernel in `gear`, `bundles` puts small tensors together, `fused`
+takes fused projections apart.
 
 Imports `model`.
 
