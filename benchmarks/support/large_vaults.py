@@ -2,8 +2,8 @@
 
 The catalogue has the real tables, filled in bulk, in SQLite or PostgreSQL; the store has an object
 for each pack, manifest and journal entry: sparse files of the sizes that rows tell. So catalogue
-and listings add up, and content is not there. Repos are families of a base and tunes, and sketches
-are all alike.
+and listings add up, and content is not there. Repos are families of a base and tunes, and a delta
+has the sketch of its base.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from ...codecs.frame import CODEC_IDS
 from ...dedup.model.store_marker import write_marker
 from ...store.backends.local import LocalBackend
 from ...store.catalogue.catalogue import Catalogue, open_catalogue
+from ...store.catalogue.sketches.bands import band_values
+from ...store.catalogue.tables.schema import BANDS
 
 _FAMILY = 100
 _RAW_BYTES, _ALONE_BYTES, _DELTA_BYTES = 5_242_880, 3_500_000, 1_000_000
@@ -28,11 +30,14 @@ _FRAMES_PER_PACK = 60
 _SHARDS = 4
 _START = 1_750_000_000.0
 _BF16 = find_dtype("BF16").id
+_KIND = 1
 _ROWS_AT_ONCE = 100_000
 _COLUMNS = {
     "packs": "id name bytes frame_bytes",
-    "chunks": "id digest pack_id offset frame_bytes raw_bytes codec base dtype",
-    "sketches": "chunk_id kind dtype raw_bytes bits words",
+    "chunks": "id digest pack_id offset frame_bytes raw_bytes codec inputs dtype level",
+    "chunk_inputs": "chunk_id position input",
+    "sketches": "chunk_id kind dtype raw_bytes bits words "
+    + " ".join(f"band{i}" for i in range(BANDS)),
     "repos": "id name",
     "commits": "id repo_id oid branch parent manifest base created",
     "refs": "repo_id name commit_id",
@@ -87,8 +92,16 @@ class _Rows:
 
     @property
     def sketches(self) -> Iterator[Row]:
-        """One of each chunk."""
-        return ((row[0], 1, _BF16, _RAW_BYTES, bytes(32), b"") for row in self.chunks)
+        """One of each chunk, by which those that are standalone are found."""
+        for row in self.chunks:
+            bits = row[1] if row[7] is None else row[7]
+            bands = band_values(_KIND if row[7] is None else None, bits)
+            yield (row[0], _KIND, _BF16, _RAW_BYTES, bits, b"", *bands.values())
+
+    @property
+    def chunk_inputs(self) -> Iterator[Row]:
+        """The base of each delta."""
+        return ((row[0], 0, row[7]) for row in self.chunks if row[7] is not None)
 
 
 def make_vault(url: str, objects: Path, shape: Shape) -> dict[str, int]:
@@ -98,11 +111,7 @@ def make_vault(url: str, objects: Path, shape: Shape) -> dict[str, int]:
     _make_objects(objects, made.objects)
     catalogue = open_catalogue(url)
     write_marker(LocalBackend(objects, fsync=False), catalogue)
-    for table in _COLUMNS:
-        _insert(catalogue, table, getattr(made, table))
-    with catalogue.engine.connect() as connection:
-        connection.exec_driver_sql("ANALYZE")
-        connection.commit()
+    _fill(catalogue, made)
     catalogue.close()
     return {
         "repos": shape.repos,
@@ -110,6 +119,22 @@ def make_vault(url: str, objects: Path, shape: Shape) -> dict[str, int]:
         "references": len(made.commit_chunks),
         "objects": len(made.objects),
     }
+
+
+def fill_catalogue(catalogue: Catalogue, shape: Shape) -> None:
+    """Fills a new catalogue alone, without any object, and gathers statistics."""
+    _fill(catalogue, _make_rows(shape))
+
+
+def _fill(catalogue: Catalogue, made: _Rows) -> None:
+    for table in _COLUMNS:
+        _insert(catalogue, table, getattr(made, table))
+    with catalogue.engine.begin() as connection:
+        if catalogue.engine.dialect.name == "postgresql":
+            for table in (table for table in _COLUMNS if _COLUMNS[table].startswith("id ")):
+                sequence = f"pg_get_serial_sequence('{table}', 'id')"
+                connection.exec_driver_sql(f"SELECT setval({sequence}, max(id)) FROM {table}")
+        connection.exec_driver_sql("ANALYZE")
 
 
 def _make_rows(shape: Shape) -> _Rows:
@@ -146,7 +171,8 @@ def _add_chunk(made: _Rows, base: int | None) -> int:
     id_, name, total, frames = made.packs[-1]
     frame = size + number * 7919 % 100_000
     digest = _digest("chunk", number)
-    made.chunks.append((number, digest, pack, frames, frame, _RAW_BYTES, codec, on, _BF16))
+    level = 0 if on is None else 1
+    made.chunks.append((number, digest, pack, frames, frame, _RAW_BYTES, codec, on, _BF16, level))
     made.packs[-1] = (id_, name, total + frame + 66, frames + frame)
     return number
 

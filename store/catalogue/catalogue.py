@@ -11,14 +11,14 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, union, update
+from sqlalchemy import delete, func, or_, select, update
 
 from ..packs import DELTA, PackEntry
 from ..private import PRIVATE_UMASK
 from .access.quotas import charge_commit, forget_usage
 from .commits import insert_commit
 from .dependencies import hold_readers, hold_store, lift_pack, replace_unusable
-from .edges import dependents_of, inputs_of, needed_by
+from .edges import dependent_ids, inputs_of, needed_by
 from .files.hashes import HashRow, add_hashes
 from .owners import chunks_of_repo, queue_by_digest, queue_dependents
 from .refs import check_head, hold_repo, move_branch, tagged_commit
@@ -308,21 +308,22 @@ class Catalogue(Database):
 
     def repos_needing(self, pack: str) -> list[str]:
         """Returns the repos that need a frame of a pack, for a chunk or for what needs one."""
-        held = select(chunks.c.digest).join(packs).where(packs.c.name == pack)
-        needing = union(
-            select(chunks.c.id).join(packs).where(packs.c.name == pack),
-            select(chunks.c.id).where(chunks.c.id.in_(dependents_of(held))),
-        )
+        held = select(chunks.c.id, chunks.c.digest).join(packs).where(packs.c.name == pack)
         query = (
             select(repos.c.name)
             .distinct()
             .join(commits, commits.c.repo_id == repos.c.id)
             .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
-            .where(commit_chunks.c.chunk_id.in_(needing))
-            .order_by(repos.c.name)
         )
+        found: set[str] = set()
         with self.reading() as connection:
-            return list(connection.scalars(query))
+            rows = connection.execute(held).all()
+            ids = {row.id for row in rows}
+            ids |= dependent_ids(connection, [row.digest for row in rows])
+            for batch in batches(sorted(ids)):
+                used = query.where(commit_chunks.c.chunk_id.in_(batch))
+                found.update(connection.scalars(used))
+        return sorted(found)
 
     # The journal
 

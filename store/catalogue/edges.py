@@ -48,8 +48,8 @@ class Dependent:
 
 
 def is_standalone(frames: Any = chunks) -> Any:
-    """The condition that a frame needs nothing."""
-    return frames.c.level == STANDALONE
+    """The condition that a frame needs nothing. A constant, so that the index of these is used."""
+    return frames.c.level == literal_column(str(STANDALONE))
 
 
 def has_inputs(frames: Any = chunks) -> Any:
@@ -104,11 +104,17 @@ def needed_among(uses: Select[*tuple[Any, ...]], chunk_id: Any, rows: Any = chun
     """The condition that one of `uses`, rows with a `chunk_id`, has a row of `chunks`, or has what
     needs it."""
     edge = chunk_inputs.alias()
-    has = uses.where(chunk_id == rows.c.id).correlate(rows).exists()
+    has = uses.where(chunk_id == rows.c.id)
     # Of a base with thousands of deltas the first will do.
     near = uses.where(edge.c.chunk_id == chunk_id, edge.c.input == rows.c.digest)
-    far = is_input(rows) & reaching(uses, chunk_id, rows).exists()
-    return has | near.correlate(rows).exists() | far
+    far = is_input(rows) & _any_of(reaching(uses, chunk_id, rows), rows)
+    return _any_of(has, rows) | _any_of(near, rows) | far
+
+
+def _any_of(uses: Select[*tuple[Any, ...]], rows: Any) -> Any:
+    """As exists(), by a value: for this no planner reads all of `uses` once instead of looking
+    something up for each row."""
+    return uses.limit(1).correlate(rows).scalar_subquery().is_not(None)
 
 
 def inputs_of(mine: Select[*tuple[Any, ...]]) -> tuple[Any, Any]:
@@ -232,6 +238,21 @@ def read_dependents(connection: Connection, digests: Collection[bytes]) -> Itera
     query = columns.join(chunks, chunks.c.id == edge.c.chunk_id)
     for row in by_digest(connection, query, digests, edge.c.input):
         yield Dependent(*row)
+
+
+def dependent_ids(connection: Connection, digests: Collection[bytes]) -> set[int]:
+    """Returns the ids of the chunks that need one of `digests`, directly or not; level by level,
+    as a planner expects a walk in one query to reach most of the table."""
+    edges = select(chunk_inputs.c.chunk_id)
+    found: set[int] = set()
+    new = set(digests)
+    while new:
+        rows = by_digest(connection, edges, new, chunk_inputs.c.input)
+        ids = {row.chunk_id for row in rows} - found
+        found |= ids
+        named = (select(chunks.c.digest).where(chunks.c.id.in_(b)) for b in batches(sorted(ids)))
+        new = {digest for query in named for digest in connection.scalars(query)}
+    return found
 
 
 def count_dependents(connection: Connection, digests: Collection[bytes]) -> dict[bytes, int]:

@@ -186,13 +186,16 @@ def readable_in(scopes: Sequence[Scope], chunk_id: Any) -> Any:
 
 def _held_in(scope: Scope, chunk_id: Any) -> Any:
     using = commit_chunks.alias()
-    held = (
-        select(using.c.chunk_id)
-        .join(commits, commits.c.id == using.c.commit_id)
-        .join(repos, repos.c.id == commits.c.repo_id)
-        .where(using.c.chunk_id == chunk_id, scope_condition(scope, using.c.uses))
-    )
-    return held.exists()
+    return exists().where(using.c.chunk_id == chunk_id, used_in(scope, using))
+
+
+def used_in(scope: Scope, using: Any) -> Any:
+    """The condition that a row of `commit_chunks` is of a repo in a scope (scope_condition).
+
+    A value for each row, not a join, which a planner would begin with the repos that are public.
+    """
+    query = select(scope_condition(scope, using.c.uses)).select_from(commits.join(repos))
+    return query.where(commits.c.id == using.c.commit_id).correlate(using).scalar_subquery()
 
 
 def scope_condition(scope: Scope, uses: Any) -> Any:

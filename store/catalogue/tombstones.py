@@ -105,7 +105,8 @@ def packs_holding(catalogue: Database, digests: Collection[bytes]) -> set[str]:
 
 def live_places(catalogue: Database, pack: str) -> list[Location]:
     """Returns where the live frames of a pack lie, in order of offset."""
-    query = location_columns().where(packs.c.name == pack, is_live())
+    mine = select(packs.c.id).where(packs.c.name == pack).scalar_subquery()
+    query = location_columns().where(chunks.c.pack_id == mine, is_live())
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query.order_by(chunks.c.offset))]
 

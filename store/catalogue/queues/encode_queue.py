@@ -112,18 +112,14 @@ def claim_chunks(
     Only chunks that a commit needs, as what else there is may never be, and deltas: those wait
     because somebody should not have them.
     """
-    query = (
-        select(uncoded.c.chunk_id, chunks.c.raw_bytes)
-        .join(chunks, chunks.c.id == uncoded.c.chunk_id)
-        .where(uncoded.c.claimed <= now, _committed() | has_inputs())
-        .order_by(uncoded.c.chunk_id)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=uncoded)
-    )
     with catalogue.writing() as connection:
+        # Those that nobody was at and those whose claims ran out are two look-ups in one index.
+        fresh = connection.execute(_waiting(uncoded.c.claimed == 0.0, limit)).all()
+        expired = (uncoded.c.claimed > 0.0) & (uncoded.c.claimed <= now)
+        left = connection.execute(_waiting(expired, limit)).all()
         ids: list[int] = []
         total = 0
-        for row in connection.execute(query):
+        for row in sorted([*fresh, *left], key=lambda row: row.chunk_id)[:limit]:
             total += row.raw_bytes
             if ids and total > most_bytes:
                 break
@@ -183,6 +179,23 @@ def bases_among(catalogue: Database, digests: Collection[bytes]) -> set[bytes]:
     """Returns those of `digests` that deltas are on: they have to be standalone."""
     with catalogue.reading() as connection:
         return {d.input for d in read_dependents(connection, digests) if d.level < DERIVED}
+
+
+def _waiting(condition: Any, limit: int) -> Any:
+    """Selects chunks that wait and may be encoded, the first ones first. What is asked of each is a
+    value and no join, which a planner would begin with all chunks."""
+    mine = chunks.c.id == uncoded.c.chunk_id
+    raw_bytes = select(chunks.c.raw_bytes).where(mine).scalar_subquery()
+    delta = select(has_inputs()).where(mine).scalar_subquery()
+    used = select(commit_chunks.c.chunk_id).where(commit_chunks.c.chunk_id == uncoded.c.chunk_id)
+    committed = used.limit(1).scalar_subquery().is_not(None)
+    return (
+        select(uncoded.c.chunk_id, raw_bytes.label("raw_bytes"))
+        .where(condition, committed | delta)
+        .order_by(uncoded.c.chunk_id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=uncoded)
+    )
 
 
 def _committed() -> Any:

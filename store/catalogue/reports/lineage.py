@@ -6,13 +6,14 @@ against depends on all repos: for a scope that is not everything a chunk stands 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import Connection, func, select
 
-from ..edges import dependents_of, has_inputs, is_input, root_of
+from ..edges import dependent_ids, has_inputs, is_input, root_of
 from ..tables.database import Database
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
@@ -105,23 +106,35 @@ def first_repos(catalogue: Database, digests: Collection[bytes], seen: Scope) ->
 
 def users_of(catalogue: Database, centres: Collection[bytes], seen: Scope) -> list[UserRow]:
     """Returns the repos whose newest commits hold or need `centres`, most bytes first."""
-    holding = select(commit_chunks.c.commit_id, chunks.c.raw_bytes).join(
-        chunks, chunks.c.id == commit_chunks.c.chunk_id
-    )
-    held = holding.where(chunks.c.digest.in_(centres))
-    over = [holding.where(chunks.c.id.in_(dependents_of(centres)))] if seen.everything else []
-    uses = union_all(*over, held).subquery("its_uses")
-    raw = func.sum(uses.c.raw_bytes).label("raw_bytes")
-    sums = select(uses.c.commit_id, raw).group_by(uses.c.commit_id).subquery("its_sums")
-    query = (
-        select(repos.c.name, sums.c.raw_bytes)
-        .join(commits, commits.c.id == sums.c.commit_id)
-        .join(repos, repos.c.id == commits.c.repo_id)
-        .where(commits.c.id == newest_commit(), seen.condition())
-        .order_by(sums.c.raw_bytes.desc(), repos.c.id)
-    )
     with catalogue.reading() as connection:
-        return [UserRow(name, int(size)) for name, size in connection.execute(query)]
+        ids = set(connection.scalars(select(chunks.c.id).where(chunks.c.digest.in_(centres))))
+        if seen.everything:
+            ids |= dependent_ids(connection, centres)
+        sums = _sum_uses(connection, sorted(ids))
+        query = (
+            select(repos.c.id, repos.c.name, commits.c.id.label("commit_id"))
+            .join(commits, commits.c.repo_id == repos.c.id)
+            .where(commits.c.id == newest_commit(), seen.condition())
+        )
+        rows = [
+            row
+            for batch in batches(list(sums))
+            for row in connection.execute(query.where(commits.c.id.in_(batch)))
+        ]
+    rows.sort(key=lambda row: (-sums[row.commit_id], row.id))
+    return [UserRow(row.name, sums[row.commit_id]) for row in rows]
+
+
+def _sum_uses(connection: Connection, chunk_ids: list[int]) -> Counter[int]:
+    """Returns the raw bytes of these chunks, by the ids of the commits that have them."""
+    raw = func.sum(chunks.c.raw_bytes)
+    query = select(commit_chunks.c.commit_id, raw).group_by(commit_chunks.c.commit_id)
+    query = query.join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
+    sums: Counter[int] = Counter()
+    for batch in batches(chunk_ids):
+        for commit_id, size in connection.execute(query.where(commit_chunks.c.chunk_id.in_(batch))):
+            sums[commit_id] += int(size)
+    return sums
 
 
 def declared_base(catalogue: Database, repo: str, seen: Scope) -> str | None:

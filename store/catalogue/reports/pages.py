@@ -74,11 +74,13 @@ def list_page(
         newest_commit() > 0
     )
     if order == "updated":
-        # Through the key of commits, newest first: the repos are never sorted.
+        # Through the key of commits, newest first: the repos are never sorted, and what decides is
+        # asked of a commit alone, or a planner joins all repos first.
+        newest = select(func.max(refs.c.commit_id)).where(refs.c.repo_id == commits.c.repo_id)
         query = (
             select(repos.c.id, repos.c.name, commits.c.id.label("commit_id"))
             .join(commits, commits.c.repo_id == repos.c.id)
-            .where(commits.c.id == key)
+            .where(commits.c.id == newest.correlate(commits).scalar_subquery())
         )
         key = commits.c.id
     query = query.where(_found(search, seen))
@@ -169,11 +171,11 @@ def codecs_of(catalogue: Database, repo: str, oid: str) -> list[CodecRow]:
 def base_bytes(catalogue: Database, repo: str, oid: str) -> int:
     """Returns the frame bytes of what a commit's frames need and it does not hold."""
     mine = _chunks_of(repo, oid)
-    query = select(func.sum(chunks.c.frame_bytes)).where(
-        chunks.c.digest.in_(needed_by(mine)), chunks.c.id.not_in(mine)
-    )
     with catalogue.reading() as connection:
-        return int(connection.scalar(query) or 0)
+        held = set(connection.scalars(mine))
+        needed = list(connection.scalars(needed_by(mine)))
+        rows = by_digest(connection, select(chunks.c.id, chunks.c.frame_bytes), needed)
+    return sum({row.id: row.frame_bytes for row in rows if row.id not in held}.values())
 
 
 def _commit_id(connection: Connection, cursor: str, seen: Scope) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from ..edges import (
     dependent_of,
@@ -17,7 +17,7 @@ from ..edges import (
     needed_among,
     reaching,
 )
-from ..owners import readable_in, scope_condition
+from ..owners import readable_in, used_in
 from ..tables.database import Database
 from ..tables.rows import Location, SketchRow, batches, by_digest
 from ..tables.schema import chunks, commit_chunks, commits, packs, repos, sketches
@@ -74,11 +74,9 @@ def _centre_query(scopes: tuple[Scope, ...], deltas: bool) -> Any:
 def _commit_in(scopes: Sequence[Scope]) -> Any:
     """The id of a commit of the first scope that needs the chunk, where all scopes have it."""
     held = (
-        select(commits.c.id)
-        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
-        .join(repos, repos.c.id == commits.c.repo_id)
+        select(commit_chunks.c.commit_id)
         .where(commit_chunks.c.chunk_id == chunks.c.id)
-        .where(scope_condition(scopes[0], commit_chunks.c.uses))
+        .where(used_in(scopes[0], commit_chunks))
         .where(readable_in(scopes[1:], chunks.c.id))
     )
     return held.limit(1).correlate(chunks).scalar_subquery()
@@ -185,8 +183,7 @@ def _had_before(commit_id: Any, scope: Scope) -> Any:
         earlier.c.chunk_id == chunks.c.id, earlier.c.commit_id < commit_id
     )
     if not scope.everything:
-        named = had.join(commits, commits.c.id == earlier.c.commit_id).join(repos)
-        had = named.where(scope_condition(scope, earlier.c.uses))
+        had = had.where(used_in(scope, earlier))
     return had.exists()
 
 
@@ -230,9 +227,10 @@ def read_family(catalogue: Database, chunk_ids: Collection[int]) -> list[FamilyR
 
 @cache
 def _members_query() -> Any:
+    """Two look-ups: either of two conditions would be asked of every chunk there is."""
     ids = bindparam("ids", expanding=True)
     deltas = dependent_of(_digests_of(ids), deltas=True)
-    return _family_query().where(chunks.c.id.in_(ids) | deltas)
+    return union_all(_family_query().where(chunks.c.id.in_(ids)), _family_query().where(deltas))
 
 
 def _digests_of(chunk_ids: Any) -> Any:

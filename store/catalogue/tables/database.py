@@ -31,6 +31,10 @@ from .migrate import OnStep, prepare_schema
 from .rows import identity_of
 from .schema import journal
 
+# Walks along edges are expected to find thousands of rows and find a few: what is compiled for so
+# many costs a second, and scans of a table seem cheaper than the look-ups that there will be.
+# Indexes lie in memory or on disks without arms, where the default of 4 holds for neither.
+_POSTGRESQL_SETTINGS = {"jit": "off", "random_page_cost": "1.1"}
 # How long a writer waits for another one; a commit of 10,000 tensors holds the lock under 1 s.
 BUSY_TIMEOUT_SECONDS = 30.0
 # Steps of SQLite between two looks: some 10 ms.
@@ -199,6 +203,10 @@ def _postgresql_engine(url: URL) -> Engine:
 def _configure_postgresql(connection: Any, _record: Any) -> None:
     # Plans made once for all parameters are bad ones for lists of digests of any length.
     connection.prepare_threshold = None
+    with connection.cursor() as cursor:
+        for name, value in _POSTGRESQL_SETTINGS.items():
+            cursor.execute(f"SET {name} = {value}")
+    connection.commit()
 
 
 def sqlite_file(url: URL) -> Path | None:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from ...packs import DERIVED, DIGEST_BYTES
+from ...packs import DERIVED, DIGEST_BYTES, STANDALONE
 
 metadata = MetaData()
 
@@ -80,6 +80,8 @@ chunks = Table(
 )
 _derived = chunks.c.level == literal_column(str(DERIVED))
 Index("chunks_derived", chunks.c.level, sqlite_where=_derived, postgresql_where=_derived)
+_standalone = chunks.c.level == literal_column(str(STANDALONE))
+Index("chunks_standalone", chunks.c.id, sqlite_where=_standalone, postgresql_where=_standalone)
 
 # The inputs of the frames in use once more, for look-ups both ways. Rows may arrive before their
 # input's row when a catalogue is rebuilt pack by pack, so `input` is a digest and no foreign key.
@@ -246,6 +248,7 @@ uncoded = Table(
     metadata,
     Column("chunk_id", ForeignKey("chunks.id", ondelete="CASCADE"), primary_key=True),
     Column("claimed", Float, nullable=False),
+    Index("uncoded_claimed", "claimed", "chunk_id"),
 )
 
 # Chunks that somebody limited to a namespace has sent and no commit there has yet: a commit may
