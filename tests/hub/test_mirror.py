@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,92 +13,21 @@ import httpx
 import pytest
 from hub_clients import VERSIONS, checked, client_environment, hf
 from live_server import serving, wait_until
+from mirror_front import FILES, NAME, SERVER_TOKEN, WEIGHTS, Front, committed
 from replayed_hub import ReplayedHub, Repo, replayed_hub
 from vaults import open_local
 
 from weightvault.api.cli.main import cli
-from weightvault.api.errors import UnsafeAddress
-from weightvault.api.mirror.addresses import check_target, find_public_address
-from weightvault.api.mirror.guard import TOKEN_HEADER
-from weightvault.api.mirror.mirror import Mirror
 from weightvault.api.requests.audit import AUDIT_LOGGER
 from weightvault.api.requests.settings import ServerSettings, UpstreamSettings
 from weightvault.api.requests.tokens import create_token
 from weightvault.api.server.app import create_app
-from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.quotas import set_limits
 from weightvault.dedup.maintenance.rebuild_catalogue import rebuild_catalogue
 from weightvault.dedup.transfer.refs import History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.catalogue.access.limits import Limits
 from weightvault.store.catalogue.files.mirrors import find_mirror, list_mirrors
-
-NAME = "org/model"
-WEIGHTS = random.Random(1).randbytes(300_000)
-FILES = {
-    "README.md": b"# A model\n",
-    "config.json": b'{"model_type": "none"}',
-    "empty.txt": b"",
-    "nested/merges.txt": b"a b\n",
-    "weights.bin": WEIGHTS,
-}
-SERVER_TOKEN = "hf_serverserverserverserverserverserver"
-
-
-@dataclass
-class Front:
-    """A mirror, its vault and a client of it."""
-
-    url: str
-    vault: LocalVault
-    web: httpx.Client
-    mirror: Mirror
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.web.get(path, **options)
-
-    def whole(self, files: Mapping[str, bytes] = FILES, headers: Mapping[str, str] = {}) -> str:
-        """Reads all files of the repo as a client does; returns the commit."""
-        sha = self.get(f"/api/models/{NAME}/revision/main", headers=headers).json()["sha"]
-        tree = self.get(f"/api/models/{NAME}/tree/{sha}?recursive=true", headers=headers).json()
-        assert {e["path"] for e in tree if e["type"] == "file"} == set(files)
-        assert not any("xetHash" in entry for entry in tree)
-        for path, data in files.items():
-            answer = self.get(f"/{NAME}/resolve/{sha}/{path}", headers=headers)
-            assert answer.status_code == 200, answer.text
-            assert answer.content == data
-            assert answer.headers["x-repo-commit"] == sha
-        return sha
-
-
-@pytest.fixture
-def upstream() -> Iterator[ReplayedHub]:
-    with replayed_hub() as hub:
-        hub.repos[NAME] = Repo(FILES)
-        yield hub
-
-
-@pytest.fixture
-def open_front(tmp_path: Path, upstream: ReplayedHub) -> Callable[..., Any]:
-    @contextmanager
-    def start(
-        name: str = "front", reads: str = "none", tokens: bool = False, **options: Any
-    ) -> Iterator[Front]:
-        vault = open_local(tmp_path / name)
-        if tokens:
-            create_token(vault, "first", "admin")
-        options = {"hosts": ("127.0.0.1",), "refresh_seconds": 0.0, **options}
-        settings = UpstreamSettings(options.pop("url", upstream.url), **options)
-        app = create_app(vault, ServerSettings(anonymous_reads=reads, upstream=settings))
-        with serving(app) as url, httpx.Client(base_url=url, timeout=30) as web:
-            yield Front(url, vault, web, app.state.mirror)
-        vault.close()
-
-    return start
-
-
-def committed(front: Front, repo: str = NAME) -> bool:
-    return front.vault.catalogue.has_repo(repo) and not front.mirror.fetches.busy_with(repo)
 
 
 def test_a_repo_is_fetched_at_first_use_and_stays(
@@ -221,163 +147,6 @@ def test_an_upstream_that_dies_in_a_file_leaves_what_came_for_later(
         upstream.ranges.clear()
         assert front.get(f"/{NAME}/resolve/{sha}/weights.bin").content == WEIGHTS
         assert upstream.ranges == [f"bytes=200000-{len(WEIGHTS) - 1}"]
-
-
-def test_tokens_go_to_the_upstream_alone(open_front: Callable[..., Any], upstream: ReplayedHub):
-    with open_front(token=SERVER_TOKEN) as front:
-        front.whole()
-        assert {token for host, _, _, token in upstream.asked if host == "hub"} == {SERVER_TOKEN}
-        assert {token for host, _, _, token in upstream.asked if host == "cdn"} == {None}
-        wait_until(lambda: committed(front))
-        answers = [front.get(p) for p in (f"/api/models/{NAME}", f"/{NAME}/resolve/main/README.md")]
-        assert not any(SERVER_TOKEN in f"{a.headers}{a.text}" for a in answers)
-
-
-def test_a_private_repo_is_for_those_whose_token_may_read_it(
-    open_front: Callable[..., Any], upstream: ReplayedHub
-):
-    upstream.repos[NAME] = Repo(FILES, readers={"hf_mine", SERVER_TOKEN})
-    mine, theirs = ({"Authorization": f"Bearer hf_{who}"} for who in ("mine", "theirs"))
-    with open_front() as front:
-        assert front.get(f"/api/models/{NAME}", headers=theirs).status_code == 404
-        front.whole(headers=mine)
-        wait_until(lambda: committed(front))
-        paths = (
-            f"/api/models/{NAME}",
-            f"/{NAME}/resolve/main/README.md",
-            f"/{NAME}",
-            f"/v1/repos/{NAME}",
-        )
-        for path in (*paths, f"/v1/repos/{NAME}/files/README.md"):
-            assert front.get(path, headers=mine).status_code == 200, path
-            for headers in (theirs, {}):
-                answer = front.get(path, headers=headers)
-                assert answer.status_code in (401, 404), (path, headers)
-                assert "A model" not in answer.text
-        assert front.get("/api/models", headers=theirs).json() == []
-
-
-def test_with_tokens_of_our_own_that_of_the_upstream_has_a_header(
-    open_front: Callable[..., Any], upstream: ReplayedHub
-):
-    upstream.repos[NAME] = Repo(FILES, readers={"hf_mine", SERVER_TOKEN})
-    with open_front(token=SERVER_TOKEN, tokens=True) as front:
-        whole = create_token(front.vault, "whole", "read").secret
-        limited = create_token(front.vault, "limited", "admin", "org").secret
-        path = f"/{NAME}/resolve/main/README.md"
-
-        def status(token: str | None, theirs: str | None = None) -> int:
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            headers |= {TOKEN_HEADER: theirs} if theirs else {}
-            return front.get(path, headers=headers).status_code
-
-        # Without a token of ours nothing is fetched, whatever is shown of theirs.
-        assert status(None) == status(None, "hf_mine") == 401
-        assert not upstream.asked
-        assert status(limited) == 401
-        assert status(limited, "hf_other") == 404
-        assert status(limited, "hf_mine") == 200
-        # The server's token stands for those who may read everything, and for no other.
-        assert status(whole) == 200
-        assert status(whole, "hf_other") == 404
-        assert status(limited) == 401
-        assert not any(whole in f"{each}" or limited in f"{each}" for each in upstream.asked)
-
-
-def test_a_repo_that_becomes_private_is_not_for_everybody_any_more(
-    open_front: Callable[..., Any], upstream: ReplayedHub
-):
-    with open_front("front", "public", tokens=True) as front:
-        front.whole()
-        wait_until(lambda: committed(front))
-        upstream.repos[NAME].readers = {"hf_mine"}
-        assert front.get(f"/{NAME}/resolve/main/README.md").status_code == 401
-        assert front.get(f"/{NAME}").status_code in (401, 404)
-        shown = {TOKEN_HEADER: "hf_mine"}
-        assert front.get(f"/{NAME}/resolve/main/README.md", headers=shown).status_code == 200
-
-
-def test_a_gate_is_passed_on(open_front: Callable[..., Any], upstream: ReplayedHub):
-    upstream.repos[NAME] = Repo(FILES, readers={"hf_mine"}, gated=True)
-    with open_front() as front:
-        for headers, status in (({}, 401), ({"Authorization": "Bearer hf_other"}, 403)):
-            answer = front.get(f"/{NAME}/resolve/main/config.json", headers=headers)
-            assert answer.status_code == status
-            assert answer.headers["x-error-code"] == "GatedRepo"
-            assert "restricted" in answer.headers["x-error-message"]
-        front.whole(headers={"Authorization": "Bearer hf_mine"})
-
-
-def test_rate_limits_are_passed_on_and_waited_for(
-    open_front: Callable[..., Any], upstream: ReplayedHub
-):
-    with open_front() as front:
-        upstream.limited, upstream.retry_after = 1, 77
-        answer = front.get(f"/api/models/{NAME}")
-        assert (answer.status_code, answer.headers["retry-after"]) == (429, "77")
-        sha = front.get(f"/api/models/{NAME}").json()["sha"]
-        front.get(f"/api/models/{NAME}/tree/{sha}")
-        # What is known is said, and a file waits for as long as it is told to.
-        upstream.limited, upstream.retry_after = 4, 1
-        assert front.get(f"/{NAME}/resolve/{sha}/README.md").content == FILES["README.md"]
-        assert upstream.limited == 0
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "http://127.0.0.1:1",
-        "http://localhost:1",
-        "http://10.0.0.1",
-        "http://169.254.169.254",
-        "http://[::ffff:127.0.0.1]",
-        "http://[64:ff9b::7f00:1]",
-        "http://[2002:7f00:1::]",
-        "http://[fe80::1]",
-        "http://0x7f000001",
-        "http://224.0.0.1",
-    ],
-)
-def test_private_addresses_are_refused(target: str):
-    url = httpx.URL(target)
-    with pytest.raises(UnsafeAddress):
-        find_public_address(url.host, url.port or 80)
-    assert find_public_address("93.184.215.14", 80) == "93.184.215.14"
-
-
-@pytest.mark.parametrize("target", ["file:///etc/x", "ftp://a.example/x", "http://a.example/x"])
-def test_a_redirect_leads_to_files_behind_tls_alone(target: str):
-    with pytest.raises(UnsafeAddress):
-        check_target(httpx.URL("https://hub.example/x"), httpx.URL(target))
-
-
-def test_it_is_not_led_to_private_addresses(open_front: Callable[..., Any], upstream: ReplayedHub):
-    with open_front(hosts=()) as front:
-        asked = len(upstream.ranges)
-        answer = front.get(f"/{NAME}/resolve/main/weights.bin")
-        assert answer.status_code == 502
-        assert "127.0.0.1" not in answer.text
-        assert len(upstream.ranges) == asked
-        # Small files come from the upstream itself, which is the operator's to name.
-        assert front.get(f"/{NAME}/resolve/main/config.json").status_code == 200
-
-
-def test_names_of_ones_own_are_not_asked_for(open_front: Callable[..., Any], upstream: ReplayedHub):
-    upstream.repos["acme/mine"] = upstream.repos["acme/secret"] = Repo(FILES)
-    with open_front(deny=("acme/secret*",), allow=("acme/*", "org/*")) as front:
-        history = History(front.vault, IncomingFiles(front.vault))
-        history.create_repo("acme/mine", Message("first"))
-        assert front.get("/api/models/acme/mine").json()["siblings"] == []
-        for name in ("acme/secret", "acme/secret-2", "other/model", "Org/model"):
-            assert front.get(f"/api/models/{name}").status_code == 404
-        assert not upstream.asked
-        assert front.get(f"/api/models/{NAME}").status_code == 200
-        # A copy changes with its upstream alone.
-        made = {"name": "model", "organization": "org"}
-        assert front.web.post("/api/repos/create", json=made).status_code == 403
-        line = {"key": "header", "value": {"summary": "x"}}
-        commit = front.web.post(f"/api/models/{NAME}/commit/main", content=json.dumps(line))
-        assert commit.status_code == 403
 
 
 def test_those_used_longest_ago_make_room(open_front: Callable[..., Any], upstream: ReplayedHub):

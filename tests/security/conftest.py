@@ -1,5 +1,4 @@
-"""A server of an empty vault, in this process, for tenants to meet in; a vault and a model for who
-pulls."""
+"""Servers in this process, for tenants to meet in and to attack; a vault and a model to pull."""
 
 from __future__ import annotations
 
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from hostile_requests import Target, attacked, push_card
 from models import CARD, make_weights, write_model
 from vaults import open_local
 
@@ -35,3 +35,12 @@ def vault(tmp_path: Path) -> Iterator[LocalVault]:
 def model(tmp_path: Path) -> Path:
     """A folder with a small model and its card."""
     return write_model(tmp_path / "model", make_weights(1), CARD)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """A server with a model, which the tests of a file share."""
+    root = tmp_path_factory.mktemp("shared")
+    with attacked(root / "served") as found:
+        push_card(found, root / "model", "# A model\n")
+        yield found

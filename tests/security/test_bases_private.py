@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import random
-from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +12,20 @@ import pytest
 from fastapi.testclient import TestClient
 from live_server import serving
 from models import make_weights, to_bf16, tune, write_model
+from owned_bases import (
+    SHAPES,
+    content_of,
+    edges_of,
+    find_violations,
+    frame_sizes,
+    hub_commit,
+    model,
+    notes,
+    public_tune,
+    publish,
+    settle,
+)
+from random_tenants import Tenants
 from sqlalchemy import select
 from vaults import open_local
 
@@ -24,11 +35,9 @@ from weightvault.api.requests.tokens import create_token
 from weightvault.api.server.app import create_app
 from weightvault.dedup.errors import VaultError
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.maintenance.background_encode import BackgroundEncoder, encode_some
-from weightvault.dedup.maintenance.gc import Collector
+from weightvault.dedup.maintenance.background_encode import BackgroundEncoder
 from weightvault.dedup.maintenance.rename_repo import rename_repo
 from weightvault.dedup.model.inputs import CHAIN_LENGTH
-from weightvault.dedup.model.journal_entries import Visibility
 from weightvault.dedup.model.sketch import make_sketch
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import AddFile, History, Message
@@ -36,19 +45,11 @@ from weightvault.dedup.transfer.uploads import IncomingFiles
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.catalogue.tables.schema import (
-    chunk_inputs,
     chunks,
-    commit_chunks,
-    commits,
-    loose_chunks,
-    loose_files,
     packs,
-    repos,
     spares,
 )
-from weightvault.store.repo_names import namespace_of
 
-SHAPES = {"a": (128, 96)}
 SECRET = "Q7x9"
 
 
@@ -78,114 +79,6 @@ def local(tmp_path: Path) -> Iterator[LocalVault]:
     """A vault where no token was ever made."""
     with closing(open_local(tmp_path / "vault")) as opened:
         yield opened
-
-
-def settle(vault: LocalVault) -> None:
-    """Does all that the server would do in the background."""
-    for _ in range(50):
-        if not encode_some(vault):
-            return
-    raise AssertionError("encoding in the background does not come to an end")
-
-
-def find_violations(vault: LocalVault) -> list[str]:
-    """Returns the deltas that not all owners and readers may decode: the rule once more, read off
-    the tables themselves."""
-    owners, held, tensors, shown = (defaultdict[int, set[str]](set) for _ in range(4))
-    public: set[int] = set()
-    named = commits.join(repos).join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
-    told = select(commit_chunks.c.chunk_id, commit_chunks.c.uses, repos.c.name, repos.c.public)
-    loose = select(loose_chunks.c.chunk_id, loose_files.c.repo).join(loose_files)
-    with vault.catalogue.reading() as connection:
-        rows = list(connection.execute(select(chunks.c.id, chunks.c.digest, chunks.c.inputs)))
-        for chunk_id, uses, repo, is_public in connection.execute(told.select_from(named)):
-            owners[chunk_id].add(namespace_of(repo))
-            held[chunk_id].add(namespace_of(repo))
-            tensors[chunk_id] |= {repo} if uses & 1 else set()
-            shown[chunk_id] |= {repo} if is_public else set()
-            public |= {chunk_id} if is_public and uses & 1 else set()
-        for chunk_id, repo in connection.execute(loose):
-            owners[chunk_id].add(namespace_of(repo))
-    ids = {row.digest: row.id for row in rows}
-    edges = [(row.id, ids[digest]) for row in rows for digest in row.inputs or () if digest in ids]
-    return [
-        f"chunk {chunk} of {owners[chunk]} on one of {held[base]}"
-        for chunk, base in edges
-        if (shown[chunk] and not shown[base])
-        or not (
-            owners[chunk] <= held[base] or (base in public and (tensors[chunk] or not held[chunk]))
-        )
-    ]
-
-
-def edges_of(vault: LocalVault, repo: str) -> set[str]:
-    """Returns the repos that have what the chunks of a repo are deltas on."""
-    base = chunks.alias("base")
-    mine = (
-        select(base.c.id)
-        .join(chunk_inputs, chunk_inputs.c.input == base.c.digest)
-        .join(commit_chunks, commit_chunks.c.chunk_id == chunk_inputs.c.chunk_id)
-        .join(commits, commits.c.id == commit_chunks.c.commit_id)
-        .join(repos, repos.c.id == commits.c.repo_id)
-        .where(repos.c.name == repo)
-    )
-    using = (
-        select(repos.c.name)
-        .join(commits, commits.c.repo_id == repos.c.id)
-        .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
-        .where(commit_chunks.c.chunk_id.in_(mine))
-    )
-    with vault.catalogue.reading() as connection:
-        return set(connection.scalars(using))
-
-
-def frame_sizes(vault: LocalVault, repo: str) -> list[int]:
-    """Returns what the chunks of a repo take, as its owner would be charged for them."""
-    mine = (
-        select(chunks.c.id, chunks.c.frame_bytes)
-        .join(commit_chunks, commit_chunks.c.chunk_id == chunks.c.id)
-        .join(commits, commits.c.id == commit_chunks.c.commit_id)
-        .join(repos, repos.c.id == commits.c.repo_id)
-        .where(repos.c.name == repo)
-    )
-    with vault.catalogue.reading() as connection:
-        return sorted(size for _, size in {tuple(row) for row in connection.execute(mine)})
-
-
-def content_of(vault: LocalVault, repo: str, path: str = "model.safetensors") -> bytes:
-    return b"".join(vault.read_file(repo, "main", path)[2])
-
-
-def model(folder: Path, seed: int, *, tuned: int | None = None, card: str | None = None) -> Path:
-    weights = make_weights(seed, SHAPES)
-    return write_model(folder, weights if tuned is None else tune(weights, tuned), card)
-
-
-def publish(vault: LocalVault, repo: str, public: bool = True) -> None:
-    vault.record(Visibility(repo, public, 0.0))
-
-
-def hub_commit(web: TestClient, token: str, repo: str, files: dict[str, bytes]) -> None:
-    """Makes a repo over the hub's API, with one commit of `files`."""
-    headers = {"Authorization": f"Bearer {token}"}
-    namespace, name = repo.split("/")
-    made = {"name": name, "organization": namespace, "private": True}
-    assert web.post("/api/repos/create", json=made, headers=headers).status_code == 200
-    lines: list[dict[str, object]] = [{"key": "header", "value": {"summary": "notes"}}]
-    for path, data in files.items():
-        value = {"path": path, "content": base64.b64encode(data).decode(), "encoding": "base64"}
-        lines.append({"key": "file", "value": value})
-    body = "\n".join(map(json.dumps, lines))
-    kind = {"Content-Type": "application/x-ndjson"}
-    sent = web.post(f"/api/models/{repo}/commit/main", content=body, headers=headers | kind)
-    assert sent.status_code == 200, sent.text
-
-
-def notes(secret: str) -> bytes:
-    """A text of which all but a few characters is known."""
-    rng = random.Random(1)
-    prose = " ".join(rng.choice(["loss", "rate", "of", "run", "fell", "to"]) for _ in range(400))
-    return f"{prose}\nthe key is {secret}\n{prose[::-1]}\n".encode()
 
 
 CARD = b"---\nbase_model: you/private\n---\n"
@@ -341,26 +234,6 @@ def test_deltas_on_what_is_no_longer_readable_are_encoded_again(
     assert not vault.check().problems
 
 
-def public_tune(vault: LocalVault, folder: Path, way: str) -> Path:
-    """Makes the public you/tune of what was a delta on the private you/base; returns its folder."""
-    push(
-        vault, write_model(folder / "base", make_weights(1, SHAPES), "# A card\n" * 99), "you/base"
-    )
-    tuned = write_model(
-        folder / "tune", tune(make_weights(1, SHAPES), 2), "# A card\n" * 98 + "# Another\n"
-    )
-    if way == "commit":
-        push(vault, model(folder / "other", 5), "you/tune")
-        publish(vault, "you/tune")
-        push(vault, tuned, "you/draft", base="you/base")
-        push(vault, tuned, "you/tune")
-    else:
-        push(vault, tuned, "you/tune", base="you/base")
-        publish(vault, "you/tune")
-    assert find_violations(vault)
-    return tuned
-
-
 @pytest.mark.parametrize("way", ["publish", "commit"])
 def test_bases_of_what_is_public_are_public(vault: LocalVault, tmp_path: Path, way: str):
     """Who else has the content of a public repo changes nothing of how it is stored."""
@@ -494,85 +367,6 @@ def test_short_texts_of_one_length_stop_no_optimisation(local: LocalVault, tmp_p
     while cursor is not None:
         cursor = local.optimise(cursor).cursor
     assert content_of(local, "me/notes", "notes.bin") == noise + b"\3"
-
-
-class Tenants:
-    """Three namespaces that do at random what people do, with models of two families and notes."""
-
-    def __init__(self, vault: LocalVault, root: Path, seed: int) -> None:
-        self.vault = vault
-        self.root = root
-        self.rng = random.Random(seed)
-        self.names = ("you", "me", "them")
-        self.incoming = IncomingFiles(vault)
-        self.history = History(vault, self.incoming)
-        self.files: dict[str, dict[str, bytes]] = {}
-
-    def act(self) -> None:
-        """Does one thing; what cannot be done at the moment is refused, and nothing happens."""
-        actions = [self.push] * 4 + [self.upload] * 3 + [self.publish] * 2
-        actions += [self.delete, self.move, self.upkeep, lambda: encode_some(self.vault)]
-        if not self.files:
-            actions = [self.push]
-        with suppress(VaultError):
-            self.rng.choice(actions)()
-
-    def push(self) -> None:
-        """Pushes a model that may be known, to oneself or others, and against which is left to the
-        vault, or a base."""
-        repo, folder = self._folder()
-        present = [name for name in self.files if name != repo]
-        base = self.rng.choice([None, *present])
-        push(self.vault, folder, repo, base=base)
-        self.files[repo] = {path.name: path.read_bytes() for path in folder.iterdir()}
-
-    def upload(self) -> None:
-        """Commits as a hub does, files staged and uploaded one by one."""
-        repo, folder = self._folder()
-        if repo not in self.files:
-            self.history.create_repo(repo, Message("made"))
-            self.files[repo] = {}
-        paths = {path.name: path for path in sorted(folder.iterdir())}
-        for path in paths.values():
-            self.incoming.add_file(path, repo, name=path.name)
-        staged = self.incoming.stage(paths, repo)
-        changes = [AddFile(name, file) for name, file in zip(paths, staged, strict=True)]
-        self.history.commit(repo, "main", changes, Message(str(self.rng.random())))
-        self.files[repo] |= {name: path.read_bytes() for name, path in paths.items()}
-
-    def publish(self) -> None:
-        """Shows a repo to everybody, or no longer."""
-        publish(self.vault, self.rng.choice(sorted(self.files)), self.rng.random() < 0.6)
-
-    def delete(self) -> None:
-        """Deletes a repo."""
-        repo = self.rng.choice(sorted(self.files))
-        self.vault.delete_repo(repo)
-        del self.files[repo]
-
-    def move(self) -> None:
-        """Gives a repo another name, or to somebody else."""
-        old = self.rng.choice(sorted(self.files))
-        new = f"{self.rng.choice(self.names)}/{self.rng.choice('xyz')}"
-        rename_repo(self.vault, old, new)
-        self.files[new] = self.files.pop(old)
-
-    def upkeep(self) -> None:
-        """Does what operators do now and then."""
-        if self.rng.random() < 0.5:
-            Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
-        cursor: int | None = 0
-        while cursor is not None:
-            cursor = self.vault.optimise(cursor).cursor
-
-    def _folder(self) -> tuple[str, Path]:
-        repo = f"{self.rng.choice(self.names)}/{self.rng.choice('abc')}"
-        folder = self.root / f"{len(list(self.root.iterdir()))}"
-        seed, tuned = self.rng.randrange(2), self.rng.choice([None, 1, 2, 3, 4])
-        named = self.rng.choice(["", *self.files]) if self.files else ""
-        model(folder, seed, tuned=tuned, card=f"---\nbase_model: {named}\n---\n")
-        (folder / "notes.md").write_bytes(notes(str(self.rng.randrange(5))))
-        return repo, folder
 
 
 @pytest.mark.parametrize(
