@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 
 import boto3.session
@@ -17,6 +18,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # What one test read must not be there for the next one.
 os.environ["WEIGHTVAULT_CHUNKS_BYTES"] = "0"
+
+
+# The threads of the one server that tests of the API share.
+_SHARED_THREADS = 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_servers_left() -> Iterator[None]:
+    """Fails where a file leaves a server's threads: they go on looking for work in a vault that is
+    gone, and hundreds of them take a processor from all tests that follow."""
+    yield
+    left = [thread for thread in threading.enumerate() if thread.name in ("encoder", "jobs")]
+    assert len(left) <= _SHARED_THREADS, "a server was started and not stopped"
 
 
 @pytest.fixture(scope="session")

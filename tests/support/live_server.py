@@ -44,6 +44,14 @@ def serving(app: FastAPI) -> Iterator[str]:
         running.should_exit = running.force_exit = True
         thread.join()
         listener.close()
+        _end_background(app)
+
+
+def _end_background(app: FastAPI) -> None:
+    """Ends what an application begins and, cut off in its answers, does not end itself."""
+    for name in ("encoder", "jobs"):
+        if (running := getattr(app.state, name, None)) is not None:
+            running.stop()
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
