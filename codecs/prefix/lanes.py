@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..jit.cached import njit
+from . import loops
 
 WRITE_SLACK = 8
 """Bytes that an encoder may clobber beyond what it writes."""
@@ -24,6 +25,22 @@ def join_codes(one, other):
     """Returns two codes as one; in each the length is the lowest byte."""
     low = np.uint64(255)
     return ((one & ~low) << (other & np.uint64(63))) + (one & low) + other
+
+
+@njit(nogil=True, cache=True)
+def write_codes(joined, out, at, state):
+    """Writes codes that were joined, at most four; returns where the next is written.
+
+    ``state``: see ``write_loops.write_next``.
+    """
+    size = joined & np.uint64(255)
+    if size > 0:
+        held = state[1] + size
+        state[0] = (state[0] << size) | (joined >> np.uint64(8))
+        loops.store_bits(out, at, state[0] << (np.uint64(64) - held))
+        at += np.int64(held >> np.uint64(3))
+        state[1] = held & np.uint64(7)
+    return at
 
 
 @njit(nogil=True, cache=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..jit.cached import IS_COMPILED, njit
 from ..planes import join2_kernel
-from . import codes, loops
+from . import codes, loops, write_loops
 from .codes import PLANE_BITS
 from .lanes import (
     LANE_HEAD_BYTES,
@@ -17,6 +17,7 @@ from .lanes import (
     join_codes,
     peek,
     read_size_kernel,
+    write_codes,
     write_size_kernel,
 )
 from .look_ups import MOST_SYMBOLS, fill_plane_kernel, index_codes_kernel
@@ -137,23 +138,12 @@ def _write_lane(symbols, begin, stop, table, out, at, state):
     ``table``: (256,) uint32 of ``look_ups.index_codes_kernel``. ``state``: (2,) uint64, updated:
     bits that were not written yet, and how many of them count.
     """
-    bits, held = state[0], state[1]
-    for i in range(begin, stop, 4):
-        joined = np.uint64(0)
-        if i + 4 <= stop:
-            one = join_codes(np.uint64(table[symbols[i]]), np.uint64(table[symbols[i + 1]]))
-            other = join_codes(np.uint64(table[symbols[i + 2]]), np.uint64(table[symbols[i + 3]]))
-            joined = join_codes(one, other)
-        else:
-            for last in range(i, stop):
-                joined = join_codes(joined, np.uint64(table[symbols[last]]))
-        bits = (bits << (joined & np.uint64(255))) | (joined >> np.uint64(8))
-        held += joined & np.uint64(255)
-        loops.store_bits(out, at, bits << (np.uint64(64) - held))
-        at += np.int64(held >> np.uint64(3))
-        held &= np.uint64(7)
-    state[0], state[1] = bits, held
-    return at
+    groups = max(stop - begin, 0) // write_loops.GROUP
+    at = write_loops.write_next(symbols, begin, table, out, at, state, groups)
+    joined = np.uint64(0)
+    for i in range(begin + write_loops.GROUP * groups, stop):
+        joined = join_codes(joined, np.uint64(table[symbols[i]]))
+    return write_codes(joined, out, at, state)
 
 
 @njit(nogil=True, cache=True)

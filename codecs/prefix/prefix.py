@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..buffers import Bytes, freeze, scratch
+from ..buffers import Bytes, scratch
 from ..errors import CorruptFrame
 from . import codes, plane_kernels, row_kernels
 from .lanes import LANE_HEAD_BYTES, WRITE_SLACK
@@ -71,9 +71,18 @@ def encode_plane(symbols: Bytes, chosen: Codes) -> list[bytes | memoryview]:
 
 def encode_segments(symbols: Bytes, chosen: Codes) -> list[bytes | memoryview]:
     """Like ``encode_plane`` with codes of rows, one for each segment, at most ``MOST_SEGMENTS``."""
-    contexts = np.repeat(np.arange(chosen.tags.size, dtype=np.uint8), 1 << SEGMENT_LOG2)
-    parts = encode_rows(symbols, freeze(contexts[: symbols.size]), chosen)
-    return [bytes([SEGMENT_LOG2]), *parts]
+    lanes = _RowLanes(symbols.size, chosen)
+    head = row_kernels.encode_segments_kernel(
+        symbols,
+        SEGMENT_LOG2,
+        chosen.lengths,
+        chosen.tags,
+        lanes.table,
+        lanes.packed,
+        lanes.room,
+        lanes.ends,
+    )
+    return [bytes([SEGMENT_LOG2]), *lanes.parts(head)]
 
 
 def encode_rows(symbols: Bytes, contexts: Bytes, chosen: Codes) -> list[bytes | memoryview]:
@@ -81,18 +90,36 @@ def encode_rows(symbols: Bytes, contexts: Bytes, chosen: Codes) -> list[bytes | 
 
     The parts are valid until the next plane is coded.
     """
-    rows = chosen.tags.size
-    table = scratch("row-codes", rows * 256, np.uint32).reshape(rows, 256)
-    most = rows * codes.MAX_TABLE_BYTES + ROW_LANES * LANE_HEAD_BYTES
-    packed = scratch("packed-lengths", most, np.uint8)
-    share = -(-symbols.size // ROW_LANES) * codes.ROW_BITS // 8 + 2 * WRITE_SLACK
-    room = scratch("prefix-lanes", ROW_LANES * share, np.uint8).reshape(ROW_LANES, share)
-    ends = np.empty(ROW_LANES, np.int64)
+    lanes = _RowLanes(symbols.size, chosen)
     head = row_kernels.encode_rows_kernel(
-        symbols, contexts, chosen.lengths, chosen.tags, table, packed, room, ends
+        symbols,
+        contexts,
+        chosen.lengths,
+        chosen.tags,
+        lanes.table,
+        lanes.packed,
+        lanes.room,
+        lanes.ends,
     )
-    lanes = [room[lane, :end].data for lane, end in enumerate(ends.tolist())]
-    return [packed[:head].data, *lanes]
+    return lanes.parts(head)
+
+
+class _RowLanes:
+    """Scratch for coding ``count`` symbols by rows."""
+
+    def __init__(self, count: int, chosen: Codes) -> None:
+        rows = chosen.tags.size
+        self.table = scratch("row-codes", rows * 256, np.uint32).reshape(rows, 256)
+        most = rows * codes.MAX_TABLE_BYTES + ROW_LANES * LANE_HEAD_BYTES
+        self.packed = scratch("packed-lengths", most, np.uint8)
+        share = -(-count // ROW_LANES) * codes.ROW_BITS // 8 + 2 * WRITE_SLACK
+        self.room = scratch("prefix-lanes", ROW_LANES * share, np.uint8).reshape(ROW_LANES, share)
+        self.ends = np.empty(ROW_LANES, np.int64)
+
+    def parts(self, head: int) -> list[bytes | memoryview]:
+        """Returns the tables, which end at ``head``, and every lane."""
+        lanes = [self.room[lane, :end].data for lane, end in enumerate(self.ends.tolist())]
+        return [self.packed[:head].data, *lanes]
 
 
 def decode_plane(source: Bytes, out: Bytes) -> None:

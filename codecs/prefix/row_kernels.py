@@ -7,7 +7,7 @@ import numpy as np
 
 from ..jit.cached import IS_COMPILED, njit
 from ..planes import join2_kernel
-from . import codes, loops
+from . import codes, loops, write_loops
 from .codes import ROW_BITS
 from .lanes import (
     LANE_HEAD_BYTES,
@@ -15,6 +15,7 @@ from .lanes import (
     join_codes,
     peek,
     read_size_kernel,
+    write_codes,
     write_size_kernel,
 )
 from .look_ups import fill_row_kernel, index_codes_kernel
@@ -182,29 +183,49 @@ def decode_segments_kernel(source, segment_log2, lengths, entries, chunk, room, 
 
 @njit(nogil=True, cache=True)
 def _write_row_lane(symbols, contexts, begin, stop, table, out, at, state):
-    """Like ``_write_lane`` for every eighth symbol from ``begin`` on, with ``table`` of (rows,
-    256).
+    """Writes the codes of every eighth symbol from ``begin`` to ``stop``, with ``table`` of (rows,
+    256) uint32; returns where it is in ``out``.
+
+    ``state``: see ``write_loops.write_next``.
     """
-    bits, held = state[0], state[1]
-    step = ROW_LANES
-    for i in range(begin, stop, 4 * step):
-        joined = np.uint64(0)
-        if i + 3 * step < stop:
-            j, k, m = i + step, i + 2 * step, i + 3 * step
-            one = np.uint64(table[contexts[i], symbols[i]])
-            one = join_codes(one, np.uint64(table[contexts[j], symbols[j]]))
-            other = np.uint64(table[contexts[k], symbols[k]])
-            other = join_codes(other, np.uint64(table[contexts[m], symbols[m]]))
-            joined = join_codes(one, other)
-        else:
-            for last in range(i, stop, step):
-                joined = join_codes(joined, np.uint64(table[contexts[last], symbols[last]]))
-        bits = (bits << (joined & np.uint64(255))) | (joined >> np.uint64(8))
-        held += joined & np.uint64(255)
-        loops.store_bits(out, at, bits << (np.uint64(64) - held))
-        at += np.int64(held >> np.uint64(3))
-        held &= np.uint64(7)
-    state[0], state[1] = bits, held
+    count = max(stop - begin + ROW_LANES - 1, 0) // ROW_LANES
+    groups = count // write_loops.GROUP
+    at = write_loops.write_by_context(symbols, contexts, begin, table, out, at, state, groups)
+    joined = np.uint64(0)
+    for i in range(begin + write_loops.GROUP * ROW_LANES * groups, stop, ROW_LANES):
+        joined = join_codes(joined, np.uint64(table[contexts[i], symbols[i]]))
+    return write_codes(joined, out, at, state)
+
+
+@njit(nogil=True, cache=True)
+def _write_segment_lane(symbols, begin, stop, table, out, at, state):
+    """Like ``_write_row_lane`` with one row, ``table`` of (256,) uint32."""
+    count = max(stop - begin + ROW_LANES - 1, 0) // ROW_LANES
+    groups = count // write_loops.GROUP
+    at = write_loops.write_every_eighth(symbols, begin, table, out, at, state, groups)
+    joined = np.uint64(0)
+    for i in range(begin + write_loops.GROUP * ROW_LANES * groups, stop, ROW_LANES):
+        joined = join_codes(joined, np.uint64(table[symbols[i]]))
+    return write_codes(joined, out, at, state)
+
+
+@njit(nogil=True, cache=True)
+def _pack_rows_kernel(lengths, tags, table, packed):
+    """Writes the tables to ``packed`` uint8; returns where they end."""
+    at = 0
+    for row in range(tags.size):
+        at = codes.pack_kernel(lengths[row], tags[row], packed, at)
+        index_codes_kernel(lengths[row], table[row])
+    return at
+
+
+@njit(nogil=True, cache=True)
+def _finish_lanes_kernel(ends, state, packed, at):
+    """Ends every lane and writes how long it is; returns where that ends in ``packed``."""
+    for lane in range(ROW_LANES):
+        ends[lane] = finish_lane(ends[lane], state[lane])
+        write_size_kernel(ends[lane], packed, at)
+        at += LANE_HEAD_BYTES
     return at
 
 
@@ -215,10 +236,7 @@ def encode_rows_kernel(symbols, contexts, lengths, tags, table, packed, room, en
     ``lengths``, ``tags``: see ``codes.choose_kernel``. ``table``: (rows, 256) uint32, scratch.
     ``ends``: (8,) int64, written: how long each lane is. Returns where the tables end.
     """
-    at = 0
-    for row in range(tags.size):
-        at = codes.pack_kernel(lengths[row], tags[row], packed, at)
-        index_codes_kernel(lengths[row], table[row])
+    at = _pack_rows_kernel(lengths, tags, table, packed)
     state = np.zeros((ROW_LANES, 2), np.uint64)
     ends[:] = 0
     for begin in range(0, symbols.size, CHUNK):
@@ -228,8 +246,21 @@ def encode_rows_kernel(symbols, contexts, lengths, tags, table, packed, room, en
             ends[lane] = _write_row_lane(
                 symbols, contexts, first, stop, table, room[lane], ends[lane], own
             )
-    for lane in range(ROW_LANES):
-        ends[lane] = finish_lane(ends[lane], state[lane])
-        write_size_kernel(ends[lane], packed, at)
-        at += LANE_HEAD_BYTES
-    return at
+    return _finish_lanes_kernel(ends, state, packed, at)
+
+
+@njit(nogil=True, cache=True)
+def encode_segments_kernel(symbols, segment_log2, lengths, tags, table, packed, room, ends):
+    """Like ``encode_rows_kernel`` with a row for each segment."""
+    at = _pack_rows_kernel(lengths, tags, table, packed)
+    state = np.zeros((ROW_LANES, 2), np.uint64)
+    ends[:] = 0
+    for row in range(tags.size):
+        begin = row << segment_log2
+        stop = min(begin + (1 << segment_log2), symbols.size)
+        for lane in range(ROW_LANES):
+            first, own = begin + lane, state[lane]
+            ends[lane] = _write_segment_lane(
+                symbols, first, stop, table[row], room[lane], ends[lane], own
+            )
+    return _finish_lanes_kernel(ends, state, packed, at)
