@@ -26,6 +26,7 @@ from ..model.sketch_file import Sketches
 from ..reading.timed_codecs import encode_tensor
 from ..repository.pack_writing import PACK_BYTES, add_frame
 from ..repository.repository import Repository
+from .sources import Source, list_shares
 
 
 def store_raw(
@@ -81,6 +82,10 @@ def _read_chunks(
 ) -> Iterator[tuple[ChunkUse, bytes]]:
     """Yields each missing chunk once, in file order, with its bytes."""
     wanted = set(missing)
+    for digest, pieces in list_shares(manifest, files, missing).items():
+        wanted.discard(digest)
+        raw = b"".join(_read_all(file, size) for file, size in pieces)
+        yield ChunkUse(digest, 0, len(raw), "U8"), raw
     for entry in manifest.files:
         uses = [use for use in entry.chunks(manifest.chunk_bytes) if use.digest in wanted]
         if not uses:
@@ -91,3 +96,9 @@ def _read_chunks(
                     wanted.discard(use.digest)
                     file.seek(use.offset)
                     yield use, file.read(use.size)
+
+
+def _read_all(source: Source, size: int) -> bytes:
+    buffer = bytearray(size)
+    with source.open("rb") as file:
+        return bytes(buffer[: file.readinto(memoryview(buffer))])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import TooExpensive
 from ..formats.companions import find_companions, may_name_companions
-from ..formats.cutting.held import SHORT_BYTES, File, Holder
+from ..formats.cutting.held import SHORT_BYTES, File, HeldFile, Holder
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Share, cut_bytes, share_of
@@ -100,10 +100,8 @@ class Recutting:
         if key not in self._cuts:
             bundle = FileEntry("bundle", whole, digest, (Opaque(whole, (digest,)),))
             raw = b"".join(self._vault.read_entry(bundle, CHUNK_BYTES, 0, whole))
-            with scratch_folder("bundle-", self._vault.scratch) as folder:
-                path = folder / "bundle"
-                path.write_bytes(b"".join(raw[s.start : s.start + s.size] for s in shares))
-                (staged,) = self._incoming.stage({"bundle": path}, self._repo)
+            left = HeldFile(b"".join(raw[s.start : s.start + s.size] for s in shares))
+            (staged,) = self._incoming.stage({"bundle": left}, self._repo)
             self._cuts[key] = staged.entry
         entry = self._cuts[key]
         if [type(segment) for segment in entry.segments] != [Opaque]:

@@ -56,7 +56,7 @@ def list_jobs(
 ) -> Iterator[Job]:
     """Yields each missing chunk of `files` once, in file order, with the bases to try."""
     wanted = set(missing)
-    shares = _list_shares(manifest, files, missing)
+    shares = list_shares(manifest, files, missing)
     for entry in manifest.files:
         for use in entry.chunks(manifest.chunk_bytes):
             if use.digest in wanted:
@@ -65,7 +65,7 @@ def list_jobs(
                 yield Job(files[entry.path], use, *told)
 
 
-def _list_shares(
+def list_shares(
     manifest: Manifest, files: Mapping[str, Source], missing: set[bytes]
 ) -> dict[bytes, tuple[tuple[Source, int], ...]]:
     """Returns, for missing chunks that small files share, what each is made up of, in order."""

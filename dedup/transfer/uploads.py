@@ -55,6 +55,7 @@ from ..repository.journal.writing import follow, new_entries
 from ..repository.pins import pin_chunks
 from ..repository.repository import Repository
 from .arrived_files import NAME, check_size, hash_all, scan, spool
+from .folders.small_files import bundle_files
 from .push import ask_missing, send_missing
 from .raw_packs import store_raw
 
@@ -201,19 +202,24 @@ class IncomingFiles:
         *,
         expected: Mapping[str, bytes] | None = None,
         places: Mapping[str, Places] | None = None,
+        together: bool = False,
     ) -> list[StagedFile]:
         """Stores the chunks of files, given by their path in `repo`, and returns them in that
         order. Nothing is recorded: a commit that names them has to follow within a day. `places`
-        as scan_files takes them.
+        as scan_files takes them. With `together` one commit has all of them: many small ones become
+        bundles, as those of a push do.
 
         Raises InvalidUpload, before anything is stored, if one has not the SHA-256 that is
         `expected` of it.
         """
         with ThreadPoolExecutor(1, "hash") as hasher:
             hashing = hasher.submit(carry(hash_all), files.values())
-            sketches: Sketches = {}
             # Chunks that are stored as they came are sketched when they are.
-            manifest = scan(files, sketches if self._inline else None, places)
+            sketches: Sketches | None = {} if self._inline else None
+            manifest = scan(files, sketches, places)
+            if together:
+                bundled = bundle_files(manifest.files, files, manifest.chunk_bytes, sketches)
+                manifest = Manifest(tuple(bundled), manifest.chunk_bytes)
             hashes = hashing.result()
         for (sha256, _), name in zip(hashes, files, strict=True):
             said = (expected or {}).get(name, sha256)
@@ -296,7 +302,7 @@ class IncomingFiles:
     # Inside
 
     def _send(
-        self, manifest: Manifest, files: Mapping[str, File], sketches: Sketches, repo: str
+        self, manifest: Manifest, files: Mapping[str, File], sketches: Sketches | None, repo: str
     ) -> None:
         missing = ask_missing(self._vault, manifest)
         # Stored once more, so that nobody learns by the time it takes that others have it.
@@ -306,7 +312,8 @@ class IncomingFiles:
             return
         if self._inline:
             view, scratch = self._vault.for_owner(repo), self._vault.scratch
-            send_missing(view, manifest, files, missing, sketches, (), _LEVEL, Progress(), scratch)
+            known = {} if sketches is None else sketches
+            send_missing(view, manifest, files, missing, known, (), _LEVEL, Progress(), scratch)
             return
         store_raw(self._vault, manifest, files, missing)
         queue_chunks(self._vault.catalogue, missing)

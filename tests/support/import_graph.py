@@ -80,6 +80,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "store.catalogue.tables": (
         "entry_keys",
         "migrations",
+        "blobs",
         "schema",
         "xet_schema",
         "mirror_schema",

@@ -153,7 +153,8 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:
     # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
     named = dict(sorted(asked.files.items()))
-    staged = dict(zip(named, hub.incoming.stage(named, repo), strict=True)) if named else {}
+    stored = hub.incoming.stage(named, repo, together=True) if named else ()
+    staged = dict(zip(named, stored, strict=True))
     # A file at many paths is looked for once.
     find = cache(partial(_find_upload, request, hub, repo))
     for asked_for in asked.operations:

@@ -75,7 +75,7 @@ def _store_files(hub: Hub, repo: str, files: dict[str, bytes]) -> list[AddFile]:
     with scratch_folder("create-", hub.vault.scratch) as folder:
         holder = Holder(folder)
         places = {path: holder.keep(files[path]) for path in sorted(files)}
-        staged = hub.incoming.stage(places, repo)
+        staged = hub.incoming.stage(places, repo, together=True)
     return [AddFile(path, file) for path, file in zip(places, staged, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Puts the small files of a push together, to be stored as few chunks.
+"""Puts the small files of a push, or of a commit of changes, together, to be stored as few chunks.
 
 As `formats/cutting/bundles.py` does with small tensors, and for the same reason: a chunk costs some
 140 bytes besides its content, whatever its size, and alone nobody sees how much it is like the
@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from posixpath import splitext
 
 from ...errors import InvalidFile
 from ...formats.cutting.bundles import begins_bundle
+from ...formats.cutting.held import File, HeldFile
 from ...formats.scan import hash_chunk
 from ...model.files.entries import FileEntry
 from ...model.files.segments import Opaque, Share, share_of
@@ -50,13 +50,13 @@ class _Bundle:
 
 def bundle_files(
     entries: Iterable[FileEntry],
-    files: Mapping[str, Path],
+    files: Mapping[str, File],
     chunk_bytes: int,
-    sketches: Sketches,
+    sketches: Sketches | None,
     unread: Collection[bytes] = (),
 ) -> Iterator[FileEntry]:
     """Yields `entries`, those of small files as shares of bundles of at most `chunk_bytes`, if
-    there are many; fills `sketches` with those of the bundles whose files were read.
+    there are many; fills `sketches`, if given, with those of the bundles whose files were read.
 
     Files that are shares of the right bundle already are not read, unless its chunk is one of
     `unread`. Raises InvalidFile.
@@ -70,7 +70,8 @@ def bundle_files(
         if digest is None or digest in unread:
             data = b"".join(_read(files[entry.path], entry) for entry in bundle.files)
             digest = hash_chunk(memoryview(data))
-            sketches[digest] = make_query(data, "U8")
+            if sketches is not None:
+                sketches[digest] = make_query(data, "U8")
         shares.update(bundle.shares(digest))
     for entry in apart:
         share = shares.get(entry.digest)
@@ -117,7 +118,9 @@ def _is_small(entry: FileEntry) -> bool:
     return isinstance(only, Opaque) and 0 < only.size < SMALL_BYTES
 
 
-def _read(path: Path, entry: FileEntry) -> bytes:
+def _read(path: File, entry: FileEntry) -> bytes:
+    if isinstance(path, HeldFile):
+        return path.data
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -12,7 +10,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -22,31 +19,15 @@ from sqlalchemy import (
     false,
     literal_column,
 )
-from sqlalchemy.types import TypeDecorator
 
-from ...packs import DERIVED, DIGEST_BYTES, STANDALONE
+from ...packs import DERIVED, STANDALONE
+from .blobs import Blob, Digests
 
 metadata = MetaData()
 
 # SQLite only counts up by itself in a column of exactly INTEGER type.
 _Id = BigInteger().with_variant(Integer, "sqlite")
-_Digest = LargeBinary(32)
-
-
-class _Digests(TypeDecorator[tuple[bytes, ...]]):
-    """Digests back to back, NULL for none."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: tuple[bytes, ...] | None, dialect: Any) -> bytes | None:
-        return b"".join(value) if value else None
-
-    def process_result_value(self, value: bytes | None, dialect: Any) -> tuple[bytes, ...]:
-        if value is None or len(value) <= DIGEST_BYTES:
-            return (value,) if value else ()
-        return tuple(value[i : i + DIGEST_BYTES] for i in range(0, len(value), DIGEST_BYTES))
-
+_Digest = Blob(32)
 
 # Columns by which sketches are searched (store/catalogue/sketches/sketches.py).
 BANDS = 16
@@ -73,7 +54,7 @@ chunks = Table(
     Column("frame_bytes", BigInteger, nullable=False),
     Column("raw_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
-    Column("inputs", _Digests, nullable=True),
+    Column("inputs", Digests, nullable=True),
     # As the frame names it. NULL where a catalogue from before it was kept does not know.
     Column("dtype", SmallInteger, nullable=True),
     Column("level", SmallInteger, nullable=False, server_default="0"),
@@ -105,7 +86,7 @@ spares = Table(
     Column("chunk_id", ForeignKey("chunks.id"), nullable=False, index=True),
     Column("frame_bytes", BigInteger, nullable=False),
     Column("codec", SmallInteger, nullable=False),
-    Column("inputs", _Digests, nullable=True),
+    Column("inputs", Digests, nullable=True),
     Column("dtype", SmallInteger, nullable=True),
     Column("level", SmallInteger, nullable=False, server_default="0"),
 )
@@ -120,8 +101,8 @@ sketches = Table(
     Column("kind", SmallInteger, nullable=True),
     Column("dtype", SmallInteger, nullable=False),
     Column("raw_bytes", BigInteger, nullable=False),
-    Column("bits", LargeBinary(32), nullable=False),
-    Column("words", LargeBinary, nullable=False),
+    Column("bits", Blob(32), nullable=False),
+    Column("words", Blob, nullable=False),
     # Fingerprint of the family when it was last planned around this chunk.
     Column("planned", BigInteger, nullable=True),
     *(Column(f"band{i}", Integer, nullable=True) for i in range(BANDS)),
@@ -215,7 +196,7 @@ hashes = Table(
     metadata,
     Column("digest", _Digest, primary_key=True),
     Column("sha256", _Digest, nullable=False, index=True),
-    Column("git_sha1", LargeBinary(20), nullable=False),
+    Column("git_sha1", Blob(20), nullable=False),
 )
 
 # Files uploaded for a repo that no commit need name (dedup/transfer/uploads.py). Their chunks are

@@ -17,6 +17,7 @@ from vaults import open_anew, open_local
 
 from weightvault.codecs.frame import parse_header
 from weightvault.dedup.errors import InvalidFile, InvalidManifest
+from weightvault.dedup.formats.cutting.held import SHORT_BYTES, HeldFile
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse, FileEntry
 from weightvault.dedup.model.files.manifest import Manifest
@@ -32,6 +33,7 @@ from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import AddFile, DeleteFile, History, Message
 from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.catalogue.files.hashes import hashes_of
 
 COUNT = 300
 
@@ -57,6 +59,10 @@ def write(folder: Path, count: int = COUNT) -> Path:
 
 def entries(vault: LocalVault, repo: str = "o/r") -> dict[str, FileEntry]:
     return {entry.path: entry for entry in vault.resolve(repo).manifest.files}
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
 
 
 def shares(vault: LocalVault, repo: str = "o/r") -> dict[str, Share]:
@@ -276,14 +282,36 @@ def test_commits_of_changes_keep_the_others(local: LocalVault, tmp_path: Path):
     assert len(shares(local)) == COUNT - 1
 
 
+@pytest.mark.parametrize("inline", [False, True])
+def test_a_commit_of_changes_makes_those_of_a_push(local: LocalVault, tmp_path: Path, inline):
+    folder = write(tmp_path / "m")
+    (folder / "long.json").write_bytes(b"a" * (SHORT_BYTES + 1))
+    incoming = IncomingFiles(local, inline=inline)
+    paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*.json"))}
+    # Some lie in memory, as those of a request do.
+    files = {n: HeldFile(p.read_bytes()) if "d1/" in n else p for n, p in paths.items()}
+    staged = incoming.stage(files, "o/r", together=True)
+    History(local, incoming).create_repo("o/r", Message("new"))
+    changes = [AddFile(name, file) for name, file in zip(files, staged, strict=True)]
+    History(local, incoming).commit("o/r", "main", changes, Message("all"))
+    assert len(shares(local)) == COUNT
+    assert 3 < len(bundles(local)) < COUNT / 10
+    check_pull(local, folder, tmp_path / "out")
+    assert push(local, folder, "o/r").new_chunks == 0
+    # Their hashes are known without reading them again.
+    entry = entries(local)["d1/f8.json"]
+    assert hashes_of(local.catalogue, [entry.digest])[entry.digest].sha256 == sha256(text(8))
+    assert not local.check().problems
+
+
 def test_uploads_do_not_take_a_share_from_another_repo(local: LocalVault, tmp_path: Path):
     push(local, write(tmp_path / "m"), "o/r")
     entry = entries(local)["d1/f1.json"]
-    sha256 = hashes_in(local, Manifest((entry,)))[entry.digest].sha256
+    named = hashes_in(local, Manifest((entry,)))[entry.digest].sha256
     incoming = IncomingFiles(local)
-    assert incoming.find(sha256, lambda repo: True) is None
+    assert incoming.find(named, lambda repo: True) is None
     push(local, write(tmp_path / "few", 9), "o/few")
-    found = incoming.find(sha256, lambda repo: True)
+    found = incoming.find(named, lambda repo: True)
     assert found is not None
     assert isinstance(found.entry.segments[0], Opaque)
 
