@@ -21,7 +21,6 @@ from ...store.catalogue.sketches.peers import Peers, other_groups_on, peers_of, 
 from ...store.catalogue.sketches.sharing import find_lonely
 from ...store.catalogue.sketches.sketches import (
     FamilyRow,
-    count_arrived,
     count_centres,
     list_centres,
     list_newcomers,
@@ -30,6 +29,7 @@ from ...store.catalogue.sketches.sketches import (
 from ..progress import Progress
 from ..repository.repository import Repository
 from ..similarity.family import RAW_CODEC, PlannedFamily, find_centres, plan_around
+from ..similarity.newcomers import Newcomers
 from ..vault import Optimised, OptimiseStep
 from .derive import derive_chunks
 from .reencode import Reencoding, saves
@@ -127,9 +127,10 @@ def recentre_chunks(vault: Repository, chunk_ids: Collection[int]) -> None:
 def _grown_step(vault: Repository, chunks: Sequence[FamilyRow], cursor: int) -> OptimiseStep:
     """Does one step of chunks that are new. A family of one has not grown, and most are."""
     lonely = find_lonely(vault.catalogue, chunks)
+    newcomers = Newcomers(vault.catalogue, [c for c in chunks if c.chunk_id not in lonely])
 
-    def find(catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
-        return [] if newcomer.chunk_id in lonely else _grown_family(catalogue, newcomer)
+    def find(_catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
+        return [] if newcomer.chunk_id in lonely else newcomers.grown_family(newcomer)
 
     return _step(vault, chunks, cursor, find, _pays_at_once, dry_run=False)
 
@@ -195,31 +196,6 @@ def _led_family(
 
 def _pays(family: PlannedFamily) -> bool:
     return family.has_uncoded or saves(family.plan.before, family.plan.after)
-
-
-def _grown_family(catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
-    """Returns a chunk's family if it was the 2nd, 4th, 8th, ... member to arrive. Those that wait
-    to be coded are left to who codes them."""
-    if newcomer.sketch is None or newcomer.sketch.kind is None:
-        return []
-    peers = peers_of(catalogue, newcomer.chunk_id)
-    if peers is None:
-        return []
-    centres = find_centres(catalogue, newcomer, peers)
-    number = _count_arrived(catalogue, centres, newcomer.chunk_id, peers)
-    doubled = number >= 2 and number.bit_count() == 1
-    family = plan_around(catalogue, centres, newcomer, peers, uncoded=False) if doubled else None
-    return [] if family is None else [family]
-
-
-def _count_arrived(catalogue: Catalogue, centres: set[int], until: int, peers: Peers) -> int:
-    """Returns how many of a family's chunks were recorded up to the one of the id `until`; of a
-    group's, only those that its owners may build on."""
-    if peers.everybody:
-        return count_arrived(catalogue, centres, until)
-    ids = [row.chunk_id for row in read_family(catalogue, centres) if row.chunk_id <= until]
-    found = sort_chunks(catalogue, peers, ids)
-    return len(found.peers | found.bases)
 
 
 def _pays_at_once(family: PlannedFamily) -> bool:

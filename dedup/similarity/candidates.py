@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ...codecs.dtypes import BY_ID, find_dtype
 from ...store.catalogue.catalogue import Catalogue
-from ...store.catalogue.sketches.near import find_near
-from ...store.catalogue.sketches.sharing import share_bands
+from ...store.catalogue.sketches.sharing import find_near_all
 from ...store.catalogue.sketches.sketches import Centre, read_centres
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.visibility import Scope
@@ -25,6 +24,9 @@ MOST_CANDIDATES = 3
 _LEAST_BYTES_SAVED = 128
 _LEAST_SHARE_SAVED = 0.03
 
+# Sketches that are asked about together; what their related chunks are like takes a few MiB.
+_ASKED_AT_ONCE = 256
+
 # Related chunks that are ranked by their words; the nearest by sketch come first.
 _MOST_RANKED = 16
 
@@ -38,12 +40,10 @@ def find_candidates(
     Only chunks that are standalone, are related by their sketches, and promise a delta that is
     clearly smaller than a frame without a base. Reads no weights.
     """
-    shared = share_bands(catalogue, [sketch_row(b"", sketch) for sketch in sketches])
-    return [
-        # Most new chunks are like nothing that is stored, and need not be asked for one by one.
-        () if ids is not None and not ids else _candidates_of(catalogue, sketch, scopes)
-        for sketch, ids in zip(sketches, shared, strict=True)
-    ]
+    found: list[tuple[Candidate, ...]] = []
+    for start in range(0, len(sketches), _ASKED_AT_ONCE):
+        found += _find_some(catalogue, sketches[start : start + _ASKED_AT_ONCE], scopes)
+    return found
 
 
 def sketch_row(digest: bytes, sketch: Sketch) -> SketchRow:
@@ -60,14 +60,23 @@ def row_sketch(row: SketchRow) -> Sketch:
     return Sketch(dtype.name, row.raw_bytes, row.bits, row.words[:kept])
 
 
-def _candidates_of(
-    catalogue: Catalogue, sketch: Sketch, scopes: Sequence[Scope]
-) -> tuple[Candidate, ...]:
-    near = find_near(catalogue, sketch_row(b"", sketch), scopes)
-    related = find_related(sketch.bits, [bits for _, bits in near])[:_MOST_RANKED]
-    if not related:
-        return ()
-    centres = list(read_centres(catalogue, [near[i][0] for i in related], scopes).values())
+def _find_some(
+    catalogue: Catalogue, sketches: Sequence[Sketch], scopes: Sequence[Scope]
+) -> list[tuple[Candidate, ...]]:
+    near = find_near_all(catalogue, [sketch_row(b"", sketch) for sketch in sketches], scopes)
+    related: list[list[int]] = []
+    for sketch, each in zip(sketches, near, strict=True):
+        order = find_related(sketch.bits, [bits for _, bits in each]) if each else []
+        related.append([each[i][0] for i in order[:_MOST_RANKED]])
+    wanted = sorted({chunk for each in related for chunk in each})
+    centres = read_centres(catalogue, wanted, scopes)
+    return [
+        _rank(sketch, [centres[chunk] for chunk in each if chunk in centres])
+        for sketch, each in zip(sketches, related, strict=True)
+    ]
+
+
+def _rank(sketch: Sketch, centres: Sequence[Centre]) -> tuple[Candidate, ...]:
     if not centres:
         return ()
     predicted = predict_deltas(sketch, [row_sketch(c.sketch) for c in centres])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import xxhash
@@ -82,12 +82,20 @@ def find_centres(catalogue: Catalogue, row: FamilyRow, peers: Peers) -> set[int]
 
 
 def plan_around(
-    catalogue: Catalogue, centres: set[int], like: FamilyRow, peers: Peers, *, uncoded: bool
+    catalogue: Catalogue,
+    centres: set[int],
+    like: FamilyRow,
+    peers: Peers,
+    *,
+    uncoded: bool,
+    family: Collection[FamilyRow] | None = None,
 ) -> PlannedFamily | None:
     """Returns the family of the deltas on `centres`, as far as its members are `peers` and have the
     dtype and the size of `like`, with its plan; None where there is nothing to plan, or nothing
-    came of the same plan before. Members that are stored as they came count if `uncoded`."""
-    rows = sorted(read_family(catalogue, centres), key=lambda row: row.place.digest)
+    came of the same plan before. Members that are stored as they came count if `uncoded`. `family`:
+    the centres and these deltas, where they have been read."""
+    read = read_family(catalogue, centres) if family is None else family
+    rows = sorted(read, key=lambda row: row.place.digest)
     found = sort_chunks(catalogue, peers, [row.chunk_id for row in rows])
     known = found.peers | found.bases
     fingerprint = _fingerprint([row for row in rows if row.chunk_id in known])

@@ -6,7 +6,7 @@ A push asks for every tensor, a step that derives dozens of times for one: state
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -64,12 +64,20 @@ def find_near_each(
         return [[] for _ in asked]
     with catalogue.reading() as connection:
         counts = [_count_bands(connection, kind, bits, tuple(scopes)) for bits in asked]
-        several = [[chunk for chunk, count in each.items() if count > 1] for each in counts]
-        known = _read_bits(connection, _flat(several), dtypes)
-        found = [_with_bits(ids, known) for ids in several]
-        once = [[] if near else list(each) for near, each in zip(found, counts, strict=True)]
-        known |= _read_bits(connection, _flat(once) - known.keys(), dtypes)
-        return [near or _with_bits(ids, known) for near, ids in zip(found, once, strict=True)]
+        return choose_near(connection, counts, dtypes)
+
+
+def choose_near(
+    connection: Connection, counts: Sequence[Mapping[int, int]], dtypes: Collection[int]
+) -> list[Near]:
+    """Returns what find_near finds, for several sketches, of the chunks that share so many bands
+    with each."""
+    several = [[chunk for chunk, count in each.items() if count > 1] for each in counts]
+    known = _read_bits(connection, _flat(several), dtypes)
+    found = [_with_bits(ids, known) for ids in several]
+    once = [[] if near else list(each) for near, each in zip(found, counts, strict=True)]
+    known |= _read_bits(connection, _flat(once) - known.keys(), dtypes)
+    return [near or _with_bits(ids, known) for near, ids in zip(found, once, strict=True)]
 
 
 def _flat(lists: Iterable[list[int]]) -> set[int]:

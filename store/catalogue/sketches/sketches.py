@@ -14,6 +14,7 @@ from ..edges import (
     edge_columns,
     is_derived,
     is_standalone,
+    join_inputs,
     needed_among,
     reaching,
 )
@@ -195,9 +196,27 @@ def _list_rows(catalogue: Database, query: Any, after: int, limit: int) -> list[
 
 def find_ids(catalogue: Database, digests: Collection[bytes]) -> set[int]:
     """Returns the ids of the chunks of these digests that are recorded."""
+    return set(ids_by_digest(catalogue, digests).values())
+
+
+def ids_by_digest(catalogue: Database, digests: Collection[bytes]) -> dict[bytes, int]:
+    """Returns the ids of the chunks of these digests that are recorded, by digest."""
     with catalogue.reading() as connection:
         query = select(chunks.c.id, chunks.c.digest)
-        return {row.id for row in by_digest(connection, query, digests)}
+        return {row.digest: row.id for row in by_digest(connection, query, digests)}
+
+
+def count_deltas(catalogue: Database, chunk_ids: Collection[int]) -> dict[int, int]:
+    """Returns how many deltas are on those of these chunks that have any."""
+    pairs, source = join_inputs()
+    query = select(source.c.id, func.count().label("deltas")).select_from(pairs)
+    query = query.where(~is_derived()).group_by(source.c.id)
+    with catalogue.reading() as connection:
+        return {
+            row.id: row.deltas
+            for batch in batches(list(chunk_ids))
+            for row in connection.execute(query.where(source.c.id.in_(batch)))
+        }
 
 
 def count_arrived(catalogue: Database, centres: Collection[int], until: int) -> int:

@@ -14,10 +14,10 @@ from weightvault.api.server.app import create_app
 from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.errors import RevisionNotFound, StorageFull
 from weightvault.dedup.local_vault import LocalVault
-from weightvault.dedup.maintenance import optimise
 from weightvault.dedup.maintenance.background_encode import BackgroundEncoder
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.similarity import newcomers
 from weightvault.dedup.similarity.family_plan import MOST_CENTRES, Member, plan_family
 from weightvault.dedup.transfer import push as pushing
 from weightvault.dedup.transfer.push import push
@@ -73,13 +73,13 @@ def test_between_two_doublings_nothing_is_planned(
 ):
     models = write_tunes(tmp_path, make_weights(1, SHAPES), 8)
     sizes = []
-    plan = optimise.plan_around
+    plan = newcomers.plan_around
 
     def note(*arguments, **options):
         sizes.append(len(vault.list_repos()))
         return plan(*arguments, **options)
 
-    monkeypatch.setattr(optimise, "plan_around", note)
+    monkeypatch.setattr(newcomers, "plan_around", note)
     for i, model in enumerate(models):
         push(vault, model, f"org/m{i}")
     assert sizes == [2, 4, 8]
