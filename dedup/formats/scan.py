@@ -94,7 +94,8 @@ def _scan_file(
 
     try:
         if isinstance(path, HeldFile):
-            return scan(path.open("rb"), len(path.data))
+            entry = scan(path.open("rb"), len(path.data))
+            return replace(entry, executable=True) if path.executable else entry
         with path.open("rb") as opened:
             before = os.fstat(opened.fileno())
             size = before.st_size

@@ -77,15 +77,15 @@ def push(
     progress = progress or Progress()
     check_repo(repo)
     check_branch(branch)
-    files = (found := found or survey_checked(path, rules)).files
+    found = found or survey_checked(path, rules)
     vault.check_commit(repo)
     view = vault.for_owner(repo)
-    base_name, lineage = find_base(view, files, repo, branch, base)
+    base_name, lineage = find_base(view, found.files, repo, branch, base)
     scan = scan_folder(path, found, partial(ask_missing, vault), chunk_bytes, progress, memory)
-    manifest = scan.manifest
+    manifest, known = scan.manifest, (scan.sketches, lineage, level, progress)
 
     def send(chunks: set[bytes]) -> int:
-        return send_missing(view, manifest, files, chunks, scan.sketches, lineage, level, progress)
+        return send_missing(view, manifest, scan.files, chunks, *known)
 
     def commit_all() -> Commit:
         with progress.running("committing"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ...formats.companions import find_companions
+from ...formats.cutting.held import File, hold_short
 from ...formats.scan import scan_files
 from ...model.files.entries import FileEntry
 from ...model.files.manifest import Manifest
@@ -22,10 +23,11 @@ AskMissing = Callable[[Manifest], set[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class ScannedFolder:
-    """The files of a push, the sketches of the chunks that were read, and the chunks that the vault
-    lacks, all of which have one."""
+    """The files of a push, where their bytes are read from, the sketches of the chunks that were
+    read, and the chunks that the vault lacks, all of which have one."""
 
     manifest: Manifest
+    files: Mapping[str, File]
     sketches: Sketches
     missing: set[bytes]
 
@@ -43,22 +45,24 @@ def scan_folder(
     recalled = memory.recall(path, found.stamps, chunk_bytes) if memory else Recalled()
     known, warnings = dict(recalled.entries), list(recalled.warnings)
     sketches: Sketches = {}
+    files: dict[str, File] = dict(found.files)
     # Read once, and where nothing has changed never.
-    places = cache(lambda: find_companions(found.files))
+    places = cache(lambda: find_companions(files))
 
     def read(names: Iterable[str]) -> None:
-        files = {name: found.files[name] for name in names}
-        read = scan_files(files, progress, chunk_bytes, sketches, warnings, places())
+        mine = {name: files[name] for name in names}
+        read = scan_files(mine, progress, chunk_bytes, sketches, warnings, places())
         known.update((entry.path, entry) for entry in read.files)
 
     changed = found.files.keys() - known.keys()
     if changed:
+        files |= hold_short({name: found.files[name] for name in found.files if name in changed})
         # Where tensors lie in a file, another may say that has changed.
         read(sorted(changed | places().keys()))
 
     def join(unread: Collection[bytes] = ()) -> Manifest:
         listed = (known[name] for name in found.files)
-        bundled = bundle_files(listed, found.files, chunk_bytes, sketches, unread)
+        bundled = bundle_files(listed, files, chunk_bytes, sketches, unread)
         return Manifest(tuple(bundled), chunk_bytes)
 
     manifest = join()
@@ -72,7 +76,7 @@ def scan_folder(
     found.warnings += dict.fromkeys(warnings)
     if memory:
         memory.keep(path, found, manifest, warnings)
-    return ScannedFolder(manifest, sketches, missing)
+    return ScannedFolder(manifest, files, sketches, missing)
 
 
 def _digests(entry: FileEntry, chunk_bytes: int) -> Iterator[bytes]:
