@@ -14,7 +14,7 @@ from sqlalchemy import Connection, MetaData, Table, select, update
 from ...dedup.local_vault import LocalVault
 from ...dedup.repository.journal.replay import read_sketch_rows
 from ...store.catalogue.catalogue import open_catalogue
-from ...store.catalogue.edges import add_inputs
+from ...store.catalogue.edges import replace_inputs
 from ...store.catalogue.tables import migrate
 from ...store.catalogue.tables.schema import chunks, metadata, packs, spares
 from ...store.object_keys import pack_key
@@ -86,7 +86,9 @@ def _relearn_inputs(vault: LocalVault, pack: str, entries: Sequence[PackEntry]) 
                 done = connection.execute(update(frames).where(forgotten).values(known))
                 if frames is chunks and done.rowcount and entry.derived:
                     chunk = select(chunks.c.id).where(here)
-                    add_inputs(connection, {connection.execute(chunk).scalar_one(): entry.inputs})
+                    # Tables of some versions had the inputs, and another level.
+                    mine = connection.execute(chunk).scalar_one()
+                    replace_inputs(connection, mine, entry.inputs, entry.inputs)
 
 
 def inspect_tables(connection: Connection) -> list[Table]:
