@@ -18,6 +18,7 @@ from vaults import open_local
 
 from weightvault.dedup.errors import InvalidFile, UnfitFiles, UnfitNames
 from weightvault.dedup.formats import scan
+from weightvault.dedup.formats.cutting.held import SHORT_BYTES
 from weightvault.dedup.model.paths import path_fault
 from weightvault.dedup.transfer.folders import scan_folder
 from weightvault.dedup.transfer.folders.rules import Rules
@@ -292,21 +293,27 @@ def test_odd_files_are_stored_with_a_warning(tmp_path: Path):
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("size", [5000, SHORT_BYTES + 1])
 def test_a_file_that_changes_after_it_was_hashed_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ):
-    model = write(tmp_path / "m", w=b"a" * 5000)
+    """Or stored as it was, where it is short and so read but once."""
+    model = write(tmp_path / "m", w=b"a" * size)
     vault = open_local(tmp_path / "vault")
 
     def scan_then_change(*args: object, **more: object) -> object:
         manifest = scan.scan_files(*args, **more)  # pyright: ignore[reportArgumentType]
-        (model / "w").write_bytes(b"b" * 5000)
+        (model / "w").write_bytes(b"b" * size)
         return manifest
 
     monkeypatch.setattr(scan_folder, "scan_files", scan_then_change)
-    with pytest.raises(InvalidFile, match="changed while it was pushed"):
+    if size <= SHORT_BYTES:
         push(vault, model, "o/r")
-    assert vault.list_repos() == []
+        assert b"".join(vault.read_file("o/r", "main", "w")[2]) == b"a" * size
+    else:
+        with pytest.raises(InvalidFile, match="changed while it was pushed"):
+            push(vault, model, "o/r")
+        assert vault.list_repos() == []
     vault.close()
 
 
