@@ -16,6 +16,15 @@ twenty times as long at one time as at another: "decode_to_best_memcpy" is the r
 copy into new memory of all. Hashing of the tensor is left out on both ways (a caller hashes once
 for many purposes), checksums are not.
 
+On one thread, processor seconds are counted, so that what else a machine does matters less; on
+several, seconds of the clock. "encode_warm" and "decode_warm" are with memory that malloc kept, for
+everybody. At the end each promise is compared with these and is met or missed.
+
+Paths other than the best are forced in the same process, whose plain loops Numba compiles for this
+processor. Where the machine should be taken for an older one, tell Numba: NUMBA_CPU_NAME=x86-64-v3
+NUMBA_CPU_FEATURES=+avx2,+bmi,+bmi2,+fma,+f16c,+lzcnt,+movbe,+popcnt,+sse4.2 is one with AVX2 (its
+best path is then "avx2"), NUMBA_CPU_NAME=x86-64-v2 NUMBA_CPU_FEATURES=+popcnt,+sse4.2 one without.
+
 Threads are compared on the BF16 weights laid end to end until they are more than 64 MiB, in new
 memory and in memory that was there.
 """
@@ -42,6 +51,7 @@ from ...codecs.pipeline import LEVELS, decode_tensor, encode_into, encode_tensor
 from ...codecs.simd import paths
 from ..support.machine import RESULTS, save_rows
 from ..support.weights import read_f32, round_to_bf16
+from .bounds import kept_memory, whole_lines
 from .codec_peers import PEERS, Contestant
 
 THREAD_COLUMNS = ("dtype", "raw_bytes", "way", "memory", "threads", "speed", "to_one_thread")
@@ -107,11 +117,14 @@ def line_up(dtype: str, threads: int, with_peers: bool) -> list[Contestant]:
     return everyone
 
 
-def seconds(action: Callable[[], Any]) -> tuple[float, Any]:
-    """Returns how long ``action`` took and what it gave."""
-    start = time.perf_counter()
+def seconds(action: Callable[[], Any], threads: int = 1) -> tuple[float, Any]:
+    """Returns how long ``action`` took and what it gave: processor seconds of one thread, seconds
+    of the clock for several.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
+    start = clock()
     result = action()
-    return time.perf_counter() - start, result
+    return clock() - start, result
 
 
 def forget_memory() -> None:
@@ -138,10 +151,12 @@ def measure(
         # In another order every time: whoever follows a coder that left memory in small pieces pays
         # for putting it together again.
         for one in random.Random(turn).sample(everyone, len(everyone)):
-            took, stored[one.name] = take_turn(one, raw, kept, check=turn == 0)
+            took, stored[one.name] = take_turn(one, raw, kept, threads, check=turn == 0)
             # The first turn warms up, and proves that what is timed is lossless.
             for way, time_taken in took.items() if turn else ():
                 times[one.name][way].append(time_taken)
+    if threads == 1:
+        measure_warm(raw, everyone, rounds, times)
     copies = [*times["memcpy"]["encode"], *times["memcpy"]["decode"]]
     kept_copies = [*times["memcpy"]["encode_kept"], *times["memcpy"]["decode_kept"]]
     for name, ways in times.items():
@@ -151,6 +166,7 @@ def measure(
             "threads": threads,
             "coder": name,
             "percent": round(100 * stored[name] / raw.size, 3),
+            "raw_bytes": raw.size,
             "stored_bytes": stored[name],
             **{way: round(raw.size / 1e6 / statistics.median(all_)) for way, all_ in ways.items()},
             "decode_to_memcpy": round(statistics.median(copies) / decoding, 2),
@@ -162,25 +178,43 @@ def measure(
         yield row
 
 
+def measure_warm(
+    raw: np.ndarray,
+    everyone: list[Contestant],
+    rounds: int,
+    times: dict[str, dict[str, list[float]]],
+) -> None:
+    """Adds to ``times`` what both ways take on one thread with memory that malloc kept."""
+    with kept_memory() as is_kept:
+        for turn in range(rounds + 1 if is_kept else 0):
+            for one in random.Random(turn).sample(everyone, len(everyone)):
+                encoding, coded = seconds(lambda one=one: one.encode(raw))
+                decoding, back = seconds(lambda one=one, coded=coded: one.decode(coded))
+                del back, coded
+                if turn:
+                    times[one.name]["encode_warm"].append(encoding)
+                    times[one.name]["decode_warm"].append(decoding)
+
+
 def take_turn(
-    one: Contestant, raw: np.ndarray, kept: np.ndarray, *, check: bool
+    one: Contestant, raw: np.ndarray, kept: np.ndarray, threads: int, *, check: bool
 ) -> tuple[dict[str, float], int]:
     """Returns how many seconds each way took, and what is stored; with ``check``, asserts that the
     bytes come back.
     """
     took = {}
     forget_memory()
-    took["encode"], coded = seconds(lambda: one.encode(raw))
+    took["encode"], coded = seconds(lambda: one.encode(raw), threads)
     forget_memory()
-    took["decode"], back = seconds(lambda: one.decode(coded))
+    took["decode"], back = seconds(lambda: one.decode(coded), threads)
     assert not check or np.array_equal(as_bytes(back), raw), f"{one.name} changed the bytes"
     del back
     if one.encode_into is not None and one.decode_into is not None:
         room = kept[: raw.size]
         decode_into, encode_into = one.decode_into, one.encode_into
-        took["decode_kept"], back = seconds(lambda: decode_into(coded, room))
+        took["decode_kept"], back = seconds(lambda: decode_into(coded, room), threads)
         assert not check or np.array_equal(as_bytes(back), raw), f"{one.name} changed the bytes"
-        took["encode_kept"], again = seconds(lambda: encode_into(raw, kept))
+        took["encode_kept"], again = seconds(lambda: encode_into(raw, kept), threads)
         assert not check or np.array_equal(as_bytes(again), as_bytes(coded))
     return took, memoryview(coded).nbytes
 
@@ -195,7 +229,10 @@ def measure_threads(raw: np.ndarray, rounds: int) -> list[dict[str, Any]]:
         dict(
             zip(
                 counts,
-                (take_turn(one, raw, kept, check=turn == 0)[0] for one in everyone),
+                (
+                    take_turn(one, raw, kept, width, check=turn == 0)[0]
+                    for width, one in zip(counts, everyone, strict=True)
+                ),
                 strict=True,
             )
         )
@@ -232,8 +269,10 @@ def show(row: dict[str, Any]) -> None:
     speeds = f"encode {row['encode']:6} MB/s  decode {row['decode']:6} MB/s"
     ratios = f"{row['decode_to_memcpy']:5.2f} ({row['decode_to_best_memcpy']:4.2f}) x memcpy"
     kept = ""
+    if "decode_warm" in row:
+        kept = f"warm memory: {row['encode_warm']:6} {row['decode_warm']:6} MB/s  "
     if "kept_to_memcpy" in row:
-        kept = f"kept memory: {row['encode_kept']:6} {row['decode_kept']:6} MB/s"
+        kept += f"kept memory: {row['encode_kept']:6} {row['decode_kept']:6} MB/s"
         kept += f" {row['kept_to_memcpy']:5.2f} x memcpy"
     print(what, speeds, ratios, kept, sep="  ", flush=True)
 
@@ -305,6 +344,8 @@ def main() -> None:
             for row in measure(dtype, raw, threads, everyone, arguments.rounds):
                 rows.append(row)
                 show(row)
+    for line in whole_lines(rows, paths.available_paths()):
+        print(line)
     threads = measure_threads(corpus["BF16"], arguments.rounds)
     for row in threads:
         print(

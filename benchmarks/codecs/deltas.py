@@ -4,7 +4,8 @@
 
 DIR/minilm holds a model, its fine-tunes and its checkpoints (see its README). Sizes are of frames
 tensor by tensor, with all tables and headers; of the references without. Speeds are MB of raw
-bytes per second on one thread, of all tensors of a pair laid end to end and coded in one call;
+bytes per processor second on one thread, in memory that malloc kept, of all tensors of a pair laid
+end to end and coded in one call;
 contestants take turns and medians are compared. Hashing is left out, as a caller does it once for
 many purposes. --save writes results/deltas.csv and results/deltas.png.
 """
@@ -24,11 +25,11 @@ import numpy as np
 from ...codecs.pipeline import LEVELS, decode_tensor, encode_tensor
 from ...codecs.simd import paths
 from ..support.machine import RESULTS, save_rows
+from .bounds import REAL_PAIRS, REFERENCE, delta_lines, kept_memory
 from .codecs import as_bytes, seconds
 from .delta_pairs import Pair, patch_entropy, read_pairs
 from .delta_references import XorPlanes, fm_delta_bytes
 
-REFERENCE = "XOR planes, zstd-3"
 _UNHASHED = bytes(32)
 
 
@@ -125,7 +126,8 @@ def measure(pair: Pair, rounds: int) -> list[dict[str, Any]]:
     """Returns a row for each method on one pair."""
     methods = line_up(pair)
     stored = measure_sizes(pair, methods)
-    times = measure_speeds(pair, methods, rounds)
+    with kept_memory():
+        times = measure_speeds(pair, methods, rounds)
     rows = []
     for method in methods:
         row: dict[str, Any] = {"pair": pair.name, "dtype": pair.dtype, "method": method.name}
@@ -155,15 +157,12 @@ def show(row: dict[str, Any]) -> None:
 
 def summarise(rows: list[dict[str, Any]]) -> None:
     """Prints the geometric means over the pairs of real BF16 models."""
-    real = [row for row in rows if row["dtype"] == "BF16" and row["pair"] in _REAL]
+    real = [row for row in rows if row["dtype"] == "BF16" and row["pair"] in REAL_PAIRS]
     for method in dict.fromkeys(row["method"] for row in real):
         mine = [row for row in real if row["method"] == method]
         mean = math.exp(statistics.fmean(math.log(row["to_reference"]) for row in mine))
         worst = max(row["to_reference"] for row in mine)
         print(f"geometric mean of four BF16 pairs  {method:30} {mean:6.4f}  worst {worst:6.4f}")
-
-
-_REAL = ("tuned-a", "tuned-b", "frozen embeddings", "checkpoints")
 
 
 def show_appended(pair: Pair, count: int = 16) -> None:
@@ -231,6 +230,8 @@ def main() -> None:
             )
             print(f"{size / entropy:.4f} x the entropy of places and values")
     summarise(rows)
+    for line in delta_lines(rows, paths.available_paths()):
+        print(line)
     if arguments.save:
         RESULTS.mkdir(exist_ok=True)
         save(rows, RESULTS)
