@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,8 @@ class VaultReader:
         self.catalogue = catalogue
         self._served_bases = BaseCache(_SERVED_BASES_BYTES)
         # Named by their content, so they never change; every range of a file needs one.
-        self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(load_manifest, backend))
+        self._made: dict[str, Manifest] = {}
+        self._load_manifest = lru_cache(_MANIFESTS_KEPT)(partial(_take, self._made, backend))
         # Asked for each of its chunks in turn.
         self._load_columns = lru_cache(_MANIFESTS_KEPT)(self._read_columns)
 
@@ -144,6 +145,14 @@ class VaultReader:
         """Returns the manifest of that name. Raises Corrupt."""
         return self._load_manifest(name)
 
+    def note_manifest(self, name: str, manifest: Manifest) -> None:
+        """Keeps a manifest that has just been stored, as the next to be asked for."""
+        self._made[name] = manifest
+        try:
+            self._load_manifest(name)
+        finally:
+            self._made.pop(name, None)
+
     def read_entry(
         self, entry: FileEntry, chunk_bytes: int, start: int, stop: int
     ) -> Iterator[Buffer]:
@@ -217,6 +226,11 @@ class VaultReader:
         self, entry: FileEntry, manifest: Manifest, start: int, stop: int
     ) -> Iterator[Buffer]:
         return self.read_entry(entry, manifest.chunk_bytes, start, stop)
+
+
+def _take(made: Mapping[str, Manifest], backend: Backend, name: str) -> Manifest:
+    found = made.get(name)
+    return load_manifest(backend, name) if found is None else found
 
 
 def make_commit(row: CommitRow) -> Commit:

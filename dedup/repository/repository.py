@@ -198,6 +198,8 @@ class Repository(VaultReader):
         pin_chunks(self.backend, self.catalogue, [name], manifest.digests().keys())
         row = commit_row(repo, branch, name, parent, None, *told, oid=oid)
         self.record_commit(row, manifest, data, hashes, exact=True)
+        # Whoever makes one commit makes the next on top of it.
+        self.note_manifest(name, manifest)
         return make_commit(row)
 
     def delete_repo(self, repo: str, confirm: Callable[[], object] = lambda: None) -> None:

@@ -11,7 +11,7 @@ from .access.quotas import forget_usage
 from .dependencies import hold_inputs, hold_store
 from .owners import queue_new_owner
 from .tables.database import Database
-from .tables.rows import CommitRow, FileRow, batches
+from .tables.rows import CommitRow, FileRow, batches, insert_rows
 from .tables.schema import chunks, commit_chunks, commits, files, repos
 
 
@@ -122,8 +122,7 @@ def _add_files(connection: Connection, commit_id: int, entries: Sequence[FileRow
         }
         for e in entries
     ]
-    if rows:
-        connection.execute(insert(files), rows)
+    insert_rows(connection, files, rows)
 
 
 def _add_uses(
@@ -138,5 +137,4 @@ def _add_uses(
         whole = hold_inputs(connection, batch) and len(rows) == len(batch)
         if not whole and not partial:
             raise NotFound("a chunk that this commit needs has no frame in the catalogue")
-        if rows:
-            connection.execute(insert(commit_chunks), rows)
+        insert_rows(connection, commit_chunks, rows)

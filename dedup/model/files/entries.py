@@ -64,6 +64,10 @@ class FileEntry:
         if share is not None:
             place = b"%d %d %d " % (share.size, share.start, share.whole)
             return blake3(place + share.chunks[0]).digest()
+        if len(self.segments) == 1 and isinstance(only := self.segments[0], Opaque):
+            # Most files, a hundred thousand at a time.
+            named = "".join(f',"{digest.hex()}"' for digest in only.chunks)
+            return blake3(f"[[{only.size}{named}]]".encode()).digest()
         outline = json.dumps([_segment_key(s) for s in self.segments], separators=(",", ":"))
         return blake3(outline.encode()).digest()
 

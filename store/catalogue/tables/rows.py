@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, Table, UniqueConstraint, select
+from sqlalchemy import Connection, Select, Table, UniqueConstraint, insert, select
 
 from ...packs import DERIVED, STANDALONE
 from .schema import chunks, commits, packs, repos, spares
@@ -156,6 +156,19 @@ def by_digest(
     for batch in batches(list(digests)):
         rows += connection.execute(query.where(column.in_(batch))).all()
     return rows
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows that all have the same columns, of types that the drivers take as they are: to
+    go through each value, as SQLAlchemy does, takes longer than to store it."""
+    if not rows:
+        return
+    compiled = insert(table).compile(dialect=connection.dialect, column_keys=list(rows[0]))
+    if compiled.positional:
+        names = list(compiled.positiontup or ())
+        connection.exec_driver_sql(str(compiled), [tuple(row[n] for n in names) for row in rows])
+    else:
+        connection.exec_driver_sql(str(compiled), [dict(row) for row in rows])
 
 
 def batches(items: list[Any]) -> Iterator[list[Any]]:
