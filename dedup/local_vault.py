@@ -63,7 +63,7 @@ class LocalVault(Repository):
         self, repo: str, revision: str = "main", limit: int | None = None
     ) -> list[Commit]:
         """See Vault.list_commits."""
-        return Refs(self).log(repo, revision)[:limit]
+        return Refs(self).log(repo, revision, limit)
 
     def create_branch(self, repo: str, name: str, revision: str = "main") -> None:
         """See Vault.create_branch."""

@@ -34,6 +34,11 @@ class RepoName:
         """What clients of hubs call it, whatever its kind: `namespace/name`."""
         return f"{self.namespace}/{self.name}"
 
+    @property
+    def prefix(self) -> str:
+        """What comes before the namespace, without a slash: nothing or the kind."""
+        return "" if self.kind == MODELS else self.kind
+
     def __str__(self) -> str:
         return self.id if self.kind == MODELS else f"{self.kind}/{self.id}"
 

@@ -41,6 +41,7 @@ from ..protocol.wire import (
     MAX_MANIFEST_BODY_BYTES,
     MAX_PACK_BYTES,
     MAX_SKETCHES,
+    REPOS_A_PAGE,
     split_frames,
 )
 from .bill_pages import BILL_PAGE, BillPage
@@ -228,10 +229,22 @@ class HttpVault(HttpRefs):
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
-        return self._parse(
-            list[RepoSummary],
-            self._transport.request("GET", "/v1/repos", most_bytes=MAX_ANSWER_BYTES),
-        )
+        found: list[RepoSummary] = []
+        names: set[str] = set()
+        while True:
+            params: dict[str, Any] = {"limit": REPOS_A_PAGE}
+            if found:
+                params["after"] = found[-1].name
+            answer = self._transport.request(
+                "GET", "/v1/repos", params=params, most_bytes=MAX_ANSWER_BYTES
+            )
+            page = self._parse(list[RepoSummary], answer)
+            # A server from before there were pages answers with all repos each time.
+            new = [repo for repo in page if repo.name not in names]
+            names.update(repo.name for repo in new)
+            found += new
+            if len(new) != REPOS_A_PAGE:
+                return found
 
     def describe_repo(self, repo: str) -> RepoInfo:
         """See Vault.describe_repo."""

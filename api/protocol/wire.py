@@ -28,6 +28,9 @@ MAX_OFFERS = 4
 MAX_SKETCHES = 500
 """Sketches in one request: up to 1,200 characters each, and half a second of catalogue work."""
 
+REPOS_A_PAGE = 1000
+"""Repos in one answer, at most, where pages are asked for."""
+
 MAX_JSON_BODY_BYTES = 1 << 20
 """Bytes of one JSON body: MAX_DIGESTS of them and their punctuation."""
 

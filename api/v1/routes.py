@@ -20,7 +20,8 @@ from ...dedup.progress import Progress
 from ...dedup.reports.revision_details import split_bytes
 from ...dedup.transfer.namespaced_vault import NamespacedVault
 from ...dedup.vault import Candidate, Snapshot
-from ..protocol.wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES
+from ...store.catalogue.repo_list import Wanted
+from ..protocol.wire import MAX_MANIFEST_BODY_BYTES, MAX_PACK_BYTES, REPOS_A_PAGE
 from ..requests.access import (
     may_commit,
     may_read_repo,
@@ -30,7 +31,6 @@ from ..requests.access import (
     readable_name,
     reads_everything,
     repo_in_path,
-    repos_seen,
     sees_own,
 )
 from ..requests.callers import caller_of
@@ -90,6 +90,15 @@ PushTargetParam = Annotated[LocalVault | NamespacedVault, Depends(push_target)]
 RepoParam = Annotated[str, Depends(repo_of)]
 RevisionParam = Annotated[
     str, Query(description="a branch, a tag, or a commit: 7 of its digits or all 40")
+]
+# Of a repo, its kind included.
+_MAX_NAME = 220
+LimitParam = Annotated[
+    int | None, Query(ge=1, le=REPOS_A_PAGE, description="so many repos at most; else all")
+]
+AfterParam = Annotated[
+    str | None,
+    Query(max_length=_MAX_NAME, description="the name of the last repo of the page before"),
 ]
 CursorParam = Annotated[int, Query(ge=0, lt=1 << 63, description="of the step before, or 0")]
 
@@ -208,10 +217,12 @@ async def commit(
     summary="List all repos",
     dependencies=needs(sees_own),
 )
-def list_repos(request: Request, vault: VaultParam) -> list[RepoSummarySchema]:
-    """Lists, by name, the repos that the caller may read."""
-    sees = repos_seen(request)
-    found = (repo for repo in vault.list_repos() if sees(repo.name))
+def list_repos(
+    request: Request, vault: VaultParam, limit: LimitParam = None, after: AfterParam = None
+) -> list[RepoSummarySchema]:
+    """Lists, by name, the repos that the caller may read: all of them, or a page."""
+    wanted = Wanted(caller_of(request).scope, open_copies=True)
+    found = vault.list_repos_of(wanted, limit, after)
     return [RepoSummarySchema.model_validate(repo) for repo in found]
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from ...dedup.errors import InvalidInput
-from ...store.catalogue.reports.pages import Order, count_repos, list_page
+from ...store.catalogue.repo_list import Order
+from ...store.catalogue.reports.pages import MOST_COUNTED, count_repos, list_page
 from ..requests.access import needs, sees_own
 from ..requests.callers import caller_of
 from ..v1.reports import quotas_seen
@@ -59,6 +60,7 @@ def list_repos(
         frames=caller.reads_all,
         quotas=[] if caller.reads_all else quotas_seen(vault, caller),
         total=total,
+        counted=total < MOST_COUNTED,
         newer=lines[0].cursor if lines and (after or (before and more)) else None,
         older=lines[-1].cursor if lines and (more or before) else None,
     )

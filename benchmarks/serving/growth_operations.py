@@ -15,12 +15,13 @@ from ...dedup.repository.journal.replay import catch_up
 from ...store.catalogue import damage, tombstones
 from ...store.catalogue.dependencies import usable_among
 from ...store.catalogue.queues import encode_queue
-from ...store.catalogue.refs import commits_of
+from ...store.catalogue.repo_list import Wanted, list_rows
 from ...store.catalogue.reports import lineage, pages
 from ...store.catalogue.sketches import near, sketches
 from ...store.catalogue.tables.rows import SketchRow
 from ...store.catalogue.tables.schema import chunks, packs
-from ...store.catalogue.visibility import EVERYTHING
+from ...store.catalogue.visibility import EVERYTHING, Scope
+from ...store.repo_names import MODELS
 from ..support.large_vaults import Shape
 
 Operation = Callable[[LocalVault, Shape], object]
@@ -81,6 +82,18 @@ def _list_page(vault: LocalVault, shape: Shape) -> None:
     pages.list_page(vault.catalogue, order="updated", limit=30)
 
 
+def _list_own(vault: LocalVault, shape: Shape) -> None:
+    (owner, _) = shape.name_of(7).split("/")
+    pages.list_lines(vault.catalogue, Wanted(Scope((owner,), public=True)), "updated", 30)
+
+
+def _history(vault: LocalVault, shape: Shape) -> None:
+    name = shape.name_of(1)
+    row = vault.catalogue.find_commit(name, "main")
+    assert row is not None
+    pages.list_history(vault.catalogue, name, row.oid, 50)
+
+
 def _search(vault: LocalVault, _shape: Shape) -> None:
     pages.list_page(vault.catalogue, order="updated", search="no-such-model", limit=30)
 
@@ -109,7 +122,12 @@ OPERATIONS: dict[str, Operation] = {
     "list_page": _list_page,
     "search in vain": _search,
     "count_repos": lambda v, _: pages.count_repos(v.catalogue),
-    "commits_of": lambda v, s: commits_of(v.catalogue, s.name_of(1)),
+    "log": _history,
+    "ls, a page": lambda v, s: list_rows(v.catalogue, Wanted(), 100, s.name_of(7)),
+    "a page of the hub": lambda v, _: pages.list_lines(
+        v.catalogue, Wanted(kind=MODELS, open_copies=True), "updated", 100, descending=True
+    ),
+    "a page of a tenant": _list_own,
     "catch_up": lambda v, _: catch_up(v.backend, v.catalogue),
     # What lists or adds up.
     "ls": lambda v, _: v.list_repos(),

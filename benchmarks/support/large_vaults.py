@@ -23,6 +23,7 @@ from ...store.backends.local import LocalBackend
 from ...store.catalogue.catalogue import Catalogue, open_catalogue
 from ...store.catalogue.sketches.bands import band_values
 from ...store.catalogue.tables.schema import BANDS
+from ...store.repo_names import RepoName
 
 _FAMILY = 100
 _RAW_BYTES, _ALONE_BYTES, _DELTA_BYTES = 5_242_880, 3_500_000, 1_000_000
@@ -38,7 +39,7 @@ _COLUMNS = {
     "chunk_inputs": "chunk_id position input",
     "sketches": "chunk_id kind dtype raw_bytes bits words "
     + " ".join(f"band{i}" for i in range(BANDS)),
-    "repos": "id name",
+    "repos": "id name kind namespace newest",
     "commits": "id repo_id oid branch parent manifest base created",
     "refs": "repo_id name commit_id",
     "files": "id commit_id path bytes digest recipe tensors format tensor_bytes inlined_bytes",
@@ -151,8 +152,9 @@ def _make_rows(shape: Shape) -> _Rows:
         if shape.again and repo % 2:
             anew = [_add_chunk(made, on) for on in bases[base][-shape.again :]]
             _add_commit(made, repo, mine[: -shape.again] + anew)
-        made.repos.append((repo + 1, shape.name_of(repo)))
-        made.refs.append((repo + 1, "main", len(made.commits)))
+        name, newest = RepoName.of(shape.name_of(repo)), len(made.commits)
+        made.repos.append((repo + 1, str(name), name.prefix, name.namespace, newest))
+        made.refs.append((repo + 1, "main", newest))
     for _, name, size, _ in made.packs:
         made.objects[f"packs/{name[:2]}/{name}"] = size
         made.objects[f"sketches/{name[:2]}/{name}"] = 20 + 588 * _FRAMES_PER_PACK

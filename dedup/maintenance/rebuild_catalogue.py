@@ -14,7 +14,8 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.dependencies import hold_store
 from ...store.catalogue.lost_entries import remember_named
 from ...store.catalogue.queues.encode_queue import audit_again, queue_codec
-from ...store.catalogue.tables.schema import days, ended_sessions, metadata, settings, token_uses
+from ...store.catalogue.tables.schema import days, metadata, settings
+from ...store.catalogue.tables.token_schema import ended_sessions, token_uses
 from ...store.catalogue.tombstones import forget_removed, list_tombstones
 from ...store.errors import StorageFull, StoreError
 from ..errors import Missing

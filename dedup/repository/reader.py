@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.repo_list import Wanted, list_all, list_rows
 from ...store.catalogue.sketches.sketches import commit_with
 from ...store.catalogue.tables.rows import CommitRow
 from ..errors import (
@@ -23,7 +24,7 @@ from ..model.files.manifest import Manifest
 from ..model.files.segments import share_of
 from ..model.names import check_repo, check_revision
 from ..reading.base_cache import BaseCache, Buffer
-from ..vault import Commit, Snapshot
+from ..vault import Commit, RepoSummary, Snapshot
 from .frame_reader import read_frames
 from .journal.replay import load_manifest, read_manifest
 
@@ -68,6 +69,15 @@ class VaultReader:
         """As resolve, with the manifest as it is stored. Raises Repo-/RevisionNotFound, Corrupt."""
         row = self._find_commit(repo, revision)
         return make_commit(row), read_manifest(self.backend, row.manifest)
+
+    def list_repos_of(
+        self, wanted: Wanted, limit: int | None = None, after: str | None = None
+    ) -> list[RepoSummary]:
+        """Returns the repos that are `wanted` by name: all after the name `after`, or `limit`."""
+        rows = list_all(self.catalogue, wanted, after)
+        if limit is not None:
+            rows = list_rows(self.catalogue, wanted, limit, after)
+        return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
 
     def check_commit(self, repo: str) -> None:
         """See Vault.check_commit: whoever has the vault may do everything."""

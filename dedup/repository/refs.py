@@ -6,6 +6,7 @@ import re
 import time
 
 from ...store.catalogue.refs import commits_of, is_public, list_tags
+from ...store.catalogue.reports.pages import list_history
 from ..errors import Conflict, RevisionNotFound
 from ..model.journal_entries import RefChange, Visibility
 from ..model.names import check_branch
@@ -38,9 +39,12 @@ class Refs:
         """Returns the tags of a repo with the ids of the commits they name."""
         return {n: row.oid for n, row in list_tags(self._vault.catalogue, repo).items()}
 
-    def log(self, repo: str, revision: str) -> list[Commit]:
-        """Returns a commit and those before it, newest first."""
+    def log(self, repo: str, revision: str, limit: int | None = None) -> list[Commit]:
+        """Returns a commit and those before it, newest first; with a `limit` so many at most."""
         newest = self._vault.resolve(repo, revision).commit
+        if limit is not None:
+            listed = list_history(self._vault.catalogue, repo, newest.id, limit)
+            return [make_commit(row) for row in listed][:limit]
         rows = commits_of(self._vault.catalogue, repo)
         found: list[Commit] = []
         oid: str | None = newest.id

@@ -24,6 +24,7 @@ from ...store.catalogue.files.known_files import known_files
 from ...store.catalogue.moved_frames import lowest_levels
 from ...store.catalogue.owners import ANYWHERE, BASE_SHARING, choose_sharing, reach_of, sharing_of
 from ...store.catalogue.refs import is_public
+from ...store.catalogue.repo_list import Wanted
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.catalogue.visibility import EVERYTHING, Scope
 from ...store.errors import NotFound
@@ -215,8 +216,7 @@ class Repository(VaultReader):
 
     def list_repos(self) -> list[RepoSummary]:
         """See Vault.list_repos."""
-        rows = self.catalogue.list_repos()
-        return [RepoSummary(r.name, r.branches, r.files, r.bytes, r.updated) for r in rows]
+        return self.list_repos_of(Wanted())
 
     def check_health(self) -> None:
         """Asks the object store and the catalogue for something small; raises if one fails."""

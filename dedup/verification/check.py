@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ...store.backend import Backend
 from ...store.catalogue.catalogue import Catalogue
+from ...store.catalogue.repo_list import list_misplaced
 from ...store.catalogue.tables.rows import CommitRow
 from ...store.errors import CorruptObject, NotFound, StoreError
 from ...store.object_keys import manifest_key, pack_key
@@ -47,11 +48,19 @@ def check_vault(backend: Backend, catalogue: Catalogue, progress: Progress) -> C
     packs = _packs_of(catalogue, chunks)
     problems += _check_all("checking packs", "packs", check_pack, packs, progress)
     problems.extend(describe_lost(backend, catalogue))
+    problems.extend(_describe_misplaced(catalogue))
     problems.extend(s for s, files in describe_findings(backend, catalogue) if files)
     repos, manifests = ({getattr(row, name) for row in commits} for name in ("repo", "manifest"))
     return CheckResult(
         len(repos), len(commits), len(manifests), len(packs), len(chunks), tuple(problems)
     )
+
+
+def _describe_misplaced(catalogue: Catalogue) -> Iterator[str]:
+    """Compares what lists go by, which is kept with each change, with what it is kept of."""
+    hint = "no file is affected; `weightvault rebuild-catalogue` puts it right"
+    for repo in list_misplaced(catalogue):
+        yield f"repo {repo} is not listed by its name and its newest commit; {hint}"
 
 
 def _check_all(

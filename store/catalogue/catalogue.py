@@ -21,8 +21,8 @@ from .dependencies import hold_readers, hold_store, lift_pack, replace_unusable
 from .edges import dependent_ids, inputs_of, needed_by
 from .files.hashes import HashRow, add_hashes
 from .owners import chunks_of_repo, queue_by_digest, queue_dependents
-from .refs import check_head, hold_repo, move_branch, tagged_commit
-from .repo_list import file_totals, repo_rows
+from .refs import check_head, hold_repo, move_branch, refresh_newest, tagged_commit
+from .repo_list import Wanted, list_all
 from .sketches.bands import add_sketches
 from .spare_frames import hold_chunks, place_frames, settle, spare_inputs
 from .tables.database import Database, MakeEntry, open_engine
@@ -220,6 +220,7 @@ class Catalogue(Database):
                 others = commits.c.repo_id.in_(mine) & commits.c.oid.not_in(keep)
                 gone = delete(commits).where(others)
             connection.execute(gone)
+            refresh_newest(connection, connection.scalar(mine))
             forget_usage(connection, repo)
             connection.execute(delete(loose_files).where(loose_files.c.repo == repo))
             queue_dependents(connection, read)
@@ -268,17 +269,8 @@ class Catalogue(Database):
             return [CommitRow(*row) for row in connection.execute(query)]
 
     def list_repos(self) -> list[RepoRow]:
-        """Returns all repos by name."""
-        with self.reading() as connection:
-            query = (
-                select(repos.c.name, refs.c.name, commits.c.id, commits.c.created)
-                .join(refs, refs.c.repo_id == repos.c.id)
-                .join(commits, commits.c.id == refs.c.commit_id)
-                .order_by(repos.c.name, refs.c.name)
-            )
-            branches = connection.execute(query).all()
-            totals = file_totals(connection)
-        return list(repo_rows(branches, totals))
+        """Returns all repos by name. Where one page will do, repo_list.list_rows."""
+        return list(list_all(self, Wanted()))
 
     def chunks_of(self, repo: str, oid: str, digests: Collection[bytes]) -> set[bytes]:
         """Returns those of `digests` that a commit needs, what its frames need included."""
@@ -337,6 +329,11 @@ class Catalogue(Database):
                     connection.scalars(select(journal.c.key).where(journal.c.key.in_(batch)))
                 )
         return sorted(set(wanted) - seen)
+
+    def entries_after(self, key: str) -> set[str]:
+        """Returns the journal keys taken in that are greater than `key`."""
+        with self.reading() as connection:
+            return set(connection.scalars(select(journal.c.key).where(journal.c.key > key)))
 
     def last_entry(self) -> str | None:
         """Returns the greatest journal key taken in."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ..errors import Superseded
 from .dependencies import hold_readers
@@ -47,6 +47,19 @@ def move_branch(connection: Connection, repo_id: int, branch: str, commit_id: in
     if not connection.execute(update(refs).where(mine).values(commit_id=commit_id)).rowcount:
         values = {"repo_id": repo_id, "name": branch, "commit_id": commit_id}
         connection.execute(insert(refs).values(values))
+    refresh_newest(connection, repo_id)
+
+
+def refresh_newest(connection: Connection, repo_id: int | None) -> None:
+    """Keeps which commit of a repo is the newest that a branch names, for lists to go by. To be
+    called wherever a branch was moved or went, in the same transaction."""
+    connection.execute(update(repos).where(repos.c.id == repo_id).values(newest=newest_named()))
+
+
+def newest_named() -> Any:
+    """Selects, for a row of `repos`, the newest commit that a branch of it names."""
+    newest = select(func.max(refs.c.commit_id)).where(refs.c.repo_id == repos.c.id)
+    return newest.correlate(repos).scalar_subquery()
 
 
 def tagged_commit(repo: str, tag: str) -> Any:
@@ -83,6 +96,7 @@ def change_ref(
             values = {"repo_id": repo_id, "name": name, "commit_id": commit_id}
             extra = {"message": message} if kind == "tag" else {}
             connection.execute(insert(table).values(**values, **extra))
+        refresh_newest(connection, repo_id)
         catalogue.write_entry(connection, key)
 
 
@@ -110,6 +124,14 @@ def commits_of(catalogue: Database, repo: str) -> dict[str, CommitRow]:
     query = commit_columns().where(repos.c.name == repo).order_by(commits.c.id)
     with catalogue.reading() as connection:
         return {row.oid: CommitRow(*row) for row in connection.execute(query)}
+
+
+def first_created(catalogue: Database, repo: str) -> float | None:
+    """Returns when the first commit of a repo was made, of those that are there."""
+    mine = select(repos.c.id).where(repos.c.name == repo).scalar_subquery()
+    query = select(commits.c.created).where(commits.c.repo_id == mine).order_by(commits.c.id)
+    with catalogue.reading() as connection:
+        return connection.scalar(query.limit(1))
 
 
 def set_public(catalogue: Database, repo: str, public: bool, key: str | MakeEntry) -> None:

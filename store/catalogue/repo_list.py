@@ -1,31 +1,163 @@
-"""Gathers the rows of a listing of repos."""
+"""Lists of repos, a page at a time: each reads the rows of its page through an index, whoever asks
+and however many repos there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, false, func, or_, select, true, union
 
-from .tables.rows import RepoRow
-from .tables.schema import files, refs
+from ..repo_names import KINDS, RepoName
+from .refs import newest_named
+from .tables.database import Database
+from .tables.mirror_schema import mirrors
+from .tables.rows import RepoRow, batches
+from .tables.schema import commits, files, refs, repos
+from .visibility import EVERYTHING, Scope
+
+_ROWS_AT_ONCE = 1000
+
+Order = Literal["updated", "name"]
 
 
-def file_totals(connection: Connection) -> dict[int, tuple[int, int]]:
-    """Number and bytes of files of every commit that a branch points to."""
-    query = (
-        select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
-        .where(files.c.commit_id.in_(select(refs.c.commit_id)))
-        .group_by(files.c.commit_id)
-    )
-    return {commit_id: (n, int(size)) for commit_id, n, size in connection.execute(query)}
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which repos a list is of: those `seen`, of a `kind` and a `namespace` (None: of any) whose
+    names hold all of `words`, in whatever case. With `open_copies`, of copies of other hubs' repos
+    only those that everybody may read there."""
+
+    seen: Scope = EVERYTHING
+    kind: str | None = None
+    namespace: str | None = None
+    words: tuple[str, ...] = ()
+    open_copies: bool = False
+
+    def condition(self) -> Any:
+        """Returns the condition that a row of `repos`, of those seen, is one of them."""
+        text = repos.c.name
+        if self.kind in KINDS:
+            text = func.substr(text, len(self.kind or "") + 2)
+        parts = [text.icontains(word, autoescape=True) for word in self.words]
+        if self.kind is not None:
+            parts.append(repos.c.kind == (self.kind if self.kind in KINDS else ""))
+        if self.namespace is not None:
+            parts.append(repos.c.namespace == self.namespace)
+        if self.open_copies or not self.seen.everything:
+            guarded = select(mirrors.c.repo).where(mirrors.c.guarded)
+            parts.append(repos.c.name.not_in(guarded))
+        return and_(true(), *parts)
+
+    def reasons(self) -> list[Any]:
+        """Returns the conditions by any of which a repo is seen, each for an index of its own."""
+        if self.seen.everything:
+            return [true()]
+        own = [repos.c.namespace == namespace for namespace in self.seen.namespaces]
+        return own + ([repos.c.public] if self.seen.public else [])
 
 
-def repo_rows(branches: Iterable[Any], totals: dict[int, tuple[int, int]]) -> Iterator[RepoRow]:
-    """Gathers rows (repo, branch, commit, created), sorted by repo, into one row a repo."""
-    for name, rows in groupby(branches, key=lambda row: row[0]):
-        group = list(rows)
-        newest = max(group, key=lambda row: row[3])
-        n_files, size = totals.get(newest[2], (0, 0))
-        yield RepoRow(name, tuple(row[1] for row in group), n_files, size, newest[3])
+def find_repos(
+    connection: Connection,
+    wanted: Wanted,
+    order: Order,
+    limit: int,
+    bound: Any = None,
+    *,
+    descending: bool = False,
+) -> Sequence[Any]:
+    """Returns up to `limit` rows (id, name, commit_id) of repos that have a branch, with the newest
+    commit that one names: by name, or by that commit, those beyond the name or the id `bound`."""
+    key = repos.c.newest if order == "updated" else repos.c.name
+    query = select(repos.c.id, repos.c.name, repos.c.newest.label("commit_id"))
+    query = query.where(repos.c.newest > 0, wanted.condition())
+    if bound is not None:
+        query = query.where(key < bound if descending else key > bound)
+    query = query.order_by(key.desc() if descending else key).limit(limit)
+    parts = [
+        select(query.where(reason).subquery(f"page{i}"))
+        for i, reason in enumerate(wanted.reasons())
+    ]
+    if not parts:
+        return []
+    found = union(*parts).subquery("found")
+    place = found.c.commit_id if order == "updated" else found.c.name
+    ordered = select(found).order_by(place.desc() if descending else place).limit(limit)
+    return connection.execute(ordered).all()
+
+
+def list_rows(
+    catalogue: Database, wanted: Wanted, limit: int, after: str | None = None
+) -> list[RepoRow]:
+    """Returns a page of repos by name: up to `limit` after the name `after`."""
+    with catalogue.reading() as connection:
+        return list(_rows_of(connection, find_repos(connection, wanted, "name", limit, after)))
+
+
+def list_all(catalogue: Database, wanted: Wanted, after: str | None = None) -> Iterator[RepoRow]:
+    """Yields all repos by name, after the name `after`, page by page."""
+    while page := list_rows(catalogue, wanted, _ROWS_AT_ONCE, after):
+        yield from page
+        after = page[-1].name
+
+
+def sum_sizes(catalogue: Database, wanted: Wanted) -> int:
+    """Returns the bytes of the files of the newest commits of repos."""
+    sizes = select(func.sum(files.c.bytes)).join(repos, repos.c.newest == files.c.commit_id)
+    query = sizes.where(wanted.condition(), or_(false(), *wanted.reasons()))
+    with catalogue.reading() as connection:
+        return int(connection.scalar(query) or 0)
+
+
+def list_misplaced(catalogue: Database) -> list[str]:
+    """Returns the repos whose columns that lists go by are not what they are kept of."""
+    columns = select(repos.c.name, repos.c.kind, repos.c.namespace)
+    wrong = repos.c.newest.is_distinct_from(newest_named())
+    query = columns.add_columns(wrong.label("wrong")).order_by(repos.c.id)
+    with catalogue.reading() as connection:
+        rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query)
+        return [row.name for row in rows if row.wrong or _parts_of(row.name) != tuple(row[1:3])]
+
+
+def _parts_of(name: str) -> tuple[str, str]:
+    named = RepoName.of(name)
+    return named.prefix, named.namespace
+
+
+def public_among(catalogue: Database, names: Collection[str]) -> set[str]:
+    """Returns those of these repos that are public."""
+    query = select(repos.c.name).where(repos.c.public)
+    with catalogue.reading() as connection:
+        return {
+            name
+            for batch in batches(list(names))
+            for name in connection.scalars(query.where(repos.c.name.in_(batch)))
+        }
+
+
+def _rows_of(connection: Connection, found: Collection[Any]) -> Iterator[RepoRow]:
+    branches: dict[int, list[Any]] = {}
+    columns = select(refs.c.repo_id, refs.c.name, commits.c.id, commits.c.created)
+    columns = columns.join(commits, commits.c.id == refs.c.commit_id).order_by(refs.c.name)
+    for batch in batches([row.id for row in found]):
+        for row in connection.execute(columns.where(refs.c.repo_id.in_(batch))):
+            branches.setdefault(row.repo_id, []).append(row)
+    newest = {repo: max(rows, key=lambda row: row.created) for repo, rows in branches.items()}
+    totals = _file_totals(connection, [row.id for row in newest.values()])
+    for row in found:
+        last = newest[row.id]
+        names = tuple(branch.name for branch in branches[row.id])
+        sums = totals.get(last.id, (0, 0))
+        yield RepoRow(row.name, names, *sums, last.created)
+
+
+def _file_totals(connection: Connection, commit_ids: list[int]) -> dict[int, tuple[int, int]]:
+    """Number and bytes of the files of commits."""
+    sums = select(files.c.commit_id, func.count(), func.sum(files.c.bytes))
+    return {
+        commit_id: (count, int(size))
+        for batch in batches(commit_ids)
+        for commit_id, count, size in connection.execute(
+            sums.where(files.c.commit_id.in_(batch)).group_by(files.c.commit_id)
+        )
+    }

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, or_, select
 
 from .tables.database import Database, MakeEntry
-from .tables.schema import settings, token_uses, tokens
+from .tables.schema import settings
+from .tables.token_schema import token_uses, tokens
 
 EVERYWHERE = "*"
 """Stands for all namespaces; no namespace is called so."""

@@ -34,10 +34,11 @@ class Scope:
         """Returns the condition that a row of `repos` is one of them."""
         if self.everything:
             return true()
+        own = repos.c.namespace.in_(self.namespaces)
         public = [repos.c.public] if self.public else []
         # Who may read these is for the hub to say that they are copies of.
         guarded = select(mirrors.c.repo).where(mirrors.c.guarded)
-        return and_(or_(self.owns(repos.c.name), *public), repos.c.name.not_in(guarded))
+        return and_(or_(own, *public), repos.c.name.not_in(guarded))
 
     def owns(self, name: Any) -> Any:
         """Returns the condition that a column holds the name of a repo of the namespaces."""

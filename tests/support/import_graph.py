@@ -82,6 +82,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "migrations",
         "blobs",
         "schema",
+        "token_schema",
         "xet_schema",
         "mirror_schema",
         "job_schema",

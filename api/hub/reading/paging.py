@@ -29,21 +29,35 @@ def read_number(text: str | None, default: int, *, most: int) -> int:
 
 def cut_page(request: Request, items: Sequence[_T], limit: int) -> tuple[list[_T], dict[str, str]]:
     """Returns the items from where the request's cursor says, and the link to the next ones."""
-    start = _cursor(request.query_params.get("cursor"))
+    try:
+        start = max(0, int(read_cursor(request) or 0))
+    except ValueError as error:
+        raise no_such_cursor() from error
     page = list(items[start : start + limit])
-    if start + limit >= len(items):
-        return page, {}
+    return page, link_next(request, str(start + limit)) if start + limit < len(items) else {}
+
+
+def link_next(request: Request, cursor: str) -> dict[str, str]:
+    """Returns the header that links to the page after `cursor`, a text that read_cursor gives."""
     query = [(k, v) for k, v in request.query_params.multi_items() if k != "cursor"]
-    query.append(("cursor", urlsafe_b64encode(str(start + limit).encode()).decode()))
+    query.append(("cursor", urlsafe_b64encode(cursor.encode()).decode()))
     raw: bytes = request.scope.get("raw_path") or request.url.path.encode()
     path = raw.partition(b"?")[0].decode("ascii")
-    return page, {"Link": f'<{base_url(request)}{path}?{urlencode(query)}>; rel="next"'}
+    return {"Link": f'<{base_url(request)}{path}?{urlencode(query)}>; rel="next"'}
 
 
-def _cursor(text: str | None) -> int:
-    if text is None:
-        return 0
+def read_cursor(request: Request) -> str | None:
+    """Returns what a link to a page said that it begins after; None for the first page."""
+    text = request.query_params.get("cursor")
     try:
-        return max(0, int(urlsafe_b64decode(text)))
+        found = None if text is None else urlsafe_b64decode(text).decode()
     except ValueError as error:
-        raise HubError(400, "the cursor is none of this server") from error
+        raise no_such_cursor() from error
+    if found is not None and "\0" in found:
+        raise no_such_cursor()
+    return found
+
+
+def no_such_cursor() -> HubError:
+    """Returns the failure of a request with a cursor that no link had."""
+    return HubError(400, "the cursor is none of this server")

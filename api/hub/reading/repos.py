@@ -12,21 +12,23 @@ from starlette.responses import JSONResponse, Response
 
 from ....dedup.local_vault import LocalVault
 from ....dedup.model.cards import CARD, MAX_CARD_HEAD_BYTES, read_front_matter
-from ....dedup.transfer.refs import History
-from ....dedup.vault import RepoSummary, Snapshot
+from ....dedup.vault import Snapshot
 from ....store.catalogue.files.mirrors import mirrored_from
-from ....store.catalogue.refs import public_repos
+from ....store.catalogue.refs import first_created
+from ....store.catalogue.repo_list import Order, Wanted, list_rows, public_among, sum_sizes
+from ....store.catalogue.reports.pages import RepoLine, list_lines
+from ....store.catalogue.visibility import EVERYTHING, Scope
 from ....store.repo_names import MODELS, RepoName
-from ...requests.access import repos_seen
 from ...requests.callers import caller_of
 from ..errors import HubError
 from ..files import HubFile, hub_files
 from ..state import Hub, hub_of, open_revision
 from .history import date_of
-from .paging import asks_for, cut_page, read_number
+from .paging import asks_for, link_next, no_such_cursor, read_cursor, read_number
 
 _PAGE = 1000
 _REPOS_PAGE = 100
+_BY_TIME = ("lastModified", "last_modified", "createdAt", "created_at")
 # What says which repos are listed, and what only says how much is told of each.
 _LISTED_BY = re.compile(
     "author|search|limit|sort|direction|cursor|gated|full|cardData|config|fetch_config|"
@@ -53,41 +55,45 @@ def list_repos(request: Request) -> Response:
     _check_query(query)
     if query.get("gated", "").lower() == "true":
         return JSONResponse([])
-    sees = repos_seen(request)
-    found = [r for r in hub.vault.list_repos() if RepoName.of(r.name).kind == kind and sees(r.name)]
-    if author := query.get("author"):
-        found = [r for r in found if RepoName.of(r.name).namespace == author]
-    for word in (query.get("search") or "").lower().split():
-        found = [r for r in found if word in RepoName.of(r.name).id.lower()]
-    if query.get("sort") in ("lastModified", "last_modified", "createdAt", "created_at"):
-        found.sort(key=lambda r: r.updated, reverse=query.get("direction", "-1") == "-1")
+    words = tuple((query.get("search") or "").split())
+    author = query.get("author") or None
+    wanted = Wanted(caller_of(request).scope, kind, author, words, open_copies=True)
+    order: Order = "updated" if query.get("sort") in _BY_TIME else "name"
+    falling = order == "updated" and query.get("direction", "-1") == "-1"
     limit = read_number(query.get("limit"), _REPOS_PAGE, most=_PAGE)
-    page, headers = cut_page(request, found, limit)
-    copies = mirrored_from(hub.vault.catalogue)
-    lines = [_repo_line(hub.history, repo, copies.get(repo.name)) for repo in page]
-    return JSONResponse(lines, headers=headers)
+    catalogue, cursor = hub.vault.catalogue, read_cursor(request)
+    try:
+        found = list_lines(catalogue, wanted, order, limit + 1, cursor, descending=falling)
+    except ValueError as error:
+        raise no_such_cursor() from error
+    page = found[:limit]
+    names = [line.name for line in page]
+    copies, public = mirrored_from(catalogue, names), public_among(catalogue, names)
+    lines = [_repo_line(line, line.name in public, copies.get(line.name)) for line in page]
+    more = len(found) > limit
+    return JSONResponse(lines, headers=link_next(request, page[-1].cursor) if more else {})
 
 
 def list_own(request: Request) -> Response:
     """GET /api/settings/repositories: the repos that the caller may change, or of a namespace."""
     hub, caller = hub_of(request), caller_of(request)
     namespace = request.path_params.get("namespace")
-    found = [
-        repo
-        for repo in hub.vault.list_repos()
-        if caller.may_write(repo.name) and namespace in (None, RepoName.of(repo.name).namespace)
-    ]
-    total = sum(repo.size for repo in found) or 1
-    page, headers = cut_page(request, found, _REPOS_PAGE)
-    public = public_repos(hub.vault.catalogue)
+    catalogue = hub.vault.catalogue
+    owned = EVERYTHING if caller.writes_all else Scope(caller.owned)
+    wanted = Wanted(owned, namespace=namespace)
+    total = sum_sizes(catalogue, wanted) or 1
+    found = list_rows(catalogue, wanted, _REPOS_PAGE + 1, read_cursor(request))
+    page, more = found[:_REPOS_PAGE], len(found) > _REPOS_PAGE
+    headers = link_next(request, page[-1].name) if more else {}
+    public = public_among(catalogue, [repo.name for repo in page])
     lines = [
         {
             "id": RepoName.of(repo.name).id,
             "type": RepoName.of(repo.name).kind.removesuffix("s"),
             "updatedAt": date_of(repo.updated),
             "visibility": "public" if repo.name in public else "private",
-            "storage": repo.size,
-            "storagePercent": round(100 * repo.size / total, 2),
+            "storage": repo.bytes,
+            "storagePercent": round(100 * repo.bytes / total, 2),
         }
         for repo in page
     ]
@@ -118,9 +124,9 @@ def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
         for entry in snapshot.manifest.files
     ]
     known = {n: card[n] for n in ("library_name", "pipeline_tag") if isinstance(card.get(n), str)}
-    log = hub.history.log(commit.repo, commit.id)
+    created = first_created(hub.vault.catalogue, commit.repo) or commit.created
     return {
-        **_repo_facts(hub.history, commit.repo, log[-1].created if log else commit.created),
+        **_repo_facts(commit.repo, bool(hub.history.is_public(commit.repo)), created),
         "sha": commit.id,
         "lastModified": date_of(commit.created),
         "tags": _texts(card.get("tags")),
@@ -131,14 +137,14 @@ def _repo_info(hub: Hub, snapshot: Snapshot, blobs: bool) -> dict[str, Any]:
     }
 
 
-def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
+def _repo_facts(repo: str, public: bool, created: float) -> dict[str, Any]:
     named = RepoName.of(repo)
     return {
         "_id": quote(repo, safe=""),
         "id": named.id,
         **({"modelId": named.id} if named.kind == MODELS else {}),
         "author": named.namespace,
-        "private": not history.is_public(repo),
+        "private": not public,
         "gated": False,
         "disabled": False,
         "downloads": 0,
@@ -147,8 +153,8 @@ def _repo_facts(history: History, repo: str, created: float) -> dict[str, Any]:
     }
 
 
-def _repo_line(history: History, repo: RepoSummary, upstream: str | None) -> dict[str, Any]:
-    facts = _repo_facts(history, repo.name, repo.updated)
+def _repo_line(repo: RepoLine, public: bool, upstream: str | None) -> dict[str, Any]:
+    facts = _repo_facts(repo.name, public, repo.updated)
     facts |= {} if upstream is None else {"mirroredFrom": upstream}
     return facts | {"lastModified": date_of(repo.updated), "tags": []}
 

@@ -91,7 +91,7 @@ def _with_commits(
     hub: Hub, snapshot: Snapshot, lines: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Adds to each line the commit that made it what it is, as far back as is looked at."""
-    log = hub.history.log(snapshot.commit.repo, snapshot.commit.id)
+    log = hub.history.log(snapshot.commit.repo, snapshot.commit.id, _MOST_LOOKED_AT + 1)
     waiting = {line["path"]: line for line in lines}
     found: dict[str, Commit] = {}
     newer, looked_at = log[0], 0

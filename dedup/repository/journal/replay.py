@@ -112,7 +112,8 @@ def _read_new(
     are new, in order. Where one of these names an older entry that is new, too, all begins there:
     its writer's clock was far behind."""
     listed = {info.key: info.size for info in backend.list(JOURNAL, after=start)}
-    entries = dict(read_entries(backend, catalogue.unknown_entries(listed)))
+    unknown = sorted(listed.keys() - catalogue.entries_after(start))
+    entries = dict(read_entries(backend, unknown))
     named = {key for entry in entries for key in entry.after if key <= start}
     older = [key for key in catalogue.unknown_entries(named) if backend.exists(key)]
     if older:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, select, union, update
 from ...errors import Superseded
 from ..dependencies import hold_readers
 from ..owners import queue_dependents
-from ..refs import hold_repo
+from ..refs import hold_repo, refresh_newest
 from ..tables.database import Database, MakeEntry
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, refs, repos, retention, tags
@@ -68,6 +68,8 @@ def forget_commits(
             used = select(commit_chunks.c.chunk_id).where(commit_chunks.c.commit_id.in_(ids))
             read += connection.scalars(used.distinct())
             connection.execute(delete(commits).where(mine))
+        # Where an entry of the journal comes late, branches may have named them.
+        refresh_newest(connection, repo_id)
         _take_over(connection, repo_id, parents)
         forget_usage(connection, repo)
         queue_dependents(connection, set(read))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import delete, select
 
 from ..tables.database import Database
-from ..tables.schema import ended_sessions
+from ..tables.token_schema import ended_sessions
 
 
 def end_session(catalogue: Database, session: str, until: float, now: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlalchemy import Table, delete, func, select, update
 
 from ..tables.database import Database
 from ..tables.mirror_schema import mirror_answers, mirror_files, mirrors
+from ..tables.rows import batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +85,16 @@ def guarded_repos(catalogue: Database) -> set[str]:
         return set(connection.scalars(select(mirrors.c.repo).where(mirrors.c.guarded)))
 
 
-def mirrored_from(catalogue: Database) -> dict[str, str]:
-    """Returns the addresses of the hubs that mirrored repos are copies of, by the repos' names."""
+def mirrored_from(catalogue: Database, names: Collection[str]) -> dict[str, str]:
+    """Returns the addresses of the hubs that those of these repos are copies of that are some, by
+    the repos' names."""
+    query = select(mirrors.c.repo, mirrors.c.upstream)
     with catalogue.reading() as connection:
-        rows = connection.execute(select(mirrors.c.repo, mirrors.c.upstream))
-        return {row.repo: row.upstream for row in rows}
+        return {
+            row.repo: row.upstream
+            for batch in batches(list(names))
+            for row in connection.execute(query.where(mirrors.c.repo.in_(batch)))
+        }
 
 
 def put_mirror(catalogue: Database, row: MirrorRow) -> None:

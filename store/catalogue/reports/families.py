@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from ..edges import has_inputs, is_derived, root_of
 from ..tables.database import Database
-from ..tables.schema import chunks, commit_chunks, commits, refs, repos, sketches
+from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
 
 _ROWS_AT_ONCE = 10_000
 
@@ -33,12 +33,6 @@ class SharedRow:
 def read_shared(catalogue: Database) -> Iterator[SharedRow]:
     """Yields the chunks that have a telling sketch of the newest commit of each repo, by repo in
     the order they were made."""
-    newest = (
-        select(func.max(refs.c.commit_id))
-        .where(refs.c.repo_id == repos.c.id)
-        .correlate(repos)
-        .scalar_subquery()
-    )
     joins, root, source = root_of()
     base, base_sketch = chunks.alias("base"), sketches.alias("base_sketch")
     query = (
@@ -53,7 +47,7 @@ def read_shared(catalogue: Database) -> Iterator[SharedRow]:
             base_sketch.c.bits,
         )
         .select_from(repos)
-        .join(commits, commits.c.id == newest)
+        .join(commits, commits.c.id == repos.c.newest)
         .join(commit_chunks, commit_chunks.c.commit_id == commits.c.id)
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .join(sketches, sketches.c.chunk_id == chunks.c.id)

@@ -18,7 +18,6 @@ from ..tables.database import Database
 from ..tables.rows import batches
 from ..tables.schema import chunks, commit_chunks, commits, repos, sketches
 from ..visibility import Scope
-from .pages import newest_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ def centres_of(catalogue: Database, repo: str, seen: Scope) -> list[CentreRow]:
     query = (
         select(centre, chunks.c.raw_bytes)
         .select_from(repos)
-        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(commit_chunks, commit_chunks.c.commit_id == repos.c.newest)
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .join(sketches, sketches.c.chunk_id == chunks.c.id)
         .where(repos.c.name == repo, sketches.c.kind.is_not(None))
@@ -73,7 +72,7 @@ def computed_from(catalogue: Database, repo: str, limit: int) -> list[CentreRow]
     query = (
         select(chunks.c.digest, chunks.c.raw_bytes)
         .select_from(repos)
-        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(commit_chunks, commit_chunks.c.commit_id == repos.c.newest)
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .where(repos.c.name == repo, has_inputs(), is_input())
         .order_by(chunks.c.digest)
@@ -114,7 +113,7 @@ def users_of(catalogue: Database, centres: Collection[bytes], seen: Scope) -> li
         query = (
             select(repos.c.id, repos.c.name, commits.c.id.label("commit_id"))
             .join(commits, commits.c.repo_id == repos.c.id)
-            .where(commits.c.id == newest_commit(), seen.condition())
+            .where(commits.c.id == repos.c.newest, seen.condition())
         )
         rows = [
             row
@@ -142,7 +141,7 @@ def declared_base(catalogue: Database, repo: str, seen: Scope) -> str | None:
     of_newest = (
         select(commits.c.base)
         .join(repos, repos.c.id == commits.c.repo_id)
-        .where(repos.c.name == repo, commits.c.id == newest_commit())
+        .where(repos.c.name == repo, commits.c.id == repos.c.newest)
         .scalar_subquery()
     )
     return _seen_repo(catalogue, of_newest, seen)
@@ -164,7 +163,7 @@ def declaring(catalogue: Database, base: str, seen: Scope) -> list[str]:
     query = (
         select(repos.c.name)
         .join(commits, commits.c.repo_id == repos.c.id)
-        .where(commits.c.base == base, commits.c.id == newest_commit(), seen.condition())
+        .where(commits.c.base == base, commits.c.id == repos.c.newest, seen.condition())
         .order_by(repos.c.name)
     )
     with catalogue.reading() as connection:
@@ -177,7 +176,7 @@ def sizes_of(catalogue: Database, names: Collection[str]) -> dict[str, SizeRow]:
     query = (
         select(repos.c.name, *sums)
         .select_from(repos)
-        .join(commit_chunks, commit_chunks.c.commit_id == newest_commit())
+        .join(commit_chunks, commit_chunks.c.commit_id == repos.c.newest)
         .join(chunks, chunks.c.id == commit_chunks.c.chunk_id)
         .group_by(repos.c.name)
     )

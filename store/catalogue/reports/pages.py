@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import Connection, Integer, and_, func, literal, select, true
+from sqlalchemy import Connection, Integer, func, literal, select, true
 
 from ..edges import edge_columns, needed_by
+from ..repo_list import Order, Wanted, find_repos
 from ..tables.database import Database
 from ..tables.rows import CommitRow, batches, by_digest, commit_columns
 from ..tables.schema import chunks, commit_chunks, commits, files, refs, repos
 from ..visibility import EVERYTHING, Scope
 
-Order = Literal["updated", "name"]
+MOST_COUNTED = 10_000
+"""How far the repos of a list are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,35 +70,40 @@ def list_page(
     """Returns up to `limit` repos `seen` whose name holds `search`, in `order`: those after
     `cursor`, or with `backwards` the last ones before it. Raises ValueError for a cursor of another
     order, or of a commit that is gone."""
+    wanted = Wanted(seen, words=(search,) if search else ())
     descending = (order == "updated") != backwards
-    key = newest_commit() if order == "updated" else repos.c.name
-    query = select(repos.c.id, repos.c.name, newest_commit().label("commit_id")).where(
-        newest_commit() > 0
+    frames = seen.everything
+    lines = list_lines(
+        catalogue, wanted, order, limit, cursor, descending=descending, frames=frames
     )
-    if order == "updated":
-        # Through the key of commits, newest first: the repos are never sorted, and what decides is
-        # asked of a commit alone, or a planner joins all repos first.
-        newest = select(func.max(refs.c.commit_id)).where(refs.c.repo_id == commits.c.repo_id)
-        query = (
-            select(repos.c.id, repos.c.name, commits.c.id.label("commit_id"))
-            .join(commits, commits.c.repo_id == repos.c.id)
-            .where(commits.c.id == newest.correlate(commits).scalar_subquery())
-        )
-        key = commits.c.id
-    query = query.where(_found(search, seen))
-    query = query.order_by(key.desc() if descending else key).limit(limit)
-    with catalogue.reading() as connection:
-        if cursor is not None:
-            bound = _commit_id(connection, cursor, seen) if order == "updated" else cursor
-            query = query.where(key < bound if descending else key > bound)
-        found = connection.execute(query).all()
-        lines = _lines(connection, found, order, frames=seen.everything)
     return lines[::-1] if backwards else lines
 
 
+def list_lines(
+    catalogue: Database,
+    wanted: Wanted,
+    order: Order,
+    limit: int,
+    cursor: str | None = None,
+    *,
+    descending: bool = False,
+    frames: bool = False,
+) -> list[RepoLine]:
+    """Returns up to `limit` repos after `cursor`; with `frames` these are counted, too. Raises
+    ValueError as list_page does."""
+    with catalogue.reading() as connection:
+        bound = cursor
+        if cursor is not None and order == "updated":
+            bound = _commit_id(connection, cursor, wanted.seen)
+        found = find_repos(connection, wanted, order, limit, bound, descending=descending)
+        return _lines(connection, found, order, frames=frames)
+
+
 def count_repos(catalogue: Database, search: str = "", seen: Scope = EVERYTHING) -> int:
-    """Returns how many repos `seen` have `search` in their name."""
-    query = select(func.count()).select_from(repos).where(_found(search, seen))
+    """Returns how many repos `seen` have `search` in their name, MOST_COUNTED for any more."""
+    named = repos.c.name.icontains(search, autoescape=True) if search else true()
+    some = select(repos.c.id).where(named, seen.condition()).limit(MOST_COUNTED)
+    query = select(func.count()).select_from(some.subquery("counted"))
     with catalogue.reading() as connection:
         return int(connection.scalar(query) or 0)
 
@@ -187,17 +194,6 @@ def _commit_id(connection: Connection, cursor: str, seen: Scope) -> int:
     if found is None:
         raise ValueError(f"{cursor} is no place in a list")
     return found
-
-
-def _found(search: str, seen: Scope) -> Any:
-    named = repos.c.name.icontains(search, autoescape=True) if search else true()
-    return and_(named, seen.condition())
-
-
-def newest_commit() -> Any:
-    """Selects, inside a select of `repos`, the newest commit that a branch of the repo names."""
-    newest = select(func.max(refs.c.commit_id)).where(refs.c.repo_id == repos.c.id)
-    return newest.correlate(repos).scalar_subquery()
 
 
 def _chunks_of(repo: str, oid: str) -> Any:

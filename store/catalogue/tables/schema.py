@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,6 +24,7 @@ from sqlalchemy import (
 )
 
 from ...packs import DERIVED, STANDALONE
+from ...repo_names import RepoName
 from .blobs import Blob, Digests
 
 metadata = MetaData()
@@ -28,6 +32,12 @@ metadata = MetaData()
 # SQLite only counts up by itself in a column of exactly INTEGER type.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Digest = Blob(32)
+
+
+def _part(part: str) -> Callable[[Any], str]:
+    """Returns what takes that part of a row's name, where it is added."""
+    return lambda context: getattr(RepoName.of(context.get_current_parameters()["name"]), part)
+
 
 # Columns by which sketches are searched (store/catalogue/sketches/sketches.py).
 BANDS = 16
@@ -125,7 +135,17 @@ repos = Table(
     Column("name", String(200), nullable=False, unique=True),
     # Whether those without a token may read it, where the server lets them read public repos.
     Column("public", Boolean, nullable=False, server_default=false()),
+    # The parts of the name that lists go by: RepoName.prefix and .namespace.
+    Column("kind", String(20), nullable=False, server_default="", default=_part("prefix")),
+    Column("namespace", String(200), nullable=False, server_default="", default=_part("namespace")),
+    # The newest commit that a branch names, kept by store/catalogue/refs.py; NULL where none does.
+    Column("newest", BigInteger, nullable=True, index=True),
 )
+for _order in (repos.c.name, repos.c.newest):
+    Index(f"repos_of_kind_by_{_order.name}", repos.c.kind, _order)
+    Index(f"repos_of_namespace_by_{_order.name}", repos.c.namespace, _order)
+    _seen = repos.c.public
+    Index(f"public_repos_by_{_order.name}", _order, sqlite_where=_seen, postgresql_where=_seen)
 
 commits = Table(
     "commits",
@@ -142,6 +162,7 @@ commits = Table(
     Column("message", Text, nullable=True),
     Column("author", Text, nullable=True),
     UniqueConstraint("repo_id", "oid"),
+    Index("commits_of_repo", "repo_id", "id"),
 )
 
 refs = Table(
@@ -276,36 +297,6 @@ retention = Table(
     Column("within_seconds", Float, nullable=True),
     Column("tagged", Boolean, nullable=False, server_default=false()),
     Column("entry", String(120), nullable=False),
-)
-
-# API tokens: `hash` is the SHA-256 of the token itself, which is kept nowhere.
-tokens = Table(
-    "tokens",
-    metadata,
-    Column("id", String(16), primary_key=True),
-    Column("name", String(100), nullable=False),
-    Column("hash", _Digest, nullable=False, unique=True),
-    Column("created", Float, nullable=False),
-    Column("revoked", Float, nullable=True),
-    # As "acme=write lab=read", with "*" for all namespaces.
-    Column("roles", Text, nullable=False, server_default=""),
-    Column("expires", Float, nullable=True),
-)
-
-# When tokens were last used, to the hour.
-token_uses = Table(
-    "token_uses",
-    metadata,
-    Column("token", String(16), primary_key=True),
-    Column("at", Float, nullable=False),
-)
-
-# Sessions of browsers that ended before `until`, when they would have ended by themselves.
-ended_sessions = Table(
-    "ended_sessions",
-    metadata,
-    Column("session", String(32), primary_key=True),
-    Column("until", Float, nullable=False),
 )
 
 # Which journal entries this catalogue has taken in, and in a few words what each is `about`. One

@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from .schema import metadata
+from .token_schema import metadata
 
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Digest = LargeBinary(32)

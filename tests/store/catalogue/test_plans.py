@@ -16,7 +16,8 @@ from weightvault.store.catalogue.dependencies import usable_among
 from weightvault.store.catalogue.edges import inputs_among
 from weightvault.store.catalogue.files.known_files import known_files
 from weightvault.store.catalogue.queues import encode_queue
-from weightvault.store.catalogue.refs import commits_of
+from weightvault.store.catalogue.refs import commits_of, first_created
+from weightvault.store.catalogue.repo_list import Wanted, list_rows
 from weightvault.store.catalogue.reports import lineage, pages
 from weightvault.store.catalogue.sketches import near, peers, relatives, sharing, sketches
 from weightvault.store.catalogue.tables import schema
@@ -86,6 +87,7 @@ _BARE = (
     "name, 1.0 FROM repos WHERE name LIKE 'bare-%'",
     "INSERT INTO refs (repo_id, name, commit_id) SELECT commits.repo_id, 'main', commits.id "
     "FROM commits JOIN repos ON repos.id = repo_id WHERE repos.name LIKE 'bare-%'",
+    "UPDATE repos SET newest = (SELECT MAX(commit_id) FROM refs WHERE repo_id = repos.id)",
     "INSERT INTO files (commit_id, path, bytes, digest, recipe, tensors) SELECT commits.id, 'a', "
     "1, CAST(name AS _BLOB_), CAST(name AS _BLOB_), 0 "
     "FROM commits JOIN repos ON repos.id = repo_id WHERE repos.name LIKE 'bare-%'",
@@ -217,6 +219,17 @@ HOT = {
     "a page by update": lambda c: pages.list_page(
         c, order="updated", cursor=f"org/3-0@{oid()}", limit=5
     ),
+    "a page of a namespace": lambda c: pages.list_page(
+        c, order="updated", limit=5, seen=Scope(("org", "bare-3"), public=True)
+    ),
+    "a page of a kind": lambda c: pages.list_lines(
+        c, Wanted(kind="models", open_copies=True), "updated", 5, descending=True
+    ),
+    "a page of an author": lambda c: pages.list_lines(
+        c, Wanted(kind="models", namespace="org", words=("3",)), "name", 5
+    ),
+    "a page of ls": lambda c: list_rows(c, Wanted(), 5, "org/3"),
+    "first_created": lambda c: first_created(c, "org/3-0"),
     "list_history": lambda c: pages.list_history(c, "org/3-0", oid(), 5),
     "frames_of": lambda c: pages.frames_of(c, one()),
     "codecs_of": lambda c: pages.codecs_of(c, "org/3-0", oid()),
@@ -230,6 +243,8 @@ HOT = {
 SMALL = ("mirrors", "settings", "quotas", "tombstones", "damage", "verified")
 # What a query has found so far, or was given.
 INTERIM = ("its_base", "its_uses", "its_sums", "first_use", "chain", "asked", "CONSTANT")
+# The first rows by each of several indexes, with a limit.
+INTERIM += ("found", "page0", "page1", "page2")
 # What is followed of edges, from a few rows on.
 INTERIM += ("above", "under")
 # What was looked up for each band of sketches, with a limit.
