@@ -11,8 +11,10 @@ from weightvault.store.catalogue.tables.schema import metadata
 
 # What is of one catalogue and not of the store: facts about itself, what a scrub did, and when a
 # family was last planned. What waits to be coded is a list of work: a rebuild has every raw chunk
-# looked at again. What was sent and not committed is sent again.
+# looked at again. What was sent and not committed is sent again. The newest commit of a repo is one
+# by its number, in the order in which a catalogue learned of them; a check counts it anew.
 NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "received", "sketches.planned"}
+NOT_OF_THE_STORE |= {"repos.newest"}
 
 
 def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:
