@@ -7,13 +7,14 @@
 ``check``, on the other processor, decodes each frame and encodes its tensor again: both must be
 what the first processor had. Nothing is measured. --save writes results/other_processor.csv.
 
-An Arm processor is had on Debian like this (emulated, compiling takes ten times as long):
+An Arm processor is had on Debian like this (emulated, compiling takes minutes):
 
     apt-get install debootstrap qemu-user-static
     debootstrap --arch=arm64 --foreign --variant=minbase --include=python3 bookworm ROOT
     for package in ROOT/var/cache/apt/archives/*.deb; do dpkg -x $package ROOT; done
     pip install --target SITE --python-version 3.11 --only-binary=:all: \\
         --platform manylinux_2_28_aarch64 --platform manylinux_2_27_aarch64 \\
+        --platform manylinux_2_26_aarch64 --platform manylinux_2_17_aarch64 \\
         --platform manylinux2014_aarch64 numpy numba zstandard blake3 xxhash
     ln -s CHECKOUT PACKAGES/weightvault
     PYTHONPATH=PACKAGES:SITE NUMBA_CACHE_DIR=CACHE qemu-aarch64-static -L ROOT \\
