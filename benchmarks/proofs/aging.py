@@ -20,7 +20,8 @@ from ...store.catalogue.tables.schema import chunks, metadata, packs, spares
 from ...store.object_keys import pack_key
 from ...store.packs import DELTA, DERIVED, STANDALONE, PackEntry, read_index
 
-# The level of derived frames before there were chains.
+# The version that knows chains, and the level of derived frames before.
+_CHAINS = "0017"
 _OLD_DERIVED = 2
 
 _FOLDER = str(Path(migrate.__file__).parent / "migrations")
@@ -44,18 +45,21 @@ def age_catalogue(url: str, version: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
         for table in inspect_tables(connection):
-            kept = [_cut_row(row, table) for row in rows.get(table.name, [])]
+            found = rows.get(table.name, [])
+            kept = [_cut_row(row, table, chains=version >= _CHAINS) for row in found]
             if kept:
                 connection.execute(table.insert(), kept)
                 _advance_ids(connection, table)
     engine.dispose()
 
 
-def _cut_row(row: Mapping[str, Any], table: Table) -> dict[str, Any]:
-    """Returns what an older table can hold of a row; levels alone of deltas and derived frames."""
+def _cut_row(row: Mapping[str, Any], table: Table, *, chains: bool) -> dict[str, Any]:
+    """Returns what an older table can hold of a row. Levels before there were `chains` are those of
+    deltas and derived frames alone."""
     old = {}
     if "inputs" in table.c and "level" in row:
         old["inputs"] = b"".join(row["inputs"]) or None
+    if not chains and "inputs" in table.c and "level" in row:
         old["level"] = _OLD_DERIVED if row["level"] == DERIVED else min(row["level"], DELTA)
     if "base" in table.c and "level" in row:
         is_delta = STANDALONE < row["level"] < DERIVED
