@@ -128,7 +128,8 @@ class Optimised:
     """What `optimise` did, or with a dry run would do.
 
     `families` were looked at, `changed` of them re-encoded; `chunks` have new frames. `before` and
-    `after` are the frame bytes of the changed families, predicted ones in a dry run.
+    `after` are the frame bytes of the changed families, predicted ones in a dry run. `freed` are
+    bytes of objects that went for them less those that came: more of them go by a collection.
     """
 
     families: int = 0
@@ -136,6 +137,7 @@ class Optimised:
     chunks: int = 0
     before: int = 0
     after: int = 0
+    freed: int = 0
 
     @property
     def saved(self) -> int:

@@ -17,6 +17,9 @@ class OptimisedSchema(Schema):
     chunks: int = Field(description="with new frames")
     before: ByteCount = Field(description="of those chunks' frames")
     after: ByteCount = Field(description="of their new frames; predicted with dry_run")
+    freed: int = Field(
+        default=0, description="bytes of objects that went for them, less those that came"
+    )
 
 
 class OptimiseJob(BaseModel):

@@ -52,6 +52,7 @@ from ..similarity.chain_choice import encode_best
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import BaseFinder, Candidate, RevisionReader
 from .background_thread import BackgroundThread
+from .collection.release import release_moved
 from .derive import derive_chunks, derive_commit
 from .optimise import recentre_chunks, recentre_step
 
@@ -156,6 +157,7 @@ def _code(vault: Repository, rows: list[FamilyRow], level: str) -> None:
         name = pack.store()
     # One by one: each may have found another place meanwhile.
     put_in_use(vault, name, [[place] for place in places])
+    release_moved(vault, name, places)
 
 
 def _encode(

@@ -45,6 +45,7 @@ from ..similarity.sources import (
 from ..similarity.stored_values import StoredValues
 from ..transfer.new_frames import TemporaryPack, put_in_use
 from ..vault import RevisionReader
+from .collection.release import release_moved
 from .guess_trials import LEAST_SAVED_BYTES, GuessTrials, most_bytes
 from .unbase import encode_without, list_deltas
 
@@ -173,6 +174,7 @@ class _Step:
                 return Derived()
             name = pack.store()
         adopted = put_in_use(self._vault, name, groups)
+        release_moved(self._vault, name, [place for group in groups for place in group])
         moved = [pair for group in groups for pair in group.items()]
         done = [(place, size) for place, size in moved if place.digest in adopted]
         before = sum(place.frame_bytes for place, _ in done)

@@ -24,7 +24,7 @@ from ...store.catalogue.tombstones import (
     remove_dead,
     set_tombstones,
 )
-from ...store.object_keys import is_pack, name_of, sketches_key
+from ...store.object_keys import is_pack, name_of, pack_key, sketches_key
 from ..model.journal_entries import Tombs
 from ..progress import Progress
 from ..repository.journal.replay import catch_up, learn_packs
@@ -33,7 +33,6 @@ from ..repository.pins import REMOVAL_SECONDS
 from ..repository.repository import Repository
 from .collection.base_copies import copy_bases
 from .collection.plan import (
-    DEFAULT_DEAD_SHARE,
     DEFAULT_GRACE_SECONDS,
     CollectionPlan,
     CollectionRules,
@@ -43,7 +42,8 @@ from .collection.plan import (
     plan_collection,
     read_store_state,
 )
-from .collection.repack import move_live_frames
+from .collection.release import remove_packs
+from .collection.repack import group_uses, move_live_frames
 from .collection.xorbs import forget_unused
 
 
@@ -74,10 +74,12 @@ class Collected:
 class Collector:
     """One collection of a vault.
 
-    Objects go when nothing has needed them for `grace_seconds`, packs are rewritten when at least
-    `dead_share` of their frame bytes is not needed, and second copies of bases with at least
-    `copies_from` deltas stay. `now` is a clock in Unix seconds. Its methods raise StoreError and
-    VaultError kinds; run again, a collection goes on where it was.
+    Objects go when nothing has needed them for `grace_seconds`; packs whose frames have all been
+    replaced go at once, as far as no other catalogue may need them. Packs are rewritten when at
+    least `dead_share` of their frame bytes is not needed, unless told by what that costs and frees.
+    Second copies of bases with at least `copies_from` deltas stay. `now` is a clock in Unix
+    seconds. Its methods raise StoreError and VaultError kinds; run again, a collection goes on
+    where it was.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Collector:
         vault: Repository,
         *,
         grace_seconds: float = DEFAULT_GRACE_SECONDS,
-        dead_share: float = DEFAULT_DEAD_SHARE,
+        dead_share: float | None = None,
         copies_from: int | None = None,
         progress: Progress | None = None,
         now: Callable[[], float] = time.time,
@@ -108,16 +110,34 @@ class Collector:
         if self._copies_from is not None:
             found.copied_bytes = copy_bases(self._vault, self._copies_from, self._progress)
         state, plan = self._plan(objects)
+        released = (0, 0)
         if plan.compact:
-            moved = move_live_frames(self._vault, plan.compact, self._progress)
-            found.compacted, found.moved_bytes = moved
+            released = self._rewrite(found, state, plan)
             # The packs that were emptied go by what is needed now.
             state, plan = self._plan(list_objects(self._vault))
         self._count(found, state, plan)
         self._remove_strays(plan.strays)
         self._retire(plan.retire)
-        found.removed, found.removed_bytes = self._remove(state, plan.remove)
+        removed = self._remove(state, plan.remove)
+        found.removed, found.removed_bytes = removed[0] + released[0], removed[1] + released[1]
         return found
+
+    def _rewrite(
+        self, found: Collected, state: StoreState, plan: CollectionPlan
+    ) -> tuple[int, int]:
+        """Moves frames out of the packs to compact. Returns how many of these went at once, and
+        their bytes: of the others something may be wanted back until its grace has ended."""
+        at_once = self._rules.grace_seconds > 0 and state.alone
+        removed = removed_bytes = 0
+        for uses in group_uses(plan.compact):
+            counts = move_live_frames(self._vault, uses, self._progress, unneeded_too=at_once)
+            found.compacted += counts.packs
+            found.moved_bytes += counts.frame_bytes
+            if at_once:
+                gone = remove_packs(self._vault, [use.name for use in uses])
+                removed += len(gone)
+                removed_bytes += state.bytes_of([pack_key(use.name) for use in gone])
+        return removed, removed_bytes
 
     def predict(self) -> Collected:
         """Says what a collection would do now, changing nothing in the object store.

@@ -26,6 +26,7 @@ from ...store.catalogue.sketches.sketches import (
     list_newcomers,
     read_family,
 )
+from ...store.catalogue.tombstones import count_pack_bytes
 from ..progress import Progress
 from ..repository.repository import Repository
 from ..similarity.family import RAW_CODEC, PlannedFamily, find_centres, plan_around
@@ -39,6 +40,9 @@ from .reencode import Reencoding, saves
 STEP_BYTES = 256 * 1024 * 1024
 STEP_CHUNKS = 500
 STEP_SECONDS = 20.0
+# Or this share of what is stored, since frames that are replaced go when a step ends, not before.
+STEP_SHARE = 0.125
+LEAST_STEP_BYTES = 4 * 1024 * 1024
 
 # What a new plan must promise at a push: this share of the family's bytes, and of the frames that
 # it replaces, which are garbage until a collection. With the real deltas of 40 families of 5 to 20
@@ -58,6 +62,7 @@ class _Tally:
     chunks: int = 0
     before: int = 0
     after: int = 0
+    freed: int = 0
 
     def count(self, chunks: int, before: int, after: int) -> None:
         self.changed += 1
@@ -148,6 +153,8 @@ def _step(
     where it `pays`; each family once."""
     tally, seen, done = _Tally(), set[int](), cursor
     stop = time.monotonic() + STEP_SECONDS
+    share = int(STEP_SHARE * count_pack_bytes(vault.catalogue))
+    most = min(STEP_BYTES, max(LEAST_STEP_BYTES, share))
     with Reencoding(vault) as recoding:
         for chunk in chunks:
             check_cancelled()
@@ -159,9 +166,10 @@ def _step(
                     tally.families += 1
                     if pays(family):
                         tally.count_predicted(family) if dry_run else recoding.add(family)
-            if recoding.encoded >= STEP_BYTES or time.monotonic() > stop:
+            if recoding.encoded >= most or time.monotonic() > stop:
                 break
         recoding.finish(tally.count)
+        tally.freed += recoding.freed
     ended = not chunks or (len(chunks) < STEP_CHUNKS and done == chunks[-1].chunk_id)
     return tally.step(None if ended else done)
 

@@ -24,6 +24,7 @@ from ..repository.frame_reader import read_frames
 from ..repository.repository import Repository
 from ..similarity.family import PlannedFamily
 from ..transfer.new_frames import TemporaryPack, put_in_use
+from .collection.release import release_moved
 
 _log = logging.getLogger("weightvault.dedup")
 
@@ -49,11 +50,13 @@ class _Group:
 class Reencoding:
     """Gathers new frames of families in a pack; `finish` stores it and puts them in use.
 
-    `encoded` counts raw bytes. To be used with `with`, which removes what was not finished.
+    `encoded` counts raw bytes, `freed` bytes of objects that went for them less those that came. To
+    be used with `with`, which removes what was not finished.
     """
 
     def __init__(self, vault: Repository) -> None:
         self.encoded = 0
+        self.freed = 0
         self._vault = vault
         self._fetch = partial(read_frames, vault.backend, vault.catalogue)
         self._pack = TemporaryPack(vault, "optimise")
@@ -110,6 +113,7 @@ class Reencoding:
         for group in self._groups:
             if group.places[0].digest in moved:
                 count(len(group.places), group.before, group.after)
+        self.freed += release_moved(self._vault, name, [p for group in places for p in group])
 
     def _encode(self, family: PlannedFamily) -> Iterator[tuple[int, Buffer]]:
         """Yields each changed member's position and new frame."""

@@ -34,7 +34,6 @@ from ...store.packs import PackEntry, predict_size
 from ..errors import RepoNotFound
 from ..maintenance.collection.base_copies import first_pack
 from ..maintenance.collection.plan import (
-    DEFAULT_DEAD_SHARE,
     CollectionPlan,
     CollectionRules,
     StoreState,
@@ -69,7 +68,7 @@ _NOTHING = _Removal()
 
 
 def predict_removal(
-    vault: Repository, repos: Sequence[str], dead_share: float = DEFAULT_DEAD_SHARE
+    vault: Repository, repos: Sequence[str], dead_share: float | None = None
 ) -> Prediction:
     """Returns what deleting `repos` and collecting would do. Raises RepoNotFound.
 
@@ -79,7 +78,7 @@ def predict_removal(
 
 
 def predict_forgetting(
-    vault: Repository, repo: str, oids: Collection[str], dead_share: float = DEFAULT_DEAD_SHARE
+    vault: Repository, repo: str, oids: Collection[str], dead_share: float | None = None
 ) -> Prediction:
     """As predict_removal, of commits of one repo by their ids."""
     removal = _Removal(commits=frozenset((repo, oid) for oid in oids))
@@ -91,7 +90,7 @@ def _predict(
     change: Literal["rm", "forget"],
     repos: Sequence[str],
     removal: _Removal,
-    dead_share: float,
+    dead_share: float | None,
 ) -> Prediction:
     catch_up(vault.backend, vault.catalogue)
     learn_packs(vault.backend, vault.catalogue)
@@ -204,11 +203,12 @@ class _Store:
         chunks = self.account.ledger.chunks
         count = max((pack.id for pack in self.inventory.packs), default=0) + 1
         bytes_ = sum_by(chunks.pack[live], chunks.frame_bytes[live], count).tolist()
+        used = sum_by(chunks.pack, chunks.frame_bytes, count).tolist()
         kept = {pack for pack, place in self.spares if live[place] and self.many[place]}
         return [
-            PackUse(p.id, p.name, p.bytes, p.frame_bytes, p.frame_bytes if p.id in kept else size)
+            PackUse(p.id, p.name, p.bytes, p.frame_bytes, size, used[p.id])
             for p in self.inventory.packs
-            for size in (bytes_[p.id],)
+            for size in (p.frame_bytes if p.id in kept else bytes_[p.id],)
         ]
 
     def _live_in(self, use: PackUse, live: Mask) -> list[_Placed]:

@@ -16,6 +16,7 @@ from ...store.errors import NotFound
 from ...store.object_keys import pack_key
 from ..errors import ChunksMissing, Corrupt
 from ..reading.frame_parts import FramePart
+from .frame_reader import MOST_MOVES
 from .journal.replay import catch_up
 
 # A header with 16 blocks has 200 bytes; one with a long row map is read with all of its frame.
@@ -57,14 +58,16 @@ class FrameParts:
 
     def _read(self, place: Location, start: int, stop: int) -> FramePart:
         """Reads a part; of a frame that was moved to another pack meanwhile, there."""
-        try:
-            return self._read_at(place, start, stop)
-        except NotFound:
-            catch_up(self._backend, self._catalogue)
-            moved = self._locate(place.digest)
-            if moved == place:
-                raise
-            return self._read_at(moved, start, stop)
+        for _ in range(MOST_MOVES):
+            try:
+                return self._read_at(place, start, stop)
+            except NotFound:
+                catch_up(self._backend, self._catalogue)
+                moved = self._locate(place.digest)
+                if moved == place:
+                    raise
+                place = moved
+        return self._read_at(place, start, stop)
 
     def _read_at(self, place: Location, start: int, stop: int) -> FramePart:
         header, body = self._known(place), None

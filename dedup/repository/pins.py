@@ -11,6 +11,7 @@ from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombst
 from ...store.object_keys import manifest_key, pack_key
 from ..errors import Conflict
 from ..model.journal_entries import Tombs
+from .journal.heads import announce
 from .journal.replay import catch_up
 from .journal.writing import new_entry
 
@@ -29,6 +30,9 @@ def pin_chunks(
     what they took away is missing here too before a commit counts on it.
     """
     catch_up(backend, catalogue)
+    if announce(backend, catalogue):
+        # From now on nobody takes away at once what this catalogue may count on.
+        catch_up(backend, catalogue)
     keys = {pack_key(name) for name in packs_holding(catalogue, digests)}
     _restore(backend, catalogue, keys | {manifest_key(name) for name in manifests})
 

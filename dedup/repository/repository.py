@@ -117,6 +117,14 @@ class Repository(VaultReader):
 
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack. With `bounded` raises TooExpensive as expansion.py has it."""
+        from .deeper_packs import fit_depths
+
+        levels = partial(lowest_levels, self.catalogue)
+        with fit_depths(path, name, levels, self.scratch) as (fitting, its_name):
+            return self.add_made_pack(fitting, its_name, bounded=bounded)
+
+    def add_made_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
+        """As add_pack, of a pack whose deltas have the depths that they say, or it is refused."""
         from ..reading.chunk_reader import ChunkReader
         from .pack_check import check_pack
 

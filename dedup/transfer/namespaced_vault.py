@@ -39,10 +39,10 @@ from ..model.files.expansion import check_frames
 from ..model.files.manifest import Manifest
 from ..model.sketch import Sketch
 from ..reading.chunk_reader import ChunkReader
-from ..reading.scratch import scratch_folder
 from ..reading.timed_codecs import encode_tensor, read_header
-from ..repository.pack_check import check_name, read_entries
-from ..repository.pack_writing import depths_of, write_deeper
+from ..repository.deeper_packs import levels_needed
+from ..repository.pack_check import read_entries
+from ..repository.pack_writing import depths_of
 from ..repository.repository import Repository
 from ..similarity.candidates import find_candidates
 from ..vault import Candidate, Commit
@@ -81,7 +81,7 @@ class NamespacedVault:
     def add_pack(self, path: Path, name: str, *, bounded: bool = False) -> int:
         """See Vault.add_pack; returns how many chunks the pack has, new or not."""
         entries = read_entries(path)
-        levels = _levels_needed(entries)
+        levels = levels_needed(entries)
         for digest in self._unknown(levels):
             # As of one that is not there.
             missing = f"the base {digest.hex()} of a delta is not in this vault"
@@ -103,19 +103,11 @@ class NamespacedVault:
     def _add_levelled(
         self, path: Path, name: str, entries: Sequence[PackEntry], *, bounded: bool
     ) -> None:
-        """Stores a pack with the depths that its deltas have."""
-        levels = lowest_levels(self._vault.catalogue, _levels_needed(entries))
+        """Stores a pack; bases whose chains would be too long are given standalone frames."""
+        levels = lowest_levels(self._vault.catalogue, levels_needed(entries))
         depths = depths_of(entries, levels)
-        self._let_stand_alone(_levels_needed([e for e in entries if e.digest not in depths]))
-        if not depths:
-            self._vault.add_pack(path, name, bounded=bounded)
-            return
-        check_name(path, name)
-        with scratch_folder("deeper-", self.scratch) as folder:
-            deeper = folder / "pack"
-            self._vault.add_pack(
-                deeper, write_deeper(path, deeper, entries, depths), bounded=bounded
-            )
+        self._let_stand_alone(levels_needed([e for e in entries if e.digest not in depths]))
+        self._vault.add_pack(path, name, bounded=bounded)
 
     def _let_stand_alone(self, below: Mapping[bytes, int]) -> None:
         """Stores a standalone frame for those chunks that have none of a level below what is given:
@@ -172,12 +164,3 @@ class NamespacedVault:
         mine = received_among(catalogue, self._namespace, digests, since)
         rest = set(digests) - mine
         return rest - readable_through(catalogue, rest, self._scope).keys()
-
-
-def _levels_needed(entries: Sequence[PackEntry]) -> dict[bytes, int]:
-    """Returns for each input of `entries` the level that its frame must be below."""
-    found: dict[bytes, int] = {}
-    for entry in entries:
-        for digest in entry.inputs:
-            found[digest] = min(entry.level, found.get(digest, entry.level))
-    return found

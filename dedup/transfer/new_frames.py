@@ -21,13 +21,15 @@ from ..repository.repository import Repository
 
 class TemporaryPack:
     """A pack in a temporary file, that `store` puts in the vault: like one from outside, so all of
-    it is verified. To be used with `with`, which removes the file and the `folder` it is in."""
+    it is verified. To be used with `with`, which removes the file and the `folder` it is in.
+    `bytes` is its size once it is stored."""
 
     def __init__(self, vault: Repository, purpose: str) -> None:
         self._vault = vault
         self._purpose = purpose
         self._stack = ExitStack()
         self._writer: PackWriter | None = None
+        self.bytes = 0
 
     def __enter__(self) -> Self:
         made = scratch_folder(f"{self._purpose}-", self._vault.scratch)
@@ -62,7 +64,8 @@ class TemporaryPack:
         if self._writer is None:
             raise ValueError("a pack holds at least one frame")
         name, self._writer = self._writer.finish(), None
-        self._vault.add_pack(self._path, name)
+        self.bytes = self._path.stat().st_size
+        self._vault.add_made_pack(self._path, name)
         return name
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...store.packs import PackWriter
-from ..errors import ChunksMissing, Corrupt, InvalidFrame, Missing, VaultError
+from ..errors import BaseMissing, ChunksMissing, Corrupt, InvalidFrame, Missing, VaultError
 from ..model.files.entries import ChunkUse
 from ..model.files.expansion import FREE_PACK_BYTES, USE_BYTES
 from ..model.files.manifest import Manifest
@@ -190,7 +190,7 @@ def send_missing(
     for _ in range(_ATTEMPTS):
         try:
             return send(choose_bases(vault, manifest, missing, sketches, lineage))
-        except Missing:
+        except (Missing, BaseMissing):
             missing = ask_missing(vault, manifest)
         except (Corrupt, InvalidFrame):
             break

@@ -34,13 +34,20 @@ from .tables.schema import (
 
 @dataclass(frozen=True, slots=True)
 class PackUse:
-    """A pack, with the bytes of all its frames and of those that are live or kept on purpose."""
+    """A pack, with the bytes of all its frames, of those that are live or kept on purpose, and of
+    those that are in use, live or not. All others have been replaced."""
 
     id: int
     name: str
     bytes: int
     frame_bytes: int
     live_bytes: int
+    used_bytes: int
+
+    @property
+    def is_replaced(self) -> bool:
+        """Whether it has nothing but frames that others are in use for."""
+        return self.used_bytes == 0 and self.live_bytes == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +70,21 @@ def catalogue_id(catalogue: Database) -> str:
         return str(connection.scalar(query))
 
 
-def pack_uses(catalogue: Database, copies_from: int | None = None) -> list[PackUse]:
-    """Returns every pack with how much of it is needed.
+def pack_uses(
+    catalogue: Database, copies_from: int | None = None, names: Collection[str] | None = None
+) -> list[PackUse]:
+    """Returns every pack, or those of `names`, with how much of it is needed.
 
     `copies_from`: spare frames of bases with at least so many deltas count as needed.
     """
     with catalogue.reading() as connection:
-        return _pack_uses(connection, copies_from)
+        return _pack_uses(connection, copies_from, names)
+
+
+def count_pack_bytes(catalogue: Database) -> int:
+    """Returns the bytes of all packs."""
+    with catalogue.reading() as connection:
+        return int(connection.scalar(select(func.coalesce(func.sum(packs.c.bytes), 0))) or 0)
 
 
 def list_tombstones(catalogue: Database) -> dict[str, Tombstone]:
@@ -103,10 +118,11 @@ def packs_holding(catalogue: Database, digests: Collection[bytes]) -> set[str]:
         return {row.name for row in by_digest(connection, query.distinct(), wanted)}
 
 
-def live_places(catalogue: Database, pack: str) -> list[Location]:
-    """Returns where the live frames of a pack lie, in order of offset."""
+def live_places(catalogue: Database, pack: str, *, live: bool = True) -> list[Location]:
+    """Returns where the live frames of a pack lie, in order of offset; or those that are in use and
+    not `live`."""
     mine = select(packs.c.id).where(packs.c.name == pack).scalar_subquery()
-    query = location_columns().where(chunks.c.pack_id == mine, is_live())
+    query = location_columns().where(chunks.c.pack_id == mine, is_live() if live else ~is_live())
     with catalogue.reading() as connection:
         return [Location(*row) for row in connection.execute(query.order_by(chunks.c.offset))]
 
@@ -168,6 +184,29 @@ def remove_dead(
     return dead
 
 
+def remove_replaced(
+    catalogue: Database,
+    keys: Collection[str],
+    now: float,
+    entry_of: Callable[[list[str]], MakeEntry],
+    copies_from: int | None = None,
+) -> list[str]:
+    """As remove_dead, of those packs among `keys` that have nothing but frames that others are in
+    use for, whether they have a tombstone or not."""
+    with catalogue.writing() as connection:
+        hold_store(connection, exclusive=True)
+        uses = _pack_uses(connection, copies_from, [_pack_name(key) for key in keys])
+        names = {use.name for use in uses if use.is_replaced}
+        dead = sorted(key for key in keys if is_pack(key) and _pack_name(key) in names)
+        _drop_packs(connection, [_pack_name(key) for key in dead])
+        _delete_tombstones(connection, dead)
+        rows = [{"key": key, "since": now, "removed": now, "foreign": False} for key in dead]
+        catalogue.add_once(connection, tombstones, rows)
+        if dead:
+            catalogue.write_entry(connection, entry_of(dead))
+    return dead
+
+
 def replay_removal(
     catalogue: Database, keys: Collection[str], now: float, entry: str, *, foreign: bool
 ) -> None:
@@ -217,8 +256,9 @@ def _pack_uses(
 ) -> list[PackUse]:
     kept: dict[int, int] = dict.fromkeys(kept_copies(connection, copies_from), 1)
     live = func.coalesce(func.sum(case((is_live(), chunks.c.frame_bytes), else_=0)), 0)
+    used = func.coalesce(func.sum(chunks.c.frame_bytes), 0)
     query = (
-        select(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes, live)
+        select(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes, live, used)
         .outerjoin(chunks, chunks.c.pack_id == packs.c.id)
         .group_by(packs.c.id, packs.c.name, packs.c.bytes, packs.c.frame_bytes)
         .order_by(packs.c.id)
@@ -228,8 +268,8 @@ def _pack_uses(
     )
     rows = [row for part in parts for row in connection.execute(part)]
     return [
-        PackUse(i, name, size, frames, frames if i in kept else int(used))
-        for i, name, size, frames, used in rows
+        PackUse(i, name, size, frames, frames if i in kept else int(needed), int(any_))
+        for i, name, size, frames, needed, any_ in rows
     ]
 
 

@@ -333,6 +333,8 @@ def test_a_frame_put_in_use_for_a_damaged_one_is_encoded_again(vault: LocalVault
     tuned = model(tmp_path / "mine", 1, tuned=2)
     push(vault, tuned, "me/tune", base="you/open")
     publish(vault, "you/open", False)
+    # For its sake frames that were replaced stay.
+    vault.backend.put("heads/" + "0" * 32, b"of another catalogue")
     settle(vault)
     assert edges_of(vault, "me/tune") == set()
     from weightvault.store.catalogue.damage import record_scrub

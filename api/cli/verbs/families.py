@@ -43,8 +43,8 @@ def families(session: Session, svg: Path | None) -> None:
 def optimise(session: Session, dry_run: bool) -> None:
     """Re-encode stored models where a better base saves bytes.
 
-    Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. The frames it
-    replaces are garbage until they are collected.
+    Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. What of the
+    frames it replaces lies among others that stay is garbage until gc.
     """
     from ...progress import make_progress
 
@@ -66,10 +66,14 @@ def _describe(done: Optimised, dry_run: bool) -> str:
     if not done.changed:
         return f"{seen}: nothing to save"
     verb_form = "would save about" if dry_run else "saved"
+    disk = ""
+    if not dry_run:
+        less, size = ("less", done.freed) if done.freed >= 0 else ("more until gc", -done.freed)
+        disk = f"; {format_bytes(size)} {less} on disk"
     return (
         f"{seen}, {done.changed} with a better plan\n"
         f"{verb_form} {format_bytes(done.saved)} of {format_bytes(done.before)} "
-        f"({format_percent(done.saved, done.before)}) in {format_count(done.chunks, 'chunk')}"
+        f"({format_percent(done.saved, done.before)}) in {format_count(done.chunks, 'chunk')}{disk}"
     )
 
 

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     "--dead",
     type=ShareType(),
     metavar="SHARE",
-    help="Rewrite packs of which at least this share is garbage; by default 50%.",
+    help="Rewrite packs of which at least this share is garbage; by default as long as more than "
+    "2% of what is stored is garbage.",
 )
 @click.option(
     "--base-copies",
@@ -55,10 +56,10 @@ def gc(
 ) -> None:
     """Collect garbage: delete what nothing has needed for the grace period.
 
-    What is not needed now gets a tombstone, and is removed by the first gc after its grace. Safe
-    beside pushes, pulls and servers.
+    What is not needed now gets a tombstone, and is removed by the first gc after its grace; frames
+    that better ones replaced go at once. Safe beside pushes, pulls and servers.
     """
-    from ....dedup.maintenance.collection.plan import DEFAULT_DEAD_SHARE, DEFAULT_GRACE_SECONDS
+    from ....dedup.maintenance.collection.plan import DEFAULT_GRACE_SECONDS
     from ....dedup.maintenance.gc import Collector
 
     def explain() -> tuple[str, str]:
@@ -71,7 +72,7 @@ def gc(
         collector = Collector(
             vault,
             grace_seconds=DEFAULT_GRACE_SECONDS if grace is None else grace,
-            dead_share=DEFAULT_DEAD_SHARE if dead is None else dead,
+            dead_share=dead,
             copies_from=least or None,
             progress=make_progress(),
         )

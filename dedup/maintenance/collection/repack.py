@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
 from ....store.catalogue.dependencies import usable_among
@@ -15,24 +16,44 @@ from ...repository.repository import Repository
 from ...transfer.new_frames import TemporaryPack, put_in_use
 
 T = TypeVar("T")
+U = TypeVar("U")
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """How many packs were emptied, the bytes of the frames moved, and of the packs written."""
+
+    packs: int = 0
+    frame_bytes: int = 0
+    written: int = 0
 
 
 def move_live_frames(
-    vault: Repository, uses: Iterable[PackUse], progress: Progress
-) -> tuple[int, int]:
+    vault: Repository,
+    uses: Iterable[PackUse],
+    progress: Progress,
+    *,
+    unneeded_too: bool = False,
+) -> Moved:
     """Copies the live frames of packs into new ones and puts those in use, a new pack at a time.
+    With `unneeded_too` the others that are in use go into packs of their own, which collections
+    take once the grace of what was deleted has ended.
 
-    Returns how many packs were emptied so, and the bytes of the frames moved. Every frame is
-    decoded and hashed on its way. Frames that were moved elsewhere meanwhile stay where they are.
+    Every frame is decoded and hashed on its way. Frames that were moved elsewhere meanwhile stay
+    where they are.
     """
     listed = list(uses)
     progress.begin("compacting", sum(use.live_bytes for use in listed))
     try:
         places = ((use, live_places(vault.catalogue, use.name)) for use in listed)
         counts = [_move(vault, group, progress) for group in group_places(places)]
+        if unneeded_too:
+            others = ((use, live_places(vault.catalogue, use.name, live=False)) for use in listed)
+            moved = [_move(vault, group, progress) for group in group_places(others)]
+            counts += [replace(each, packs=0) for each in moved]
     finally:
         progress.end()
-    return sum(packs for packs, _ in counts), sum(size for _, size in counts)
+    return Moved(*(sum(values) for values in zip(*map(astuple, counts), strict=True)))
 
 
 def move_places(vault: Repository, pack: str, progress: Progress) -> int:
@@ -41,10 +62,10 @@ def move_places(vault: Repository, pack: str, progress: Progress) -> int:
     places = [place for place in live_places(vault.catalogue, pack) if place.digest in movable]
     progress.begin("moving", sum(place.frame_bytes for place in places))
     try:
-        moved, _ = _move(vault, [places], progress) if places else (0, 0)
+        moved = _move(vault, [places], progress) if places else Moved()
     finally:
         progress.end()
-    return len(places) if moved else 0
+    return len(places) if moved.packs else 0
 
 
 def _movable(vault: Repository, pack: str) -> set[bytes]:
@@ -53,14 +74,22 @@ def _movable(vault: Repository, pack: str) -> set[bytes]:
         return usable_among(connection, live)
 
 
+def group_uses(uses: Iterable[PackUse]) -> Iterator[list[PackUse]]:
+    """Yields packs, as many together as have live frames for one new pack."""
+    yield from _gather((use, use) for use in uses)
+
+
 def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list[T]]]:
     """Yields what is live in packs, as many packs together as fit one new pack."""
-    group: list[list[T]] = []
+    yield from _gather((use, places) for use, places in packs if places)
+
+
+def _gather(packs: Iterable[tuple[PackUse, U]]) -> Iterator[list[U]]:
+    group: list[U] = []
     total = 0
-    for use, places in packs:
-        if places:
-            group.append(places)
-            total += use.live_bytes
+    for use, value in packs:
+        group.append(value)
+        total += use.live_bytes
         if total >= PACK_BYTES:
             yield group
             group, total = [], 0
@@ -68,7 +97,7 @@ def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list
         yield group
 
 
-def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -> tuple[int, int]:
+def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -> Moved:
     with TemporaryPack(vault, "compact") as pack:
         digests = [place.digest for places in groups for place in places]
         for frame in read_frames(vault.backend, vault.catalogue, digests):
@@ -77,4 +106,5 @@ def _move(vault: Repository, groups: list[list[Location]], progress: Progress) -
         name = pack.store()
     moved = put_in_use(vault, name, groups)
     done = [places for places in groups if places[0].digest in moved]
-    return len(done), sum(place.frame_bytes for places in done for place in places)
+    frame_bytes = sum(place.frame_bytes for places in done for place in places)
+    return Moved(len(done), frame_bytes, pack.bytes)

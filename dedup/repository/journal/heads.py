@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from ....store.backend import Backend, check_key
 from ....store.catalogue.catalogue import Catalogue
-from ....store.catalogue.damage import set_setting
+from ....store.catalogue.damage import get_setting, set_setting
 from ....store.catalogue.lost_entries import has_published, publish_heads
 from ....store.catalogue.tombstones import catalogue_id
 from ....store.errors import InvalidKey, NotFound
@@ -45,6 +45,14 @@ def write_heads(backend: Backend, catalogue: Catalogue, *, wait: bool = True) ->
             backend.put(key, _pack(heads))
 
         publish_heads(catalogue, _WRITTEN, put, wait=wait)
+
+
+def announce(backend: Backend, catalogue: Catalogue) -> bool:
+    """Lets others see that there is this catalogue, unless they do; says whether they did not."""
+    if get_setting(catalogue, _WRITTEN):
+        return False
+    write_heads(backend, catalogue)
+    return True
 
 
 def heads_key(catalogue: Catalogue) -> str:

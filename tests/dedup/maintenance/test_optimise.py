@@ -54,8 +54,8 @@ def test_a_better_centre_that_came_last(vault: LocalVault, tmp_path: Path):
     assert before.frames - after.frames == saved
     assert saved > 0.04 * before.frames
     assert dry.before - dry.after == pytest.approx(saved, rel=0.5)
-    # What was replaced is garbage, and nothing else.
-    assert after.garbage > before.garbage
+    # What was replaced went at once.
+    assert after.garbage <= 0.03 * after.frames
     check_family(vault, models, tmp_path / "out")
     weights = [t for f in vault.resolve(f"org/m{TUNED}").manifest.files for t in f.tensors]
     places = vault.catalogue.locate([t.chunks[0] for t in weights if t.name == "a.weight"])

@@ -76,7 +76,8 @@ def test_deleting_base_and_deltas_together_frees_both(local: LocalVault, tmp_pat
     push(local, tuned, "org/b", base="org/a")
     found = check_prediction(local, ["org/a", "org/b"])
     assert found.kept == ()
-    assert found.after == len(local.backend.get("weightvault.json"))
+    beside = [*local.backend.list("weightvault.json"), *local.backend.list("heads/")]
+    assert found.after == sum(info.size for info in beside)
 
 
 def test_what_waits_already_is_told_apart(local: LocalVault, tmp_path: Path):

@@ -10,9 +10,10 @@ from models import make_weights, to_bf16, write_model
 from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.frame import CODEC_IDS, parse_header
 from weightvault.codecs.pipeline import encode_tensor
-from weightvault.dedup.errors import InvalidFile, InvalidFrame
+from weightvault.dedup.errors import BaseMissing, InvalidFile, InvalidFrame
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse
+from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.repository.frame_reader import read_frames
 from weightvault.dedup.repository.pack_writing import add_frame
@@ -130,15 +131,28 @@ def test_a_delta_that_is_not_deeper_than_its_base_is_refused(local: LocalVault, 
         local.add_pack(path, chain_pack(path, number, number))
         name = chain_pack(path, number + 1, number)
         with pytest.raises(InvalidFrame, match="needs too much"):
-            local.add_pack(path, name)
+            local.add_made_pack(path, name)
     local.add_pack(path, chain_pack(path, MAX_CHAIN, MAX_CHAIN))
     name = chain_pack(path, MAX_CHAIN + 1, MAX_CHAIN)
     with pytest.raises(InvalidFrame, match="needs too much"):
+        local.add_made_pack(path, name)
+    with pytest.raises(BaseMissing, match="too long"):
         local.add_pack(path, name)
     last = (np.frombuffer(RAW, np.uint16) ^ MAX_CHAIN).tobytes()
     reader = ChunkReader(lambda digests: read_frames(local.backend, local.catalogue, digests))
     use = ChunkUse(blake3(last).digest(), 0, len(last), "BF16")
     assert list(reader.read([use])) == [last]
+    assert local.check().problems == ()
+
+
+def test_a_delta_from_outside_is_told_how_deep_it_is(local: LocalVault, tmp_path: Path):
+    """Its base may have been re-encoded since it was read."""
+    path = tmp_path / "p"
+    local.add_pack(path, write_pack(path, encode_tensor(RAW, "BF16")))
+    for number in range(1, CHAIN_LENGTH + 1):
+        local.add_pack(path, chain_pack(path, number, 1))
+    digest = blake3((np.frombuffer(RAW, np.uint16) ^ CHAIN_LENGTH).tobytes()).digest()
+    assert local.catalogue.locate([digest])[digest].level == CHAIN_LENGTH
     assert local.check().problems == ()
 
 

@@ -17,7 +17,7 @@ REGIONS = {
     *(f"packs: frame {name}" for name in ("head", "digest", "base", "table", "seal", "body")),
     *(f"manifests: {name}" for name in ("head", "digests", "outline")),
     *("sketches: head", "sketches: rows", "xorbs: chunks", "xorbs: index"),
-    *("journal: text", "weightvault: text"),
+    *("journal: text", "weightvault: text", "heads: text"),
 }
 
 
