@@ -130,7 +130,7 @@ class Reencoding:
             row = family.rows[i]
             self.encoded += row.place.raw_bytes
             digest = None if base is None else family.rows[base].place.digest
-            yield i, _encode_row(row, raw, base_raw, digest, columns)
+            yield i, _encode_row(row, raw, base_raw, digest, columns, family.levels[i])
 
 
 def _use(row: FamilyRow) -> ChunkUse:
@@ -143,12 +143,12 @@ def _encode_row(
     base: Buffer | None,
     base_digest: bytes | None,
     columns: int | None,
+    level: int,
 ) -> Buffer:
     assert row.sketch is not None
     dtype, digest = BY_ID[row.sketch.dtype].name, row.place.digest
     room = BUFFERS.take(frame_room(row.place.raw_bytes))
     if base is None:
         return encode_into(room, raw, dtype, digest=digest, columns=columns)
-    return encode_into(
-        room, raw, dtype, base=base, digest=digest, base_digest=base_digest, columns=columns
-    )
+    names = {"digest": digest, "base_digest": base_digest}
+    return encode_into(room, raw, dtype, base=base, columns=columns, depth=level, **names)

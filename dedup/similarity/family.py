@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import xxhash
 
@@ -11,7 +12,8 @@ from ...codecs.frame import CODEC_IDS
 from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.sketches.near import find_near
 from ...store.catalogue.sketches.peers import Peers, Sorted, sort_chunks
-from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_family
+from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_trees
+from ..model.inputs import CHAIN_LENGTH
 from ..model.sketch import find_related
 from .candidates import row_sketch
 from .family_plan import Member, Plan, plan_family
@@ -26,7 +28,7 @@ _LEAST_CODED_BYTES = 512
 RAW_CODEC = CODEC_IDS["raw"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PlannedFamily:
     """Members of a family of one dtype and size in the order of their digests, the plan for them,
     and the `fingerprint` of what it was made from. `leader` is the chunk id that the family is
@@ -37,20 +39,45 @@ class PlannedFamily:
     plan: Plan
     fingerprint: int
 
+    @cached_property
+    def old(self) -> list[int | None]:
+        """The present bases."""
+        return _bases(self.rows)
+
+    @cached_property
+    def levels(self) -> list[int]:
+        """The levels that members will have: one above their base, or more where their frames say
+        so already."""
+        found: dict[int, int] = {}
+
+        def level(i: int) -> int:
+            base = self.plan.bases[i]
+            if i not in found:
+                least = 0 if base is None else level(base) + 1
+                same = base == self.old[i] and base is not None
+                found[i] = max(least, self.rows[i].place.level) if same else least
+            return found[i]
+
+        return [level(i) for i in range(len(self.rows))]
+
     def changes(self) -> list[int]:
-        """The members that need another frame, new centres first, then by base: so each base is
-        read once."""
-        pairs = zip(self.plan.bases, _bases(self.rows), strict=True)
-        changed = [i for i, (new, old) in enumerate(pairs) if new != old or self._is_uncoded(i)]
-        return sorted(changed, key=lambda i: -1 if (b := self.plan.bases[i]) is None else b)
+        """The members that need another frame, those of lower levels first, then by base: so each
+        base is read once."""
+        changed = [i for i in range(len(self.rows)) if self._is_changed(i)]
+        bases = [-1 if base is None else base for base in self.plan.bases]
+        return sorted(changed, key=lambda i: (self.levels[i], bases[i]))
+
+    def _is_changed(self, i: int) -> bool:
+        moved = self.plan.bases[i] != self.old[i]
+        return moved or self._is_uncoded(i) or self.levels[i] > self.rows[i].place.level
 
     def keeps_frame(self, i: int, new_bytes: int) -> bool:
-        """Says whether a member is better off with the frame it has, and may keep it: one that
-        others shall be coded against must be standalone, and so must what its own frame is on."""
-        old = _bases(self.rows)[i]
-        needed = i in self.plan.bases
-        valid = old is None or (not needed and self.plan.bases[old] is None)
-        return valid and self.rows[i].place.frame_bytes <= new_bytes
+        """Says whether a member is better off with the frame it has, and may keep it: its level
+        must be below those of what shall be coded against it, and above that of its own base."""
+        old, level = self.old[i], self.rows[i].place.level
+        above = old is None or max(self.levels[old], self.rows[old].place.level) < level
+        below = level <= self.levels[i] or i not in self.plan.bases
+        return above and below and self.rows[i].place.frame_bytes <= new_bytes
 
     @property
     def replaced_bytes(self) -> int:
@@ -78,7 +105,18 @@ def find_centres(catalogue: Catalogue, row: FamilyRow, peers: Peers) -> set[int]
         return {row.chunk_id}
     near = find_near(catalogue, row.sketch, peers.scopes)
     related = find_related(row.sketch.bits, [bits for _, bits in near])
-    return find_ids(catalogue, [row.place.base or row.place.digest]) | {near[i][0] for i in related}
+    return find_ids(catalogue, [_root_of(catalogue, row)]) | {near[i][0] for i in related}
+
+
+def _root_of(catalogue: Catalogue, row: FamilyRow) -> bytes:
+    """Returns the standalone chunk that a chunk rests on, or is."""
+    place = row.place
+    while place.base is not None:
+        found = catalogue.locate([place.base]).get(place.base)
+        if found is None:
+            return place.base
+        place = found
+    return place.digest
 
 
 def plan_around(
@@ -90,11 +128,11 @@ def plan_around(
     uncoded: bool,
     family: Collection[FamilyRow] | None = None,
 ) -> PlannedFamily | None:
-    """Returns the family of the deltas on `centres`, as far as its members are `peers` and have the
-    dtype and the size of `like`, with its plan; None where there is nothing to plan, or nothing
-    came of the same plan before. Members that are stored as they came count if `uncoded`. `family`:
-    the centres and these deltas, where they have been read."""
-    read = read_family(catalogue, centres) if family is None else family
+    """Returns the family of the deltas that rest on `centres`, as far as its members are `peers`
+    and have the dtype and the size of `like`, with its plan; None where there is nothing to plan,
+    or nothing came of the same plan before. Members that are stored as they came count if
+    `uncoded`. `family`: the centres and these deltas, where they have been read."""
+    read = read_trees(catalogue, centres) if family is None else family
     rows = sorted(read, key=lambda row: row.place.digest)
     found = sort_chunks(catalogue, peers, [row.chunk_id for row in rows])
     known = found.peers | found.bases
@@ -113,13 +151,23 @@ def plan_around(
         for row in alike
         if row.place.base is None and (row.live or row.place.digest in needed)
     }
-    # A delta on a chunk of another size stays what it is.
-    mine = [row for row in alike if (row.place.base or row.place.digest) in alone]
     if not uncoded:
-        mine = [row for row in mine if not is_uncoded(row)]
+        alike = [row for row in alike if not is_uncoded(row)]
+    mine = _list_members(alike, alone)
     if len(mine) < 2 and not any(map(is_uncoded, mine)):
         return None
     return PlannedFamily(leader, mine, plan_family(_members(mine, rows, found.peers)), fingerprint)
+
+
+def _list_members(alike: Sequence[FamilyRow], alone: set[bytes]) -> list[FamilyRow]:
+    """Returns those that are `alone` or rest on these. A delta on a chunk of another size stays
+    what it is, and so does what rests on that."""
+    known: set[bytes] = set()
+    for row in sorted(alike, key=lambda row: row.place.level):
+        base = row.place.base
+        if base in known or (base is None and row.place.digest in alone):
+            known.add(row.place.digest)
+    return [row for row in alike if row.place.digest in known]
 
 
 def _has_words(row: FamilyRow) -> bool:
@@ -142,7 +190,10 @@ def _members(mine: list[FamilyRow], rows: list[FamilyRow], peers: set[int]) -> l
     """Those of `rows` that are planned; what a delta outside them needs is fixed, and so is what is
     none of the `peers`."""
     position = {row.place.digest: i for i, row in enumerate(mine)}
-    outside = {r.place.base for r in rows if r.place.digest not in position}
+    outside: dict[bytes, int] = {}
+    for r in rows:
+        if r.place.digest not in position and (base := r.place.base) is not None:
+            outside[base] = min(r.place.level, outside.get(base, r.place.level))
     large = sum(row.place.raw_bytes for row in mine) > MOST_FAMILY_BYTES
     members: list[Member] = []
     for row in mine:
@@ -152,7 +203,9 @@ def _members(mine: list[FamilyRow], rows: list[FamilyRow], peers: set[int]) -> l
         others = row.place.digest in outside or row.chunk_id not in peers
         kept = (large and coded) or others
         fixed = row.place.base is None and kept
-        members.append(Member(row_sketch(row.sketch), row.place.frame_bytes, base, fixed, coded))
+        ceiling = outside.get(row.place.digest, CHAIN_LENGTH + 1) - 1
+        kind = (fixed, coded, ceiling, row.live)
+        members.append(Member(row_sketch(row.sketch), row.place.frame_bytes, base, *kind))
     return members
 
 

@@ -3,10 +3,10 @@ against.
 
 To store a family in the fewest bytes, with every delta chain of length 1, is the facility location
 problem: opening a centre costs its standalone frame, each other member the delta on the nearest
-open one. That bounds what a read costs, too: of two frames at most, one of which the family shares
-(the trade of storage against reconstruction of R2D2). The sizes come from the words of sketches, so
-planning reads no weights; local search stays within 0.1 % of the best plan on average where all
-plans can be tried (`tests/dedup/test_plan.py`).
+open one. Local search stays within 0.1 % of the best such plan on average where all plans can be
+tried (`tests/dedup/similarity/test_plan.py`). From there members come to rest on each other in
+trees (tree_plan.py), as deep as reads may be (the trade of storage against reconstruction of R2D2).
+The sizes come from the words of sketches, so planning reads no weights.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..model.inputs import CHAIN_LENGTH
 from ..model.sketch import Sketch
 from .size_prediction import delta_sizes, ordered_words, predict_alone
+from .tree_plan import MOST_MEMBERS, grow_trees, levels_of
 
 # Members that are considered as centres: beyond that a sample does as well (a centre near the
 # middle is as good as the best one), and planning stays below a second.
@@ -26,18 +28,24 @@ MOST_CENTRES = 96
 
 _ROUNDS = 20
 
+# A star is as good as a tree that is predicted to be this near: it is read with fewer frames.
+_SURE = 1.005
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A chunk of a family: its sketch, its present frame's bytes, and its base as a position in
-    the family, None where it is standalone. `fixed` ones must go on to be standalone. One that is
-    not `coded` is stored as it is, whatever a codec could make of it."""
+    the family, None where it is standalone. `fixed` ones must go on to be standalone, others may
+    have a level up to their `ceiling`. One that is not `coded` is stored as it is, whatever a codec
+    could make of it. Nothing that does not do so yet may rest on one that is not `needed`."""
 
     sketch: Sketch
     frame_bytes: int
     base: int | None
     fixed: bool = False
     coded: bool = True
+    ceiling: int = CHAIN_LENGTH
+    needed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,9 @@ class Plan:
     after: int
 
 
-def plan_family(members: Sequence[Member]) -> Plan:
-    """Returns the best plan found for a family of one dtype and size.
+def plan_family(members: Sequence[Member], length: int = CHAIN_LENGTH) -> Plan:
+    """Returns the best plan found for a family of one dtype and size, with chains of at most
+    `length` deltas, or those that there are.
 
     Never worse than the present one by its own predictions, which are scaled to the sizes of the
     frames there are.
@@ -59,10 +68,53 @@ def plan_family(members: Sequence[Member]) -> Plan:
     deltas = _delta_matrix(members, centres)
     alone = _standalone_sizes(members)
     chosen = _search(deltas, alone[centres], _present(members, centres), members, centres)
-    bases = _assign(deltas, alone, chosen, centres)
+    star = _assign(deltas, alone, chosen, centres)
     before = sum(member.frame_bytes for member in members)
-    after = sum(_size_of(members, i, base, deltas, alone, centres) for i, base in enumerate(bases))
-    return Plan(bases, before, int(after))
+    plans = [star, *_grow(members, deltas, alone, centres, star, length)]
+    sizes = [
+        sum(_size_of(members, i, base, deltas, alone, centres) for i, base in enumerate(bases))
+        for bases in plans
+    ]
+    least = min(sizes)
+    if sizes[0] <= _SURE * least:
+        least = sizes[0]
+    return Plan(plans[sizes.index(least)], before, int(least))
+
+
+def _grow(
+    members: Sequence[Member],
+    deltas: NDArray[np.float64],
+    alone: NDArray[np.float64],
+    centres: list[int],
+    star: tuple[int | None, ...],
+    length: int,
+) -> list[tuple[int | None, ...]]:
+    """Returns the trees that the star and the present plan grow into; none where nothing can be
+    predicted."""
+    if len(members) > MOST_MEMBERS or not all(member.sketch.words for member in members):
+        return []
+    present = tuple(member.base for member in members)
+    ceilings = [0 if m.fixed else min(m.ceiling, length) for m in members]
+    known, column = deltas.copy(), {i: j for j, i in enumerate(centres)}
+    standing = alone.copy()
+    for i, member in enumerate(members):
+        if member.base is not None:
+            known[i, column[member.base]] = member.frame_bytes
+        elif member.coded:
+            standing[i] = member.frame_bytes
+    usable = [j for j, i in enumerate(centres) if members[i].needed]
+    columns = [centres[j] for j in usable]
+    starts = [s for s in (star, present) if _fits(s, ceilings) and _stands_on(s, columns)]
+    return [grow_trees(known[:, usable], standing, columns, s, ceilings) for s in starts]
+
+
+def _fits(bases: tuple[int | None, ...], ceilings: Sequence[int]) -> bool:
+    levels = levels_of(np.array([-1 if b is None else b for b in bases], np.intp))
+    return bool((levels <= np.array(ceilings)).all())
+
+
+def _stands_on(bases: tuple[int | None, ...], columns: Sequence[int]) -> bool:
+    return {base for base in bases if base is not None} <= set(columns)
 
 
 def choose_centres(
@@ -116,9 +168,10 @@ def _search(
 
 def _possible_centres(members: Sequence[Member]) -> list[int]:
     # Of chunks that are not coded yet all are standalone: too many, and none of them for a reason.
-    chosen = {m.base for m in members} | {i for i, m in enumerate(members) if m.coded or m.fixed}
-    present = [i for i, m in enumerate(members) if m.base is None and i in chosen]
-    others = sorted(set(range(len(members))) - set(present))
+    bases = {m.base for m in members}
+    chosen = bases | {i for i, m in enumerate(members) if m.coded or m.fixed}
+    present = [i for i, m in enumerate(members) if i in bases or (m.base is None and i in chosen)]
+    others = sorted({i for i, m in enumerate(members) if m.needed} - set(present))
     room = max(0, MOST_CENTRES - len(present))
     step = max(1, -(-len(others) // room)) if room else len(others) + 1
     return sorted(present + others[::step])

@@ -15,7 +15,7 @@ from ...store.catalogue.sketches.sketches import (
     count_arrived,
     count_deltas,
     ids_by_digest,
-    read_family,
+    read_trees,
 )
 from ..model.sketch import find_related
 from .family import PlannedFamily, find_centres, plan_around
@@ -36,7 +36,7 @@ class _Known:
     members: dict[int, list[FamilyRow]] = field(default_factory=dict)
 
     def family_of(self, centres: Collection[int]) -> list[FamilyRow]:
-        """Returns the centres and the deltas on them, which were read."""
+        """Returns the centres and the deltas that rest on them, which were read."""
         return [row for centre in centres for row in self.members.get(centre, ())]
 
 
@@ -109,11 +109,11 @@ class Newcomers:
         few = {chunk for chunk, most in found.most.items() if most <= _FEW_MEMBERS}
         centres = {centre for chunk in few for centre in found.centres[chunk]}
         members: defaultdict[int, list[FamilyRow]] = defaultdict(list)
-        rows = {row.chunk_id: row for row in read_family(self._catalogue, centres)}
-        owner: dict[bytes | None, int] = {rows[i].place.digest: i for i in centres if i in rows}
-        for row in rows.values():
+        owner: dict[bytes | None, int] = {}
+        for row in sorted(read_trees(self._catalogue, centres), key=lambda row: row.place.level):
             centre = row.chunk_id if row.chunk_id in centres else owner.get(row.place.base)
             if centre is not None:
+                owner[row.place.digest] = centre
                 members[centre].append(row)
         found.members = members
 
@@ -135,7 +135,7 @@ def _count_arrived(catalogue: Catalogue, centres: set[int], until: int, peers: P
     group's, only those that its owners may build on."""
     if peers.everybody:
         return count_arrived(catalogue, centres, until)
-    ids = [row.chunk_id for row in read_family(catalogue, centres) if row.chunk_id <= until]
+    ids = [row.chunk_id for row in read_trees(catalogue, centres) if row.chunk_id <= until]
     found = sort_chunks(catalogue, peers, ids)
     return len(found.peers | found.bases)
 

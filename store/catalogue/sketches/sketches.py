@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select, union_all, update
 
 from ..edges import (
     dependent_of,
+    dependents_of,
     edge_columns,
     is_derived,
     is_standalone,
@@ -220,15 +221,15 @@ def count_deltas(catalogue: Database, chunk_ids: Collection[int]) -> dict[int, i
 
 
 def count_arrived(catalogue: Database, centres: Collection[int], until: int) -> int:
-    """Returns how many of a family's chunks, `centres` and the deltas on them, were recorded up to
-    the one of the id `until`, itself included."""
+    """Returns how many of a family's chunks, `centres` and the deltas that rest on them, were
+    recorded up to the one of the id `until`, itself included."""
     with catalogue.reading() as connection:
         counts = (
             connection.execute(select(func.count()).select_from(chunks).where(condition)).scalar()
             for batch in batches(list(centres))
             for condition in (
                 chunks.c.id.in_(batch) & (chunks.c.id <= until),
-                dependent_of(_digests_of(batch), deltas=True) & (chunks.c.id <= until),
+                _rests_on(_digests_of(batch)) & (chunks.c.id <= until),
             )
         )
         return sum(count or 0 for count in counts)
@@ -242,6 +243,28 @@ def read_family(catalogue: Database, chunk_ids: Collection[int]) -> list[FamilyR
             for row in connection.execute(_members_query(), {"ids": batch}):
                 rows[row.chunk_id] = _family_row(row)
     return list(rows.values())
+
+
+def read_trees(catalogue: Database, chunk_ids: Collection[int]) -> list[FamilyRow]:
+    """Returns the chunks of these ids and all deltas that rest on them, directly or not."""
+    with catalogue.reading() as connection:
+        rows = {}
+        for batch in batches(list(chunk_ids)):
+            for row in connection.execute(_trees_query(), {"ids": batch}):
+                rows[row.chunk_id] = _family_row(row)
+    return list(rows.values())
+
+
+@cache
+def _trees_query() -> Any:
+    ids = bindparam("ids", expanding=True)
+    return _family_query().where(chunks.c.id.in_(ids) | _rests_on(_digests_of(ids)))
+
+
+def _rests_on(digests: Any) -> Any:
+    """The condition that a row of `chunks` is a delta that needs one of `digests`, directly or
+    not."""
+    return chunks.c.id.in_(dependents_of(digests)) & ~is_derived()
 
 
 @cache

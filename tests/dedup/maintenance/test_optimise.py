@@ -13,9 +13,11 @@ from vaults import FailingWrites, open_anew, open_local
 from weightvault.dedup.errors import StorageFull
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import optimise, reencode
+from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.similarity.family import PlannedFamily
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
+from weightvault.dedup.verification.scrub import Scrubber
 from weightvault.store.backends.open import open_backend
 from weightvault.store.catalogue.catalogue import open_catalogue
 from weightvault.store.errors import StorageFull as BackendFull
@@ -74,6 +76,29 @@ def test_the_order_of_pushes_does_not_matter_afterwards(tmp_path: Path):
         totals.append(vault.report().frames)
         vault.close()
     assert max(totals) <= 1.02 * min(totals)
+
+
+def test_a_run_of_checkpoints_becomes_chains(tmp_path: Path):
+    """Whatever the order in which they come, and with plans of stars less would be saved."""
+    weights, models = make_weights(5, SHAPES), list[Path]()
+    for step in range(9):
+        weights = tune(weights, step, 3e-4)
+        models.append(write_model(tmp_path / f"m{step}", weights))
+    vault = open_local(tmp_path / "vault")
+    for i in (4, 0, 8, 2, 6, 1, 7, 3, 5):
+        push(vault, models[i], f"org/m{i}")
+    optimise_all(vault)
+    levels = list[int]()
+    for i in range(len(models)):
+        digests = vault.resolve(f"org/m{i}").manifest.digests()
+        places = vault.catalogue.locate(list(digests)).values()
+        levels += [place.level for place in places if place.raw_bytes > 4096]
+    assert 1 < max(levels) <= CHAIN_LENGTH
+    frames = vault.report().frames
+    check_family(vault, models, tmp_path / "out")
+    assert not Scrubber(vault).run().problems
+    assert optimise_all(vault)[1] < 0.02 * frames
+    vault.close()
 
 
 def test_a_rebuilt_catalogue_has_the_same_plan_and_sketches(tmp_path: Path):

@@ -1,15 +1,17 @@
 """Planning: as good as trying every plan, wherever every plan can be tried."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 from models import to_bf16
 
 from weightvault.codecs.pipeline import encode_tensor
+from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.model.sketch import make_sketch
 from weightvault.dedup.similarity.family_plan import Member, choose_centres, plan_family
 from weightvault.dedup.similarity.size_prediction import predict_alone, predict_deltas
+from weightvault.dedup.similarity.tree_plan import grow_trees, levels_of
 
 
 def best_by_trying(deltas: np.ndarray, alone: np.ndarray) -> float:
@@ -41,6 +43,52 @@ def test_plans_are_as_good_as_trying_all():
 def test_kept_centres_stay():
     deltas, alone = random_family(np.random.default_rng(2), 6)
     assert choose_centres(deltas, alone, {0}, {0, 3}) >= {0, 3}
+
+
+def best_tree(deltas: np.ndarray, alone: np.ndarray, length: int) -> float:
+    """What the best of all trees with chains of at most `length` takes, by trying them."""
+    count = len(alone)
+    best = np.inf
+    for parents in product(range(-1, count), repeat=count):
+        if any(parent == i for i, parent in enumerate(parents)):
+            continue
+        above, depth = list(parents), 0
+        while any(p >= 0 for p in above) and depth <= count:
+            above, depth = [-1 if p < 0 else parents[p] for p in above], depth + 1
+        if depth <= min(length, count - 1):
+            costs = (alone[i] if p < 0 else deltas[i, p] for i, p in enumerate(parents))
+            best = min(best, sum(costs))
+    return best
+
+
+def test_trees_are_nearly_as_good_as_trying_all():
+    rng = np.random.default_rng(7)
+    losses = []
+    for _ in range(20):
+        deltas, alone = random_family(rng, int(rng.integers(3, 6)))
+        count, length = len(alone), int(rng.integers(1, 4))
+        chosen = choose_centres(deltas, alone, {0}, set())
+        star: list[int | None] = []
+        for i in range(count):
+            near = min(chosen, key=lambda j, i=i: deltas[i, j])
+            star.append(None if i in chosen else near)
+        bases = grow_trees(deltas, alone, range(count), star, [length] * count)
+        costs = [alone[i] if b is None else deltas[i, b] for i, b in enumerate(bases)]
+        losses.append(sum(costs) / best_tree(deltas, alone, length) - 1)
+    assert np.mean(losses) < 0.02
+    assert max(losses) < 0.12
+
+
+def test_a_run_of_checkpoints_becomes_short_chains():
+    """Each is as far from another as there are steps between them."""
+    steps = np.arange(21)
+    deltas = 60 * np.sqrt(abs(steps[:, None] - steps[None])).astype(float)
+    star = [0 if i else None for i in steps]
+    bases = grow_trees(deltas, np.full(21, 400.0), steps.tolist(), star, [4] * 21)
+    levels = levels_of(np.array([-1 if b is None else b for b in bases]))
+    assert levels.max() <= 4
+    taken = sum(400 if b is None else deltas[i, b] for i, b in enumerate(bases))
+    assert taken < 0.6 * (400 + deltas[:, 0].sum())
 
 
 def bf16(values: np.ndarray) -> bytes:
@@ -91,7 +139,7 @@ def test_a_good_plan_is_left_alone():
     assert (plan.after, plan.bases) == (plan.before, (None, *[0] * (len(raws) - 1)))
 
 
-def test_bases_of_deltas_always_stand_alone():
+def test_chains_are_no_longer_than_allowed():
     rng = np.random.default_rng(5)
     for _ in range(20):
         raws = [*star(10 ** rng.uniform(-5, -2), 4), *star(10 ** rng.uniform(-5, -2), 3)]
@@ -99,8 +147,10 @@ def test_bases_of_deltas_always_stand_alone():
         alone = [i for i in range(len(raws)) if i % 3 == 0]
         bases = [None if i in alone else int(rng.choice(alone)) for i in range(len(raws))]
         members = [Member(s, 9000, b) for s, b in zip(sketches, bases, strict=True)]
-        plan = plan_family(members)
-        assert all(b is None or plan.bases[b] is None for b in plan.bases)
+        for length in (1, 2, CHAIN_LENGTH):
+            parents = plan_family(members, length).bases
+            levels = levels_of(np.array([-1 if b is None else b for b in parents]))
+            assert levels.max() <= length
 
 
 @pytest.mark.parametrize("scale", [3e-5, 1e-4, 5e-4])
