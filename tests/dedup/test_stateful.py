@@ -41,9 +41,9 @@ class VaultMachine(ModelMachine):
         super().__init__()
         self.held: dict[str, int] = {}
         self.deleted: dict[str, int] = {}
-        # A collection removed something, and since then its catalogue was lost: to the new one it
-        # is as if another machine removed it, which may be at it still.
-        self.collected = self.left_by_another = False
+        # Pushes, plans and collections remove what was replaced. Once the catalogue was lost, it is
+        # to the new one as if another machine removed it, which may be at it still.
+        self.left_by_another = False
 
     def source(self, seed: int, tensors: int | None = None) -> Path:
         """As that of all machines; the last few seeds are a tensor and copies of it."""
@@ -124,7 +124,6 @@ class VaultMachine(ModelMachine):
         vault = open_faulty(
             self.root / "vault", Faults(at, after=at % 2 == 0), statements=statements
         )
-        self.collected = True
         try:
             Collector(vault, grace_seconds=0, dead_share=0.01).run()
         except Crash:
@@ -135,7 +134,6 @@ class VaultMachine(ModelMachine):
 
     @rule()
     def collect(self) -> None:
-        self.collected = True
         Collector(self.vault, grace_seconds=0, dead_share=0.01).run()
         assert self.vault.report().garbage == 0
 
@@ -143,7 +141,7 @@ class VaultMachine(ModelMachine):
     @rule()
     def lose_the_catalogue(self) -> None:
         before = self.vault.report().by_repo
-        self.left_by_another |= self.collected
+        self.left_by_another = True
         self.vault.close()
         self.vault = open_anew(self.root / "vault")
         assert [r.name for r in self.vault.report().by_repo] == [r.name for r in before]
@@ -151,7 +149,7 @@ class VaultMachine(ModelMachine):
     @precondition(lambda self: self.held)
     @rule()
     def rebuild_the_catalogue(self) -> None:
-        self.left_by_another |= self.collected
+        self.left_by_another = True
         rebuild_catalogue(self.vault.backend, self.vault.catalogue)
 
     @rule()
