@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from ..model.files.segments import Segment
+from ..model.files.segments import Segment, Tensor
 from . import onnx
 from .cutting.held import File, file_size
-from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable
+from .cutting.reader import HEAD_BYTES, ReadableFile, Unreadable, Window, Work
 from .indexes import openvino, tf_bundle, tfjs
 from .source import cover
 
@@ -18,6 +18,8 @@ Places = list[tuple[int, list[Segment]]]
 
 # Formats that say where tensors lie in other files.
 _NAMING = (onnx, tf_bundle, tfjs, openvino)
+# What the description of a tensor takes, counted in reads.
+_READS_PER_PLACE = 8
 
 
 def may_name_companions(name: str) -> bool:
@@ -25,21 +27,19 @@ def may_name_companions(name: str) -> bool:
     return any(module.recognise(name, b"") for module in _NAMING)
 
 
-def find_companions(files: Mapping[str, File], others: Collection[str] = ()) -> dict[str, Places]:
+def find_companions(
+    files: Mapping[str, File], others: Collection[str] = (), work: Work | None = None
+) -> dict[str, Places]:
     """Returns for files, by their path in the repo, and for `others`, which say nothing, where
     their neighbours say tensors lie.
 
-    A model that cannot be read, or that names files which are not there, places nothing.
+    A model that cannot be read, or that names files which are not there, places nothing; nor does
+    one for which nothing of `work` is left, which all share where it is given.
     """
     places: dict[str, Places] = defaultdict(list)
     for name, path in files.items():
         try:
-            with path.open("rb") as file:
-                head = file.read(HEAD_BYTES)
-                kind = next((module for module in _NAMING if module.recognise(name, head)), None)
-                if kind is None:
-                    continue
-                found = list(kind.list_external(name, file, file_size(path)))
+            found = list(_list_external(name, path, work))
         except (OSError, Unreadable):
             # Whoever takes the file itself apart or hashes it finds out.
             continue
@@ -49,6 +49,20 @@ def find_companions(files: Mapping[str, File], others: Collection[str] = ()) -> 
             if data != name and (data in files or data in others):
                 places[data].append((start, [tensor]))
     return dict(places)
+
+
+def _list_external(name: str, path: File, work: Work | None) -> Iterator[tuple[str, int, Tensor]]:
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+        kind = next((module for module in _NAMING if module.recognise(name, head)), None)
+        if kind is None:
+            return
+        size = file_size(path)
+        source = file if work is None else Window(file, 0, size, work)
+        for found in kind.list_external(name, source, size):
+            if work is not None:
+                work.spend(_READS_PER_PLACE)
+            yield found
 
 
 def segment_companion(file: ReadableFile, size: int, places: Places) -> list[Segment]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from ..errors import TooExpensive
 from ..formats.companions import find_companions, may_name_companions
 from ..formats.cutting.held import SHORT_BYTES, File, HeldFile, Holder
+from ..formats.cutting.reader import Work
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import FREE_BYTES, check_files
 from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Share, cut_bytes, share_of
@@ -24,6 +25,9 @@ from .uploads import IncomingFiles
 # commit waits while they are read and a companion is cut.
 _MAX_INDEX_BYTES = 64 << 20
 _MOST_INDEXES = 256
+# What reading all of them takes: some ten times what those of a large model do. A commit of a
+# kilobyte may name files that were uploaded before, and lie beside others.
+_INDEX_READS = 1_000_000
 _MAX_COMPANION_BYTES = 2 << 30
 # Companions that are cut together, so that many short ones go into one pack.
 _BATCH_BYTES = 256 << 20
@@ -127,6 +131,8 @@ class Recutting:
             and (entry.path in changed or posixpath.dirname(entry.path) in folders)
         ]
         room = _Room(changed, FREE_BYTES)
+        # What was changed first: it is what the others are read for, if at all.
+        indexes.sort(key=lambda entry: entry.path not in changed)
         indexes = [entry for entry in indexes if room.takes(entry)][:_MOST_INDEXES]
         placed = self._stage_companions(indexes, entries, room) if indexes else {}
         for entry in entries:
@@ -145,7 +151,7 @@ class Recutting:
         with scratch_folder("companions-", self._vault.scratch) as folder:
             files = self._write_out(indexes, folder, "index")
             others = opaque.keys() - files.keys()
-            placed = find_companions(files, others)
+            placed = find_companions(files, others, Work(_INDEX_READS))
             wanted = [path for path in placed if path in others and room.takes(opaque[path])]
             try:
                 found = [opaque[path] for path in wanted]

@@ -47,11 +47,12 @@ class Work:
 
 
 class Window:
-    """The `size` bytes of `file` from `start` on, as a file of its own."""
+    """The `size` bytes of `file` from `start` on, as a file of its own. What it makes readers do
+    counts as `work`, or as that of the file."""
 
-    def __init__(self, file: ReadableFile, start: int, size: int) -> None:
+    def __init__(self, file: ReadableFile, start: int, size: int, work: Work | None = None) -> None:
         self._file = file
-        self.work = work_of(file, size)
+        self.work = work or work_of(file, size)
         self._start = start
         self._size = size
         self._position = 0

@@ -21,6 +21,8 @@ _TAG = re.compile(rb"<(layer|data)\s([^<>]{0,2000})>")
 _ATTRIBUTE = re.compile(rb'([a-z_]{1,20})="([^"<>]{0,1000})"')
 # What looking at one takes.
 _READS_PER_TAG = 4
+# How much of the text is gone through in the time of a read.
+_BYTES_PER_READ = 32
 _DTYPES = {
     b"f16": "F16",
     b"f32": "F32",
@@ -52,6 +54,7 @@ def list_external(name: str, file: ReadableFile, size: int) -> Iterator[tuple[st
     if size > _MAX_BYTES:
         raise Unreadable("a description longer than that of any model")
     work = work_of(file, size)
+    work.spend(size // _BYTES_PER_READ)
     data = f"{posixpath.basename(name)[: -len('.xml')]}.bin"
     layer = ""
     for tag in _TAG.finditer(read_at(file, 0, size)):

@@ -20,6 +20,8 @@ _NAMES = ("model.json", "weights_manifest.json")
 _MAX_BYTES = 64 << 20
 # What converters cut shards at. Where others were used, what lies at the edges is opaque.
 _SHARD_BYTES = 4 << 20
+# How much of the text is parsed in the time of a read.
+_BYTES_PER_READ = 4
 _DTYPES = {
     "float32": "F32",
     "float16": "F16",
@@ -42,6 +44,7 @@ def list_external(name: str, file: ReadableFile, size: int) -> Iterator[tuple[st
     if size > _MAX_BYTES:
         raise Unreadable("a manifest longer than that of any model")
     work = work_of(file, size)
+    work.spend(size // _BYTES_PER_READ)
     try:
         found = parse_json(read_at(file, 0, size))
         groups = found["weightsManifest"] if isinstance(found, dict) else found

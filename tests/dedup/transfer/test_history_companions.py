@@ -11,6 +11,7 @@ from format_samples import make_arrays, make_onnx, tf_bundle_bytes
 from vaults import open_local
 
 from weightvault.dedup.formats import onnx as onnx_format
+from weightvault.dedup.formats.cutting.reader import Work
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files import expansion
 from weightvault.dedup.model.files.entries import FileEntry
@@ -152,6 +153,21 @@ def test_one_commit_reads_so_many_indexes(tmp_path: Path, monkeypatch: pytest.Mo
     changes = [AddFile(n, incoming.add([(tmp_path / n).read_bytes()], REPO)) for n in names]
     history.commit(REPO, "main", changes, Message("many"))
     assert sorted(set(read) & set(names)) == names[:3]
+    vault.close()
+
+
+@pytest.mark.parametrize("names", [["model.onnx", "weights.bin"], ["weights.bin", "model.onnx"]])
+def test_the_indexes_of_one_commit_share_what_reading_them_may_take(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of a kilobyte, it may name hundreds that were uploaded before, or lie beside them."""
+    onnx_folder(tmp_path)
+    monkeypatch.setattr(recutting, "_INDEX_READS", 10)
+    monkeypatch.setattr(Work, "LEAST_READS", 0)
+    vault = open_local(tmp_path / "vault")
+    assert not list(commit_in_turns(vault, tmp_path, names).tensors)
+    read = b"".join(map(bytes, vault.read_file(REPO, "main", "weights.bin")[2]))
+    assert read == (tmp_path / "weights.bin").read_bytes()
     vault.close()
 
 
