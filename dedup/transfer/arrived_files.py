@@ -45,11 +45,12 @@ def check_size(path: Path, size: int | None) -> None:
 
 
 def hash_all(files: Iterable[File]) -> list[tuple[bytes, bytes]]:
-    """Returns the SHA-256 of each file and its SHA-1 as a git blob."""
-    return list(map(_hash_file, files))
+    """As hash_file, of several."""
+    return list(map(hash_file, files))
 
 
-def _hash_file(path: File) -> tuple[bytes, bytes]:
+def hash_file(path: File) -> tuple[bytes, bytes]:
+    """Returns the SHA-256 of a file and its SHA-1 as a git blob."""
     check_cancelled()
     sha256, git = hashlib.sha256(), git_hasher(file_size(path))
     if isinstance(path, HeldFile):

@@ -43,7 +43,7 @@ def add_copies(vault: LocalVault, tmp_path: Path, repo: str) -> None:
     from weightvault.dedup.repository.pack_writing import add_frame
     from weightvault.store.packs import PackWriter
 
-    digests = list(reversed(vault.resolve(repo).manifest.digests()))
+    digests = list(vault.resolve(repo).manifest.digests())[::-1]
     with PackWriter(tmp_path / "copy.pack") as writer:
         for frame in vault.read_frames(repo, "main", digests):
             add_frame(writer, frame)

@@ -31,7 +31,8 @@ def test_a_mirrored_repo_is_known_until_it_is_forgotten(catalogue: Catalogue):
         put_mirror(catalogue, row)
     assert find_mirror(catalogue, ROW.repo) == ROW
     assert guarded_repos(catalogue) == {"org/model"}
-    assert mirrored_from(catalogue) == dict.fromkeys(("org/model", "org/other"), ROW.upstream)
+    names = ("org/model", "org/other")
+    assert mirrored_from(catalogue, [*names, "org/mine"]) == dict.fromkeys(names, ROW.upstream)
     for etag, size in (("a" * 64, 3), ("b" * 40, 4), ("b" * 40, 4)):
         add_fetched(catalogue, FetchedRow(ROW.repo, etag, bytes(32), size))
     assert set(fetched_files(catalogue, ROW.repo)) == {"a" * 64, "b" * 40}
