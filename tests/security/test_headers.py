@@ -21,6 +21,7 @@ from sites import tags_of
 from slow_clients import ask
 from vaults import open_local
 
+from weightvault.api.hub.reading import repos as reading_repos
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.requests.tokens import create_token
 from weightvault.api.sending.headers import attachment
@@ -165,7 +166,7 @@ def test_an_unexpected_failure_has_the_headers_too(
     def fail(*_args) -> None:
         raise RuntimeError("unexpected")
 
-    monkeypatch.setattr(hub.vault, "list_repos", fail)
+    monkeypatch.setattr(hub.vault, "list_repos_of", fail)
     found = hub.ask("/v1/repos", headers=hub.token)
     assert found.status_code == 500
     assert found.headers["x-content-type-options"] == "nosniff"
@@ -246,7 +247,8 @@ def test_the_folder_of_the_vault_is_in_no_message(
     def fail(*_args, **_options):
         raise VaultError(f"cannot open {hub.vault.scratch}/catalogue.sqlite", "look there")
 
-    monkeypatch.setattr(hub.vault, "list_repos", fail)
+    monkeypatch.setattr(hub.vault, "list_repos_of", fail)
+    monkeypatch.setattr(reading_repos, "list_lines", fail)
     for path in ("/v1/repos", "/api/models"):
         found = hub.ask(path, headers=hub.token)
         assert found.status_code == 500
@@ -263,7 +265,7 @@ def test_a_full_disk_is_told_in_words(hub: Hub, monkeypatch: pytest.MonkeyPatch)
     def fail(*_args) -> None:
         raise StorageFull("nothing but words", "make room")
 
-    monkeypatch.setattr(hub.vault, "list_repos", fail)
+    monkeypatch.setattr(hub.vault, "list_repos_of", fail)
     found = hub.ask("/v1/repos", headers=hub.token)
     assert found.status_code == 507
     assert found.json()["error"] == {

@@ -117,7 +117,7 @@ def failing_vault(monkeypatch: pytest.MonkeyPatch, raising: Callable[[], BaseExc
     def fail(*_: object) -> None:
         raise raising()
 
-    monkeypatch.setattr(LocalVault, "list_repos", fail)
+    monkeypatch.setattr(LocalVault, "list_repos_of", fail)
 
 
 STATUS = {

@@ -71,10 +71,10 @@ def test_every_kind_has_an_exit_status_that_help_explains() -> None:
 def test_server_answers_with_code_message_and_hint(
     code: str, web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise error_classes()[code]("what failed", "what to do")
 
-    monkeypatch.setattr(local, "list_repos", fail)
+    monkeypatch.setattr(local, "list_repos_of", fail)
     response = web.get("/v1/repos")
     assert response.status_code == STATUS[code]
     assert error_of(response) == {"code": code, "message": "what failed", "hint": "what to do"}
@@ -86,10 +86,10 @@ def test_client_raises_the_class_the_server_raised(
     vault = HttpVault(live, transport=Transport(live, retry_delays=()))
     for kind in error_classes().values():
 
-        def fail(kind: type[VaultError] = kind) -> None:
+        def fail(*_: object, kind: type[VaultError] = kind) -> None:
             raise kind("what failed", "what to do")
 
-        monkeypatch.setattr(local, "list_repos", fail)
+        monkeypatch.setattr(local, "list_repos_of", fail)
         with pytest.raises(VaultError) as caught:
             vault.list_repos()
         assert type(caught.value) is kind
@@ -132,10 +132,10 @@ def test_requests_that_reach_no_vault(web: httpx.Client, method: str, path: str,
 def test_unexpected_failures_leak_nothing(
     web: httpx.Client, local: LocalVault, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr(local, "list_repos", fail)
+    monkeypatch.setattr(local, "list_repos_of", fail)
     response = web.get("/v1/repos")
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal"
