@@ -21,8 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["WEIGHTVAULT_CHUNKS_BYTES"] = "0"
 
 
-# The threads of the one server that tests of the API share.
-_SHARED_THREADS = 2
+# Two each, of the server that tests of the API share, and of one that a file has for all its tests.
+_SHARED_THREADS = 4
 # What is cut off in its work may take a while to notice.
 _END_SECONDS = 60.0
 
