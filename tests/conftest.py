@@ -21,8 +21,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["WEIGHTVAULT_CHUNKS_BYTES"] = "0"
 
 
-# Two each, of the server that tests of the API share, and of one that a file has for all its tests.
-_SHARED_THREADS = 4
+# Two each, of the servers that tests of the API and of pages share, and of one that a file has.
+_SHARED_THREADS = 6
 # What is cut off in its work may take a while to notice.
 _END_SECONDS = 60.0
 

@@ -129,9 +129,8 @@ class Repository(VaultReader):
         from .pack_check import check_pack
 
         reader = ChunkReader(self._fetch_any)
-        levels = partial(lowest_levels, self.catalogue)
-        locate = self.catalogue.locate
-        entries, sketches = check_pack(path, name, locate, levels, reader, bounded=bounded)
+        look = self.catalogue.locate, partial(lowest_levels, self.catalogue)
+        entries, sketches = check_pack(path, name, *look, reader, bounded=bounded)
         put = partial(self.backend.put_file, pack_key(name), path)
         return self._add_pack(name, path.stat().st_size, entries, sketches, put)
 

@@ -25,9 +25,9 @@ from .uploads import IncomingFiles
 # commit waits while they are read and a companion is cut.
 _MAX_INDEX_BYTES = 64 << 20
 _MOST_INDEXES = 256
-# What reading all of them takes: some ten times what those of a large model do. A commit of a
+# What reading all of them takes: several times what those of a large model do. A commit of a
 # kilobyte may name files that were uploaded before, and lie beside others.
-_INDEX_READS = 1_000_000
+_INDEX_READS = 300_000
 _MAX_COMPANION_BYTES = 2 << 30
 # Companions that are cut together, so that many short ones go into one pack.
 _BATCH_BYTES = 256 << 20

@@ -316,6 +316,9 @@ def test_a_journal_of_an_older_version_is_read_and_continued(
         data = json.dumps(outline, separators=(",", ":"), sort_keys=True).encode()
         local.backend.delete(key)
         old.append(put_old(local, key, data))
+    # They did not say either how far it goes.
+    for head in list(local.backend.list("heads/")):
+        local.backend.delete(head.key)
     opened = open_anew(tmp_path / "vault")
     assert not opened.check().problems
     push(opened, model, "org/n")

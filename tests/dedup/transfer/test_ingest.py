@@ -11,6 +11,7 @@ from weightvault.codecs.dtypes import find_dtype
 from weightvault.codecs.frame import CODEC_IDS, parse_header
 from weightvault.codecs.pipeline import encode_tensor
 from weightvault.dedup.errors import BaseMissing, InvalidFile, InvalidFrame
+from weightvault.dedup.formats.cutting.held import SHORT_BYTES
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse
 from weightvault.dedup.model.inputs import CHAIN_LENGTH
@@ -198,8 +199,8 @@ def test_rows_of_a_longer_base_are_taken_in_and_read(local: LocalVault, tmp_path
 def test_file_that_changes_between_hashing_and_encoding(
     local: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The digest is taken first; other bytes are not sent under it."""
-    model = write_model(tmp_path / "model", make_weights(1))
+    """The digest is taken first; other bytes are not sent under it. A short file is read once."""
+    model = write_model(tmp_path / "model", make_weights(1, {"w": (SHORT_BYTES,)}))
     changed = bytearray((model / "model.safetensors").read_bytes())
     changed[-1] ^= 1
     ask = local.find_missing
