@@ -43,9 +43,7 @@ def release_packs(vault: Repository, names: Collection[str]) -> int:
     has been are rewritten first. Returns the bytes of packs that went less those written: nothing
     where other catalogues may refer to them. Raises VaultError kinds.
     """
-    if not names:
-        return 0
-    if not is_alone(vault.catalogue, (info.key for info in vault.backend.list(HEADS))):
+    if not names or not _is_alone(vault):
         return 0
     copies = vault.base_copies() or None
     damaged = damaged_packs(vault)
@@ -68,7 +66,10 @@ def release_moved(vault: Repository, pack: str, places: Iterable[Location]) -> i
 
 
 def remove_packs(vault: Repository, names: Collection[str]) -> list[PackUse]:
-    """Removes packs, as far as they have nothing but replaced frames; returns those that went."""
+    """Removes packs, as far as they have nothing but replaced frames; returns those that went: none
+    where another catalogue, or a backup, has shown itself since frames were moved out of them."""
+    if not _is_alone(vault):
+        return []
     copies, own = vault.base_copies() or None, catalogue_id(vault.catalogue)
     uses = {pack_key(use.name): use for use in pack_uses(vault.catalogue, copies, names)}
     removed: list[PackUse] = []
@@ -82,6 +83,10 @@ def remove_packs(vault: Repository, names: Collection[str]) -> list[PackUse]:
             if delete_removed(vault.catalogue, key, lambda key=key: _delete(vault, key)):
                 removed.append(uses[key])
     return removed
+
+
+def _is_alone(vault: Repository) -> bool:
+    return is_alone(vault.catalogue, (info.key for info in vault.backend.list(HEADS)))
 
 
 def _choose_packs(uses: Iterable[PackUse]) -> list[PackUse]:
