@@ -15,7 +15,7 @@ __version__ = "0.2.0"
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .api.library import errors
-    from .api.library.adapters import torch
+    from .api.library.adapters import aio, torch
     from .api.library.diff import Diff, FileChange, TensorChange
     from .api.library.errors import VaultError
     from .api.library.opening import load_file, safe_open
@@ -38,6 +38,7 @@ _PLACES = {
     "TensorChange": ("diff", "TensorChange"),
     "VaultError": ("errors", "VaultError"),
     "errors": ("errors", None),
+    "aio": ("adapters.aio", None),
     "torch": ("adapters.torch", None),
 }
 
@@ -51,6 +52,7 @@ __all__ = [
     "TensorSlice",
     "Vault",
     "VaultError",
+    "aio",
     "errors",
     "load_file",
     "open",

@@ -43,6 +43,8 @@ def make_reference() -> str:
     lines[-1] += " `docs/make_reference.py`; [library.md](library.md) explains."
     for place, name, bases in PARTS:
         lines += ["", *_describe(_find(place), name, [_find(base) for base in bases])]
+    aio = ast.get_docstring(_parse("adapters/aio.py")) or ""
+    lines += ["", "## `wv.aio`", "", aio]
     errors = ast.get_docstring(_parse("errors.py")) or ""
     first, _, rest = errors.partition("\n\n")
     tree, _, after = rest.partition("\n\n")
