@@ -27,6 +27,7 @@ PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("diff.py FileChange", "wv.FileChange", ()),
     ("diff.py TensorChange", "wv.TensorChange", ()),
     ("adapters/torch.py load_state_dict", "wv.torch.load_state_dict", ()),
+    ("adapters/pretrained.py from_pretrained", "wv.torch.from_pretrained", ()),
     ("adapters/torch.py compress", "wv.torch.compress", ()),
     ("adapters/torch.py Compressed", "wv.torch.Compressed", ()),
     ("adapters/filesystem.py VaultFileSystem", "fsspec.filesystem('wv')", ()),

@@ -87,6 +87,13 @@ def element_type(dtype: str) -> np.dtype[Any] | None:
     return np.dtype(getattr(module, name, bits)) if module else np.dtype(bits)
 
 
+def torch_type(dtype: str) -> torch.dtype | None:
+    """Returns PyTorch's type for one of safetensors; None where it has none."""
+    import torch
+
+    return getattr(torch, _TORCH.get(dtype, ""), None)
+
+
 def shape_array(raw: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
     """Returns the bytes (n,) of a tensor, as an array of its dtype and shape over the same
     memory."""
@@ -102,7 +109,7 @@ def shape_tensor(
     """As `shape_array`, as a tensor of PyTorch on a device."""
     import torch
 
-    found: Any = getattr(torch, _TORCH.get(dtype, ""), None)
+    found = torch_type(dtype)
     made = torch.from_numpy(raw)
     if found is not None and raw.size == found.itemsize * count_elements(shape):
         made = (

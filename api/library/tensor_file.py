@@ -151,12 +151,7 @@ class TensorSlice:
         tensor = self._place.tensor
         width = _item_bytes(self._place)
         plan = plan_reading(tensor.shape, index, width)
-        raw = np.empty(sum(stop - start for start, stop in plan.ranges) * width, np.uint8)
-        at = 0
-        for start, stop in plan.ranges:
-            part = self._source.read_range(tensor.name, start * width, stop * width)
-            raw[at : at + part.size] = part
-            at += part.size
+        raw = self._read(plan.ranges, width)
         # In the bits of elements, whatever they stand for: the index moves them alone.
         bits = raw.view(f"V{width}").reshape(plan.shape)[plan.index]
         found = np.ascontiguousarray(bits).reshape(-1).view(np.uint8)
@@ -164,6 +159,21 @@ class TensorSlice:
             return shape_tensor(found, tensor.dtype, bits.shape, self._device)
         shaped = shape_array(found, tensor.dtype, bits.shape)
         return shaped[()] if bits.shape == () else shaped
+
+    def _read(self, ranges: Sequence[tuple[int, int]], width: int) -> np.ndarray[Any, Any]:
+        """Returns the bytes of runs of elements, one run after the other."""
+        parts = (
+            self._source.read_range(self._place.tensor.name, start * width, stop * width)
+            for start, stop in ranges
+        )
+        if len(ranges) == 1:
+            return next(parts)
+        raw = np.empty(sum(stop - start for start, stop in ranges) * width, np.uint8)
+        at = 0
+        for part in parts:
+            raw[at : at + part.size] = part
+            at += part.size
+        return raw
 
 
 def _item_bytes(place: TensorPlace) -> int:

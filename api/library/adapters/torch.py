@@ -16,6 +16,9 @@ from ....dedup.errors import InvalidInput
 from ..opening import safe_open
 from ..vault import Vault
 from .encoded_weights import Buffers, Frame, encode_weight
+from .pretrained import from_pretrained
+
+__all__ = ["KINDS", "Compressed", "Keys", "compress", "from_pretrained", "load_state_dict"]
 
 KINDS = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """The modules whose weights `compress` encodes: all that need them only while they compute."""
