@@ -159,7 +159,7 @@ def plan_collection(state: StoreState, rules: CollectionRules) -> CollectionPlan
 
 def _choose_packs(state: StoreState, rules: CollectionRules) -> list[PackUse]:
     """Returns the packs that are worth rewriting, in the order of the state."""
-    sound = (use for use in state.packs if use.live_bytes and use.name not in state.damaged)
+    sound = (use for use in state.packs if use.name not in state.damaged)
     garbage = {use.id: size for use in sound if (size := _garbage_in(state, rules, use))}
     mixed = [use for use in state.packs if use.id in garbage]
     if rules.dead_share is not None:
@@ -176,10 +176,13 @@ def _choose_packs(state: StoreState, rules: CollectionRules) -> list[PackUse]:
 
 
 def _garbage_in(state: StoreState, rules: CollectionRules, use: PackUse) -> int:
-    """Returns the bytes of a pack that it is there for no more. Of a young one these are the frames
-    that have been replaced: others may belong to a push under way."""
+    """Returns the bytes of a pack that it is there for no more, as far as rewriting it frees them.
+    Of a young one these are the frames that have been replaced: others may belong to a push under
+    way. So they are where the rest was deleted and waits for its grace."""
+    if use.is_replaced or (not use.live_bytes and rules.grace_seconds <= 0):
+        return 0
     live = use.live_bytes
-    if not _is_old(state, rules, pack_key(use.name)):
+    if not live or not _is_old(state, rules, pack_key(use.name)):
         live = max(live, use.used_bytes) if state.alone else use.frame_bytes
     return use.frame_bytes - live
 

@@ -91,7 +91,7 @@ def _is_alone(vault: Repository) -> bool:
 
 def _choose_packs(uses: Iterable[PackUse]) -> list[PackUse]:
     chosen, rewritten = [], 0
-    parts = [use for use in uses if use.live_bytes > 0 and use.used_bytes < use.frame_bytes]
+    parts = [u for u in uses if not u.is_replaced and u.used_bytes < u.frame_bytes]
     for use in sorted(parts, key=lambda use: use.used_bytes / use.frame_bytes):
         rewritten += use.used_bytes
         replaced = use.frame_bytes - max(use.used_bytes, use.live_bytes)

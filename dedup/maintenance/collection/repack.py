@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from typing import TypeVar
 
@@ -49,7 +49,8 @@ def move_live_frames(
         counts = [_move(vault, group, progress) for group in group_places(places)]
         if unneeded_too:
             others = ((use, live_places(vault.catalogue, use.name, live=False)) for use in listed)
-            moved = [_move(vault, group, progress) for group in group_places(others)]
+            filled = ((use, left) for use, left in others if left)
+            moved = [_move(vault, group, progress) for group in _gather(filled, _unneeded_bytes)]
             counts += [replace(each, packs=0) for each in moved]
     finally:
         progress.end()
@@ -76,20 +77,30 @@ def _movable(vault: Repository, pack: str) -> set[bytes]:
 
 def group_uses(uses: Iterable[PackUse]) -> Iterator[list[PackUse]]:
     """Yields packs, as many together as have live frames for one new pack."""
-    yield from _gather((use, use) for use in uses)
+    yield from _gather(((use, use) for use in uses), _live_bytes)
 
 
 def group_places(packs: Iterable[tuple[PackUse, list[T]]]) -> Iterator[list[list[T]]]:
     """Yields what is live in packs, as many packs together as fit one new pack."""
-    yield from _gather((use, places) for use, places in packs if places)
+    yield from _gather(((use, places) for use, places in packs if places), _live_bytes)
 
 
-def _gather(packs: Iterable[tuple[PackUse, U]]) -> Iterator[list[U]]:
+def _live_bytes(use: PackUse) -> int:
+    return use.live_bytes
+
+
+def _unneeded_bytes(use: PackUse) -> int:
+    return max(0, use.used_bytes - use.live_bytes)
+
+
+def _gather(
+    packs: Iterable[tuple[PackUse, U]], bytes_of: Callable[[PackUse], int]
+) -> Iterator[list[U]]:
     group: list[U] = []
     total = 0
     for use, value in packs:
         group.append(value)
-        total += use.live_bytes
+        total += bytes_of(use)
         if total >= PACK_BYTES:
             yield group
             group, total = [], 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 from families_at_work import optimise_all
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from machines import brief
 from models import make_weights, read_folder, tune, write_model
 from upkeep import Clock, gc
@@ -45,7 +45,27 @@ def garbage_in(vault: LocalVault, *, undeletable: bool) -> int:
     return sum(use.frame_bytes for use in uses) - sum(kept)
 
 
+# The last frames in use of a pack are those of a deleted repo, the rest of it has been replaced.
+LAST_IN_USE_DELETED = [
+    ("push", 5, 0),
+    ("push", 1, 6),
+    ("gc", 0, 0),
+    ("push", 5, 4),
+    ("gc", 0, 0),
+    ("push", 2, 5),
+    ("push", 1, 1),
+    ("delete", 4, 0),
+    ("push on base", 4, 4),
+    ("optimise", 0, 0),
+    ("push on base", 4, 6),
+    ("delete", 2, 0),
+    ("push", 2, 7),
+    ("gc", 0, 0),
+]
+
+
 @given(st.lists(STEP, min_size=3, max_size=14))
+@example(LAST_IN_USE_DELETED)
 # Shrinking takes minutes, and what is drawn is short.
 @settings(brief(8), phases=[Phase.explicit, Phase.reuse, Phase.generate])
 def test_little_is_stored_that_is_not_live_whatever_was_done(steps: list[tuple[str, int, int]]):
