@@ -29,7 +29,7 @@ from ..model.journal_entries import Tombs
 from ..progress import Progress
 from ..repository.journal.replay import catch_up, learn_packs
 from ..repository.journal.writing import new_entry
-from ..repository.pins import REMOVAL_SECONDS
+from ..repository.pins import REMOVAL_SECONDS, show_presence
 from ..repository.repository import Repository
 from .collection.base_copies import copy_bases
 from .collection.plan import (
@@ -54,7 +54,8 @@ class Collected:
     `retired` objects got a tombstone, `removed` ones went, and so did `strays`: sketches without
     their pack, and xorbs that no client counts on. `waiting` are those whose grace has not ended,
     `compacted` packs whose live frames moved to new packs. `copied_bytes` are frames of bases that
-    were stored a second time.
+    were stored a second time. `others` are catalogues at work on the same objects, or backups under
+    way, for which frames that were replaced wait as well.
     """
 
     retired: int = 0
@@ -68,6 +69,7 @@ class Collected:
     compacted: int = 0
     moved_bytes: int = 0
     copied_bytes: int = 0
+    others: int = 0
     dry_run: bool = False
 
 
@@ -104,6 +106,7 @@ class Collector:
         """Collects; raises VaultError kinds."""
         found = Collected()
         self._prepare()
+        show_presence(self._backend, self._catalogue)
         lift_needed(self._catalogue, self._copies_from)
         objects = list_objects(self._vault)
         forget_unused(self._catalogue, objects, self._now(), self._rules.grace_seconds)
@@ -171,6 +174,7 @@ class Collector:
         found.retired, found.retired_bytes = len(plan.retire), state.bytes_of(plan.retire)
         found.strays, found.strays_bytes = len(plan.strays), state.bytes_of(plan.strays)
         found.waiting, found.waiting_bytes = len(plan.waiting), state.bytes_of(plan.waiting)
+        found.others = state.others
 
     def _remove_strays(self, keys: Collection[str]) -> None:
         for key in keys:

@@ -11,7 +11,7 @@ from ...store.catalogue.tombstones import lift_tombstones, packs_holding, tombst
 from ...store.object_keys import manifest_key, pack_key
 from ..errors import Conflict
 from ..model.journal_entries import Tombs
-from .journal.heads import announce
+from .journal.heads import is_shown, note_shown, write_heads
 from .journal.replay import catch_up
 from .journal.writing import new_entry
 
@@ -30,11 +30,19 @@ def pin_chunks(
     what they took away is missing here too before a commit counts on it.
     """
     catch_up(backend, catalogue)
-    if announce(backend, catalogue):
-        # From now on nobody takes away at once what this catalogue may count on.
-        catch_up(backend, catalogue)
+    show_presence(backend, catalogue)
     keys = {pack_key(name) for name in packs_holding(catalogue, digests)}
     _restore(backend, catalogue, keys | {manifest_key(name) for name in manifests})
+
+
+def show_presence(backend: Backend, catalogue: Catalogue) -> None:
+    """Lets others see that this catalogue is at work, unless they do, and reads the journal then:
+    from now on nobody takes away at once what it may count on, and it knows what went before."""
+    if not is_shown(catalogue):
+        began = time.time()
+        write_heads(backend, catalogue, again=True)
+        catch_up(backend, catalogue)
+        note_shown(catalogue, began)
 
 
 def reclaim_pack(backend: Backend, catalogue: Catalogue, name: str) -> None:

@@ -47,20 +47,29 @@ if TYPE_CHECKING:
     metavar="N",
     help="From now on, keep a second copy of bases of at least N deltas; 0 switches this off.",
 )
+@click.option(
+    "--alone",
+    is_flag=True,
+    help="No other machine uses the store with a catalogue of its own, and no backup is being "
+    "made: forget those that were seen.",
+)
 def gc(
     session: Session,
     grace: float | None,
     dry_run: bool,
     dead: float | None,
     base_copies: int | None,
+    alone: bool,
 ) -> None:
     """Collect garbage: delete what nothing has needed for the grace period.
 
     What is not needed now gets a tombstone, and is removed by the first gc after its grace; frames
-    that better ones replaced go at once. Safe beside pushes, pulls and servers.
+    that better ones replaced go at once, where no other catalogue was at work within a week. Safe
+    beside pushes, pulls and servers.
     """
     from ....dedup.maintenance.collection.plan import DEFAULT_GRACE_SECONDS
     from ....dedup.maintenance.gc import Collector
+    from ....dedup.repository.journal.heads import forget_others
 
     def explain() -> tuple[str, str]:
         return "interrupted; nothing that is needed was touched", "run gc again to go on"
@@ -68,6 +77,8 @@ def gc(
     with session.open_local() as vault, interruptible(explain):
         if base_copies is not None and not dry_run:
             vault.keep_base_copies(base_copies)
+        if alone and not dry_run:
+            forget_others(vault.backend, vault.catalogue)
         least = vault.base_copies() if base_copies is None else base_copies
         collector = Collector(
             vault,
@@ -214,6 +225,12 @@ def _describe_collected(found: Collected) -> str:
         rows.append(f"{format_bytes(found.copied_bytes)} of bases stored a second time")
     if found.strays:
         rows.append(f"{_objects(found.strays, found.strays_bytes)} of dead pushes {would}removed")
+    if found.others:
+        others = format_count(found.others, "other catalogue")
+        rows.append(
+            f"replaced frames wait for the grace: {others}, or a backup, was at work here within "
+            "a week; if there is none any more, run `gc --alone`"
+        )
     return "\n".join(rows)
 
 

@@ -6,10 +6,9 @@ would free make it for the store as it would be then (`reports/removal_predictio
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ....store.catalogue.catalogue import Catalogue
 from ....store.catalogue.damage import list_findings
 from ....store.catalogue.tombstones import (
     PackUse,
@@ -19,7 +18,6 @@ from ....store.catalogue.tombstones import (
     used_manifests,
 )
 from ....store.object_keys import (
-    HEADS,
     MANIFESTS,
     SKETCHES,
     UPLOADS,
@@ -29,7 +27,7 @@ from ....store.object_keys import (
     pack_key,
     sketches_key,
 )
-from ...repository.journal.heads import heads_key
+from ...repository.journal.heads import others_at_work
 from ...repository.pins import REMOVAL_SECONDS
 from ...repository.repository import Repository
 from .xorbs import Objects, find_dead
@@ -63,7 +61,7 @@ class StoreState:
     """What a plan goes by, at the Unix time `now`: all `objects` by key, all `packs` with how much
     of each is needed, the names of all `manifests` that commits and uploads have, all tombstones by
     key, the names of `damaged` packs, the keys of xorbs' objects that no client counts on, and
-    whether it is `alone`: no other catalogue refers to the objects."""
+    how many `others` there are: catalogues at work on the objects, or backups under way."""
 
     now: float
     objects: Objects
@@ -72,7 +70,12 @@ class StoreState:
     tombstones: Mapping[str, Tombstone]
     damaged: Collection[str]
     unused_xorbs: Collection[str]
-    alone: bool = False
+    others: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else may count on frames that were replaced."""
+        return self.others == 0
 
     def bytes_of(self, keys: Collection[str]) -> int:
         """Returns the bytes of objects; those of a pack include its sketches."""
@@ -113,14 +116,8 @@ def read_store_state(
         list_tombstones(vault.catalogue),
         damaged_packs(vault),
         set(find_dead(vault.catalogue, objects, now)),
-        is_alone(vault.catalogue, objects),
+        len(others_at_work(vault.catalogue, objects.values())),
     )
-
-
-def is_alone(catalogue: Catalogue, keys: Iterable[str]) -> bool:
-    """Says whether none of the objects `keys` tells of another catalogue."""
-    own = heads_key(catalogue)
-    return all(key == own for key in keys if key.startswith(HEADS))
 
 
 def damaged_packs(vault: Repository) -> set[str]:

@@ -4,7 +4,8 @@ Who reads a frame that is gone finds where its chunk lies now (repository/frame_
 that is on its way to a base which has become a delta itself is told its depth when it arrives
 (repository/deeper_packs.py). So on one catalogue nobody needs a frame that was replaced, and the
 grace of collections is not for these. Catalogues of other machines may know no better frame yet:
-where there is one, all is left to collections and their grace.
+where one is at work, all is left to collections and their grace. Whoever removes frames shows
+itself before it looks for others: of two, one at least sees the other.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from ....store.catalogue.tombstones import (
 from ....store.object_keys import HEADS, name_of, pack_key, sketches_key
 from ...model.journal_entries import Tombs
 from ...progress import Progress
+from ...repository.journal.heads import others_at_work
 from ...repository.journal.writing import new_entry
 from ...repository.pack_writing import PACK_BYTES
+from ...repository.pins import show_presence
 from ...repository.repository import Repository
-from .plan import damaged_packs, is_alone
+from .plan import damaged_packs
 from .repack import move_live_frames
 
 # A pack of which a tenth was replaced is rewritten at once: nine bytes are read and written for
@@ -86,7 +89,8 @@ def remove_packs(vault: Repository, names: Collection[str]) -> list[PackUse]:
 
 
 def _is_alone(vault: Repository) -> bool:
-    return is_alone(vault.catalogue, (info.key for info in vault.backend.list(HEADS)))
+    show_presence(vault.backend, vault.catalogue)
+    return not others_at_work(vault.catalogue, vault.backend.list(HEADS))
 
 
 def _choose_packs(uses: Iterable[PackUse]) -> list[PackUse]:

@@ -46,6 +46,17 @@ def test_gc_in_words(run, vault: str):
     assert "waiting for the end of the grace" in text
 
 
+def test_gc_tells_of_another_catalogue_until_told_that_there_is_none(run, vault: str):
+    Path(vault, "catalogue.sqlite").unlink()
+    assert run("--vault", vault, "rebuild-catalogue").exit_code == 0
+    waiting = run("--vault", vault, "gc")
+    assert "1 other catalogue, or a backup, was at work here" in waiting.stdout
+    assert "run `gc --alone`" in waiting.stdout
+    assert document(run("--vault", vault, "gc", "--alone", "--dry-run", "--json"))["others"] == 1
+    assert document(run("--vault", vault, "gc", "--alone", "--json"))["others"] == 0
+    assert "other catalogue" not in run("--vault", vault, "gc").stdout
+
+
 def test_undelete_until_the_grace_has_ended(run, vault: str):
     assert "org/gone is back, 1 commit" in run("--vault", vault, "undelete", "org/gone").stdout
     assert document(run("--vault", vault, "ls", "--json"))["repos"][0]["name"] == "org/gone"

@@ -1,11 +1,13 @@
 """What a vault takes beside what is live: replaced frames go as soon as others are in use."""
 
+import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
-from families_at_work import optimise_all
+from families_at_work import check_family, optimise_all
 from hypothesis import Phase, example, given, settings
 from machines import brief
 from models import make_weights, read_folder, tune, write_model
@@ -14,6 +16,14 @@ from vaults import open_anew, open_local
 
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance.collection.plan import DEFAULT_GRACE_SECONDS
+from weightvault.dedup.repository.journal.heads import (
+    AT_WORK_SECONDS,
+    SHOW_SECONDS,
+    forget_others,
+    heads_key,
+    note_shown,
+)
+from weightvault.dedup.repository.journal.lost_entries import find_lost
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
@@ -122,15 +132,88 @@ def test_optimise_frees_what_it_replaces_at_once(local: LocalVault, tmp_path: Pa
     assert local.check().problems == ()
 
 
+OTHER = "heads/" + "0" * 32
+
+
+def packs_of(vault: LocalVault) -> set[str]:
+    return {info.key for info in vault.backend.list("packs/")}
+
+
+def set_age(root: Path, key: str, seconds: float) -> None:
+    """Lets an object of the vault in `root` be that old."""
+    then = time.time() - seconds
+    os.utime(root / "objects" / key, (then, then))
+
+
 def test_beside_another_catalogue_replaced_frames_wait_for_the_grace(tmp_path: Path):
     vault = open_local(tmp_path / "vault")
     make_family(vault, tmp_path)
-    vault.backend.put("heads/" + "0" * 32, b"of another machine")
-    packs = {info.key for info in vault.backend.list("packs/")}
+    vault.backend.put(OTHER, b"of another machine")
+    packs = packs_of(vault)
+    set_age(tmp_path / "vault", OTHER, AT_WORK_SECONDS - 2 * SHOW_SECONDS)
     vault.optimise_all()
-    gc(vault, DEFAULT_GRACE_SECONDS)
-    assert packs <= {info.key for info in vault.backend.list("packs/")}
+    assert gc(vault, DEFAULT_GRACE_SECONDS).others == 1
+    assert packs <= packs_of(vault)
     vault.close()
+
+
+def test_a_catalogue_that_has_not_been_seen_for_a_week_keeps_nothing(tmp_path: Path):
+    vault = open_local(tmp_path / "vault")
+    make_family(vault, tmp_path)
+    vault.backend.put(OTHER, b"of another machine")
+    set_age(tmp_path / "vault", OTHER, AT_WORK_SECONDS + SHOW_SECONDS)
+    packs = packs_of(vault)
+    vault.optimise_all()
+    assert gc(vault, DEFAULT_GRACE_SECONDS).others == 0
+    assert not packs & packs_of(vault)
+    vault.close()
+
+
+def test_a_catalogue_that_rested_is_seen_before_it_counts_on_what_is_there(tmp_path: Path):
+    """Of a commit, and of a step that may remove frames."""
+    vault = open_local(tmp_path / "vault")
+    key, long_ago = heads_key(vault.catalogue), AT_WORK_SECONDS + 2 * SHOW_SECONDS
+    for i, act in enumerate((vault.optimise_all, lambda: gc(vault, DEFAULT_GRACE_SECONDS), None)):
+        make_family(vault, tmp_path / str(i))
+        set_age(tmp_path / "vault", key, long_ago)
+        note_shown(vault.catalogue, time.time() - long_ago)
+        if act is None:
+            push(vault, tmp_path / str(i) / "m1", "org/again")
+        else:
+            act()
+        (seen,) = (info for info in vault.backend.list("heads/"))
+        assert (seen.key, seen.modified > time.time() - SHOW_SECONDS) == (key, True)
+    vault.close()
+
+
+def test_a_catalogue_that_was_built_anew_may_say_that_it_is_alone(tmp_path: Path):
+    vault = open_local(tmp_path / "vault")
+    models = make_family(vault, tmp_path)
+    vault.close()
+    anew = open_anew(tmp_path / "vault")
+    packs = packs_of(anew)
+    assert gc(anew, DEFAULT_GRACE_SECONDS).others == 1
+    assert forget_others(anew.backend, anew.catalogue) == 1
+    assert [info.key for info in anew.backend.list("heads/")] == [heads_key(anew.catalogue)]
+    anew.optimise_all()
+    assert gc(anew, DEFAULT_GRACE_SECONDS).others == 0
+    assert not packs & packs_of(anew)
+    check_family(anew, models, tmp_path / "out")
+    anew.close()
+
+
+def test_what_forgotten_catalogues_said_of_the_journal_is_remembered(tmp_path: Path):
+    vault = open_local(tmp_path / "vault")
+    make_family(vault, tmp_path)
+    vault.note_heads()
+    newest = max(info.key for info in vault.backend.list("journal/"))
+    vault.backend.delete(newest)
+    vault.close()
+    for _ in range(2):
+        anew = open_anew(tmp_path / "vault")
+        forget_others(anew.backend, anew.catalogue)
+        assert [entry.key for entry in find_lost(anew.backend, anew.catalogue)] == [newest]
+        anew.close()
 
 
 def test_what_was_deleted_can_be_brought_back_after_packs_were_rewritten(tmp_path: Path):
