@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 MODELS = "models"
 """The kind of repos whose names begin with their namespace."""
-KINDS = ("datasets", "spaces")
+DATASETS = "datasets"
+SPACES = "spaces"
+KINDS = (DATASETS, SPACES)
 """What the names of repos that hold no model begin with; no namespace is called so."""
 
 

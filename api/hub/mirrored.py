@@ -38,6 +38,7 @@ from ..v1.content import ranged
 from .errors import COMMIT_HEADER
 from .files import list_tree, make_pointer
 from .reading.contents import send_pointer
+from .reading.info import asked_properties, choose
 from .reading.paging import asks_for, cut_page, read_number
 from .reading.trees import asked_paths, choose_paths
 from .routing import Endpoint
@@ -115,13 +116,15 @@ async def _call(local: Endpoint, request: Request) -> Response:
 def get_repo(request: Request, mirror: Mirror, credential: Credential) -> Response:
     """GET /api/models/{repo}[/revision/{rev}]."""
     repo, revision = request.path_params["repo"], _revision(request)
+    asked = asked_properties(request, request.path_params["kind"])
     said = mirror.answers.info(repo, revision, credential.token)
     blobs = asks_for(request, "blobs") or asks_for(request, "files_metadata")
     if blobs and is_commit_id(str(said.get("sha"))):
         listing = mirror.answers.listing(repo, said["sha"], credential.token)
         said["siblings"] = [_sibling(file) for file in listing.values()]
     headers = {COMMIT_HEADER: str(said["sha"])} if is_commit_id(str(said.get("sha"))) else {}
-    return JSONResponse(said | {"mirroredFrom": mirror.url}, headers=headers)
+    said |= {"mirroredFrom": mirror.url}
+    return JSONResponse(choose(said, asked), headers=headers)
 
 
 def get_tree(request: Request, mirror: Mirror, credential: Credential) -> Response:

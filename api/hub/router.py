@@ -12,7 +12,7 @@ from ..requests.access import (
 )
 from . import lfs, mirrored, users
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
-from .reading import contents, history, lfs_files, trees
+from .reading import contents, history, lfs_files, lists, trees
 from .reading import repos as known_repos
 from .routing import HubRoute
 from .writing import commits as new_commits
@@ -54,7 +54,7 @@ def hub_routes() -> list[HubRoute]:
         ("POST", "/api/repos/create", repos.create_repo, pushes),
         ("DELETE", "/api/repos/delete", repos.delete_repo, pushes),
         ("POST", "/api/repos/move", repos.move_repo, pushes),
-        ("GET", "/api/{kind}", known_repos.list_repos, sees_own),
+        ("GET", "/api/{kind}", lists.list_repos, sees_own),
         ("GET HEAD", _REPO, repo, may_read),
         ("GET", f"{_REPO}/auth-check", known_repos.check_access, may_read),
         ("PUT", f"{_REPO}/settings", repos.change_settings, may_write_repo),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from starlette.requests import Request
 
@@ -55,11 +55,15 @@ def open_revision(request: Request, revision: str | None = None) -> Snapshot:
     hub = hub_of(request)
     wanted = revision or request.path_params.get("rev")
     if wanted is None or (wanted == _HEAD and _HEAD not in hub.history.branches(repo)):
-        branches = hub.history.branches(repo)
-        wanted = DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(iter(branches), "main")
+        wanted = default_branch(hub.history.branches(repo))
     found = hub.vault.resolve(repo, branch_of(wanted))
     request.state.commit = found.commit.id
     return found
+
+
+def default_branch(branches: Collection[str]) -> str:
+    """Returns which of a repo's branches stands for it."""
+    return DEFAULT_BRANCH if DEFAULT_BRANCH in branches else next(iter(branches), DEFAULT_BRANCH)
 
 
 def branch_of(revision: str) -> str:

@@ -51,9 +51,10 @@ def move_branch(connection: Connection, repo_id: int, branch: str, commit_id: in
 
 
 def refresh_newest(connection: Connection, repo_id: int | None) -> None:
-    """Keeps which commit of a repo is the newest that a branch names, for lists to go by. To be
-    called wherever a branch was moved or went, in the same transaction."""
-    connection.execute(update(repos).where(repos.c.id == repo_id).values(newest=newest_named()))
+    """Keeps which commit of a repo is the newest that a branch names, for lists to go by, and that
+    its branches changed. To be called wherever one was moved or went, in the same transaction."""
+    changed = {"newest": newest_named(), "branch_changes": repos.c.branch_changes + 1}
+    connection.execute(update(repos).where(repos.c.id == repo_id).values(changed))
 
 
 def newest_named() -> Any:

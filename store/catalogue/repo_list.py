@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, false, func, or_, select, true, union
+from sqlalchemy import Connection, and_, false, func, or_, select, true, tuple_, union
 
 from ..repo_names import KINDS, RepoName
 from .refs import newest_named
 from .tables.database import Database
+from .tables.fact_schema import repo_facts, repo_labels
 from .tables.mirror_schema import mirrors
 from .tables.rows import RepoRow, batches
 from .tables.schema import commits, files, refs, repos
@@ -19,20 +20,45 @@ from .visibility import EVERYTHING, Scope
 
 _ROWS_AT_ONCE = 1000
 
-Order = Literal["updated", "name"]
+Order = Literal["updated", "name", "created"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the cards and files of the repos of a list say: all of `labels`, this `pipeline_tag`,
+    from `least` to `most` parameters. None: whatever they say."""
+
+    labels: tuple[str, ...] = ()
+    pipeline_tag: str | None = None
+    least: int | None = None
+    most: int | None = None
+
+    def conditions(self) -> Iterator[Any]:
+        """Yields the conditions that a row of `repos` is one of them, each for an index."""
+        for label in self.labels:
+            labelled = select(repo_labels.c.repo_id).where(repo_labels.c.label == label)
+            yield repos.c.id.in_(labelled)
+        known = select(repo_facts.c.repo_id)
+        if self.pipeline_tag is not None:
+            yield repos.c.id.in_(known.where(repo_facts.c.pipeline_tag == self.pipeline_tag))
+        if self.least is not None:
+            yield repos.c.id.in_(known.where(repo_facts.c.parameters >= self.least))
+        if self.most is not None:
+            yield repos.c.id.in_(known.where(repo_facts.c.parameters <= self.most))
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which repos a list is of: those `seen`, of a `kind` and a `namespace` (None: of any) whose
-    names hold all of `words`, in whatever case. With `open_copies`, of copies of other hubs' repos
-    only those that everybody may read there."""
+    names hold all of `words`, in whatever case, and of which these `facts` are known. With
+    `open_copies`, of copies of other hubs' repos only those that everybody may read there."""
 
     seen: Scope = EVERYTHING
     kind: str | None = None
     namespace: str | None = None
     words: tuple[str, ...] = ()
     open_copies: bool = False
+    facts: Facts = Facts()
 
     def condition(self) -> Any:
         """Returns the condition that a row of `repos`, of those seen, is one of them."""
@@ -47,7 +73,7 @@ class Wanted:
         if self.open_copies or not self.seen.everything:
             guarded = select(mirrors.c.repo).where(mirrors.c.guarded)
             parts.append(repos.c.name.not_in(guarded))
-        return and_(true(), *parts)
+        return and_(true(), *parts, *self.facts.conditions())
 
     def reasons(self) -> list[Any]:
         """Returns the conditions by any of which a repo is seen, each for an index of its own."""
@@ -67,13 +93,18 @@ def find_repos(
     descending: bool = False,
 ) -> Sequence[Any]:
     """Returns up to `limit` rows (id, name, commit_id) of repos that have a branch, with the newest
-    commit that one names: by name, or by that commit, those beyond the name or the id `bound`."""
-    key = repos.c.newest if order == "updated" else repos.c.name
-    query = select(repos.c.id, repos.c.name, repos.c.newest.label("commit_id"))
+    commit that one names: those beyond `bound` by name, by the id of that commit, or by the time
+    and the id (a pair) of repos that were described."""
+    keys = _keys_of(order)
+    key = keys[0] if len(keys) == 1 else tuple_(*keys)
+    columns = [each.label(f"key{i}") for i, each in enumerate(keys)]
+    query = select(repos.c.id, repos.c.name, repos.c.newest.label("commit_id"), *columns)
+    if order == "created":
+        query = query.join(repo_facts, repo_facts.c.repo_id == repos.c.id)
     query = query.where(repos.c.newest > 0, wanted.condition())
     if bound is not None:
         query = query.where(key < bound if descending else key > bound)
-    query = query.order_by(key.desc() if descending else key).limit(limit)
+    query = query.order_by(*_turned(keys, descending)).limit(limit)
     parts = [
         select(query.where(reason).subquery(f"page{i}"))
         for i, reason in enumerate(wanted.reasons())
@@ -81,9 +112,19 @@ def find_repos(
     if not parts:
         return []
     found = union(*parts).subquery("found")
-    place = found.c.commit_id if order == "updated" else found.c.name
-    ordered = select(found).order_by(place.desc() if descending else place).limit(limit)
+    places = [found.c[column.name] for column in columns]
+    ordered = select(found).order_by(*_turned(places, descending)).limit(limit)
     return connection.execute(ordered).all()
+
+
+def _keys_of(order: Order) -> list[Any]:
+    if order == "created":
+        return [repo_facts.c.created, repos.c.id]
+    return [repos.c.newest if order == "updated" else repos.c.name]
+
+
+def _turned(keys: Sequence[Any], descending: bool) -> list[Any]:
+    return [key.desc() for key in keys] if descending else list(keys)
 
 
 def list_rows(

@@ -261,16 +261,6 @@ def test_a_pull_request_is_for_a_branch(web: TestClient):
         assert web.get(f"/me/model/resolve/{named}/a").content == b"b"
 
 
-@pytest.mark.parametrize(
-    "query", ["filter=x", "pipeline_tag=x", "num_parameters=min:1", "sort=name", "other=x"]
-)
-def test_repos_are_not_listed_by_what_is_not_known(web: TestClient, query: str):
-    assert web.get(f"/api/models?{query}").status_code == 400
-    found = web.get("/api/models?search=mod&author=me&sort=downloads&full=True&expand=tags")
-    assert [each["id"] for each in found.json()] == ["me/model"]
-    assert web.get("/api/models?gated=true").json() == []
-
-
 def test_the_trace_of_a_client_comes_back(web: TestClient):
     sent = {"X-Amzn-Trace-Id": "Root=1-67891233-abcdef"}
     assert web.get(REPO, headers=sent).headers["x-amzn-trace-id"] == sent["X-Amzn-Trace-Id"]

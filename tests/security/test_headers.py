@@ -21,7 +21,7 @@ from sites import tags_of
 from slow_clients import ask
 from vaults import open_local
 
-from weightvault.api.hub.reading import repos as reading_repos
+from weightvault.api.hub.reading import lists as reading_lists
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.requests.tokens import create_token
 from weightvault.api.sending.headers import attachment
@@ -248,7 +248,7 @@ def test_the_folder_of_the_vault_is_in_no_message(
         raise VaultError(f"cannot open {hub.vault.scratch}/catalogue.sqlite", "look there")
 
     monkeypatch.setattr(hub.vault, "list_repos_of", fail)
-    monkeypatch.setattr(reading_repos, "list_lines", fail)
+    monkeypatch.setattr(reading_lists, "list_lines", fail)
     for path in ("/v1/repos", "/api/models"):
         found = hub.ask(path, headers=hub.token)
         assert found.status_code == 500

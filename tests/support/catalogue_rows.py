@@ -15,6 +15,8 @@ from weightvault.store.catalogue.tables.schema import metadata
 # by its number, in the order in which a catalogue learned of them; a check counts it anew.
 NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "received", "sketches.planned"}
 NOT_OF_THE_STORE |= {"repos.newest"}
+# What lists of a hub select by is read out of repos when a list asks, and where a repo was read.
+NOT_OF_THE_STORE |= {"repos.branch_changes", "repos.described", "repo_facts", "repo_labels"}
 
 
 def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Integer, func, literal, select, true
 
 from ..edges import edge_columns, needed_by
+from ..repo_facts import created_place
 from ..repo_list import Order, Wanted, find_repos
 from ..tables.database import Database
 from ..tables.rows import CommitRow, batches, by_digest, commit_columns
@@ -92,9 +93,11 @@ def list_lines(
     """Returns up to `limit` repos after `cursor`; with `frames` these are counted, too. Raises
     ValueError as list_page does."""
     with catalogue.reading() as connection:
-        bound = cursor
+        bound: Any = cursor
         if cursor is not None and order == "updated":
             bound = _commit_id(connection, cursor, wanted.seen)
+        elif cursor is not None and order == "created":
+            bound = created_place(connection, cursor, wanted.seen)
         found = find_repos(connection, wanted, order, limit, bound, descending=descending)
         return _lines(connection, found, order, frames=frames)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, MetaData, String, Table, func, insert, inspect, select
 
 from ...errors import StoreError, UnsupportedFormat
-from .job_schema import metadata
+from .fact_schema import metadata
 from .schema import settings
 
-HEAD = "0025"
+HEAD = "0026"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452

@@ -140,7 +140,13 @@ repos = Table(
     Column("namespace", String(200), nullable=False, server_default="", default=_part("namespace")),
     # The newest commit that a branch names, kept by store/catalogue/refs.py; NULL where none does.
     Column("newest", BigInteger, nullable=True, index=True),
+    # How often its branches changed, and at which of these counts it was last looked into for what
+    # lists select by (fact_schema.py). A rebuilt catalogue looks into all of them again.
+    Column("branch_changes", Integer, nullable=False, server_default="0"),
+    Column("described", Integer, nullable=False, server_default="-1"),
 )
+_undescribed = repos.c.described != repos.c.branch_changes
+Index("repos_undescribed", repos.c.id, sqlite_where=_undescribed, postgresql_where=_undescribed)
 for _order in (repos.c.name, repos.c.newest):
     Index(f"repos_of_kind_by_{_order.name}", repos.c.kind, _order)
     Index(f"repos_of_namespace_by_{_order.name}", repos.c.namespace, _order)

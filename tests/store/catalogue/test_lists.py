@@ -6,7 +6,19 @@ from sqlalchemy import select, update
 from weightvault.store.catalogue.access.retention import forget_commits
 from weightvault.store.catalogue.catalogue import Catalogue
 from weightvault.store.catalogue.refs import change_ref
-from weightvault.store.catalogue.repo_list import Wanted, find_repos, list_misplaced, list_rows
+from weightvault.store.catalogue.repo_facts import (
+    RepoFacts,
+    describe_repo,
+    facts_of,
+    list_undescribed,
+)
+from weightvault.store.catalogue.repo_list import (
+    Facts,
+    Wanted,
+    find_repos,
+    list_misplaced,
+    list_rows,
+)
 from weightvault.store.catalogue.tables.rows import CommitRow
 from weightvault.store.catalogue.tables.schema import repos
 from weightvault.store.catalogue.visibility import Scope
@@ -90,3 +102,35 @@ def test_a_recount_names_what_lists_go_wrong_by(filled: Catalogue):
         connection.execute(update(repos).where(repos.c.name == "b/x").values(newest=one))
         connection.execute(update(repos).where(repos.c.name == "a/x").values(namespace="b"))
     assert list_misplaced(filled) == ["b/x", "a/x"]
+
+
+def named(catalogue: Catalogue, **facts) -> list[str]:
+    return [row.name for row in list_rows(catalogue, Wanted(facts=Facts(**facts)), 9)]
+
+
+def test_what_was_read_of_a_repo_is_kept_until_its_branches_change(filled: Catalogue):
+    waiting = list_undescribed(filled, Wanted(kind="models"), 9)
+    assert [each.name for each in waiting] == ["b/x", "a/x", "a/y"]
+    for number, each in enumerate(waiting):
+        labels = ("z", "a", "z", "", "long" * 99, "nul\0", *([each.name] * number))
+        describe_repo(filled, each, RepoFacts(labels, "task", "library", number))
+    assert list_undescribed(filled, Wanted(kind="models"), 9) == []
+    known = facts_of(filled, ["a/x", "datasets/a/d"])
+    assert known == {"a/x": RepoFacts(("z", "a", "a/x"), "task", "library", 1, 2.0)}
+    assert named(filled, labels=("z", "a/x")) == ["a/x"]
+    assert named(filled, pipeline_tag="task", least=1) == ["a/x", "a/y"]
+    assert named(filled, most=0) == ["b/x"]
+    commit(filled, "a/x", 9)
+    assert [each.name for each in list_undescribed(filled, Wanted(kind="models"), 9)] == ["a/x"]
+
+
+def test_what_was_read_of_an_older_state_is_not_kept(filled: Catalogue):
+    (old, *_) = list_undescribed(filled, Wanted(namespace="b"), 9)
+    commit(filled, "b/x", 9)
+    describe_repo(filled, old, RepoFacts(("old",)))
+    assert named(filled, labels=("old",)) == []
+    (new,) = list_undescribed(filled, Wanted(namespace="b"), 9)
+    describe_repo(filled, new, RepoFacts(("new",)))
+    assert named(filled, labels=("new",)) == ["b/x"]
+    filled.delete_repo("b/x", "journal/z")
+    assert named(filled, labels=("new",)) == []
