@@ -18,6 +18,9 @@ Places = list[tuple[int, list[Segment]]]
 
 # Formats that say where tensors lie in other files.
 _NAMING = (onnx, tf_bundle, tfjs, openvino)
+REQUEST_READS = 300_000
+"""What reading all indexes of one request takes at most: several times what those of a large model
+do. A commit of a kilobyte may name files that were uploaded before, and lie beside others."""
 # What the description of a tensor takes, counted in reads.
 _READS_PER_PLACE = 8
 

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from ...store.cancel import check_cancelled
 from ..errors import Corrupt, InvalidFile, InvalidUpload
-from ..formats.companions import Places
+from ..formats.companions import REQUEST_READS, Places, find_companions
 from ..formats.cutting.held import File, HeldFile, file_size
+from ..formats.cutting.reader import Work
 from ..formats.scan import scan_files
 from ..model.files.manifest import Manifest
 from ..model.files.segments import CHUNK_BYTES
@@ -73,6 +74,8 @@ def scan(
     files: Mapping[str, File], sketches: Sketches | None, places: Mapping[str, Places] | None = None
 ) -> Manifest:
     """Takes files apart, as a push does; see scan_files."""
+    if places is None:
+        places = find_companions(files, work=Work(REQUEST_READS))
     try:
         return scan_files(files, Progress(), CHUNK_BYTES, sketches, places=places)
     except InvalidFile as error:

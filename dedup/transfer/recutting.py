@@ -6,16 +6,15 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 from pathlib import Path
 
 from ..errors import TooExpensive
-from ..formats.companions import find_companions, may_name_companions
+from ..formats.companions import REQUEST_READS, find_companions, may_name_companions
 from ..formats.cutting.held import SHORT_BYTES, File, HeldFile, Holder
 from ..formats.cutting.reader import Work
 from ..model.files.entries import FileEntry
 from ..model.files.expansion import FREE_BYTES, check_files
-from ..model.files.segments import CHUNK_BYTES, Literal, Opaque, Share, cut_bytes, share_of
+from ..model.files.segments import CHUNK_BYTES, Literal, Share, cut_bytes, share_of
 from ..model.files.shares import find_remainders
 from ..reading.scratch import scratch_folder
 from ..repository.repository import Repository
@@ -25,12 +24,13 @@ from .uploads import IncomingFiles
 # commit waits while they are read and a companion is cut.
 _MAX_INDEX_BYTES = 64 << 20
 _MOST_INDEXES = 256
-# What reading all of them takes: several times what those of a large model do. A commit of a
-# kilobyte may name files that were uploaded before, and lie beside others.
-_INDEX_READS = 300_000
 _MAX_COMPANION_BYTES = 2 << 30
 # Companions that are cut together, so that many short ones go into one pack.
 _BATCH_BYTES = 256 << 20
+# Bundles that are stored again for one commit, and lie in memory meanwhile.
+_MAX_BUNDLED_BYTES = 32 << 20
+# One file is a chunk of its own.
+_LEAST_SHARES = 2
 
 
 @dataclass(slots=True)
@@ -74,48 +74,44 @@ class Recutting:
         self._repo = repo
         # What was stored again, by the digest and more of what it was.
         self._cuts: dict[tuple[bytes, int], FileEntry] = {}
+        # What shares of bundles became that were stored again together.
+        self._bundled: dict[frozenset[Share | None], dict[bytes, FileEntry]] = {}
 
     def cut(self, files: Iterable[tuple[FileEntry, int]], changed: set[str]) -> Iterator[FileEntry]:
         """Yields files, given with what their chunks are cut at, as a commit has them that changed
         the paths `changed`."""
         listed = [self._cut(entry, chunk_bytes) for entry, chunk_bytes in files]
-        return self._cut_companions(list(self._cut_bundles(listed)), changed)
+        return self._cut_companions(self._cut_bundles(listed), changed)
 
-    def _cut_bundles(self, entries: Sequence[FileEntry]) -> Iterator[FileEntry]:
-        """Yields files, those that share a chunk with files that are gone as shares of one without
+    def _cut_bundles(self, entries: Sequence[FileEntry]) -> list[FileEntry]:
+        """Returns files, those that share a chunk with files that are gone in bundles without
         these: nothing that was deleted lives on beside them."""
-        moved: dict[Share, Share] = {}
-        left = FREE_BYTES
-        for shares in find_remainders(entries).values():
-            left -= shares[0].whole
+        shares: set[Share] = set()
+        left = _MAX_BUNDLED_BYTES
+        for found in find_remainders(entries).values():
+            left -= found[0].whole
             if left < 0:
                 # The next commit, or push, goes on.
                 break
-            moved |= self._move_shares(shares)
-        for entry in entries:
-            share = share_of(entry.segments)
-            new = moved.get(share) if share else None
-            yield entry if new is None else replace(entry, segments=(new,))
+            shares.update(found)
+        shared = [entry for entry in entries if share_of(entry.segments) in shares]
+        moved = self._bundle_again(shared) if shared else {}
+        again = {entry.path for entry in shared}
+        return [
+            replace(e, segments=moved[e.digest].segments) if e.path in again else e for e in entries
+        ]
 
-    def _move_shares(self, shares: Sequence[Share]) -> dict[Share, Share]:
-        """Stores the shares of a chunk as one of their own; returns what each becomes."""
-        (digest,), whole = shares[0].chunks, shares[0].whole
-        key = (digest + b"%d " * len(shares) % tuple(s.start for s in shares), whole)
-        if key not in self._cuts:
-            bundle = FileEntry("bundle", whole, digest, (Opaque(whole, (digest,)),))
-            raw = b"".join(self._vault.read_entry(bundle, CHUNK_BYTES, 0, whole))
-            left = HeldFile(b"".join(raw[s.start : s.start + s.size] for s in shares))
-            (staged,) = self._incoming.stage({"bundle": left}, self._repo)
-            self._cuts[key] = staged.entry
-        entry = self._cuts[key]
-        if [type(segment) for segment in entry.segments] != [Opaque]:
-            # Cut as something that it looks like.
-            return {}
-        starts = accumulate((s.size for s in shares), initial=0)
-        chunks = (entry.digest,)
-        return {
-            s: Share(s.size, at, entry.size, chunks) for s, at in zip(shares, starts, strict=False)
-        }
+    def _bundle_again(self, entries: Sequence[FileEntry]) -> dict[bytes, FileEntry]:
+        """Stores shares of bundles once more, as those of others; returns them by their digest."""
+        distinct = {entry.digest: entry for entry in reversed(entries)}
+        key = frozenset(share_of(entry.segments) for entry in entries)
+        if key not in self._bundled:
+            read = self._vault.read_files(distinct.values(), CHUNK_BYTES)
+            files = {entry.path: HeldFile(b"".join(pieces)) for entry, pieces in read}
+            # Nothing lies in them that a neighbour tells of, or they were no shares.
+            staged = self._incoming.stage(files, self._repo, places={}, bundled_from=_LEAST_SHARES)
+            self._bundled[key] = {each.entry.digest: each.entry for each in staged}
+        return self._bundled[key]
 
     def _cut_companions(
         self, entries: Sequence[FileEntry], changed: set[str]
@@ -151,7 +147,7 @@ class Recutting:
         with scratch_folder("companions-", self._vault.scratch) as folder:
             files = self._write_out(indexes, folder, "index")
             others = opaque.keys() - files.keys()
-            placed = find_companions(files, others, Work(_INDEX_READS))
+            placed = find_companions(files, others, Work(REQUEST_READS))
             wanted = [path for path in placed if path in others and room.takes(opaque[path])]
             try:
                 found = [opaque[path] for path in wanted]

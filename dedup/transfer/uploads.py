@@ -202,12 +202,12 @@ class IncomingFiles:
         *,
         expected: Mapping[str, bytes] | None = None,
         places: Mapping[str, Places] | None = None,
-        together: bool = False,
+        bundled_from: int | None = None,
     ) -> list[StagedFile]:
         """Stores the chunks of files, given by their path in `repo`, and returns them in that
         order. Nothing is recorded: a commit that names them has to follow within a day. `places`
-        as scan_files takes them. With `together` one commit has all of them: many small ones become
-        bundles, as those of a push do.
+        as scan_files takes them. With `bundled_from` one commit has all of them: small ones become
+        bundles, as those of a push do, if there are that many.
 
         Raises InvalidUpload, before anything is stored, if one has not the SHA-256 that is
         `expected` of it.
@@ -217,8 +217,10 @@ class IncomingFiles:
             # Chunks that are stored as they came are sketched when they are.
             sketches: Sketches | None = {} if self._inline else None
             manifest = scan(files, sketches, places)
-            if together:
-                bundled = bundle_files(manifest.files, files, manifest.chunk_bytes, sketches)
+            if bundled_from is not None:
+                bundled = bundle_files(
+                    manifest.files, files, manifest.chunk_bytes, sketches, least=bundled_from
+                )
                 manifest = Manifest(tuple(bundled), manifest.chunk_bytes)
             hashes = hashing.result()
         for (sha256, _), name in zip(hashes, files, strict=True):

@@ -109,6 +109,20 @@ def test_shares_of_a_bundle_cost_what_they_take(web: TestClient):
     assert DECODING.raw_bytes == before
 
 
+def test_honest_small_files_are_taken_whatever_they_hold(tmp_path: Path, vault: LocalVault):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(200):
+        (folder / f"{number:03}.bin").write_bytes(blake3(b"%d" % number).digest(4096))
+    with serving(create_app(vault)) as url:
+        client = HttpVault(url)
+        pushed = push.push(client, folder, REPO)
+        client.close()
+    # In bundles, each of which is a chunk.
+    assert pushed.new_chunks < 10
+    assert not vault.check().problems
+
+
 def test_an_honest_file_of_zeros_is_taken_and_decoded_once(web: TestClient, vault: LocalVault):
     times = 7
     zeros = bytes(CHUNK_BYTES)

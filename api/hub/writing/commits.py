@@ -18,6 +18,7 @@ from ....dedup.errors import InvalidInput, RevisionNotFound
 from ....dedup.formats.cutting.held import File, Holder
 from ....dedup.model.names import check_path
 from ....dedup.model.strict_json import parse_json_object
+from ....dedup.transfer.folders.small_files import LEAST_FILES
 from ....dedup.transfer.refs import AddFile, Change, DeleteFile, DeleteFolder, Message
 from ....dedup.transfer.uploads import StagedFile
 from ....store.cancel import check_cancelled
@@ -153,7 +154,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 def _changes(request: Request, hub: Hub, repo: str, asked: _Commit) -> Iterator[Change]:
     # Together, in order of their paths as a push has them: an ONNX model tells what is in others.
     named = dict(sorted(asked.files.items()))
-    stored = hub.incoming.stage(named, repo, together=True) if named else ()
+    stored = hub.incoming.stage(named, repo, bundled_from=LEAST_FILES) if named else ()
     staged = dict(zip(named, stored, strict=True))
     # A file at many paths is looked for once.
     find = cache(partial(_find_upload, request, hub, repo))

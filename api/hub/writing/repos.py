@@ -15,6 +15,7 @@ from ....dedup.maintenance.rename_repo import NameTaken, rename_repo
 from ....dedup.model.cards import CARD
 from ....dedup.model.paths import check_new_path
 from ....dedup.reading.scratch import scratch_folder
+from ....dedup.transfer.folders.small_files import LEAST_FILES
 from ....dedup.transfer.refs import AddFile, Message
 from ....store.repo_names import RepoName
 from ...requests.access import require_create, require_write
@@ -75,7 +76,7 @@ def _store_files(hub: Hub, repo: str, files: dict[str, bytes]) -> list[AddFile]:
     with scratch_folder("create-", hub.vault.scratch) as folder:
         holder = Holder(folder)
         places = {path: holder.keep(files[path]) for path in sorted(files)}
-        staged = hub.incoming.stage(places, repo, together=True)
+        staged = hub.incoming.stage(places, repo, bundled_from=LEAST_FILES)
     return [AddFile(path, file) for path, file in zip(places, staged, strict=True)]
 
 

@@ -52,7 +52,7 @@ def check_files(entries: Iterable[FileEntry], chunk_bytes: int, locate: Locate) 
         else:
             shares += 1
             shared[share.chunks[0]] = share.whole
-    uses.update(shared)
+    uses.update(shared.keys())
     places = locate(list(uses))
     under = locate_inputs(locate, places)
     decoded = sum(_input_bytes(place, under) * uses[digest] for digest, place in places.items())

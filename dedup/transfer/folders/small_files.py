@@ -54,9 +54,12 @@ def bundle_files(
     chunk_bytes: int,
     sketches: Sketches | None,
     unread: Collection[bytes] = (),
+    *,
+    least: int = LEAST_FILES,
 ) -> Iterator[FileEntry]:
     """Yields `entries`, those of small files as shares of bundles of at most `chunk_bytes`, if
-    there are many; fills `sketches`, if given, with those of the bundles whose files were read.
+    there are at least that many; fills `sketches`, if given, with those of the bundles whose files
+    were read.
 
     Files that are shares of the right bundle already are not read, unless its chunk is one of
     `unread`. Raises InvalidFile.
@@ -65,7 +68,7 @@ def bundle_files(
     recalled = {e.digest: s for e in listed if (s := share_of(e.segments)) is not None}
     apart = [_take_apart(entry) for entry in listed]
     shares: dict[bytes, Share] = {}
-    for bundle in _plan_bundles(apart, min(_MOST_BYTES, chunk_bytes)):
+    for bundle in _plan_bundles(apart, min(_MOST_BYTES, chunk_bytes), least):
         digest = _recall(bundle, recalled)
         if digest is None or digest in unread:
             data = b"".join(_read(files[entry.path], entry) for entry in bundle.files)
@@ -94,11 +97,11 @@ def _take_apart(entry: FileEntry) -> FileEntry:
     return replace(entry, segments=(Opaque(entry.size, (entry.digest,)),))
 
 
-def _plan_bundles(entries: Sequence[FileEntry], most: int) -> Iterator[_Bundle]:
+def _plan_bundles(entries: Sequence[FileEntry], most: int, least: int) -> Iterator[_Bundle]:
     # Files of a kind are like each other. Each content is stored once.
     small = sorted(filter(_is_small, entries), key=lambda e: (splitext(e.path)[1], e.path))
     distinct = {entry.digest: entry for entry in reversed(small)}
-    if len(distinct) < LEAST_FILES:
+    if len(distinct) < least:
         return
     part: list[FileEntry] = []
     size = 0

@@ -162,7 +162,7 @@ def test_the_indexes_of_one_commit_share_what_reading_them_may_take(
 ):
     """Of a kilobyte, it may name hundreds that were uploaded before, or lie beside them."""
     onnx_folder(tmp_path)
-    monkeypatch.setattr(recutting, "_INDEX_READS", 10)
+    monkeypatch.setattr(recutting, "REQUEST_READS", 10)
     monkeypatch.setattr(Work, "LEAST_READS", 0)
     vault = open_local(tmp_path / "vault")
     assert not list(commit_in_turns(vault, tmp_path, names).tensors)

@@ -23,6 +23,7 @@ from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.model.files.entries import ChunkUse, FileEntry
 from weightvault.dedup.model.files.manifest import Manifest
 from weightvault.dedup.model.files.segments import Opaque, Share, share_of
+from weightvault.dedup.model.files.shares import find_remainders
 from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.reading.timed_codecs import DECODING
 from weightvault.dedup.reports.revision_details import list_folder
@@ -290,6 +291,31 @@ def test_commits_of_changes_keep_the_others(local: LocalVault, tmp_path: Path):
     assert len(shares(local)) == COUNT - 1
 
 
+def test_bundles_of_any_bytes_are_made_again_together(
+    local: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Long ones of random bytes look like something that is cut by content."""
+    monkeypatch.setattr(small_files, "_AIM_BYTES", 256 << 10)
+    monkeypatch.setattr(small_files, "_MOST_BYTES", 512 << 10)
+    folder = tmp_path / "m"
+    folder.mkdir()
+    for number in range(COUNT):
+        data = hashlib.shake_256(b"%d" % number).digest(4000)
+        (folder / f"{number:03}.bin").write_bytes(data)
+    push(local, folder, "o/r")
+    before, packs = bundles(local), local.catalogue.pack_names()
+    gone = {share.chunks: folder / path for path, share in shares(local).items()}.values()
+    history = History(local, IncomingFiles(local))
+    history.commit("o/r", "main", [DeleteFile(path.name) for path in gone], Message("less"))
+    assert before.isdisjoint(bundles(local))
+    assert not find_remainders(local.resolve("o/r").manifest.files)
+    # All of one commit in one go.
+    assert len(local.catalogue.pack_names() - packs) == 1
+    for path in gone:
+        path.unlink()
+    check_pull(local, folder, tmp_path / "out")
+
+
 @pytest.mark.parametrize("inline", [False, True])
 def test_a_commit_of_changes_makes_those_of_a_push(local: LocalVault, tmp_path: Path, inline):
     folder = write(tmp_path / "m")
@@ -298,7 +324,7 @@ def test_a_commit_of_changes_makes_those_of_a_push(local: LocalVault, tmp_path: 
     paths = {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*.json"))}
     # Some lie in memory, as those of a request do.
     files = {n: HeldFile(p.read_bytes()) if "d1/" in n else p for n, p in paths.items()}
-    staged = incoming.stage(files, "o/r", together=True)
+    staged = incoming.stage(files, "o/r", bundled_from=LEAST_FILES)
     History(local, incoming).create_repo("o/r", Message("new"))
     changes = [AddFile(name, file) for name, file in zip(files, staged, strict=True)]
     History(local, incoming).commit("o/r", "main", changes, Message("all"))
