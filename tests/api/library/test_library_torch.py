@@ -122,6 +122,30 @@ def test_encoded_weights_compute_the_same(dtype: Any) -> None:
     assert outputs(model) == wanted
 
 
+def test_a_weight_far_larger_than_all_others_has_memory_of_its_own() -> None:
+    torch.manual_seed(1)
+    layers = [nn.Linear(256, 256), nn.Linear(256, 320), nn.Linear(320, 256)]
+    head = nn.Linear(256, 4096)
+
+    class Headed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers, self.head = nn.Sequential(*layers), head
+
+        def forward(self, hidden: Any) -> Any:
+            # Twice in a row, and once between others.
+            found = self.head(hidden)[:, :256] + self.head(self.layers(hidden))[:, -256:]
+            return self.layers(found + self.head(found)[:, :256])
+
+    model, hidden = Headed().bfloat16().eval(), torch.randn(3, 256).bfloat16()
+    with torch.no_grad():
+        wanted = model(hidden)
+        encoded = wv.torch.compress(model)
+        second, largest = 2 * 256 * 320, 2 * 256 * 4096
+        assert encoded.buffer_bytes == 2 * second + largest
+        assert all(torch.equal(model(hidden), wanted) for _ in range(4))
+
+
 def test_tunes_share_a_base() -> None:
     base = make(1)
     tunes = [tune(base, seed) for seed in (2, 3)]
