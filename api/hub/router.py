@@ -12,7 +12,7 @@ from ..requests.access import (
 )
 from . import lfs, mirrored, users
 from .lfs_grants import holds_download_or_reads, holds_parts_upload, holds_upload
-from .reading import contents, history, lfs_files, lists, trees
+from .reading import contents, elsewhere, history, lfs_files, lists, trees
 from .reading import repos as known_repos
 from .routing import HubRoute
 from .writing import commits as new_commits
@@ -92,6 +92,7 @@ def hub_routes() -> list[HubRoute]:
     for route in routes:
         same = [other.methods for other in routes if other.pattern == route.pattern]
         route.allowed = set().union(*same)
+        route.find_elsewhere = elsewhere.find_elsewhere
     return routes
 
 

@@ -14,16 +14,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from ...dedup.errors import VaultError
+from ...dedup.errors import RepoNotFound, VaultError
 from ...store.repo_names import KINDS, MODELS, RepoName
 from ..requests.access import Right
 from ..requests.callers import BASIC_ALLOWED
 from .errors import HubError, error_response
 
 Endpoint = Callable[[Request], Any]
+FindElsewhere = Callable[[Request, int], Response | None]
+"""Takes a request for a repo that is not there, and which part of its address, from 0, is the
+repo's namespace; returns the answer that leads to it by another name."""
 
 _KINDS = (MODELS, *KINDS)
 _PARTS = "weightvault.hub_parts"
+_REPOS = ("{repo}", "{page}", "{git}")
 
 
 class HubRoute(BaseRoute):
@@ -33,7 +37,8 @@ class HubRoute(BaseRoute):
     more; `{repo}`, a repo's name after `api/{kind}`; `{page}`, one as pages have it, with its kind
     before it unless it is a model; `{git}` likewise with ".git" at its end. Both give `repo`.
     Endpoints are functions, async or not, of the request; its `path_params` are the parts decoded.
-    They are called where the `right` holds. `basic`: clients may send Basic credentials.
+    They are called where the `right` holds. `basic`: clients may send Basic credentials. Where the
+    repo is not there, `find_elsewhere` may know another name of it.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class HubRoute(BaseRoute):
         self.pattern = pattern
         self.weightvault_right = right
         self._basic = basic
+        self.find_elsewhere: FindElsewhere = lambda _request, _place: None
         self._parts = pattern.strip("/").split("/")
         self._endpoint = endpoint
 
@@ -75,7 +81,17 @@ class HubRoute(BaseRoute):
             # What is streamed raises the error of its first piece before anything is sent.
             await response(scope, receive, send)
         except (VaultError, HubError) as error:
-            await error_response(request, error)(scope, receive, send)
+            found = None
+            if isinstance(error, RepoNotFound) and "repo" in request.path_params:
+                place = self._place(request.path_params)
+                found = await run_in_threadpool(self.find_elsewhere, request, place)
+            response = error_response(request, error) if found is None else found
+            await response(scope, receive, send)
+
+    def _place(self, params: dict[str, Any]) -> int:
+        """Returns which part of an address is the namespace of the repo."""
+        at = next(i for i, part in enumerate(self._parts) if part in _REPOS)
+        return at + (self._parts[at] != _REPOS[0] and params["kind"] != MODELS)
 
     async def _call(self, request: Request) -> Response:
         if inspect.iscoroutinefunction(self.weightvault_right):
@@ -100,7 +116,7 @@ def _match(pattern: list[str], parts: list[str]) -> dict[str, str] | None:
     params: dict[str, str] = {}
     at = 0
     for wanted in pattern:
-        if wanted in ("{repo}", "{page}", "{git}"):
+        if wanted in _REPOS:
             taken = _take_repo(wanted, parts[at:], params)
             if not taken:
                 return None

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from ...store.cancel import check_cancelled
+from ...store.catalogue.files.moved_repos import note_move
 from ..errors import Conflict, InvalidInput
 from ..model.files.manifest import pack_manifest
 from ..model.names import check_repo
@@ -21,9 +22,9 @@ def rename_repo(vault: Repository, old: str, new: str) -> None:
     """Makes `new` what the repo `old` is and deletes that.
 
     Moves no weights: each commit is told once more. Files that were uploaded for `old` and not
-    committed are to be uploaded again. Raises RepoNotFound, and NameTaken where there is a repo
-    `new` with commits of its own. Stopped half way, it goes on when run again; until it is done,
-    `old` is there, whole.
+    committed are to be uploaded again. This catalogue remembers the name. Raises RepoNotFound, and
+    NameTaken where there is a repo `new` with commits of its own. Stopped half way, it goes on when
+    run again; until it is done, `old` is there, whole.
     """
     if old == new:
         raise InvalidInput(f"{old} is called so already")
@@ -33,6 +34,8 @@ def rename_repo(vault: Repository, old: str, new: str) -> None:
         if read_state(vault.catalogue, old) != wanted:
             raise Conflict(f"{old} was changed while it was moved", "try again")
 
+    # Before that goes: names that it had before lead to the new one, too.
+    note_move(vault.catalogue, old, new)
     vault.delete_repo(old, confirm)
 
 

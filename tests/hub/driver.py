@@ -309,7 +309,14 @@ step("what is not there")
 moved = f"{REPO}-moved"
 log, refs = api.list_repo_commits(REPO, **kind), api.list_repo_refs(REPO, **kind)
 api.move_repo(REPO, moved, **kind)
-assert not api.repo_exists(REPO, **kind)
+# Its name of before leads to it.
+assert api.repo_info(REPO, **kind).id == moved
+assert api.file_exists(REPO, "config.json", **kind)
+assert read(snapshot_download(REPO, **kind)) == read(snapshot_download(moved, **kind))
+api.upload_file(path_or_fileobj=b"m", path_in_repo="by-old-name.txt", repo_id=REPO, **kind)
+api.delete_file("by-old-name.txt", REPO, **kind)
+log = api.list_repo_commits(moved, **kind)[:2] + log
+refs = api.list_repo_refs(moved, **kind)
 assert [c.commit_id for c in api.list_repo_commits(moved, **kind)] == [c.commit_id for c in log]
 assert api.list_repo_refs(moved, **kind) == refs
 assert not api.repo_info(moved, **kind).private

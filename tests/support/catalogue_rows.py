@@ -17,6 +17,8 @@ NOT_OF_THE_STORE = {"settings", "damage", "verified", "uncoded", "received", "sk
 NOT_OF_THE_STORE |= {"repos.newest"}
 # What lists of a hub select by is read out of repos when a list asks, and where a repo was read.
 NOT_OF_THE_STORE |= {"repos.branch_changes", "repos.described", "repo_facts", "repo_labels"}
+# Names of before are a convenience of one catalogue.
+NOT_OF_THE_STORE |= {"repo_moves"}
 
 
 def read_rows(catalogue: Catalogue) -> dict[str, list[str]]:

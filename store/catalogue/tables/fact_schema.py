@@ -1,7 +1,7 @@
-"""The catalogue's tables of what lists of a hub select repos by, beside the others.
+"""The catalogue's tables of what lists of a hub select repos by, and of names that repos had.
 
-They hold what cards and files of default branches say (store/catalogue/repo_facts.py). A rebuilt
-catalogue has none of it: repos are looked into again.
+What cards and files of default branches say (store/catalogue/repo_facts.py) is read again after a
+catalogue was rebuilt. Names of before (store/catalogue/files/moved_repos.py) go with it.
 """
 
 from __future__ import annotations
@@ -29,4 +29,12 @@ repo_labels = Table(
     Column("label", String(200), primary_key=True),
     Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), primary_key=True, index=True),
     Column("place", BigInteger, nullable=False),
+)
+
+# A name that a repo had before it was moved.
+repo_moves = Table(
+    "repo_moves",
+    metadata,
+    Column("name", String(200), primary_key=True),
+    Column("repo_id", ForeignKey("repos.id", ondelete="CASCADE"), nullable=False, index=True),
 )

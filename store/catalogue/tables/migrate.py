@@ -16,7 +16,7 @@ from ...errors import StoreError, UnsupportedFormat
 from .fact_schema import metadata
 from .schema import settings
 
-HEAD = "0026"
+HEAD = "0027"
 _FOLDER = Path(__file__).parent / "migrations"
 # Servers that start together wait here for the first of them (PostgreSQL). Arbitrary but fixed.
 _MIGRATION_LOCK = 7_236_190_452

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
     literal_column,
 )
 
@@ -146,6 +147,7 @@ repos = Table(
     Column("described", Integer, nullable=False, server_default="-1"),
 )
 _undescribed = repos.c.described != repos.c.branch_changes
+Index("repos_by_folded_name", func.lower(repos.c.name))
 Index("repos_undescribed", repos.c.id, sqlite_where=_undescribed, postgresql_where=_undescribed)
 for _order in (repos.c.name, repos.c.newest):
     Index(f"repos_of_kind_by_{_order.name}", repos.c.kind, _order)
