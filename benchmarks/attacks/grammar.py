@@ -135,21 +135,12 @@ class Grammar:
         if rng.random() < 0.5:
             return ""
         texts = ("true", "1", "main", "acme/one", rng.choice(ODD), "MTAwMDAwMDAw", "-1", "50")
+        texts = (*texts, "cardData", "siblings", "license:mit", "min:1,max:9T")
         names = (
             *("revision", "tensors", "recursive", "expand", "limit", "cursor", "search", "author"),
             *("blobs", "q", "order", "after", "before", "branch", "base", "dry_run", "progress"),
-            *(
-                "repo",
-                "by",
-                "token",
-                "to",
-                "file",
-                "create_pr",
-                "sort",
-                "direction",
-                "method",
-                "at",
-            ),
+            *("repo", "by", "token", "to", "file", "create_pr", "sort", "direction", "method"),
+            *("at", "full", "cardData", "filter", "pipeline_tag", "num_parameters", "expand[]"),
         )
         pairs = [
             f"{rng.choice(names)}={quote(rng.choice(texts), errors='surrogatepass')}"

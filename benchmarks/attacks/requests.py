@@ -225,6 +225,8 @@ def _looks(repo: str, path: str) -> list[tuple[str, str]]:
         ("/{namespace}/{name}/blob", f"/{repo}/blob/main/{path}"),
         ("/{namespace}/{name}/tensors", f"/{repo}/tensors/main"),
         ("/{page}/resolve/{rev}/{path*}", f"/{repo}/resolve/main/{path}"),
+        ("/api/{kind}", "/api/models?full=true&cardData=true&author=acme&filter=mit"),
+        ("/api/{kind}", "/api/models?full=true&cardData=true&author=acme"),
         ("/api/{kind}/{repo}", f"/api/models/{repo}?blobs=true"),
         (
             "/api/{kind}/{repo}/tree/{rev}",

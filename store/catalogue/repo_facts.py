@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
@@ -25,6 +24,8 @@ MOST_LABELS = 1000
 """How many labels of a repo are kept."""
 LABEL_CHARACTERS = 200
 """How long each may be."""
+ALL_CHARACTERS = 8 << 10
+"""How long all of a repo may be: a page has a thousand repos."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +133,13 @@ def _labels_of(connection: Connection, names: Collection[str]) -> dict[str, list
 
 def _kept(labels: Iterable[str]) -> Iterator[str]:
     """Yields what of these is kept: each once, and what a database takes."""
-    kept: dict[str, Any] = {}
+    kept: dict[str, None] = {}
+    left = ALL_CHARACTERS
     for label in labels:
-        if 0 < len(label) <= LABEL_CHARACTERS and label.isprintable():
-            kept[label] = None
-        if len(kept) == MOST_LABELS:
+        if label in kept or not 0 < len(label) <= LABEL_CHARACTERS or not label.isprintable():
+            continue
+        left -= len(label)
+        if left < 0 or len(kept) == MOST_LABELS:
             break
+        kept[label] = None
     return iter(kept)

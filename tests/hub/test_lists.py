@@ -12,7 +12,7 @@ from hub_clients import VERSIONS, Hub, client_environment, find_python, run
 from models import make_weights, write_model
 from vaults import open_local
 
-from weightvault.api.hub.reading import facts
+from weightvault.api.hub.reading import facts, lists
 from weightvault.api.requests.settings import ServerSettings
 from weightvault.api.requests.tokens import create_token
 from weightvault.api.server.app import create_app
@@ -20,6 +20,7 @@ from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.transfer.refs import History
 from weightvault.dedup.transfer.uploads import IncomingFiles
+from weightvault.store.catalogue.repo_facts import ALL_CHARACTERS
 
 CARDS = {
     "me/big": "license: mit\nlibrary_name: transformers\npipeline_tag: text-generation\n"
@@ -215,6 +216,46 @@ def test_a_list_waits_until_all_is_read(
         assert [answer.status_code for answer in answers] == [503, 503, 200]
         assert answers[0].headers["retry-after"] == "1"
         assert len(ids(web, "filter=x")) == 5
+
+
+def test_pages_of_long_lines_are_short(web: TestClient, monkeypatch: pytest.MonkeyPatch):
+    """Cards and lists of files are as long as owners like: a page ends, and tells the next."""
+    monkeypatch.setattr(lists, "_MOST_BYTES", 10)
+    address, found = "/api/models?full=true&cardData=true", []
+    while address:
+        answer = web.get(address)
+        (line,) = answer.json()
+        found.append(line["id"])
+        address = answer.links.get("next", {}).get("url")
+    assert found == sorted(CARDS)
+
+
+def test_what_takes_long_is_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(facts, "_SECONDS", -1)
+    monkeypatch.setattr(lists, "_SECONDS", -1)
+    made = open_local(tmp_path / "vault")
+    for number in range(3):
+        write_text(tmp_path / str(number), f"---\ntags: [{'x' * 190}{number}, y]\n---\n")
+        push(made, tmp_path / str(number), f"me/m{number}")
+    with TestClient(create_app(made, ServerSettings()), base_url="http://hub") as web:
+        answers = [web.get("/api/models?filter=y") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [503, 503, 200]
+        assert [line["id"] for line in answers[-1].json()] == ["me/m0"]
+        assert 'rel="next"' in answers[-1].headers["link"]
+    made.close()
+
+
+def test_labels_of_a_repo_take_little(tmp_path: Path):
+    made = open_local(tmp_path / "vault")
+    labels = ", ".join(f"{'x' * 150}{number}" for number in range(900))
+    write_text(tmp_path / "m", f"---\ntags: [{labels}]\n---\n")
+    push(made, tmp_path / "m", "me/m")
+    with TestClient(create_app(made, ServerSettings()), base_url="http://hub") as web:
+        (line,) = web.get("/api/models").json()
+    kept = line["tags"]
+    assert 8000 < sum(map(len, kept)) <= ALL_CHARACTERS
+    assert kept[0] == "x" * 150 + "0"
+    made.close()
 
 
 @pytest.mark.parametrize("version", ["2.4", "0.36"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ _log = logging.getLogger("weightvault.api")
 
 # A card and a manifest each: about half a second.
 _READ_AT_ONCE = 200
+# Of processor time, which that may take.
+_SECONDS = 0.5
 # What of a dataset's card becomes labels that begin with its key.
 _DATASET_KEYS = (
     *("task_categories", "task_ids", "language", "language_creators", "annotations_creators"),
@@ -35,9 +38,13 @@ def describe_waiting(
     vault: LocalVault, wanted: Wanted, names: Collection[str] | None = None
 ) -> bool:
     """Reads repos that a list may have and that changed since they were read; of these only those
-    with `names`, where there are any. Says whether all were, as it reads some hundreds at most."""
+    with `names`, where there are any. Says whether all were, as it stops after a while: cards and
+    manifests are as long as their owners like."""
     waiting = list_undescribed(vault.catalogue, wanted, _READ_AT_ONCE + 1, names)
-    for repo in waiting[:_READ_AT_ONCE]:
+    until = time.thread_time() + _SECONDS
+    for done, repo in enumerate(waiting):
+        if done == _READ_AT_ONCE or (done and time.thread_time() > until):
+            return False
         try:
             facts = read_facts(vault, open_default(vault, repo.name))
             describe_repo(vault.catalogue, repo, facts)
@@ -46,7 +53,7 @@ def describe_waiting(
             continue
         except Corrupt as error:
             _log.warning("%s is in no list by tags: %s", repo.name, error.message)
-    return len(waiting) <= _READ_AT_ONCE
+    return True
 
 
 def require_described(vault: LocalVault, wanted: Wanted) -> None:

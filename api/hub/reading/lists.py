@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from starlette.datastructures import QueryParams
@@ -27,6 +29,9 @@ _PAGE = 1000
 _REPOS_PAGE = 100
 # Of each of these a manifest and a card are read.
 _LOOKED_INTO_PAGE = 20
+# What a page may take: processor time, for what is looked into, and bytes.
+_SECONDS = 0.5
+_MOST_BYTES = 8 << 20
 _UPDATED = ("lastModified", "last_modified")
 _CREATED = ("createdAt", "created_at")
 # What says which repos are listed, and what only says how much is told of each.
@@ -72,21 +77,40 @@ def _list(request: Request, wanted: Wanted, asked: frozenset[str] | None) -> Res
     except ValueError as error:
         raise no_such_cursor() from error
     page = found[:limit]
-    headers = link_next(request, page[-1].cursor) if len(found) > limit else {}
-    names = [line.name for line in page]
+    told = list(_tell(request, wanted, page, asked, into))
+    more = len(found) > limit or len(told) < len(page)
+    headers = link_next(request, page[len(told) - 1].cursor) if more else {}
+    body = b"[" + b",".join(filter(None, told)) + b"]"
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _tell(
+    request: Request,
+    wanted: Wanted,
+    page: Sequence[RepoLine],
+    asked: frozenset[str] | None,
+    into: frozenset[str],
+) -> Iterator[bytes]:
+    """Yields what is told of each repo of a page, as JSON, nothing of one that is gone. Ends after
+    any of them, but the first, where these took long or are long: the next page goes on."""
+    vault, names = hub_of(request).vault, [line.name for line in page]
     describe_waiting(vault, wanted, names)
-    copies, public = mirrored_from(catalogue, names), public_among(catalogue, names)
-    facts = facts_of(catalogue, names)
-    lines: list[dict[str, Any]] = []
+    copies, public = mirrored_from(vault.catalogue, names), public_among(vault.catalogue, names)
+    facts = facts_of(vault.catalogue, names)
+    left, until = _MOST_BYTES, time.thread_time() + _SECONDS
     for line in page:
         told = _line(line, line.name in public, facts.get(line.name), copies.get(line.name))
         try:
             told |= _from_files(request, line.name, line.name in public, into)
         except (RepoNotFound, RevisionNotFound):
             # It went away at this moment.
+            yield b""
             continue
-        lines.append(choose(told | uncounted(asked), asked))
-    return JSONResponse(lines, headers=headers)
+        text = bytes(JSONResponse(choose(told | uncounted(asked), asked)).body)
+        left -= len(text)
+        yield text
+        if left < 0 or time.thread_time() > until:
+            return
 
 
 def _line(
