@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
@@ -22,14 +23,18 @@ _PLACES = {
     "fish": ".config/fish/completions/weightvault.fish",
     "zsh": ".zfunc/_weightvault",
 }
+_INSTALL = "install"
 _ZSH_HINT = "in ~/.zshrc, before compinit: fpath+=~/.zfunc"
 
 
 @verb("completion")
-@click.argument("shell", type=click.Choice(list(_PLACES)))
+@click.argument("shell", type=click.Choice([*_PLACES, _INSTALL]))
 @click.option("--install", is_flag=True, help="Write it to where the shell looks for it.")
 def completion(session: Session, shell: str, install: bool) -> None:
-    """Print what lets SHELL complete commands, repos and revisions."""
+    """Print what lets SHELL complete commands, repos and revisions. `install` is --install for your
+    login shell."""
+    if shell == _INSTALL:
+        shell, install = _login_shell(), True
     root = click.get_current_context().find_root().command
     kind = get_completion_class(shell)
     assert kind is not None
@@ -45,6 +50,14 @@ def completion(session: Session, shell: str, install: bool) -> None:
         raise from_os_error(error, f"cannot write {path}") from error
     hint = f"\n{_ZSH_HINT}" if shell == "zsh" else ""
     session.emit({"shell": shell, "path": str(path)}, f"wrote {path}{hint}")
+
+
+def _login_shell() -> str:
+    name = PurePath(os.environ.get("SHELL", "")).name
+    if name not in _PLACES:
+        told = f"SHELL names {name!r}" if name else "SHELL names none"
+        raise click.UsageError(f"{told}: write `weightvault completion bash --install`")
+    return name
 
 
 def repo_argument(name: str = "repo", **options: Any) -> Callable[..., Any]:

@@ -69,7 +69,10 @@ class Refs:
         check_branch(name)
         target = self._vault.resolve(repo, start).commit.id
         if name in self.branches(repo) and not overwrite:
-            raise Conflict(f"Reference refs/heads/{name} already exists in {repo}")
+            raise Conflict(
+                f"Reference refs/heads/{name} already exists in {repo}",
+                "choose another name, or delete the branch first",
+            )
         self._change_ref(repo, "branch", name, target)
 
     def delete_branch(self, repo: str, name: str) -> None:
@@ -77,9 +80,15 @@ class Refs:
         branch and the default one."""
         found = self.branches(repo)
         if name not in found:
-            raise RevisionNotFound(f"Invalid rev id: {repo} has no branch {name!r}")
+            raise RevisionNotFound(
+                f"Invalid rev id: {repo} has no branch {name!r}",
+                f"`weightvault branch {repo}` lists them",
+            )
         if name == DEFAULT_BRANCH or len(found) == 1:
-            raise Conflict(f"Cannot delete refs/heads/{name}, which {repo} needs")
+            raise Conflict(
+                f"Cannot delete refs/heads/{name}, which {repo} needs",
+                "main and the last branch stay as long as the repo does",
+            )
         self._change_ref(repo, "branch", name, None)
 
     def create_tag(self, repo: str, name: str, revision: str, message: str | None) -> None:
@@ -87,13 +96,19 @@ class Refs:
         target = self._vault.resolve(repo, revision).commit.id
         check_branch(name)
         if name in self.tags(repo):
-            raise Conflict(f"Reference refs/tags/{name} already exists in {repo}")
+            raise Conflict(
+                f"Reference refs/tags/{name} already exists in {repo}",
+                "choose another name, or delete the tag first",
+            )
         self._change_ref(repo, "tag", name, target, message)
 
     def delete_tag(self, repo: str, name: str) -> None:
         """Takes a tag away. Raises RevisionNotFound."""
         if name not in self.tags(repo):
-            raise RevisionNotFound(f"Invalid rev id: {repo} has no tag {name!r}")
+            raise RevisionNotFound(
+                f"Invalid rev id: {repo} has no tag {name!r}",
+                f"`weightvault tag {repo}` lists them",
+            )
         self._change_ref(repo, "tag", name, None)
 
     def point(self, repo: str, kind: str, name: str, oid: str) -> None:

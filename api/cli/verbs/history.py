@@ -35,19 +35,23 @@ def log(session: Session, repo: str, limit: int | None) -> None:
 @verb("diff")
 @repo_argument("before", metavar="A")
 @repo_argument("after", metavar="B")
+@click.argument("more", nargs=-1, metavar="")
 @click.option("--values", is_flag=True, help="Read what changed, and say by how much.")
-def diff(session: Session, before: str, after: str, values: bool) -> None:
+def diff(session: Session, before: str, after: str, more: tuple[str, ...], values: bool) -> None:
     """Show which files and tensors differ between A and B, each REPO or REPO@REVISION.
 
     A tensor that changed has a distance: the length of the difference by that of the tensor in A.
     """
     from ...library.diff import diff_snapshots
 
+    if more:
+        named = " ".join(f"{before}@{each}" for each in (after, more[0]))
+        raise click.UsageError(f"a revision is named with its repo: weightvault diff {named}")
     one, other = split_repo(before), split_repo(after)
     with session.open() as vault:
         old, new = vault.resolve(*one), vault.resolve(*other)
         found = diff_snapshots(lambda: vault, old, new, values=values)
-    session.emit(asdict(found), _describe_diff(found))
+    session.emit(asdict(found), _describe_diff(found, values))
 
 
 @verb("tag")
@@ -57,6 +61,7 @@ def diff(session: Session, before: str, after: str, values: bool) -> None:
 @click.option("--delete", is_flag=True, help="Take the tag away.")
 def tag(session: Session, repo: str, name: str | None, message: str | None, delete: bool) -> None:
     """List the tags of REPO, or let NAME be one of REPO, or REPO@REVISION."""
+    _check_name(name, delete)
     found, revision = split_repo(repo)
     with session.open() as vault:
         if name is None:
@@ -76,6 +81,7 @@ def tag(session: Session, repo: str, name: str | None, message: str | None, dele
 @click.option("--delete", is_flag=True, help="Take the branch away; its commits stay.")
 def branch(session: Session, repo: str, name: str | None, delete: bool) -> None:
     """List the branches of REPO, or make the branch NAME at REPO, or REPO@REVISION."""
+    _check_name(name, delete)
     found, revision = split_repo(repo)
     with session.open() as vault:
         if name is None:
@@ -87,6 +93,11 @@ def branch(session: Session, repo: str, name: str | None, delete: bool) -> None:
             vault.create_branch(found, name, revision)
             commit = vault.list_refs(found).branches[name]
             session.emit({"branch": name, "commit": commit}, f"branch {show(name)} {commit}")
+
+
+def _check_name(name: str | None, delete: bool) -> None:
+    if delete and name is None:
+        raise click.UsageError("--delete takes a NAME")
 
 
 def _list(session: Session, what: str, refs: dict[str, str]) -> None:
@@ -102,7 +113,7 @@ def _describe_log(commits: list[Commit]) -> str:
     return format_table([("commit", "time", "author", "title"), *rows], left=4)
 
 
-def _describe_diff(found: Diff) -> str:
+def _describe_diff(found: Diff, values: bool) -> str:
     same = (
         f"{format_count(found.same_files, 'file')} and "
         f"{format_count(found.same_tensors, 'tensor')} are the same"
@@ -110,7 +121,10 @@ def _describe_diff(found: Diff) -> str:
     tables = [same]
     if found.tensors:
         head = ("tensor", "", "before", "after", "distance", "largest", "changed")
-        tables.insert(0, format_table([head, *map(_tensor_row, found.tensors)], left=4))
+        rows = [head, *map(_tensor_row, found.tensors)]
+        # What is only known once values were read.
+        shown = rows if values else [row[:4] for row in rows]
+        tables.insert(0, format_table(shown, left=4))
     if found.files:
         rows = [
             (each.path, each.kind, _size(each.before), _size(each.after)) for each in found.files

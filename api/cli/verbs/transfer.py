@@ -58,11 +58,11 @@ def push(
 ) -> None:
     """Store the file or folder PATH as the newest commit of REPO, or REPO@BRANCH.
 
-    Only what the vault does not have yet is sent. A push that was interrupted can be run again
-    and goes on where it was. Links are followed. What .wvignore files name (as git reads
-    .gitignore) and what tools keep beside a model is left out and named. Files that cannot be read,
-    links that lead nowhere, and files that hold keys or passwords end the push before anything is
-    stored.
+    A new repo is private. Only what the vault does not have yet is sent. A push that was
+    interrupted can be run again and goes on where it was. Links are followed. What .wvignore files
+    name (as git reads .gitignore) and what tools keep beside a model is left out and named. Files
+    that cannot be read, links that lead nowhere, and files that hold keys or passwords end the push
+    before anything is stored.
     """
     from ....dedup.model.names import check_branch, check_repo, split_message
     from ....dedup.transfer.folders.rules import Rules
@@ -184,6 +184,7 @@ def pull(
 
     repo, revision = split_repo(repo, revision)
     with session.open() as vault, interruptible(explain):
+        _check_files(vault, repo, revision, files)
         result = run_pull(
             vault,
             repo,
@@ -211,6 +212,19 @@ def _check_order(repo: str, dest: Path) -> None:
                 f"{repo!r} is no name of a repo: the repo comes first, then the folder"
             ) from None
         raise
+
+
+def _check_files(vault: Vault, repo: str, revision: str, files: tuple[str, ...]) -> None:
+    """Raises EntryNotFound where a revision lacks a file that is named: before any is written."""
+    from ....dedup.errors import EntryNotFound
+
+    manifest = vault.resolve(repo, revision).manifest if files else None
+    for path in files:
+        if manifest is not None and manifest.file(path) is None:
+            named = f"{repo}@{revision}"
+            raise EntryNotFound(
+                f"{named} has no file {path!r}", f"`weightvault ls {named}` lists them"
+            )
 
 
 def _check_tag(vault: Vault, repo: str, tag: str) -> None:

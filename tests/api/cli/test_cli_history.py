@@ -86,6 +86,10 @@ def test_what_differs(ask, run, vault: str, commits: list[str]) -> None:
     text = run("--vault", vault, "diff", "org/model@v1", "org/model").stdout
     assert "layer.0.weight" in text
     assert "1 file and 0 tensors are the same" in text
+    # A column that says nothing is not shown.
+    assert "distance" not in text
+    text = run("--vault", vault, "diff", "org/model@v1", "org/model", "--values").stdout
+    assert "distance" in text
 
 
 def test_files_and_tensors(ask, run, vault: str, commits: list[str], tmp_path: Path) -> None:
@@ -185,3 +189,7 @@ def test_completion_is_written_where_the_shell_looks(
     done = json.loads(run("completion", shell, "--install", "--json").stdout)
     assert Path(done["path"]).is_relative_to(tmp_path)
     assert Path(done["path"]).read_text().strip() == script.strip()
+    Path(done["path"]).unlink()
+    monkeypatch.setenv("SHELL", f"/usr/bin/{shell}")
+    assert json.loads(run("completion", "install", "--json").stdout) == done
+    assert Path(done["path"]).exists()

@@ -63,11 +63,25 @@ def test_an_address_is_no_folder(run, folder: str, address: str, words: list[str
         (["delete", "org/model"], 2, ["did you mean `weightvault rm`?"]),
         (["download", "org/model"], 2, ["did you mean `weightvault pull`?"]),
         (["gc", "--grace", "7 days"], 2, ["12h"]),
+        (["diff", "org/model", "v1", "main"], 2, ["diff org/model@v1 org/model@main"]),
+        (["tag", "org/model", "--delete"], 2, ["--delete takes a NAME"]),
+        (["branch", "org/model", "--delete"], 2, ["--delete takes a NAME"]),
+        (["branch", "org/model", "main"], 7, ["already exists", "delete the branch first"]),
+        (["branch", "org/model", "main", "--delete"], 7, ["main and the last branch stay"]),
+        (["tag", "org/model", "none", "--delete"], 3, ["weightvault tag org/model"]),
+        (["pull", "org/model", "out", "config.json", "none"], 3, ["no file 'none'"]),
+        (["completion", "install"], 2, ["completion bash --install"]),
     ],
 )
 def test_mistakes_are_answered_with_the_remedy(
-    run, folder: str, args: list[str], status: int, words: list[str]
+    run,
+    folder: str,
+    monkeypatch: pytest.MonkeyPatch,
+    args: list[str],
+    status: int,
+    words: list[str],
 ) -> None:
+    monkeypatch.delenv("SHELL", raising=False)
     result = run("--vault", folder, *args)
     assert result.exit_code == status, result.output
     for word in words:
