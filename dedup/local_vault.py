@@ -153,11 +153,13 @@ class LocalVault(Repository):
 
         return find_families(self.catalogue)
 
-    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
+    def optimise_all(
+        self, *, dry_run: bool = False, reads: int | None = None, progress: Progress | None = None
+    ) -> Optimised:
         """See Vault.optimise_all."""
         from .maintenance.optimise import optimise_all
 
-        return optimise_all(self, dry_run=dry_run, progress=progress or Progress())
+        return optimise_all(self, dry_run=dry_run, reads=reads, progress=progress or Progress())
 
     def optimise(self, cursor: int = 0, *, dry_run: bool = False) -> OptimiseStep:
         """Does one step of optimise_all, which is visible as a whole or not at all; begins with

@@ -363,13 +363,14 @@ class Reports(Protocol):
 class Optimiser(Protocol):
     """Re-encodes families of models against better bases."""
 
-    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
-        """Re-encodes families where better bases save bytes (ARCHITECTURE.md, "Planning").
-
-        Beside live traffic, and at any moment to be stopped: what was done by then stays. With
-        `dry_run` it only predicts. A server does it in the background, and stops with the caller.
-        Raises Conflict while another run is under way there.
-        """
+    def optimise_all(
+        self, *, dry_run: bool = False, reads: int | None = None, progress: Progress | None = None
+    ) -> Optimised:
+        """Re-encodes families where better bases save bytes (ARCHITECTURE.md, "Planning"), and,
+        from now on, where reading a chunk takes more than `reads` frames. Beside live traffic, and
+        to be stopped at any moment: what was done by then stays. With `dry_run` it only predicts. A
+        server does it in the background, and stops with the caller. Raises InvalidInput, and
+        Conflict while another run is under way there."""
         ...
 
 

@@ -301,9 +301,14 @@ class HttpVault(HttpRefs):
         )
         return self._parse(list[Family], answer)
 
-    def optimise_all(self, *, dry_run: bool = False, progress: Progress | None = None) -> Optimised:
+    def optimise_all(
+        self, *, dry_run: bool = False, reads: int | None = None, progress: Progress | None = None
+    ) -> Optimised:
         """See Vault.optimise_all."""
-        return self._work(Optimised, {"kind": "optimise", "dry_run": dry_run}, progress)
+        asked: dict[str, object] = {"kind": "optimise", "dry_run": dry_run}
+        if reads is not None:
+            asked["max_reads"] = reads
+        return self._work(Optimised, asked, progress)
 
     def check(self, progress: Progress | None = None) -> CheckResult:
         """See Vault.check."""

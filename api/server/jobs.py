@@ -43,7 +43,9 @@ _log = logging.getLogger("weightvault.api")
 
 
 def _optimise(vault: LocalVault, asked: dict[str, Any], progress: Progress) -> BaseModel:
-    done = vault.optimise_all(dry_run=asked["dry_run"], progress=progress)
+    # Jobs that an older version took have no bound.
+    reads = asked.get("max_reads")
+    done = vault.optimise_all(dry_run=asked["dry_run"], reads=reads, progress=progress)
     return OptimisedSchema.model_validate(done)
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from ...dedup.similarity.reads_bound import LEAST_READS, MOST_READS
 from .schemas import ByteCount, ErrorSchema, Schema
 
 
@@ -29,6 +30,12 @@ class OptimiseJob(BaseModel):
 
     kind: Literal["optimise"]
     dry_run: bool = Field(default=False, description="only predict")
+    max_reads: int | None = Field(
+        default=None,
+        ge=LEAST_READS,
+        le=MOST_READS,
+        description="from now on, frames that reading a chunk takes at most; null: as before",
+    )
 
 
 class ComparisonJob(BaseModel):
@@ -72,4 +79,4 @@ class JobSchema(Schema):
 
 def as_json(asked: OptimiseJob | ComparisonJob) -> dict[str, Any]:
     """Returns what was asked for, without its kind."""
-    return asked.model_dump(exclude={"kind"})
+    return asked.model_dump(exclude={"kind"}, exclude_none=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 
 from ...store.cancel import check_cancelled
 from ...store.catalogue.catalogue import Catalogue
@@ -27,10 +28,12 @@ from ...store.catalogue.sketches.sketches import (
     read_family,
 )
 from ...store.catalogue.tombstones import count_pack_bytes
+from ..model.inputs import CHAIN_LENGTH
 from ..progress import Progress
 from ..repository.repository import Repository
 from ..similarity.family import RAW_CODEC, PlannedFamily, find_centres, plan_around
 from ..similarity.newcomers import Newcomers
+from ..similarity.reads_bound import keep_max_reads, planned_length
 from ..vault import Optimised, OptimiseStep
 from .derive import derive_chunks
 from .reencode import Reencoding, saves
@@ -77,14 +80,18 @@ class _Tally:
         return OptimiseStep(**asdict(self), cursor=cursor)
 
 
-def optimise_all(vault: Repository, *, dry_run: bool, progress: Progress) -> Optimised:
-    """Does all steps; see Vault.optimise_all."""
+def optimise_all(
+    vault: Repository, *, dry_run: bool, progress: Progress, reads: int | None = None
+) -> Optimised:
+    """Does all steps; see Vault.optimise_all. Raises InvalidInput for a bound that is none."""
+    if reads is not None and not dry_run:
+        keep_max_reads(vault.catalogue, reads)
     cursor: int | None = 0
     done = Optimised()
     left = count_centres(vault.catalogue, uncoded=RAW_CODEC)
     with progress.running("optimising", left, "chunks"):
         while cursor is not None:
-            step = optimise_step(vault, cursor, dry_run=dry_run)
+            step = optimise_step(vault, cursor, dry_run=dry_run, reads=reads)
             sums = {f.name: getattr(done, f.name) + getattr(step, f.name) for f in fields(done)}
             done, cursor = Optimised(**sums), step.cursor
             # Around what is re-encoded, families have other centres than were counted.
@@ -94,10 +101,14 @@ def optimise_all(vault: Repository, *, dry_run: bool, progress: Progress) -> Opt
     return done
 
 
-def optimise_step(vault: Repository, cursor: int, *, dry_run: bool) -> OptimiseStep:
+def optimise_step(
+    vault: Repository, cursor: int, *, dry_run: bool, reads: int | None = None
+) -> OptimiseStep:
     """Does one step from `cursor` on; see LocalVault.optimise."""
+    length = planned_length(vault.catalogue, reads)
     chunks = list_centres(vault.catalogue, cursor, STEP_CHUNKS, uncoded=RAW_CODEC)
-    step = _step(vault, chunks, cursor, _led_families, _pays, dry_run=dry_run)
+    find = partial(_led_families, length=length)
+    step = _step(vault, chunks, cursor, find, _pays, dry_run=dry_run)
     if dry_run:
         # What a recipe would save is known once it has been tried.
         return step
@@ -132,7 +143,9 @@ def recentre_chunks(vault: Repository, chunk_ids: Collection[int]) -> None:
 def _grown_step(vault: Repository, chunks: Sequence[FamilyRow], cursor: int) -> OptimiseStep:
     """Does one step of chunks that are new. A family of one has not grown, and most are."""
     lonely = find_lonely(vault.catalogue, chunks)
-    newcomers = Newcomers(vault.catalogue, [c for c in chunks if c.chunk_id not in lonely])
+    looked = [c for c in chunks if c.chunk_id not in lonely]
+    length = planned_length(vault.catalogue) if looked else CHAIN_LENGTH
+    newcomers = Newcomers(vault.catalogue, looked, length)
 
     def find(_catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
         return [] if newcomer.chunk_id in lonely else newcomers.grown_family(newcomer)
@@ -174,24 +187,24 @@ def _step(
     return tally.step(None if ended else done)
 
 
-def _led_families(catalogue: Catalogue, centre: FamilyRow) -> list[PlannedFamily]:
+def _led_families(catalogue: Catalogue, centre: FamilyRow, *, length: int) -> list[PlannedFamily]:
     """Returns the family around a centre, unless it comes up with another one of its centres, or
     was collected or became a delta meanwhile; and of others who build on the centre, the families
     that have no centre of their own."""
     peers = peers_of(catalogue, centre.chunk_id)
     if peers is None:
         return []
-    found = [_led_family(catalogue, centre, centre, peers)]
+    found = [_led_family(catalogue, centre, centre, peers, length)]
     others = other_groups_on(catalogue, peers, centre.chunk_id)
     for row in read_family(catalogue, others) if others else ():
         its_peers = peers_of(catalogue, row.chunk_id) if row.chunk_id in others else None
         if its_peers is not None:
-            found.append(_led_family(catalogue, centre, row, its_peers))
+            found.append(_led_family(catalogue, centre, row, its_peers, length))
     return [family for family in found if family is not None]
 
 
 def _led_family(
-    catalogue: Catalogue, centre: FamilyRow, like: FamilyRow, peers: Peers
+    catalogue: Catalogue, centre: FamilyRow, like: FamilyRow, peers: Peers, length: int
 ) -> PlannedFamily | None:
     """Returns the family of `like` if `centre` is the first of its centres; the first of those of
     `peers`, if there is one."""
@@ -199,11 +212,12 @@ def _led_family(
     own = sort_chunks(catalogue, peers, centres).peers
     if min(own or centres, default=None) != centre.chunk_id:
         return None
-    return plan_around(catalogue, centres, like, peers, uncoded=True)
+    return plan_around(catalogue, centres, like, peers, uncoded=True, length=length)
 
 
 def _pays(family: PlannedFamily) -> bool:
-    return family.has_uncoded or saves(family.plan.before, family.plan.after)
+    must = family.has_uncoded or family.is_too_deep
+    return must or saves(family.plan.before, family.plan.after)
 
 
 def _pays_at_once(family: PlannedFamily) -> bool:

@@ -70,7 +70,8 @@ class Reencoding:
         self._pack.__exit__(*error)
 
     def add(self, family: PlannedFamily) -> None:
-        """Encodes what the family's plan changes; keeps the frames if they save bytes.
+        """Encodes what the family's plan changes; keeps the frames if they save bytes, or chains
+        are too long.
 
         They wait in a file until that is known: together they may exceed the memory there is. What
         is collected meanwhile is passed over.
@@ -89,7 +90,8 @@ class Reencoding:
                     moved.append((family.rows[i].place, len(frame)))
             before = sum(place.frame_bytes for place, _ in moved)
             after = sum(size for _, size in moved)
-            if not saves(family.plan.before, family.plan.before - before + after):
+            saved = saves(family.plan.before, family.plan.before - before + after)
+            if not saved and not family.is_too_deep:
                 mark_planned(self._vault.catalogue, family.leader, family.fingerprint)
                 return
             waiting.seek(0)

@@ -32,12 +32,13 @@ RAW_CODEC = CODEC_IDS["raw"]
 class PlannedFamily:
     """Members of a family of one dtype and size in the order of their digests, the plan for them,
     and the `fingerprint` of what it was made from. `leader` is the chunk id that the family is
-    known by: the lowest of those that are standalone."""
+    known by: the lowest of those that are standalone. Chains have at most `length` deltas."""
 
     leader: int
     rows: list[FamilyRow]
     plan: Plan
     fingerprint: int
+    length: int = CHAIN_LENGTH
 
     @cached_property
     def old(self) -> list[int | None]:
@@ -47,14 +48,18 @@ class PlannedFamily:
     @cached_property
     def levels(self) -> list[int]:
         """The levels that members will have: one above their base, or more where their frames say
-        so already."""
+        so already and no chain becomes too long by that."""
+        kept = self._levels(keeping=True)
+        return self._levels(keeping=False) if max(kept) > self.length else kept
+
+    def _levels(self, *, keeping: bool) -> list[int]:
         found: dict[int, int] = {}
 
         def level(i: int) -> int:
             base = self.plan.bases[i]
             if i not in found:
                 least = 0 if base is None else level(base) + 1
-                same = base == self.old[i] and base is not None
+                same = keeping and base == self.old[i] and base is not None
                 found[i] = max(least, self.rows[i].place.level) if same else least
             return found[i]
 
@@ -69,7 +74,9 @@ class PlannedFamily:
 
     def _is_changed(self, i: int) -> bool:
         moved = self.plan.bases[i] != self.old[i]
-        return moved or self._is_uncoded(i) or self.levels[i] > self.rows[i].place.level
+        is_delta = self.old[i] is not None
+        other_level = is_delta and self.levels[i] != self.rows[i].place.level
+        return moved or other_level or self._is_uncoded(i)
 
     def keeps_frame(self, i: int, new_bytes: int) -> bool:
         """Says whether a member is better off with the frame it has, and may keep it: its level
@@ -77,7 +84,14 @@ class PlannedFamily:
         old, level = self.old[i], self.rows[i].place.level
         above = old is None or max(self.levels[old], self.rows[old].place.level) < level
         below = level <= self.levels[i] or i not in self.plan.bases
-        return above and below and self.rows[i].place.frame_bytes <= new_bytes
+        fits = above and below and not self._is_deep(i)
+        return fits and self.rows[i].place.frame_bytes <= new_bytes
+
+    @property
+    def is_too_deep(self) -> bool:
+        """Whether members are in longer chains than there shall be: these must change, whatever it
+        takes."""
+        return any(self._is_deep(i) for i in range(len(self.rows)))
 
     @property
     def replaced_bytes(self) -> int:
@@ -88,6 +102,9 @@ class PlannedFamily:
     def has_uncoded(self) -> bool:
         """Whether a member is stored as it came, so that any coding may save."""
         return any(map(self._is_uncoded, range(len(self.rows))))
+
+    def _is_deep(self, i: int) -> bool:
+        return self.old[i] is not None and self.rows[i].place.level > self.length
 
     def _is_uncoded(self, i: int) -> bool:
         return is_uncoded(self.rows[i])
@@ -127,16 +144,18 @@ def plan_around(
     *,
     uncoded: bool,
     family: Collection[FamilyRow] | None = None,
+    length: int = CHAIN_LENGTH,
 ) -> PlannedFamily | None:
     """Returns the family of the deltas that rest on `centres`, as far as its members are `peers`
     and have the dtype and the size of `like`, with its plan; None where there is nothing to plan,
     or nothing came of the same plan before. Members that are stored as they came count if
-    `uncoded`. `family`: the centres and these deltas, where they have been read."""
+    `uncoded`. `family`: the centres and these deltas, where they have been read. `length`: that of
+    chains at most."""
     read = read_trees(catalogue, centres) if family is None else family
     rows = sorted(read, key=lambda row: row.place.digest)
     found = sort_chunks(catalogue, peers, [row.chunk_id for row in rows])
     known = found.peers | found.bases
-    fingerprint = _fingerprint([row for row in rows if row.chunk_id in known])
+    fingerprint = _fingerprint([row for row in rows if row.chunk_id in known], length)
     leader = min(centres) if peers.everybody else min(found.peers, default=like.chunk_id)
     if any(row.planned == fingerprint for row in rows if row.chunk_id == leader):
         return None
@@ -156,7 +175,8 @@ def plan_around(
     mine = _list_members(alike, alone)
     if len(mine) < 2 and not any(map(is_uncoded, mine)):
         return None
-    return PlannedFamily(leader, mine, plan_family(_members(mine, rows, found.peers)), fingerprint)
+    plan = plan_family(_members(mine, rows, found.peers), length)
+    return PlannedFamily(leader, mine, plan, fingerprint, length)
 
 
 def _list_members(alike: Sequence[FamilyRow], alone: set[bytes]) -> list[FamilyRow]:
@@ -214,7 +234,8 @@ def _bases(rows: Sequence[FamilyRow]) -> list[int | None]:
     return [None if r.place.base is None else position[r.place.base] for r in rows]
 
 
-def _fingerprint(rows: Sequence[FamilyRow]) -> int:
-    """Differs when a family has other members, or they have other frames."""
-    text = repr([(r.chunk_id, r.place.frame_bytes, r.place.base) for r in rows])
+def _fingerprint(rows: Sequence[FamilyRow], length: int) -> int:
+    """Differs when a family has other members, they have other frames, or chains another length."""
+    facts = [(r.chunk_id, r.place.frame_bytes, r.place.base) for r in rows]
+    text = repr(facts if length == CHAIN_LENGTH else (length, facts))
     return xxhash.xxh3_64_intdigest(text.encode()) >> 1

@@ -17,6 +17,7 @@ from ...store.catalogue.sketches.sketches import (
     ids_by_digest,
     read_trees,
 )
+from ..model.inputs import CHAIN_LENGTH
 from ..model.sketch import find_related
 from .family import PlannedFamily, find_centres, plan_around
 
@@ -41,10 +42,14 @@ class _Known:
 
 
 class Newcomers:
-    """Chunks that have just come, in the order of their ids."""
+    """Chunks that have just come, in the order of their ids, whose families are planned with chains
+    of at most `length` deltas."""
 
-    def __init__(self, catalogue: Catalogue, chunks: Sequence[FamilyRow]) -> None:
+    def __init__(
+        self, catalogue: Catalogue, chunks: Sequence[FamilyRow], length: int = CHAIN_LENGTH
+    ) -> None:
         self._catalogue = catalogue
+        self._length = length
         self._chunks = [c for c in chunks if c.sketch is not None and c.sketch.kind is not None]
         self._next = 0
         self._known: _Known | None = None
@@ -59,7 +64,7 @@ class Newcomers:
             self._look_up(newcomer.chunk_id)
         found = self._known
         if found is None or newcomer.chunk_id not in found.centres:
-            return _grown_in_group(self._catalogue, newcomer)
+            return _grown_in_group(self._catalogue, newcomer, self._length)
         centres = found.centres[newcomer.chunk_id]
         few = found.most[newcomer.chunk_id] <= _FEW_MEMBERS
         if few:
@@ -70,9 +75,14 @@ class Newcomers:
             number = count_arrived(self._catalogue, centres, newcomer.chunk_id)
         if not _has_doubled(number):
             return []
-        everybody = Peers()
         planned = plan_around(
-            self._catalogue, centres, newcomer, everybody, uncoded=False, family=family
+            self._catalogue,
+            centres,
+            newcomer,
+            Peers(),
+            uncoded=False,
+            family=family,
+            length=self._length,
         )
         return [] if planned is None else [planned]
 
@@ -118,7 +128,7 @@ class Newcomers:
         found.members = members
 
 
-def _grown_in_group(catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFamily]:
+def _grown_in_group(catalogue: Catalogue, newcomer: FamilyRow, length: int) -> list[PlannedFamily]:
     """As Newcomers.grown_family, of the chunks that may be bases of each other."""
     peers = peers_of(catalogue, newcomer.chunk_id)
     if peers is None:
@@ -126,7 +136,7 @@ def _grown_in_group(catalogue: Catalogue, newcomer: FamilyRow) -> list[PlannedFa
     centres = find_centres(catalogue, newcomer, peers)
     if not _has_doubled(_count_arrived(catalogue, centres, newcomer.chunk_id, peers)):
         return []
-    family = plan_around(catalogue, centres, newcomer, peers, uncoded=False)
+    family = plan_around(catalogue, centres, newcomer, peers, uncoded=False, length=length)
     return [] if family is None else [family]
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ....dedup.model.families import Family, FamilyMember
     from ....dedup.vault import Optimised
 
+# Those of dedup/similarity/reads_bound.py, which takes SQLAlchemy to import.
+_LEAST_READS, _MOST_READS = 2, 5
+
 
 @verb("families")
 @click.option(
@@ -40,18 +43,35 @@ def families(session: Session, svg: Path | None) -> None:
 @click.option(
     "--dry-run", is_flag=True, help="Show what would change, with predicted bytes; change nothing."
 )
-def optimise(session: Session, dry_run: bool) -> None:
+@click.option(
+    "--max-reads",
+    type=click.IntRange(_LEAST_READS, _MOST_READS),
+    metavar="K",
+    help=f"From now on, let no plan take more than K frames to read a chunk, {_LEAST_READS} to "
+    f"{_MOST_READS}, whatever that stores more; {_MOST_READS} at first. With --dry-run, what each "
+    "K would save is shown.",
+)
+def optimise(session: Session, dry_run: bool, max_reads: int | None) -> None:
     """Re-encode stored models where a better base saves bytes.
 
     Safe beside pushes and pulls, and to be interrupted: run it again and it goes on. What of the
-    frames it replaces lies among others that stay is garbage until gc.
+    frames it replaces lies among others that stay is garbage until gc. Pushes may build longer
+    chains than --max-reads says; the next run makes them shorter.
     """
     from ...progress import make_progress
 
+    each: dict[int, Optimised] = {}
     with session.open() as vault, interruptible(_explain_interruption):
-        done = vault.optimise_all(dry_run=dry_run, progress=make_progress())
+        done = vault.optimise_all(dry_run=dry_run, reads=max_reads, progress=make_progress())
+        if dry_run and max_reads is not None:
+            others = {k for k in range(_LEAST_READS, _MOST_READS + 1) if k != max_reads}
+            each = {k: vault.optimise_all(dry_run=True, reads=k) for k in others}
+            each[max_reads] = done
     found = {"dry_run": dry_run, "saved": done.saved, **asdict(done)}
-    session.emit(found, _describe(done, dry_run))
+    if each:
+        found["by_reads"] = {str(k): each[k].saved for k in sorted(each)}
+    lines = [_describe(done, dry_run), *(_describe_bound(k, each[k]) for k in sorted(each))]
+    session.emit(found, "\n".join(lines))
 
 
 def _explain_interruption() -> tuple[str, str]:
@@ -61,19 +81,28 @@ def _explain_interruption() -> tuple[str, str]:
     )
 
 
+def _describe_bound(reads: int, done: Optimised) -> str:
+    size = format_bytes(abs(done.saved))
+    return f"at most {reads} frames a chunk: {size} {'less' if done.saved >= 0 else 'more'}"
+
+
 def _describe(done: Optimised, dry_run: bool) -> str:
     seen = f"{done.families} families of chunks with something to plan"
     if not done.changed:
         return f"{seen}: nothing to save"
     verb_form = "would save about" if dry_run else "saved"
+    if done.saved < 0:
+        verb_form = "would take about" if dry_run else "took"
+    than = " more than" if done.saved < 0 else " of"
+    share = format_percent(abs(done.saved), done.before)
     disk = ""
     if not dry_run:
         less, size = ("less", done.freed) if done.freed >= 0 else ("more until gc", -done.freed)
         disk = f"; {format_bytes(size)} {less} on disk"
     return (
         f"{seen}, {done.changed} with a better plan\n"
-        f"{verb_form} {format_bytes(done.saved)} of {format_bytes(done.before)} "
-        f"({format_percent(done.saved, done.before)}) in {format_count(done.chunks, 'chunk')}{disk}"
+        f"{verb_form} {format_bytes(abs(done.saved))}{than} {format_bytes(done.before)} "
+        f"({share}) in {format_count(done.chunks, 'chunk')}{disk}"
     )
 
 

@@ -12,6 +12,7 @@ from weightvault.dedup.errors import InvalidInput
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import optimise
 from weightvault.dedup.model.sketch import make_sketch
+from weightvault.dedup.similarity.reads_bound import LEAST_READS, MOST_READS
 from weightvault.dedup.transfer.push import push
 
 SHAPES = {"a.weight": (96, 64), "b.weight": (64, 64)}
@@ -59,6 +60,20 @@ def test_optimise_says_what_it_saves(run, url: str, family: LocalVault) -> None:
     again = run("--vault", url, "optimise")
     assert "nothing to save" in again.stdout
     assert "optimising: 3 of 3 chunks (100.0 %)" in again.stderr
+
+
+def test_optimise_shows_what_each_bound_of_reads_would_save(run, url: str) -> None:
+    bound = ("--vault", url, "optimise", "--max-reads")
+    dry = json.loads(run(*bound, "3", "--dry-run", "--json").stdout)
+    saved = [dry["by_reads"][str(reads)] for reads in range(LEAST_READS, MOST_READS + 1)]
+    assert len(dry["by_reads"]) == len(saved)
+    assert saved == sorted(saved)
+    assert dry["saved"] == saved[3 - LEAST_READS]
+    shown = run(*bound, "3", "--dry-run").stdout
+    assert [f"at most {k} frames a chunk: " in shown for k in range(1, 7)] == [0, 1, 1, 1, 1, 0]
+    assert run(*bound, "3").exit_code == 0
+    for reads in (LEAST_READS - 1, MOST_READS + 1):
+        assert f"{LEAST_READS}<=x<={MOST_READS}" in run(*bound, str(reads)).stderr
 
 
 def test_optimise_shows_each_of_its_steps(

@@ -43,7 +43,8 @@ class SlowWork:
         self.times = 0
         monkeypatch.setattr(vault, "optimise_all", self.run)
 
-    def run(self, *, dry_run: bool, progress: Progress) -> Optimised:
+    def run(self, *, dry_run: bool, reads: int | None, progress: Progress) -> Optimised:
+        assert reads is None
         self.times += 1
         with progress.running("optimising", 9, "chunks"):
             self.begun.set()

@@ -10,11 +10,12 @@ from models import make_weights, read_folder, safetensors_bytes, tune, write_mod
 from upkeep import gc
 from vaults import FailingWrites, open_anew, open_local
 
-from weightvault.dedup.errors import StorageFull
+from weightvault.dedup.errors import InvalidInput, StorageFull
 from weightvault.dedup.local_vault import LocalVault
 from weightvault.dedup.maintenance import optimise, reencode
 from weightvault.dedup.model.inputs import CHAIN_LENGTH
 from weightvault.dedup.similarity.family import PlannedFamily
+from weightvault.dedup.similarity.reads_bound import LEAST_READS, MOST_READS
 from weightvault.dedup.transfer.pull import pull
 from weightvault.dedup.transfer.push import push
 from weightvault.dedup.verification.scrub import Scrubber
@@ -78,27 +79,70 @@ def test_the_order_of_pushes_does_not_matter_afterwards(tmp_path: Path):
     assert max(totals) <= 1.02 * min(totals)
 
 
-def test_a_run_of_checkpoints_becomes_chains(tmp_path: Path):
-    """Whatever the order in which they come, and with plans of stars less would be saved."""
+def push_checkpoints(root: Path) -> tuple[LocalVault, list[Path]]:
+    """A vault with the checkpoints of a run, pushed in any order as repos of their own."""
     weights, models = make_weights(5, SHAPES), list[Path]()
     for step in range(9):
         weights = tune(weights, step, 3e-4)
-        models.append(write_model(tmp_path / f"m{step}", weights))
-    vault = open_local(tmp_path / "vault")
+        models.append(write_model(root / f"m{step}", weights))
+    vault = open_local(root / "vault")
     for i in (4, 0, 8, 2, 6, 1, 7, 3, 5):
         push(vault, models[i], f"org/m{i}")
-    optimise_all(vault)
+    return vault, models
+
+
+def deepest(vault: LocalVault, models: list[Path]) -> int:
+    """Returns the highest level of a chunk of the models."""
     levels = list[int]()
     for i in range(len(models)):
         digests = vault.resolve(f"org/m{i}").manifest.digests()
         places = vault.catalogue.locate(list(digests)).values()
         levels += [place.level for place in places if place.raw_bytes > 4096]
-    assert 1 < max(levels) <= CHAIN_LENGTH
+    return max(levels)
+
+
+def test_a_run_of_checkpoints_becomes_chains(tmp_path: Path):
+    """Whatever the order in which they come, and with plans of stars less would be saved."""
+    vault, models = push_checkpoints(tmp_path)
+    optimise_all(vault)
+    assert 1 < deepest(vault, models) <= CHAIN_LENGTH
     frames = vault.report().frames
     check_family(vault, models, tmp_path / "out")
     assert not Scrubber(vault).run().problems
     assert optimise_all(vault)[1] < 0.02 * frames
     vault.close()
+
+
+@pytest.mark.parametrize("reads", range(LEAST_READS, MOST_READS + 1))
+def test_chains_are_as_long_as_reads_may_be(tmp_path: Path, reads: int):
+    vault, models = push_checkpoints(tmp_path)
+    vault.optimise_all()
+    frames = vault.report().frames
+    said = vault.optimise_all(dry_run=True, reads=reads)
+    done = vault.optimise_all(reads=reads)
+    assert 1 <= deepest(vault, models) < reads
+    assert done.saved == frames - vault.report().frames
+    assert abs(said.saved - done.saved) <= 0.05 * frames
+    assert (done.saved < 0) == (reads < MOST_READS)
+    # It is kept to, also by what plans without being told.
+    push(vault, write_model(tmp_path / "m9", tune(make_weights(5, SHAPES), 9, 3e-4)), "org/m9")
+    vault.optimise_all()
+    assert deepest(vault, models) < reads
+    check_family(vault, models, tmp_path / "out")
+    assert not Scrubber(vault).run().problems
+    # And given up again.
+    again = vault.optimise_all(reads=MOST_READS)
+    assert again.saved >= 0
+    assert again.saved > 0 or reads > LEAST_READS
+    check_family(vault, models, tmp_path / "again")
+    vault.close()
+
+
+def test_a_bound_of_reads_that_is_none_is_refused(vault: LocalVault):
+    for reads in (LEAST_READS - 1, MOST_READS + 1):
+        with pytest.raises(InvalidInput, match="is no bound"):
+            vault.optimise_all(reads=reads)
+    assert vault.optimise_all().changed == 0
 
 
 def test_a_rebuilt_catalogue_has_the_same_plan_and_sketches(tmp_path: Path):
