@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...store.repo_names import KINDS
 from ..requests.access import (
     has_token,
     may_read_repo,
@@ -16,7 +17,7 @@ from .reading import contents, elsewhere, history, lfs_files, lists, trees
 from .reading import repos as known_repos
 from .routing import HubRoute
 from .writing import commits as new_commits
-from .writing import copies, preupload, refs, repos
+from .writing import copies, preupload, pulls, refs, repos
 from .writing import history as rewriting
 from .xet import addresses
 
@@ -73,6 +74,8 @@ def hub_routes() -> list[HubRoute]:
         ("POST", f"{_REPO}/super-squash/{{rev}}", rewriting.squash, may_write_repo),
         ("GET", f"{_REPO}/lfs-files", lfs_files.list_lfs_files, may_read_repo),
         ("POST", f"{_REPO}/lfs-files/batch", rewriting.erase_lfs_files, may_write_repo),
+        ("POST", f"{_REPO}/discussions", pulls.open_pull_request, may_write_repo),
+        ("GET", f"{_REPO}/discussions/{{number}}", pulls.get_pull_request, may_read_repo),
         ("POST", f"{_REPO}/duplicate", copies.duplicate_repo, may_read_repo),
         ("GET", "/api/settings/repositories", known_repos.list_own, has_token),
         (
@@ -96,12 +99,14 @@ def hub_routes() -> list[HubRoute]:
     return routes
 
 
-def bare_route() -> HubRoute:
-    """Returns the route for files of repos whose names have no namespace, of which there are none;
+def bare_routes() -> list[HubRoute]:
+    """Returns the routes for files of repos whose names have no namespace, of which there are none;
     to be asked after the pages of repos."""
-    return HubRoute(
-        "GET HEAD", "/{bare}/resolve/{rev}/{path*}", users.no_such_repo, public_endpoint
-    )
+    kinds = ("", *(f"/{kind}" for kind in KINDS))
+    files = [f"{kind}/{{bare}}/{part}" for kind in kinds for part in ("resolve", "raw")]
+    table = [("GET HEAD", f"{path}/{{rev}}/{{path*}}") for path in files]
+    table += [("GET HEAD POST PUT", f"{kind}/{{bare}}/info/lfs/{{rest*}}") for kind in kinds]
+    return [HubRoute(*row, users.no_such_repo, public_endpoint) for row in table]
 
 
 def unknown_route() -> HubRoute:

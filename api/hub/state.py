@@ -38,6 +38,13 @@ class Hub:
         """Yields the bytes [first, stop) of a file whose segments are cut at `chunk_bytes`."""
         return self.vault.serve_entry(file, chunk_bytes, first, stop)
 
+    def name_revision(self, repo: str, asked: str | None) -> str:
+        """Returns the revision that clients name so: a branch may be given in full, and HEAD is the
+        default branch, as None is, unless a branch is called so."""
+        if asked is None or (asked == _HEAD and _HEAD not in self.history.branches(repo)):
+            return default_branch(self.history.branches(repo))
+        return branch_of(asked)
+
 
 def hub_of(request: Request) -> Hub:
     """Returns the hub of the application's vault."""
@@ -54,9 +61,7 @@ def open_revision(request: Request, revision: str | None = None) -> Snapshot:
     repo = request.path_params["repo"]
     hub = hub_of(request)
     wanted = revision or request.path_params.get("rev")
-    if wanted is None or (wanted == _HEAD and _HEAD not in hub.history.branches(repo)):
-        wanted = default_branch(hub.history.branches(repo))
-    found = hub.vault.resolve(repo, branch_of(wanted))
+    found = hub.vault.resolve(repo, hub.name_revision(repo, wanted))
     request.state.commit = found.commit.id
     return found
 

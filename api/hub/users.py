@@ -19,15 +19,9 @@ from .errors import HubError
 _MOST_CARD_BYTES = 4 << 20
 # What follows a name without a namespace, as clients have it of repos of old.
 _BELOW_BARE = (
-    "",
-    "revision",
-    "tree",
-    "refs",
-    "commits",
-    "paths-info",
-    "auth-check",
-    "resolve",
-    "like",
+    *("", "revision", "tree", "refs", "commits", "paths-info", "auth-check", "resolve", "like"),
+    *("preupload", "commit", "branch", "tag", "super-squash", "lfs-files", "duplicate", "settings"),
+    *("xet-read-token", "xet-write-token"),
 )
 
 

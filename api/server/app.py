@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from http import HTTPStatus
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI, Request, Response
@@ -33,11 +34,11 @@ from ..errors import (
     http_status,
     retry_seconds,
 )
-from ..hub.router import bare_route, hub_routes, unknown_route
+from ..hub.router import bare_routes, hub_routes, unknown_route
 from ..mirror.guard import lets_read
 from ..mirror.mirror import Mirror
 from ..protocol.wire import VERSION_HEADER
-from ..requests.access import declare_public, require_rights
+from ..requests.access import declare_public, require_rights, routes_of
 from ..requests.callers import Gate
 from ..requests.hosts import Hosts
 from ..requests.public_errors import public_error
@@ -114,7 +115,7 @@ def create_app(vault: LocalVault, settings: ServerSettings | None = None) -> Fas
         app.include_router(router)
     app.router.routes.extend([*hub_routes(), unknown_route()])
     add_pages(app)
-    app.router.routes.append(bare_route())
+    app.router.routes.extend(bare_routes())
     app.add_middleware(Envelope, metrics=app.state.metrics, within=app.state.work)
     if settings.root_path:
         app.add_middleware(RootPath, root_path=settings.root_path)
@@ -219,8 +220,19 @@ def _on_http_error(request: Request, error: Exception) -> Response:
     message, hint = f"{error.detail}: {asked}", None
     if code in ("unknown_endpoint", "method_not_allowed"):
         message, hint = f"there is no endpoint {asked}", "the endpoints are listed at /docs"
-    headers = dict(error.headers) if error.headers else None
+    headers = dict(error.headers) if error.headers else {}
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers |= _allowed(request)
     return _error(error.status_code, code, message, hint, headers)
+
+
+def _allowed(request: Request) -> dict[str, str]:
+    """Returns the header with the methods of all routes of an address; Starlette knows one."""
+    path = getattr(request.scope.get("route"), "path_format", None)
+    if path is None:
+        return {}
+    same = (r for r in routes_of(request.app) if getattr(r, "path_format", None) == path)
+    return {"Allow": ", ".join(sorted(set().union(*(route.methods for route in same))))}
 
 
 def _on_disconnect(request: Request, _error: Exception) -> Response:

@@ -236,7 +236,41 @@ pull = api.create_commit(
 assert pull.pr_revision == "refs/pr/1", pull
 assert Path(hf_hub_download(REPO, "p.txt", revision="refs/pr/1", **kind)).read_bytes() == b"p"
 assert not api.file_exists(REPO, "p.txt", **kind)
+folder = api.upload_folder(
+    repo_id=REPO,
+    folder_path=model,
+    path_in_repo="proposed",
+    commit_message="propose a folder",
+    create_pr=True,
+    **kind,
+)
+number = folder.pr_revision if hasattr(folder, "pr_revision") else "refs/pr/2"
+assert number == "refs/pr/2", folder
+got = snapshot_download(REPO, revision="refs/pr/2", allow_patterns="proposed/*", **kind)
+assert read(Path(got) / "proposed") == read(model)
+assert not api.file_exists(REPO, "proposed/config.json", **kind)
+commit_id = api.repo_info(REPO, **kind).sha
+proposal = {"commit_message": "propose", "create_pr": True, "revision": commit_id}
+refused(
+    errors.RevisionNotFoundError,
+    api.create_commit,
+    REPO,
+    [CommitOperationAdd("p.txt", b"p")],
+    **proposal,
+    **kind,
+)
 step("pull request")
+
+assert api.repo_info(REPO, revision=commit_id[:7], **kind).sha == commit_id
+assert api.repo_info(REPO, revision="HEAD", **kind).sha == commit_id
+other = FOLDER / "other"
+path = hf_hub_download(REPO, "config.json", revision=commit_id[:7], cache_dir=other, **kind)
+assert Path(path).read_text() == (model / "config.json").read_text()
+assert api.list_repo_commits(REPO, formatted=True, **kind)[0].formatted_title
+refused(errors.RepositoryNotFoundError, api.repo_info, "gpt2", **kind)
+refused(errors.RepositoryNotFoundError, hf_hub_download, "gpt2", "config.json", **kind)
+assert not api.repo_exists("gpt2", **kind)
+step("other names of revisions and repos")
 
 log = api.list_repo_commits(REPO, **kind)
 assert log[-2].title == "first"

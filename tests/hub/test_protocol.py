@@ -146,6 +146,10 @@ def test_paths_info_takes_forms_and_json(web: TestClient):
         ("/api/models/gpt2/revision/main", 404, "RepoNotFound"),
         ("/api/datasets/squad/tree/main/x", 404, "RepoNotFound"),
         ("/gpt2/resolve/main/config.json", 404, "RepoNotFound"),
+        ("/gpt2/raw/main/config.json", 404, "RepoNotFound"),
+        ("/datasets/squad/resolve/main/x", 404, "RepoNotFound"),
+        ("/api/models/gpt2/xet-read-token/main", 404, "RepoNotFound"),
+        ("/gpt2.git/info/lfs/locks", 404, "RepoNotFound"),
         ("/api/nothing/here", 404, None),
         (f"{REPO}/commit/main", 404, None),
     ],
@@ -211,6 +215,15 @@ def test_the_same_commit_again_is_the_same(web: TestClient):
 # Uploads
 
 
+def test_commits_are_told_with_markup_where_that_is_asked_for(web: TestClient):
+    web.post(f"{REPO}/commit/main", content=lines(file("a", b"a"), title="a <b>"))
+    for query in ("expand[]=formatted", "expand=formatted"):
+        (line, _) = web.get(f"{REPO}/commits/main?{query}").json()
+        assert line["formatted"] == {"title": "a &lt;b&gt;", "message": ""}
+    assert "formatted" not in web.get(f"{REPO}/commits/main").json()[0]
+    assert web.get(f"{REPO}/commits/main?expand=other").status_code == 400
+
+
 def test_raw_is_what_git_has(web: TestClient):
     send(web, WEIGHTS)
     commit(web, file("README.md", b"# A"), lfs_file("w.safetensors", WEIGHTS))
@@ -233,6 +246,12 @@ def test_head_is_the_default_branch_unless_a_branch_is_called_so(web: TestClient
     assert web.get(f"{REPO}/revision/HEAD").json()["sha"] == oid
     assert web.get("/me/model/resolve/HEAD/a").content == b"a"
     assert web.get(f"/me/model/resolve/{oid[:7]}/a").content == b"a"
+    assert web.post(f"{REPO}/branch/dev", json={"startingPoint": "HEAD"}).status_code == 200
+    assert web.post(f"{REPO}/tag/HEAD", json={"tag": "t"}).status_code == 200
+    found = [web.get(f"{REPO}/revision/{name}").json()["sha"] for name in ("dev", "t")]
+    assert found == [oid, oid]
+    assert web.post(f"{REPO}/commit/HEAD", content=lines(file("b", b"b"))).status_code == 200
+    assert web.get("/me/model/resolve/main/b").content == b"b"
     web.post(f"{REPO}/branch/HEAD", json={})
     commit(web, file("a", b"b"))
     assert web.get("/me/model/resolve/HEAD/a").content == b"a"
@@ -252,13 +271,26 @@ def test_a_branch_is_written_over_where_that_is_asked_for(web: TestClient):
 def test_a_pull_request_is_for_a_branch(web: TestClient):
     oid = commit(web, file("a", b"a")).json()["commitOid"]
     body = lines(file("a", b"b"))
-    refused = web.post(f"{REPO}/commit/{oid}?create_pr=1", content=body)
-    assert (refused.status_code, refused.headers["x-error-code"]) == (404, "RevisionNotFound")
+    for named in (oid, oid[:7], "none"):
+        refused = web.post(f"{REPO}/commit/{named}?create_pr=1", content=body)
+        assert (refused.status_code, refused.headers["x-error-code"]) == (404, "RevisionNotFound")
     assert web.post(f"{REPO}/commit/main?create_pr=1", content=body).status_code == 200
     # Some clients leave its slashes as they are.
     for named in ("refs%2Fpr%2F1", "refs/pr/1"):
         assert [x["path"] for x in web.get(f"{REPO}/tree/{named}").json()] == ["a"]
         assert web.get(f"/me/model/resolve/{named}/a").content == b"b"
+
+
+def test_a_pull_request_may_be_opened_before_its_commits(web: TestClient):
+    oid = commit(web, file("a", b"a")).json()["commitOid"]
+    made = web.post(f"{REPO}/discussions", json={"title": "t", "pullRequest": True}).json()
+    assert (made["num"], made["url"]) == (1, "http://hub/me/model/discussions/1")
+    assert web.get(f"{REPO}/revision/refs%2Fpr%2F1").json()["sha"] == oid
+    told = web.get(f"{REPO}/discussions/1?diff=1").json()
+    assert told["changes"]["base"] == "refs/heads/main"
+    assert web.post(f"{REPO}/discussions", json={"title": "t"}).status_code == 400
+    for number in ("2", "x", "9" * 60, "%D9%A1"):
+        assert web.get(f"{REPO}/discussions/{number}").status_code == 404
 
 
 def test_the_trace_of_a_client_comes_back(web: TestClient):

@@ -123,6 +123,25 @@ def test_the_document_describes_all_that_it_names(target: Target):
             found = found[part]
 
 
+def test_an_address_tells_all_its_methods(target: Target):
+    document = target.http.get("/openapi.json").json()
+    for path, methods in document["paths"].items():
+        named = path.replace("{", "").replace("}", "")
+        answer = target.http.request("OPTIONS", named)
+        told = {method.lower() for method in answer.headers["allow"].split(", ")}
+        assert (answer.status_code, told) == (405, set(methods)), path
+
+
+def test_the_document_says_who_is_refused_and_what_names_are(target: Target):
+    document = target.http.get("/openapi.json").json()
+    for method, path, operation in operations(document):
+        # It tells anybody whether the server works.
+        assert ("401" in operation["responses"]) == (path != "/health"), (method, path)
+        for parameter in operation.get("parameters", []):
+            if parameter["name"] in ("namespace", "name") and parameter["in"] == "path":
+                assert parameter["schema"]["pattern"], (method, path)
+
+
 def _references(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         if isinstance(value.get("$ref"), str):

@@ -145,6 +145,8 @@ _HUB_ROUTES = (
     Route("POST", f"{_HUB}/super-squash/{{rev}}", "write", {}),
     Route("GET", f"{_HUB}/lfs-files", "read"),
     Route("POST", f"{_HUB}/lfs-files/batch", "write", {"deletions": {"sha": [_OID]}}),
+    Route("POST", f"{_HUB}/discussions", "write", {"pullRequest": True}),
+    Route("GET", f"{_HUB}/discussions/{{number}}", "read", None, {"number": "1"}),
     # To read it, and to make the copy that the body names.
     Route("POST", f"{_HUB}/duplicate", "write", {"repository": "{namespace}/{name}-copy"}),
     Route("GET", "/api/settings/repositories", "token"),
@@ -154,8 +156,19 @@ _HUB_ROUTES = (
     Route("HEAD", "/api/telemetry/{rest*}", "nothing"),
     Route("POST", "/api/telemetry/{rest*}", "nothing", {}),
     Route("GET", "/api/agent-harnesses", "nothing"),
-    Route("GET", "/{bare}/resolve/{rev}/{path*}", "nothing", None, {"bare": "gpt2"}),
-    Route("HEAD", "/{bare}/resolve/{rev}/{path*}", "nothing", None, {"bare": "gpt2"}),
+    *(
+        Route(
+            method, f"{kind}/{{bare}}/{part}/{{rev}}/{{path*}}", "nothing", None, {"bare": "gpt2"}
+        )
+        for method in ("GET", "HEAD")
+        for kind in ("", "/datasets", "/spaces")
+        for part in ("resolve", "raw")
+    ),
+    *(
+        Route(method, f"{kind}/{{bare}}/info/lfs/{{rest*}}", "nothing", None, {"bare": "gpt2.git"})
+        for method in ("GET", "HEAD", "POST", "PUT")
+        for kind in ("", "/datasets", "/spaces")
+    ),
     *(
         Route(method, f"/{{page}}/{page}/{{rev}}/{{path*}}", "read")
         for method in ("GET", "HEAD")

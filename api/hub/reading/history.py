@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ....dedup.vault import Commit
+from ..errors import HubError
 from ..state import hub_of, open_revision
 from .paging import asks_for, cut_page, read_number
 
@@ -41,7 +42,11 @@ def get_commits(request: Request) -> Response:
     limit = read_number(request.query_params.get("limit"), _COMMITS_PAGE, most=_MOST_COMMITS)
     page, headers = cut_page(request, log, limit)
     headers["X-Total-Count"] = str(len(log))
-    formatted = "formatted" in request.query_params.getlist("expand[]")
+    query = request.query_params
+    asked = {*query.getlist("expand"), *query.getlist("expand[]")}
+    if asked - {"formatted"}:
+        raise HubError(400, "of commits, expand takes formatted alone")
+    formatted = bool(asked)
     lines = [_commit_line(commit) | (_formatted(commit) if formatted else {}) for commit in page]
     return JSONResponse(lines, headers=headers)
 

@@ -28,7 +28,7 @@ from ...requests.callers import caller_of
 from ...requests.slots import run_checked
 from ...requests.uploads import received_file
 from ..errors import HubError
-from ..state import Hub, branch_of, repo_url
+from ..state import Hub, repo_url
 from .asked import MOST_TEXT, MOST_TITLE, decode_content, message_text, writable
 
 # Files that travel in commits are shorter than files.LFS_BYTES, of which JSON and Base64 make up to
@@ -73,7 +73,7 @@ async def commit(request: Request) -> Response:
 
 def _commit(request: Request, body: Path) -> Response:
     hub, repo = writable(request)
-    branch = branch_of(request.path_params["rev"])
+    branch = hub.name_revision(repo, request.path_params["rev"])
     with tempfile.TemporaryDirectory(prefix="commit-", dir=hub.vault.scratch) as folder:
         asked = _read_commit(body, Path(folder))
         changes = list(_changes(request, hub, repo, asked))
@@ -82,7 +82,7 @@ def _commit(request: Request, body: Path) -> Response:
         raise HubError(400, "parentCommit is no commit id")
     number = None
     if request.query_params.get("create_pr") in ("1", "true", "True"):
-        if _COMMIT_ID.fullmatch(branch):
+        if branch not in hub.history.branches(repo):
             raise RevisionNotFound("Invalid rev id: a pull request is for a branch, not a commit")
         number = hub.history.open_pull_request(repo, str(parent or branch))
         branch = f"refs/pr/{number}"

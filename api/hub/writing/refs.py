@@ -19,7 +19,7 @@ async def create_branch(request: Request) -> Response:
 
     def create() -> Response:
         hub, repo = writable(request)
-        start = branch_of(str(asked.get("startingPoint") or DEFAULT_BRANCH))
+        start = hub.name_revision(repo, str(asked.get("startingPoint") or DEFAULT_BRANCH))
         name, anew = branch_of(request.path_params["name"]), asked.get("overwrite") is True
         if asked.get("emptyBranch") is True:
             message = Message("initial commit", author=caller_of(request).name)
@@ -44,7 +44,7 @@ async def create_tag(request: Request) -> Response:
 
     def create() -> Response:
         hub, repo = writable(request)
-        revision = branch_of(request.path_params["rev"])
+        revision = hub.name_revision(repo, request.path_params["rev"])
         message = asked.get("message")
         text = message_text(message, MOST_TEXT) if isinstance(message, str) else None
         hub.history.create_tag(repo, str(asked.get("tag")), revision, text)
