@@ -13,6 +13,7 @@ from ...store.catalogue.catalogue import Catalogue
 from ...store.catalogue.sketches.near import find_near
 from ...store.catalogue.sketches.peers import Peers, Sorted, sort_chunks
 from ...store.catalogue.sketches.sketches import FamilyRow, find_ids, read_trees
+from ...store.packs import MAX_CHAIN
 from ..model.inputs import CHAIN_LENGTH
 from ..model.sketch import find_related
 from .candidates import row_sketch
@@ -104,7 +105,9 @@ class PlannedFamily:
         return any(map(self._is_uncoded, range(len(self.rows))))
 
     def _is_deep(self, i: int) -> bool:
-        return self.old[i] is not None and self.rows[i].place.level > self.length
+        # Nobody asked for less than what writers do: longer chains of others may stay.
+        most = self.length if self.length < CHAIN_LENGTH else MAX_CHAIN
+        return self.old[i] is not None and self.rows[i].place.level > most
 
     def _is_uncoded(self, i: int) -> bool:
         return is_uncoded(self.rows[i])
