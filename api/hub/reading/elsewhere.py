@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from ....store.catalogue.files.moved_repos import other_names
 from ....store.repo_names import RepoName
 from ...requests.access import readable_name
+from ...requests.callers import caller_of
 from ...requests.root_path import under_root
 from ..state import hub_of
 
@@ -26,7 +27,7 @@ def find_elsewhere(request: Request, place: int) -> Response | None:
     if catalogue.has_repo(asked) and readable_name(request, asked):
         # It is another repo that is not there.
         return None
-    moved, alike = other_names(catalogue, asked)
+    moved, alike = other_names(catalogue, asked, caller_of(request).scope)
     if moved is not None and readable_name(request, moved):
         return _lead(request, place, moved)
     seen = [name for name in alike if readable_name(request, name)]

@@ -8,6 +8,7 @@ from ...repo_names import RepoName
 from ..tables.database import Database
 from ..tables.fact_schema import repo_moves
 from ..tables.schema import repos
+from ..visibility import Scope
 
 
 def note_move(catalogue: Database, old: str, new: str) -> None:
@@ -27,9 +28,10 @@ def note_move(catalogue: Database, old: str, new: str) -> None:
         connection.execute(insert(repo_moves).values(name=old, repo_id=ids[new]))
 
 
-def other_names(catalogue: Database, name: str) -> tuple[str | None, list[str]]:
+def other_names(catalogue: Database, name: str, seen: Scope) -> tuple[str | None, list[str]]:
     """Returns the name that the repo has which was called `name`, None for none, and the names of
-    repos of the same kind and namespace that differ from `name` only in capital letters."""
+    up to two repos of `seen`, of the same kind and namespace, that differ from `name` only in
+    capital letters."""
     wanted = RepoName.of(name)
     moved = select(repos.c.name).join(repo_moves).where(repo_moves.c.name == name)
     alike = select(repos.c.name).where(
@@ -37,6 +39,7 @@ def other_names(catalogue: Database, name: str) -> tuple[str | None, list[str]]:
         repos.c.kind == wanted.prefix,
         repos.c.namespace == wanted.namespace,
         repos.c.name != name,
+        seen.condition(),
     )
     with catalogue.reading() as connection:
-        return connection.scalar(moved), list(connection.scalars(alike.order_by(repos.c.name)))
+        return connection.scalar(moved), list(connection.scalars(alike.limit(2)))
