@@ -139,7 +139,8 @@ def measure_rows(url: str, server: int) -> dict[str, Any]:
 
 def measure_loading(url: str, _server: int) -> dict[str, Any]:
     """Returns how long loading the large model takes, and the peak memory beside its weights."""
-    with open_vault(url) as vault:
+    with open_vault(url) as vault, tempfile.TemporaryDirectory() as chunks:
+        os.environ["WEIGHTVAULT_CHUNKS"] = chunks
         tensors = vault["org/tune"].tensors()
         with torch.device("meta"):
             model = Large(len(tensors))
@@ -155,8 +156,10 @@ def measure_loading(url: str, _server: int) -> dict[str, Any]:
 
 
 def _time_files(vault: Vault, layers: int) -> float:
-    """Returns how long a pull, safetensors and PyTorch take for the same."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Returns how long a pull, safetensors and PyTorch take for the same, which was not there
+    either."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as chunks:
+        os.environ["WEIGHTVAULT_CHUNKS"] = chunks
         start = time.perf_counter()
         vault.pull("org/tune", folder)
         with torch.device("meta"):
