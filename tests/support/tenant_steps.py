@@ -99,7 +99,7 @@ def operator_optimises(world: World) -> None:
 
 
 NAMES = ("beta/model", "beta/hub", "beta/tune", "datasets/beta/data", "pub/base")
-NAMES = (*NAMES, "alpha/model", "alpha/r0")
+NAMES = (*NAMES, "alpha/model", "alpha/r0", "beta/Model", "alpha/MODEL", "pub/Base")
 PAGES = ("", "/tree/main", "/blob/main/README.md", "/tensors", "/tensors/main", "/family")
 PAGES = (*PAGES, "/commits", "/commits/main", "/download/main/README.md", "/raw/main/README.md")
 PAGES = (*PAGES, "/image/main/README.md")
@@ -112,9 +112,11 @@ HUB = (
     "/refs",
 )
 HUB = (*HUB, "/commits/main", "/xet-read-token/main", "/tree/main/notes")
-HUB = (*HUB, "/resolve/main/README.md", "/lfs-files")
+HUB = (*HUB, "/resolve/main/README.md", "/lfs-files", "/discussions/1")
 NATIVE = ("", "/revision?tensors=true", "/manifest", "/tensors/layer.weight", "/refs", "/commits")
 WHOLE = ("/v1/repos", "/api/models", "/api/models?search=a", "/api/models?author=alpha")
+WHOLE = (*WHOLE, "/api/models?full=true&cardData=true", "/api/models?filter=license:mit")
+WHOLE = (*WHOLE, "/api/models?sort=created_at", "/api/models?num_parameters=min:1")
 WHOLE = (*WHOLE, "/?order=name", "/?q=model", "/-/storage", "/v1/report", "/v1/families")
 WHOLE = (
     *WHOLE,
@@ -127,7 +129,11 @@ WHOLE = (
 WHOLE = (*WHOLE, "/api/whoami-v2", "/health", "/openapi.json", "/v1/quotas", "/v1/retention")
 WHOLE = (*WHOLE, "/api/settings/repositories")
 WHOLE = (*WHOLE, "/api/organizations/alpha/settings/repositories")
-WHOLE = (*WHOLE, "/", "/gpt2/resolve/main/config.json", "/v1/bills")
+WHOLE = (*WHOLE, "/", "/v1/bills")
+# Names without a namespace, which nothing has.
+BARE = ("resolve/main/config.json", "raw/main/config.json", "info/lfs/locks")
+KINDS = ("", "/models", "/datasets", "/spaces")
+WHOLE = (*WHOLE, *(f"{kind}/gpt2/{part}" for kind in KINDS for part in BARE))
 WHOLE = (*WHOLE, "/-/storage/report.csv", "/-/storage/bill.csv")
 
 

@@ -34,6 +34,8 @@ def check_prediction(
     vault: LocalVault, repos: Sequence[str], dead_share: float = 0.5
 ) -> Prediction:
     """Predicts, deletes, collects, compares; returns the prediction."""
+    # As every command and server does when it has done something; a collection does it, too.
+    vault.note_heads()
     found = predict_removal(vault, repos, dead_share)
     assert found.exact
     assert found.before == stored(vault)
