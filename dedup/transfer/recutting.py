@@ -27,8 +27,9 @@ _MOST_INDEXES = 256
 _MAX_COMPANION_BYTES = 2 << 30
 # Companions that are cut together, so that many short ones go into one pack.
 _BATCH_BYTES = 256 << 20
-# Bundles that are stored again for one commit, and lie in memory meanwhile.
-_MAX_BUNDLED_BYTES = 32 << 20
+# Bundles that are stored again for one commit, which may be a few deletions: they lie in memory
+# meanwhile, and are coded later on at some 2 MB/s.
+_MAX_BUNDLED_BYTES = 1 << 20
 # One file is a chunk of its own.
 _LEAST_SHARES = 2
 

@@ -28,6 +28,7 @@ from weightvault.dedup.reading.chunk_reader import ChunkReader
 from weightvault.dedup.reading.timed_codecs import DECODING
 from weightvault.dedup.reports.revision_details import list_folder
 from weightvault.dedup.repository.file_hashes import hashes_in
+from weightvault.dedup.transfer import recutting
 from weightvault.dedup.transfer.folders import small_files
 from weightvault.dedup.transfer.folders.memory import ScanMemory
 from weightvault.dedup.transfer.folders.small_files import LEAST_FILES, SMALL_BYTES
@@ -299,7 +300,7 @@ def test_bundles_of_any_bytes_are_made_again_together(
     monkeypatch.setattr(small_files, "_MOST_BYTES", 512 << 10)
     folder = tmp_path / "m"
     folder.mkdir()
-    for number in range(COUNT):
+    for number in range(200):
         data = hashlib.shake_256(b"%d" % number).digest(4000)
         (folder / f"{number:03}.bin").write_bytes(data)
     push(local, folder, "o/r")
@@ -314,6 +315,24 @@ def test_bundles_of_any_bytes_are_made_again_together(
     for path in gone:
         path.unlink()
     check_pull(local, folder, tmp_path / "out")
+
+
+def test_the_next_commit_goes_on(
+    local: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A few deletions do not have a server store all of a repo again."""
+    monkeypatch.setattr(recutting, "_MAX_BUNDLED_BYTES", 9 << 10)
+    push(local, write(tmp_path / "m"), "o/r")
+    history = History(local, IncomingFiles(local))
+    paths = {share.chunks: path for path, share in shares(local).items()}.values()
+    history.commit("o/r", "main", [DeleteFile(path) for path in paths], Message("less"))
+    left = [len(find_remainders(local.resolve("o/r").manifest.files))]
+    while left[-1]:
+        change = [DeleteFile(next(iter(shares(local))))]
+        history.commit("o/r", "main", change, Message("on"))
+        left.append(len(find_remainders(local.resolve("o/r").manifest.files)))
+        assert left[-1] < left[-2]
+    assert len(left) > 1
 
 
 @pytest.mark.parametrize("inline", [False, True])
