@@ -24,9 +24,11 @@ _PAGE = 1000
 # With the last commit of each, which means looking through the history.
 _EXPANDED_PAGE = 50
 # Files of former commits, and these themselves, that a listing looks at: a second's work. Segments
-# and tensors of a file are read with it, so that many of them count as more files.
+# and tensors of a file are read with it, so that many of them count as more files, and a commit,
+# of which a manifest is fetched and hashes are looked up, as some 2 ms of them.
 _MOST_LOOKED_AT = 10_000
 _PARTS_A_FILE = 10
+_FILES_A_COMMIT = 20
 _MOST_PATHS_BYTES = 1 << 22
 _MOST_PATHS = 10_000
 
@@ -106,7 +108,7 @@ def _with_commits(
             del waiting[path]
         newer = commit
         parts = sum(len(entry.segments) + sum(1 for _ in entry.tensors) for entry in manifest.files)
-        looked_at += 1 + len(files) + parts // _PARTS_A_FILE
+        looked_at += _FILES_A_COMMIT + len(files) + parts // _PARTS_A_FILE
     found.update(dict.fromkeys(waiting, newer))
     return [line | {"lastCommit": _last_commit(found[line["path"]])} for line in lines]
 
