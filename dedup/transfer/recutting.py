@@ -86,7 +86,7 @@ class Recutting:
 
     def _cut_bundles(self, entries: Sequence[FileEntry]) -> list[FileEntry]:
         """Returns files, those that share a chunk with files that are gone in bundles without
-        these: nothing that was deleted lives on beside them."""
+        these, as many as one commit stores again: what was deleted does not live on beside them."""
         shares: set[Share] = set()
         left = _MAX_BUNDLED_BYTES
         for found in find_remainders(entries).values():
